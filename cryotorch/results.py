@@ -1,0 +1,78 @@
+"""What one EM iteration leaves behind: plain tensors and numbers that reports draw and files hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from cryotorch.particles import Particles
+
+CURVES = ("no_mask", "spherical", "loose", "tight", "corrected", "randomised")
+
+
+@dataclass(frozen=True)
+class Guinier:
+    """The straight line through ln(mean |F|) over 1/d^2.
+
+    Attributes:
+        inverse_d2: (s,) 1/Å² of the shells; log_amplitude: (s,) of the FSC-weighted map.
+        used: (s,) bool, shells in the fit.
+        bfactor: Å², 4 * slope, negative sharpens; None where the fit was refused.
+        intercept: of the line.
+        reason: why the fit was refused, else "".
+    """
+
+    inverse_d2: Tensor
+    log_amplitude: Tensor
+    used: Tensor
+    bfactor: float | None
+    intercept: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class IterationResult:
+    """State of the refinement after an iteration. Volumes are (d, d, d) float32 on the CPU.
+
+    Attributes:
+        iteration: counted from 1.
+        pixel_size: Å at the refinement box.
+        half_maps: (2, d, d, d), unfiltered beyond the prior-free division: what FSC is computed from.
+        map: the merged map with its prior, unsharpened.
+        map_sharp: sharpened map (B-factor, FSC weight, low-pass at the resolution).
+        mask_refine: mask that multiplied the reference, or None.
+        mask_fsc: mask behind the tight and corrected curves.
+        curves: name (see CURVES) -> (s,) FSC per shell, shell 0 = 1.
+        resolutions: name -> Å at the first crossing of 0.143 ("randomised" left out).
+        resolution: Å, the one that is claimed (corrected).
+        noise: (2, g, s) sigma2 per half set, optics group and shell.
+        guinier: the fit behind map_sharp.
+        particles: poses, shifts, scales after the iteration.
+        rotation_change: (n,) degrees against the iteration before; shift_change: (n,) Å.
+        seconds: phase -> wall seconds of this iteration (coarse, polish, insert, solve, fsc, ...).
+        history: one dict of numbers per iteration so far (iteration, resolution, limit, rotation_change, shift_change,
+            seconds, ...), this one last.
+        messages: sentences for the log (warnings and outcomes).
+        final: True for the last one.
+    """
+
+    iteration: int
+    pixel_size: float
+    half_maps: Tensor
+    map: Tensor
+    map_sharp: Tensor
+    mask_refine: Tensor | None
+    mask_fsc: Tensor
+    curves: dict[str, Tensor]
+    resolutions: dict[str, float]
+    resolution: float
+    noise: Tensor
+    guinier: Guinier
+    particles: Particles
+    rotation_change: Tensor
+    shift_change: Tensor
+    seconds: dict[str, float]
+    history: list[dict[str, float]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    final: bool = False
