@@ -1,0 +1,169 @@
+"""Images as packed half planes, volumes as half transforms, and resizing by cropping in Fourier space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HalfPlane:
+    """The layout of a packed half plane for a box of d pixels, m coefficients.
+
+    The m coefficients are those of the rfft half plane with 0 < |k| < d/2, each +k/-k pair once, in order of
+    increasing |k|: a resolution limit is a slice ``[..., : count(limit)]``.
+
+    Attributes:
+        box: d.
+        frequency: (m, 2) float32, (kx, ky) in Fourier pixels, kx >= 0.
+        radius: (m,) float32, |k|.
+        shell: (m,) int64, round(|k|), from 1 to d // 2.
+        index: (m,) int64, place of k in the flattened (d, d // 2 + 1) rfft2 layout.
+        centre: (m,) complex64, moves the origin from pixel 0 to pixel d // 2, orthonormal.
+    """
+
+    box: int
+    frequency: Tensor
+    radius: Tensor
+    shell: Tensor
+    index: Tensor
+    centre: Tensor
+
+    def count(self, limit: float) -> int:
+        """How many coefficients have |k| <= limit (Fourier pixels)."""
+        return int(torch.searchsorted(self.radius, float(limit) + 1e-4))
+
+    @property
+    def n_shells(self) -> int:
+        """Length of a per-shell table: shells 0 to d // 2."""
+        return self.box // 2 + 1
+
+
+@lru_cache(maxsize=16)
+def _half_plane(box: int, device: str) -> HalfPlane:
+    ky = torch.fft.fftfreq(box, 1 / box)[:, None].expand(box, box // 2 + 1)
+    kx = torch.arange(box // 2 + 1.0)[None, :].expand(box, box // 2 + 1)
+    radius = torch.hypot(kx, ky)
+    once = (kx > 0) | (ky > 0)  # on the line kx = 0 the rfft holds both k and -k
+    index = torch.nonzero((once & (radius > 0) & (radius < box / 2 - 1e-4)).flatten())[:, 0]
+    index = index[torch.argsort(radius.flatten()[index], stable=True)]
+    k = torch.stack([kx.flatten()[index], ky.flatten()[index]], 1)
+    turn = 2 * torch.pi * k.double().sum(1) * (box // 2) / box
+    centre = (torch.polar(torch.ones_like(turn), turn) / box).to(torch.complex64)
+    r = radius.flatten()[index]
+    return HalfPlane(
+        box,
+        k.to(device),
+        r.to(device),
+        torch.floor(r + 0.5).long().to(device),
+        index.to(device),
+        centre.to(device),
+    )
+
+
+def half_plane(box: int, device: torch.device | str = "cpu") -> HalfPlane:
+    """The layout for a box, made once per box and device."""
+    return _half_plane(box, str(device))
+
+
+def pack(images: Tensor) -> Tensor:
+    """Images (*b, d, d) to packed spectra (*b, m) complex64, origin at pixel d // 2, orthonormal."""
+    plane = half_plane(images.shape[-1], images.device)
+    return torch.fft.rfft2(images).flatten(-2)[..., plane.index] * plane.centre
+
+
+def unpack(spectrum: Tensor, box: int) -> Tensor:
+    """Packed spectra (*b, m) to images (*b, d, d): the inverse of ``pack`` on band-limited zero-mean images."""
+    plane = half_plane(box, spectrum.device)
+    flat = spectrum.new_zeros(*spectrum.shape[:-1], box * (box // 2 + 1))
+    flat[..., plane.index] = spectrum * plane.centre.conj() * box**2
+    grid = flat.unflatten(-1, (box, box // 2 + 1))
+    upper = grid[..., 1 : (box + 1) // 2, 0]
+    grid[..., box // 2 + 1 :, 0] = upper.flip(-1).conj()
+    return torch.fft.irfft2(grid, s=(box, box))
+
+
+def fft_volume(volume: Tensor) -> Tensor:
+    """Transform (*b, d, d, d) volumes about pixel d // 2 into (*b, d, d, d // 2 + 1), unnormalised."""
+    dims = (-3, -2, -1)
+    return torch.fft.rfftn(torch.fft.ifftshift(volume, dim=dims), dim=dims)
+
+
+def ifft_volume(transform: Tensor, box: int) -> Tensor:
+    """The inverse of ``fft_volume``."""
+    dims = (-3, -2, -1)
+    return torch.fft.fftshift(torch.fft.irfftn(transform, s=(box,) * 3, dim=dims), dim=dims)
+
+
+@lru_cache(maxsize=8)
+def _volume_shells(box: int, device: str) -> Tensor:
+    k = torch.fft.fftfreq(box, 1 / box, device=device)
+    x = torch.arange(box // 2 + 1.0, device=device)
+    radius = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + x**2)
+    return torch.floor(radius + 0.5).long()
+
+
+def volume_shells(box: int, device: torch.device | str = "cpu") -> Tensor:
+    """Shell number round(|k|) of every coefficient of ``fft_volume``'s layout; corners are numbered on."""
+    return _volume_shells(box, str(device))
+
+
+def shell_sum(values: Tensor, box: int) -> Tensor:
+    """Sum real values (d, d, d // 2 + 1) of a half transform over the whole shells 0 .. d // 2.
+
+    Columns with 0 < kx < d/2 stand for two coefficients and count twice. Summed in float64.
+    """
+    shells = volume_shells(box, values.device)
+    twice = torch.full((box // 2 + 1,), 2.0, dtype=torch.float64, device=values.device)
+    twice[0] = 1
+    if box % 2 == 0:
+        twice[-1] = 1
+    weighted = (values.double() * twice).flatten()
+    top = int(shells.max()) + 1
+    total = torch.zeros(top, dtype=torch.float64, device=values.device)
+    return total.index_add_(0, shells.flatten(), weighted)[: box // 2 + 1]
+
+
+def _crop_lines(transform: Tensor, dim: int, old: int, new: int) -> Tensor:
+    """Keep (or zero-pad to) the frequencies |k| < min(old, new) / 2 of a full fft dimension."""
+    keep = (min(old, new) - 1) // 2
+    shape = list(transform.shape)
+    shape[dim] = new
+    out = transform.new_zeros(shape)
+    out.narrow(dim, 0, keep + 1).copy_(transform.narrow(dim, 0, keep + 1))
+    if keep:
+        out.narrow(dim, new - keep, keep).copy_(transform.narrow(dim, old - keep, keep))
+    return out
+
+
+def _resize(values: Tensor, new: int, n_dims: int) -> Tensor:
+    old = values.shape[-1]
+    if new == old:
+        return values
+    dims = tuple(range(-n_dims, 0))
+    transform = torch.fft.rfftn(torch.fft.ifftshift(values, dim=dims), dim=dims)
+    keep = (min(old, new) - 1) // 2
+    out = transform.new_zeros(*transform.shape[:-1], new // 2 + 1)
+    out[..., : keep + 1] = transform[..., : keep + 1]
+    for dim in dims[:-1]:
+        out = _crop_lines(out, dim, old, new)
+    small = torch.fft.irfftn(out, s=(new,) * n_dims, dim=dims) * (new / old) ** n_dims
+    return torch.fft.fftshift(small, dim=dims)
+
+
+def resize_volume(volume: Tensor, new_box: int) -> Tensor:
+    """Fourier-crop or zero-pad (*b, d, d, d) to another number of voxels over the same edge; density is kept."""
+    return _resize(volume, new_box, 3)
+
+
+def resize_images(images: Tensor, new_box: int) -> Tensor:
+    """Fourier-crop or zero-pad (*b, d, d) to another number of pixels over the same edge.
+
+    Values are multiplied by new/old, so that the projection (a sum over pixels) of a resized volume is the
+    resized projection.
+    """
+    old = images.shape[-1]
+    return _resize(images, new_box, 2) * (new_box / old)

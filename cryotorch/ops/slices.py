@@ -1,0 +1,233 @@
+"""Central slices of a volume's transform: extraction, its derivative, and the adjoint, insertion.
+
+Both use trilinear interpolation. Its effect in real space is a multiplication by the *separable*
+sinc^2(x/P) sinc^2(y/P) sinc^2(z/P), P the padded box (Matej & Bajla 1990, doi:10.1109/42.57765): extraction divides the map
+by it beforehand, insertion divides the reconstruction by it afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad as zero_pad
+
+from cryotorch.ops.fourier import fft_volume, half_plane, ifft_volume
+
+CHUNK = 1 << 16  # points handled at once: the temporaries of one chunk stay in a CPU's second-level cache
+
+
+def gridding_correction(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
+    """The separable sinc^2 (d, d, d) that trilinear interpolation in a padded box imprints on real space."""
+    x = (torch.arange(box, device=device) - box // 2) / padded
+    line = torch.sinc(x) ** 2
+    return line[:, None, None] * line[:, None] * line
+
+
+@dataclass(frozen=True)
+class Projector:
+    """A volume's padded transform, ready for slicing.
+
+    Attributes:
+        table: (z * y * x, 4) float32; each row holds the value at x and at x + 1 as (re, im, re, im), scaled so
+            that slices come out orthonormal like packed images. z, y run from -reach to reach, x from 0 to reach + 1.
+        reach: largest padded frequency per axis; box: d; padding: samples per Fourier pixel; limit: Fourier pixels.
+    """
+
+    table: Tensor
+    reach: int
+    box: int
+    padding: int
+    limit: float
+
+
+def projector(volume: Tensor, limit: float | None = None, padding: int = 2, correct: bool = True) -> Projector:
+    """Prepare a volume (d, d, d) for slicing up to ``limit`` Fourier pixels (default: all, d/2)."""
+    box = volume.shape[-1]
+    padded = padding * box
+    limit = box / 2 if limit is None else min(float(limit), box / 2)
+    if correct:
+        volume = volume / gridding_correction(box, padded, volume.device)
+    before = padded // 2 - box // 2
+    transform = fft_volume(zero_pad(volume, [before, padded - box - before] * 3)) / box
+    return _projector_from_transform(transform, box, padding, limit)
+
+
+def _projector_from_transform(transform: Tensor, box: int, padding: int, limit: float) -> Projector:
+    """Cut the table out of a padded half transform (P, P, P // 2 + 1)."""
+    padded = padding * box
+    reach = min(math.ceil(padding * limit) + 1, padded // 2)
+    lines = torch.arange(-reach, reach + 1, device=transform.device) % padded
+    columns = torch.arange(reach + 2, device=transform.device)
+    mirrored = columns > padded // 2  # only beyond Nyquist of the padded box, where nothing is asked for
+    cut = transform[lines][:, lines][:, :, columns.clamp(max=padded // 2)]
+    cut = torch.where(mirrored, 0, cut)
+    pairs = torch.stack([cut[..., :-1], cut[..., 1:]], -1)
+    table = torch.view_as_real(pairs).flatten(-2).flatten(0, 2).to(torch.float32).contiguous()
+    return Projector(table, reach, box, padding, limit)
+
+
+def slice_coordinates(rotation: Tensor, frequency: Tensor) -> Tensor:
+    """R^T (kx, ky, 0) for rotations (b, 3, 3) and frequencies (m, 2): (b, 3, m), in the frequencies' unit."""
+    return rotation[:, :2].transpose(1, 2) @ frequency.T
+
+
+def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Where points (*b, 3, m) fall in a half volume with z, y in -reach .. reach and x in 0 .. columns - 1.
+
+    Returns the flat index of the lower corner (*b, m), the fractional position (*b, 3, m) and the sign (*b, m) that
+    turned the point to x >= 0: where it is -1 the value read is the complex conjugate (Friedel's law).
+    """
+    sign = torch.where(coordinate[..., 0, :] < 0, -1.0, 1.0)
+    coordinate = coordinate * sign[..., None, :]
+    lower = coordinate.floor()
+    fraction = coordinate - lower
+    lower = lower.clamp(-reach, reach - 1).to(torch.int32)
+    side = 2 * reach + 1
+    index = ((lower[..., 2, :] + reach) * side + lower[..., 1, :] + reach) * columns + lower[..., 0, :]
+    return index, fraction, sign
+
+
+def _corners(projector: Projector, rotation: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of every slice point, fractions and signs."""
+    columns = projector.reach + 1
+    point = slice_coordinates(rotation, frequency) * projector.padding
+    index, fraction, sign = corner_indices(point, projector.reach, columns)
+    step = torch.tensor([0, 1, 2 * projector.reach + 1, 2 * projector.reach + 2], device=index.device)
+    index = index + (step * columns).to(torch.int32)[:, None, None]
+    rows = projector.table.index_select(0, index.flatten())
+    return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
+
+
+def _slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
+    corners, fraction, sign = _corners(projector, rotation, frequency)
+    fx, fy, fz = fraction.unbind(-2)
+    plane = torch.lerp(corners[0], corners[1], fz[..., None, None])
+    line = torch.lerp(plane[0], plane[1], fy[..., None, None])
+    value = torch.lerp(line[..., 0, :], line[..., 1, :], fx[..., None])
+    return torch.complex(value[..., 0], value[..., 1] * sign)
+
+
+def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
+    """Central slices (b, m) complex64 at R^T (kx, ky, 0) for rotations (b, 3, 3), frequencies (m, 2) Fourier pixels."""
+    chunk = max(1, CHUNK // max(1, len(frequency)))
+    parts = [_slices(projector, r, frequency) for r in rotation.split(chunk)]
+    return torch.cat(parts) if parts else rotation.new_zeros(0, len(frequency), dtype=torch.complex64)
+
+
+def slices_with_gradient(projector: Projector, rotation: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
+    """Slices p (b, m, 2) as (re, im) and dp/dw (b, 3, m, 2), w a rotation vector in the particle frame.
+
+    With R' = exp(w) R and g = R grad V (particle frame), per Fourier pixel:
+    dp/dw = (-ky g_z, kx g_z, ky g_x - kx g_y).
+    """
+    corners, fraction, sign = _corners(projector, rotation, frequency)
+    fx, fy, fz = (f[..., None] for f in fraction.unbind(-2))
+    dz = corners[1] - corners[0]
+    plane = torch.addcmul(corners[0], dz, fz[..., None])
+    dz = torch.lerp(dz[0], dz[1], fy[..., None])
+    dy = plane[1] - plane[0]
+    line = torch.addcmul(plane[0], dy, fy[..., None])
+    dx = line[..., 1, :] - line[..., 0, :]
+    value = torch.addcmul(line[..., 0, :], dx, fx)
+    dy = torch.lerp(dy[..., 0, :], dy[..., 1, :], fx)
+    dz = torch.lerp(dz[..., 0, :], dz[..., 1, :], fx)
+    # V(q) = conj V(-q): the imaginary part of the value and the real part of the gradient change sign
+    flip = torch.stack([torch.ones_like(sign), sign], -1)
+    value = value * flip
+    gradient = torch.stack([dx, dy, dz], 1).flatten(2)
+    g = (rotation * projector.padding @ gradient).unflatten(2, (-1, 2)) * flip.flip(-1)[:, None]
+    kx, ky = frequency[:, :1], frequency[:, 1:]
+    dp = torch.stack([-ky * g[:, 2], kx * g[:, 2], ky * g[:, 0] - kx * g[:, 1]], 1)
+    return value, dp
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Sums of inserted slices of a half set: the only tensors that are written in place.
+
+    Attributes:
+        rows: (z * y * x, 8 * 3) float32. A point adds its eight trilinear shares of (re, im, weight) to the one row
+            of its lower corner, one contiguous write; ``dense`` folds the rows into a volume.
+        reach, box, padding: as in ``Projector``.
+    """
+
+    rows: Tensor
+    reach: int
+    box: int
+    padding: int
+
+
+def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") -> Accumulator:
+    """Empty sums for a box: 96 bytes per voxel of the (padded) half transform."""
+    reach = padding * box // 2 + 1
+    side = 2 * reach + 1
+    rows = torch.zeros(side * side * (reach + 1), 24, device=device)
+    return Accumulator(rows, reach, box, padding)
+
+
+def insert_slices_(
+    sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
+) -> None:
+    """Add slices (b, m) complex and their weights (b, m) at R^T (kx, ky, 0): the adjoint of extraction.
+
+    A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
+    """
+    chunk = max(1, CHUNK // 2 // max(1, len(frequency)))
+    for rows in torch.arange(len(rotation), device=rotation.device).split(chunk):
+        _insert_(sums, spectrum[rows], weight[rows], rotation[rows], frequency)
+
+
+def _insert_(sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor) -> None:
+    point = slice_coordinates(rotation, frequency) * sums.padding
+    index, fraction, sign = corner_indices(point, sums.reach, sums.reach + 1)
+    both = torch.stack([1 - fraction, fraction], -1)  # (b, 3, m, 2)
+    wx, wy, wz = both.unbind(1)
+    value = torch.stack([spectrum.real, spectrum.imag * sign, weight], -1)
+    zy = (wz[..., :, None] * wy[..., None, :]).flatten(2)
+    xv = (wx[..., :, None] * value[..., None, :]).flatten(2)
+    shares = zy[..., :, None] * xv[..., None, :]
+    sums.rows.index_add_(0, index.flatten(), shares.view(-1, 24))
+
+
+def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
+    """Fold the sums into the padded half transform: numerator (P, P, P // 2 + 1) complex and weights, float64.
+
+    On the plane x = 0 the half space stores a point at k or at -k: both are added up, which is what makes the
+    inverse transform real.
+    """
+    reach, padded = sums.reach, sums.padding * sums.box
+    side, columns = 2 * reach + 1, reach + 1
+    rows = sums.rows.view(side, side, columns, 2, 2, 2, 3)
+    full = rows.new_zeros(side + 1, side + 1, columns + 1, 3, dtype=torch.float64)
+    for z in (0, 1):
+        for y in (0, 1):
+            for x in (0, 1):
+                full[z : side + z, y : side + y, x : columns + x] += rows[..., z, y, x, :]
+    full = full[:side, :side, : padded // 2 + 1]
+    plane = full[:, :, 0]
+    mirrored = plane.flip(0, 1) * torch.tensor([1.0, -1.0, 1.0], dtype=full.dtype, device=full.device)
+    full[:, :, 0] = plane + mirrored
+    # frequencies beyond the padded Nyquist are rims that no wanted coefficient reaches
+    half = padded // 2
+    keep = torch.arange(-half, padded - half, device=full.device) + reach
+    full = full[keep][:, keep]
+    shift = [-half, -half]
+    numerator = torch.roll(torch.view_as_complex(full[..., :2].contiguous()), shift, (0, 1))
+    return numerator, torch.roll(full[..., 2], shift, (0, 1))
+
+
+def grid_to_volume(transform: Tensor, box: int, padded: int, correct: bool = True) -> Tensor:
+    """A padded orthonormal half transform to the volume (d, d, d) that slices to it."""
+    volume = ifft_volume(transform, padded) * box
+    start = padded // 2 - box // 2
+    volume = volume[(slice(start, start + box),) * 3]
+    return volume / gridding_correction(box, padded, volume.device) if correct else volume
+
+
+def slice_frequency(box: int, limit: float | None, device: torch.device | str = "cpu") -> Tensor:
+    """Frequencies (m, 2) of the packed half plane up to a limit in Fourier pixels."""
+    plane = half_plane(box, device)
+    return plane.frequency if limit is None else plane.frequency[: plane.count(limit)]
