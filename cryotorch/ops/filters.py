@@ -1,0 +1,139 @@
+"""Radial filters, the Guinier fit and sharpening."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import shell_sum, volume_shells
+
+SMALLEST_CORRELATION = 1e-4  # FSC below which a shell is taken to hold nothing
+
+
+class GuinierFit(NamedTuple):
+    """Fields and meaning of ``cryotorch.results.Guinier``."""
+
+    inverse_d2: Tensor
+    log_amplitude: Tensor
+    used: Tensor
+    bfactor: float | None
+    intercept: float
+    reason: str = ""
+
+
+def low_pass(
+    volume: Tensor, pixel_size: float, resolution: float, kind: str = "butterworth", order: int = 8
+) -> Tensor:
+    """A volume (*b, d, d, d) without what is finer than ``resolution`` Å.
+
+    With q = |k| * resolution: butterworth 1 / sqrt(1 + q^(2 order)); gaussian 2^(-q^2 / 2);
+    rectangular q <= 1. The two smooth ones have the gain 1/sqrt(2) at the resolution.
+    """
+    box = volume.shape[-1]
+    q = _wave_number(box, volume) * (resolution / (box * pixel_size))
+    return _multiply(volume, _low_pass_gain(q, kind, order))
+
+
+def _low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
+    if kind == "butterworth":
+        return (1 + q ** (2 * order)).rsqrt()
+    if kind == "gaussian":
+        return torch.exp2(-q.square() / 2)
+    if kind == "rectangular":
+        return (q <= 1 + 1e-6).to(q)
+    raise ValueError(f"A low-pass is butterworth, gaussian or rectangular, got {kind!r}.")
+
+
+def filter_shells(volume: Tensor, weight: Tensor) -> Tensor:
+    """A volume (*b, d, d, d) with each Fourier shell times ``weight`` (d//2 + 1,), corners times 0."""
+    return _multiply(volume, _per_voxel(weight.to(volume), volume))
+
+
+def radial_amplitude(volume: Tensor) -> Tensor:
+    """Mean |F| per shell (d//2 + 1,) of a volume (d, d, d); F is the unnormalised transform."""
+    box = volume.shape[-1]
+    amplitude = torch.fft.rfftn(volume, dim=(-3, -2, -1)).abs()
+    return shell_sum(amplitude, box) / shell_sum(torch.ones_like(amplitude), box)
+
+
+def fsc_weight(curve: Tensor) -> Tensor:
+    """Correlation of the merged map with the truth, sqrt(2 F / (1 + F)), from a half-map FSC (s,).
+
+    Zero from the first shell with F < 0.0001 on. Rosenthal and Henderson 2003,
+    doi:10.1016/j.jmb.2003.07.013.
+    """
+    present = (~(curve >= SMALLEST_CORRELATION)).cumsum(0) == 0
+    correlation = torch.where(present, curve, 0.0).clamp(0, 1)
+    return (2 * correlation / (1 + correlation)).sqrt()
+
+
+def guinier_fit(
+    volume: Tensor, curve: Tensor, pixel_size: float, resolution: float, coarsest: float = 10.0
+) -> GuinierFit:
+    """The B-factor of a merged map (d, d, d) with half-map FSC (d//2 + 1,).
+
+        ln( sqrt(2F/(1+F)) mean |F(k)| ) = intercept + slope / d^2,      bfactor = 4 slope
+
+    over the shells from ``coarsest`` Å to ``resolution`` Å; Rosenthal and Henderson 2003. Shells
+    without signal have a log amplitude of NaN. Refused (bfactor None, a reason) where the
+    resolution is worse than ``coarsest`` or fewer than 5 shells are left.
+    """
+    box = volume.shape[-1]
+    weighted = fsc_weight(curve.double()) * radial_amplitude(volume.double()).to(curve.device)
+    shell = torch.arange(len(curve), dtype=torch.float64, device=curve.device)
+    first, last = box * pixel_size / coarsest, box * pixel_size / resolution
+    used = (shell >= first - 1e-6) & (shell <= last + 1e-6) & (weighted > 0)
+    x = (shell / (box * pixel_size)).square()
+    y = torch.where(weighted > 0, weighted.log(), math.nan)
+    bfactor, intercept, reason = None, math.nan, ""
+    if resolution > coarsest:
+        reason = f"the resolution of {resolution:.1f} Å is worse than {coarsest:g} Å"
+    elif used.sum() < 5:
+        reason = f"only {int(used.sum())} shells lie between {coarsest:g} Å and {resolution:.1f} Å"
+    else:
+        centred = x[used] - x[used].mean()
+        slope = float((centred * y[used]).sum() / centred.square().sum())
+        bfactor, intercept = 4 * slope, float(y[used].mean()) - slope * float(x[used].mean())
+    return GuinierFit(x.float(), y.float(), used, bfactor, intercept, reason)
+
+
+def sharpen(
+    volume: Tensor, pixel_size: float, bfactor: float, curve: Tensor, resolution: float
+) -> Tensor:
+    """A merged map (d, d, d) weighted and sharpened for the eye.
+
+        F(k) * sqrt(2 FSC / (1 + FSC)) * exp(-B k^2 / 4) / sqrt(1 + (k * resolution)^16)
+
+    ``bfactor`` in Å², negative sharpens; ``curve`` (d//2 + 1,) half-map FSC; ``resolution`` in Å.
+    """
+    box = volume.shape[-1]
+    weight = _per_voxel(fsc_weight(curve).to(volume), volume)
+    k = _wave_number(box, volume) / (box * pixel_size)
+    gain = torch.exp(-bfactor / 4 * k.square()) * _low_pass_gain(k * resolution, "butterworth", 8)
+    # where nothing is left the exponential may be infinite, and 0 * inf would spoil the whole map
+    return _multiply(volume, torch.where(weight > 0, weight * gain, 0.0))
+
+
+def _wave_number(box: int, like: Tensor) -> Tensor:
+    """|k| in Fourier pixels, (d, d, d//2 + 1), of the rfftn layout."""
+    full = torch.fft.fftfreq(box, 1 / box, dtype=like.dtype, device=like.device).square()
+    half = torch.arange(box // 2 + 1, dtype=like.dtype, device=like.device).square()
+    return (full[:, None, None] + full[None, :, None] + half).sqrt()
+
+
+def _per_voxel(weight: Tensor, volume: Tensor) -> Tensor:
+    """A weight per shell (d//2 + 1,) spread over the transform (d, d, d//2 + 1), corners 0."""
+    box = volume.shape[-1]
+    if len(weight) != box // 2 + 1:
+        raise ValueError(f"A box of {box} has {box // 2 + 1} shells, got {len(weight)} weights.")
+    shell = volume_shells(box, volume.device).clamp(max=len(weight))
+    return torch.cat([weight, weight.new_zeros(1)])[shell]
+
+
+def _multiply(volume: Tensor, gain: Tensor) -> Tensor:
+    """Multiply the transform by a real gain (about pixel 0: a real gain does not see the origin)."""
+    transform = torch.fft.rfftn(volume, dim=(-3, -2, -1)) * gain
+    return torch.fft.irfftn(transform, s=volume.shape[-3:], dim=(-3, -2, -1))

@@ -1,0 +1,137 @@
+"""Fourier shell correlation: curves, the correction for the mask, and the resolution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import shell_sum, volume_shells
+from cryotorch.ops.masks import density_mask, soft_sphere
+
+RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
+BEHIND_ONSET = 2  # shells next to the onset carry an artefact of the abrupt change
+
+
+def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Fourier shell correlation of volumes (*b, d, d, d): (*b, d//2 + 1), float64.
+
+        FSC(s) = Re sum F1 F2* / sqrt( sum |F1|^2  sum |F2|^2 )       sums over shell s
+
+    Shell 0 is set to 1; shells without power are 0.
+    """
+    pairs = zip(_transform(a).flatten(0, -4), _transform(b).flatten(0, -4), strict=True)
+    curves = [_correlate(first, second, a.shape[-1]) for first, second in pairs]
+    return torch.stack(curves).reshape(*a.shape[:-3], -1)
+
+
+def _transform(volume: Tensor) -> Tensor:
+    """About pixel 0: the phases that the origin makes cancel in a correlation."""
+    return torch.fft.rfftn(volume[None], dim=(-3, -2, -1))
+
+
+def _correlate(first: Tensor, second: Tensor, box: int) -> Tensor:
+    cross = shell_sum((first * second.conj()).real, box)
+    power = shell_sum(first.abs().square(), box) * shell_sum(second.abs().square(), box)
+    curve = torch.where(power > 0, cross / power.sqrt().clamp(min=1e-300), 0.0)
+    curve[0] = 1
+    return curve
+
+
+def phase_randomise(volume: Tensor, first_shell: int, generator: torch.Generator) -> Tensor:
+    """A volume (*b, d, d, d) with random phases from shell ``first_shell`` on; amplitudes are kept.
+
+    The phases are added from the transform of white noise, which has the Hermitian symmetry of a
+    real volume. The noise is drawn on the generator's device, so that all devices see the same.
+    """
+    box, dims = volume.shape[-1], (-3, -2, -1)
+    noise = torch.randn(
+        volume.shape, generator=generator, device=generator.device, dtype=volume.dtype
+    )
+    phase = torch.fft.rfftn(noise.to(volume.device), dim=dims).sgn_()
+    phase[..., volume_shells(box, volume.device) < max(first_shell, 1)] = 1
+    return torch.fft.irfftn(torch.fft.rfftn(volume, dim=dims).mul_(phase), s=(box,) * 3, dim=dims)
+
+
+def corrected_fsc(
+    half_maps: Tensor, mask: Tensor, first_shell: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The FSC of masked half maps (2, d, d, d) without what the mask itself correlates.
+
+        corrected = (masked - randomised) / (1 - randomised)      from first_shell + 2 on, masked
+        before
+
+    where ``randomised`` is the FSC of the half maps with phases randomised from ``first_shell``
+    on, masked afterwards; 0 where it leaves nothing to divide by. Returns (corrected, masked,
+    randomised), each (d//2 + 1,). Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
+    """
+    masked = shell_correlation(*(half_maps * mask))
+    randomised = shell_correlation(*(phase_randomise(half_maps, first_shell, generator) * mask))
+    rest = 1 - randomised
+    corrected = torch.where(rest > 1e-3, (masked - randomised) / rest.clamp(min=1e-3), 0.0).clamp(
+        -1, 1
+    )
+    corrected[: first_shell + BEHIND_ONSET] = masked[: first_shell + BEHIND_ONSET]
+    return corrected, masked, randomised
+
+
+def fsc_curves(
+    half_maps: Tensor,
+    pixel_size: float,
+    mask: Tensor,
+    loose: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    randomise_below: float = RANDOMISE_BELOW,
+) -> dict[str, Tensor]:
+    """The curves of ``cryotorch.results.CURVES``, each (d//2 + 1,), of two half maps (2, d, d, d).
+
+    no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
+    density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
+    corrected and randomised: ``mask`` with phases randomised from the first shell whose unmasked
+    FSC is below ``randomise_below``. Without a generator the random phases are those of seed 0:
+    the same maps give the same curves.
+    """
+    box = half_maps.shape[-1]
+    if loose is None:
+        loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
+    sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
+    no_mask = shell_correlation(*half_maps)
+    first_shell = _first_below(no_mask, randomise_below)
+    generator = generator or torch.Generator().manual_seed(0)
+    corrected, tight, randomised = corrected_fsc(half_maps, mask, first_shell, generator)
+    return {
+        "no_mask": no_mask,
+        "spherical": shell_correlation(*(half_maps * sphere)),
+        "loose": shell_correlation(*(half_maps * loose)),
+        "tight": tight,
+        "corrected": corrected,
+        "randomised": randomised,
+    }
+
+
+def _first_below(curve: Tensor, threshold: float) -> int:
+    """The first shell after 0 with a value below a threshold, or not a number; s if there is none."""
+    below = torch.nonzero(~(curve[1:] >= threshold))
+    return int(below[0]) + 1 if len(below) else len(curve)
+
+
+def crossing_shell(curve: Tensor, threshold: float = 0.143, interpolate: bool = False) -> float:
+    """The shell that a curve (s,) reaches: the last one before the first value below ``threshold``.
+
+    With ``interpolate`` the straight line between that shell and the next is followed down to the
+    threshold. At least 1; the last shell where the curve never falls below.
+    """
+    first = _first_below(curve, threshold)
+    if not interpolate or first == len(curve):
+        return float(max(first - 1, 1))
+    above, below = float(curve[first - 1]), float(curve[first])
+    step = (above - threshold) / (above - below) if math.isfinite(below) else 0.0
+    return max(first - 1 + step, 1.0)
+
+
+def resolution(
+    curve: Tensor, box: int, pixel_size: float, threshold: float = 0.143, interpolate: bool = False
+) -> float:
+    """Resolution in Å of a curve (s,): box * pixel_size / ``crossing_shell``, at best Nyquist."""
+    return box * pixel_size / crossing_shell(curve, threshold, interpolate)

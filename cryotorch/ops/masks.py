@@ -1,0 +1,116 @@
+"""Soft masks: spheres, circles, and masks grown around density."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from cryotorch.ops.filters import low_pass as filter_low_pass
+
+
+def soft_sphere(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
+    """(d, d, d): 1 within ``radius`` px of pixel d // 2, cosine to 0 at ``radius + edge``."""
+    return _cosine_edge(_radius(box, 3, device), radius, radius + edge)
+
+
+def soft_circle(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
+    """(d, d): 1 within ``radius`` px of pixel d // 2, cosine to 0 at ``radius + edge``."""
+    return _cosine_edge(_radius(box, 2, device), radius, radius + edge)
+
+
+def _radius(box: int, dimensions: int, device: torch.device | str) -> Tensor:
+    squares = (torch.arange(box, dtype=torch.float32, device=device) - box // 2).square()
+    total = squares
+    for _ in range(dimensions - 1):
+        total = total[..., None] + squares
+    return total.sqrt()
+
+
+def _cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
+    """(1 + cos(pi t)) / 2 with t = (distance - near) / (far - near) limited to 0 .. 1."""
+    if far <= near:
+        return (distance <= near).float()
+    return 0.5 + 0.5 * torch.cos(math.pi * ((distance - near) / (far - near)).clamp(0, 1))
+
+
+def distance_transform(mask: Tensor, limit: float | None = None) -> Tensor:
+    """Euclidean distance in pixels of each voxel to the nearest True one, float32.
+
+    Exact: the squared distance is a minimum over one axis after the other (Saito and Toriwaki 1994,
+    doi:10.1016/0031-3203(94)90133-3),
+
+        g(i) = min_j f(j) + (i - j)^2,
+
+    and integers stay exact in float32. Distances beyond ``limit`` are returned as ``limit``: the
+    work is proportional to it. A mask without True gives ``limit``, or infinity.
+    """
+    squared = torch.where(mask, 0.0, math.inf)
+    for axis in range(mask.dim()):
+        squared = _nearest_along(
+            squared, axis, mask.shape[axis] if limit is None else math.ceil(limit)
+        )
+    return squared.sqrt_().clamp_(max=math.inf if limit is None else limit)
+
+
+def _nearest_along(squared: Tensor, axis: int, reach: int) -> Tensor:
+    """min over |i - j| <= reach of squared[j] + (i - j)^2 along an axis."""
+    nearest, size = squared.clone(), squared.shape[axis]
+    for step in range(1, min(reach, size - 1) + 1):
+        further = squared + step * step
+        for target, source in ((step, 0), (0, step)):
+            place = nearest.narrow(axis, target, size - step)
+            torch.minimum(place, further.narrow(axis, source, size - step), out=place)
+    return nearest
+
+
+def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
+    """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px."""
+    if not 0 <= near <= far:
+        raise ValueError(f"A soft mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
+    return _cosine_edge(distance_transform(binary, max(far, 1.0)), near, far)
+
+
+def density_mask(
+    volume: Tensor,
+    pixel_size: float,
+    threshold: float,
+    near: float,
+    far: float,
+    low_pass: float,
+    largest_only: bool = True,
+) -> Tensor:
+    """A soft mask around the density of a volume (d, d, d).
+
+    Low-pass at ``low_pass`` Å; keep voxels above ``threshold`` times the 99.99th percentile (the
+    maximum would follow single hot voxels) in the sphere that fits into the box; keep the largest
+    connected piece; then 1 within ``near`` Å and cosine to 0 at ``far`` Å. ValueError where no
+    voxel is left.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"The mask threshold must lie between 0 and 1, got {threshold:g}.")
+    box = volume.shape[-1]
+    smooth = filter_low_pass(volume, pixel_size, max(low_pass, 2 * pixel_size))
+    # corners are empty of particle and carry what the gridding correction magnified
+    smooth = torch.where(_radius(box, 3, volume.device) < box / 2, smooth, 0.0)
+    peak = smooth.reshape(-1).topk(max(1, round(1e-4 * smooth.numel()))).values[-1]
+    if not peak > 0:
+        raise ValueError(
+            "The map holds no positive density to make a mask of: "
+            "check that it is not empty or inverted."
+        )
+    binary = smooth > threshold * peak
+    if largest_only:
+        binary = _largest_piece(binary)
+    return soft_mask(binary, near / pixel_size, far / pixel_size)
+
+
+def _largest_piece(binary: Tensor) -> Tensor:
+    """The largest set of True voxels that hang together by faces."""
+    labels, _ = scipy.ndimage.label(binary.cpu().numpy())
+    sizes = numpy.bincount(labels.ravel())
+    sizes[0] = 0
+    return torch.from_numpy(labels == sizes.argmax()).to(binary.device)
