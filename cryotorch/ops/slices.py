@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as zero_pad
 
-from cryotorch.ops.fourier import fft_volume, half_plane, ifft_volume
+from cryotorch.ops.fourier import fft_volume, ifft_volume
 
 CHUNK = 1 << 16  # points handled at once: the temporaries of one chunk stay in a CPU's second-level cache
 
@@ -52,12 +52,6 @@ def projector(volume: Tensor, limit: float | None = None, padding: int = 2, corr
         volume = volume / gridding_correction(box, padded, volume.device)
     before = padded // 2 - box // 2
     transform = fft_volume(zero_pad(volume, [before, padded - box - before] * 3)) / box
-    return _projector_from_transform(transform, box, padding, limit)
-
-
-def _projector_from_transform(transform: Tensor, box: int, padding: int, limit: float) -> Projector:
-    """Cut the table out of a padded half transform (P, P, P // 2 + 1)."""
-    padded = padding * box
     reach = min(math.ceil(padding * limit) + 1, padded // 2)
     lines = torch.arange(-reach, reach + 1, device=transform.device) % padded
     columns = torch.arange(reach + 2, device=transform.device)
@@ -90,19 +84,19 @@ def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor
     return index, fraction, sign
 
 
-def _corners(projector: Projector, rotation: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of every slice point, fractions and signs."""
+def _corners(projector: Projector, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of points (b, 3, m), fractions and signs."""
     columns = projector.reach + 1
-    point = slice_coordinates(rotation, frequency) * projector.padding
-    index, fraction, sign = corner_indices(point, projector.reach, columns)
+    index, fraction, sign = corner_indices(point * projector.padding, projector.reach, columns)
     step = torch.tensor([0, 1, 2 * projector.reach + 1, 2 * projector.reach + 2], device=index.device)
     index = index + (step * columns).to(torch.int32)[:, None, None]
     rows = projector.table.index_select(0, index.flatten())
     return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
 
 
-def _slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
-    corners, fraction, sign = _corners(projector, rotation, frequency)
+def sample(projector: Projector, point: Tensor) -> Tensor:
+    """Values (b, m) complex64 of the transform at points (b, 3, m), Fourier pixels."""
+    corners, fraction, sign = _corners(projector, point)
     fx, fy, fz = fraction.unbind(-2)
     plane = torch.lerp(corners[0], corners[1], fz[..., None, None])
     line = torch.lerp(plane[0], plane[1], fy[..., None, None])
@@ -113,7 +107,7 @@ def _slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor
 def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
     """Central slices (b, m) complex64 at R^T (kx, ky, 0) for rotations (b, 3, 3), frequencies (m, 2) Fourier pixels."""
     chunk = max(1, CHUNK // max(1, len(frequency)))
-    parts = [_slices(projector, r, frequency) for r in rotation.split(chunk)]
+    parts = [sample(projector, slice_coordinates(r, frequency)) for r in rotation.split(chunk)]
     return torch.cat(parts) if parts else rotation.new_zeros(0, len(frequency), dtype=torch.complex64)
 
 
@@ -123,7 +117,7 @@ def slices_with_gradient(projector: Projector, rotation: Tensor, frequency: Tens
     With R' = exp(w) R and g = R grad V (particle frame), per Fourier pixel:
     dp/dw = (-ky g_z, kx g_z, ky g_x - kx g_y).
     """
-    corners, fraction, sign = _corners(projector, rotation, frequency)
+    corners, fraction, sign = _corners(projector, slice_coordinates(rotation, frequency))
     fx, fy, fz = (f[..., None] for f in fraction.unbind(-2))
     dz = corners[1] - corners[0]
     plane = torch.addcmul(corners[0], dz, fz[..., None])
@@ -225,9 +219,3 @@ def grid_to_volume(transform: Tensor, box: int, padded: int, correct: bool = Tru
     start = padded // 2 - box // 2
     volume = volume[(slice(start, start + box),) * 3]
     return volume / gridding_correction(box, padded, volume.device) if correct else volume
-
-
-def slice_frequency(box: int, limit: float | None, device: torch.device | str = "cpu") -> Tensor:
-    """Frequencies (m, 2) of the packed half plane up to a limit in Fourier pixels."""
-    plane = half_plane(box, device)
-    return plane.frequency if limit is None else plane.frequency[: plane.count(limit)]

@@ -1,0 +1,172 @@
+"""How well poses explain images: all poses of a grid at once, or one pose with its derivatives.
+
+The score of a pose is sum_k w (Re(conj(y) f) - |f|^2 / 2), f = scale c exp(2 pi i k.s / d) p(R): larger is better. The
+terms of |y - f|^2 that do not depend on the pose are left out. The true log-likelihood is twice the score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.forward import shift_phase
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.slices import CHUNK, Projector, slices_with_gradient
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Images of one batch as the searches see them, limited to their first m coefficients.
+
+    Attributes:
+        spectrum: (b, m) complex64, y.
+        gain: (b, m) float32, scale times CTF.
+        precision: (b, m) float32, w = 1 / sigma2.
+        box: d.
+    """
+
+    spectrum: Tensor
+    gain: Tensor
+    precision: Tensor
+    box: int
+
+    def limited(self, count: int) -> Observation:
+        """The same images up to a lower limit."""
+        return Observation(
+            self.spectrum[:, :count], self.gain[:, :count], self.precision[:, :count], self.box
+        )
+
+    def of(self, rows: Tensor) -> Observation:
+        """Some of the images."""
+        return Observation(self.spectrum[rows], self.gain[rows], self.precision[rows], self.box)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Slices of a reference on a rotation grid, as the two factors of the coarse search's matrix products.
+
+    Attributes:
+        rotation: (r, 3, 3); cross: (2 m, r), real parts above imaginary ones; norm: (m, r), |p|^2.
+    """
+
+    rotation: Tensor
+    cross: Tensor
+    norm: Tensor
+
+
+def templates(slices: Tensor, rotation: Tensor, dtype: torch.dtype = torch.float32) -> Templates:
+    """Lay out slices (r, m) for ``grid_scores``. ``dtype`` is the matrix products' input precision."""
+    cross = torch.cat([slices.real, slices.imag], 1).T.contiguous().to(dtype)
+    norm = (slices.real**2 + slices.imag**2).T.contiguous().to(dtype)
+    return Templates(rotation, cross, norm)
+
+
+def grid_scores(seen: Observation, shift_px: Tensor, grid: Templates, block: int = 4096) -> Tensor:
+    """Best score over the shifts for every image and grid rotation, (b, r) float32.
+
+    shift_px (b, t, 2): the shifts tried for each image. Two matrix products:
+    [b t, 2 m] x [2 m, r] for the cross term and [b, m] x [m, r] for the norm.
+    """
+    b, t, _ = shift_px.shape
+    dtype = grid.cross.dtype
+    weighted = seen.spectrum * (seen.gain * seen.precision)
+    moved = weighted[:, None] * shift_phase(-shift_px, seen.box, weighted.shape[1])
+    left = torch.cat([moved.real, moved.imag], -1).view(b * t, -1).to(dtype)
+    power = (-0.5 * seen.gain**2 * seen.precision).to(dtype)
+    scores = torch.empty(b, grid.cross.shape[1], device=left.device)
+    for start in range(0, scores.shape[1], block):
+        part = slice(start, start + block)
+        best = (left @ grid.cross[:, part]).view(b, t, -1).amax(1)
+        torch.add(best, power @ grid.norm[:, part], out=scores[:, part])
+    return scores
+
+
+def shift_scores(seen: Observation, shift_px: Tensor, slices: Tensor) -> Tensor:
+    """Cross term of candidate slices (b, k, m) at every shift (b, t, 2): (b, k, t). The norm does not depend on shift."""
+    weighted = seen.spectrum * (seen.gain * seen.precision)
+    moved = weighted[:, None] * shift_phase(-shift_px, seen.box, weighted.shape[1])
+    return (torch.view_as_real(slices).flatten(-2) @ torch.view_as_real(moved).flatten(-2).mT).float()
+
+
+@dataclass(frozen=True)
+class PoseTerms:
+    """Scores of p poses with their derivatives in (rotation vector in the particle frame, shift in pixels).
+
+    Attributes:
+        gram: (p, 7, 7) inner products of (y, f, df/dw 1-3, df/ds 1-2), each coefficient weighted by w.
+    """
+
+    gram: Tensor
+
+    @property
+    def score(self) -> Tensor:
+        """(p,) the score: larger is better."""
+        return self.cross - 0.5 * self.power
+
+    @property
+    def cross(self) -> Tensor:
+        """(p,) sum w Re(conj(y) f)."""
+        return self.gram[:, 0, 1]
+
+    @property
+    def power(self) -> Tensor:
+        """(p,) sum w |f|^2; the scale that fits best is cross / power."""
+        return self.gram[:, 1, 1]
+
+    @property
+    def gradient(self) -> Tensor:
+        """(p, 5) derivative of the score."""
+        return self.gram[:, 2:, 0] - self.gram[:, 2:, 1]
+
+    @property
+    def normal(self) -> Tensor:
+        """(p, 5, 5) Gauss-Newton matrix: minus the mean second derivative of the score."""
+        return self.gram[:, 2:, 2:]
+
+
+def pose_terms(
+    reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
+) -> PoseTerms:
+    """Evaluate poses (rotation (p, 3, 3), shift_px (p, 2)) of the images ``image`` (p,) int64."""
+    chunk = max(1, CHUNK // seen.spectrum.shape[1])
+    parts = [
+        _gram(reference, seen, *rows)
+        for rows in zip(image.split(chunk), rotation.split(chunk), shift_px.split(chunk), strict=True)
+    ]
+    return PoseTerms(torch.cat(parts))
+
+
+def _gram(reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor) -> Tensor:
+    """Inner products (p, 7, 7) of (y, f, df/dw 1-3, df/ds 1-2), all weighted by sqrt(w).
+
+    The image is moved rather than the prediction, so every product is one of real vectors of 2 m numbers.
+    """
+    count = seen.spectrum.shape[1]
+    frequency = half_plane(seen.box, rotation.device).frequency[:count]
+    value, dp = slices_with_gradient(reference, rotation, frequency)
+    root = seen.precision[image].sqrt()
+    weight = (root * seen.gain[image])[..., None]
+    y = seen.spectrum[image] * root * shift_phase(-shift_px, seen.box, count)
+    f = value * weight
+    # df/ds = 2 pi i k / d f
+    turned = torch.stack([-f[..., 1], f[..., 0]], -1) * (2 * torch.pi / seen.box)
+    rows = torch.stack(
+        [
+            torch.view_as_real(y),
+            f,
+            *(dp * weight[:, None]).unbind(1),
+            turned * frequency[:, :1],
+            turned * frequency[:, 1:],
+        ],
+        1,
+    ).flatten(2)
+    return rows @ rows.mT
+
+
+def residual_power(y: Tensor, prediction: Tensor, shell: Tensor, n_shells: int) -> Tensor:
+    """Sum of |y - f|^2 per shell over a batch (b, m) -> (n_shells,) float64."""
+    difference = y - prediction
+    power = (difference.real**2 + difference.imag**2).sum(0, dtype=torch.float64)
+    return power.new_zeros(n_shells).index_add_(0, shell, power)

@@ -1,0 +1,99 @@
+"""From inserted sums to a map: symmetry on the sums, a prior, one division, one inverse transform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import ifft_volume, shell_sum, volume_shells
+from cryotorch.ops.slices import Accumulator, dense, grid_to_volume, projector, sample
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Numerator and weights of the normal equations on the padded half transform (P, P, P // 2 + 1).
+
+    Attributes:
+        numerator: complex128; weight: float64; box: d; padding: P / d.
+    """
+
+    numerator: Tensor
+    weight: Tensor
+    box: int
+    padding: int
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.numerator + other.numerator, self.weight + other.weight, self.box, self.padding)
+
+    @property
+    def shell(self) -> Tensor:
+        """Shell (of the unpadded box) of every coefficient."""
+        fine = volume_shells(self.padding * self.box, self.weight.device)
+        return (fine + self.padding // 2) // self.padding
+
+
+def collect(accumulator: Accumulator) -> Sums:
+    """The sums of a filled accumulator."""
+    return Sums(*dense(accumulator), accumulator.box, accumulator.padding)
+
+
+def shell_mean_weight(sums: Sums) -> Tensor:
+    """Mean weight per shell (d // 2 + 1,) float64."""
+    padded = sums.padding * sums.box
+    fine = shell_sum(sums.weight, padded) / shell_sum(torch.ones_like(sums.weight), padded)
+    return fine[:: sums.padding]
+
+
+def symmetrise(sums: Sums, group: Tensor) -> Sums:
+    """Sum over the rotated copies of a point group (g, 3, 3), identity first: each image once, symmetry once.
+
+    The copies are read by trilinear interpolation on a twice finer grid, with the same gridding correction as slices.
+    """
+    if len(group) == 1:
+        return sums
+    padded = sums.padding * sums.box
+    k = torch.fft.fftfreq(padded, 1 / padded, device=sums.weight.device)
+    x = torch.arange(padded // 2 + 1.0, device=sums.weight.device)
+    inside = volume_shells(padded, sums.weight.device) < padded // 2
+    z, y, x = torch.meshgrid(k, k, x, indexing="ij")
+    point = torch.stack([x[inside], y[inside], z[inside]])
+    numerator, weight = sums.numerator.clone(), sums.weight.clone()
+    for values, total in ((sums.numerator, numerator), (sums.weight.to(torch.complex128), weight)):
+        table = projector(ifft_volume(values, padded).float() * padded)
+        copies = torch.zeros(point.shape[1], dtype=values.dtype, device=values.device)
+        for rotation in group[1:].float():
+            turned = rotation.to(point.device).T @ point
+            copies += torch.cat([sample(table, part[None])[0] for part in turned.split(1 << 16, 1)])
+        if total.is_complex():
+            total[inside] += copies
+        else:
+            total[inside] += copies.real.clamp_min(0)
+    return Sums(numerator, weight, sums.box, sums.padding)
+
+
+def solve(sums: Sums, prior: Tensor, floor: float = 1e-3) -> Tensor:
+    """The map (d, d, d) float32: numerator / (weight + prior[shell]), gridding-corrected, zero beyond d/2.
+
+    prior (d // 2 + 1,) is 1 / tau^2 in the unit of the weights. ``floor`` times the shell's mean weight is the least that
+    divides, so that directions nobody looked from do not explode.
+    """
+    shell = sums.shell
+    top = sums.box // 2
+    known = shell <= top
+    index = shell.clamp(max=top)
+    least = (floor * shell_mean_weight(sums)).clamp_min(1e-30)
+    divisor = torch.maximum(sums.weight + prior.double()[index], least[index])
+    transform = torch.where(known, sums.numerator / divisor, 0)
+    return grid_to_volume(transform, sums.box, sums.padding * sums.box).float()
+
+
+def wiener_prior(mean_weight: Tensor, fsc: Tensor, factor: float = 1.0) -> Tensor:
+    """1 / tau^2 = w (1 - F) / F per shell from a half map's mean weight w and the half maps' FSC F.
+
+    The signal-to-noise ratio of a half map is F / (1 - F) (Scheres 2012, doi:10.1016/j.jmb.2011.11.010). F is kept within
+    0.001 ... 0.999; ``factor`` scales the prior.
+    """
+    f = fsc.double().to(mean_weight.device).clamp(0.001, 0.999)
+    return factor * mean_weight * (1 - f) / f
