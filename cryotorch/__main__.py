@@ -1,0 +1,218 @@
+"""The command line: Hydra composes the settings, a dataclass checks them, the job runs.
+
+Every problem that a user can mend ends as one sentence on stderr and exit code 1; ``CRYOTORCH_DEBUG=1`` shows the
+traceback as well.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import itertools
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from cryotorch import __version__
+from cryotorch.errors import InputError
+from cryotorch.jobs import catalog
+from cryotorch.jobs.settings import build, closest
+
+_STARTED = "CRYOTORCH_STARTED"
+_HYDRA_OPTIONS = (
+    "--hydra-help --cfg -c --resolve --package -p --run -r --multirun -m --info -i --shell-completion -sc "
+    "--config-path -cp --config-name -cn --config-dir -cd --experimental-rerun"
+).split()
+
+
+class _SweepFailed(Exception):
+    """One job of a sweep failed and has said why; the others go on."""
+
+
+def main() -> None:
+    """Entry of ``python -m cryotorch`` and of the console script ``cryotorch``."""
+    try:
+        if not _answer(sys.argv[1:]):
+            # In place: Lightning starts further ranks with these arguments.
+            sys.argv[1:] = _tidy(sys.argv[1:])
+            _check(sys.argv[1:])
+            _start_clock()
+            _run_hydra()
+    except InputError as error:
+        _fail(error)
+    except _SweepFailed:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `cryotorch --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(arguments: Sequence[str]) -> bool:
+    """Prints version or help where that is what was asked for."""
+    if "--version" in arguments:
+        print(f"cryotorch {__version__}")
+        return True
+    if arguments and not {"--help", "-h"} & set(arguments):
+        return False
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    jobs = [job for name, value in _assignments(arguments) if name == "job" for job in value]
+    print(*(catalog.list_parameters(catalog.find_job(job), width) for job in jobs), sep="\n\n")
+    if not jobs:
+        print(catalog.list_jobs(width))
+    return True
+
+
+def _tidy(arguments: Sequence[str]) -> list[str]:
+    """The arguments as Hydra can read them: parameters first, odd file names such as ``a (1).star`` quoted."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    parameters, options = [], []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            if name not in _HYDRA_OPTIONS:
+                wish = argument.lstrip("-") if equals else f"{name.lstrip('-')}=<value>"
+                raise InputError(f"there is no option {name}: parameters are written as {wish}")
+            options.append(argument)
+        elif not equals:
+            options.append(argument)  # the word after an option, as in `--cfg job`
+        else:
+            try:
+                parser.parse_override(argument)
+            except HydraException:
+                argument = name + "='" + value.replace("'", "\\'") + "'"
+            parameters.append(argument)
+    return [*parameters, *options]
+
+
+def _check(arguments: Sequence[str]) -> None:
+    """Refuses misspelt jobs, presets and parameters with a sentence, before Hydra meets them with a page."""
+    given = _assignments(arguments)
+    jobs = [job for name, value in given if name == "job" for job in value if job]
+    about_hydra = {"--hydra-help", "--info", "-i", "--shell-completion", "-sc"}
+    if not jobs and not about_hydra & set(arguments):
+        names = " or ".join(f"job={name}" for name in catalog.job_names())
+        raise InputError(f"no job was named: add {names}, or list them with --help")
+    # Someone's own config folder may bring presets that are not among ours.
+    own_configs = any(a.startswith(("--config", "-cd", "-cp", "-cn")) for a in arguments)
+    for job in map(catalog.find_job, jobs):
+        for name, value in given:
+            if name == "job" or name.split(".")[0] == "hydra" or name.startswith("hydra/"):
+                continue
+            if name in catalog.groups(job):
+                known = catalog.options(name)
+                for option in value:
+                    if option not in known and not own_configs and not option.startswith("{"):
+                        hint = closest(option, known)
+                        raise InputError(
+                            f"there is no preset {name}={option}{hint}: use {', '.join(known)}"
+                        )
+            else:
+                catalog.check_name(name, job)
+
+
+def _assignments(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The ``name=value`` arguments as (name, values of a sweep); Hydra's ``+name`` and ``~name`` too."""
+    pairs = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("-") and (equals or argument.startswith("~")):
+            pairs.append((name.lstrip("+~"), value.split(",") if equals else []))
+    return pairs
+
+
+def _start_clock() -> None:
+    # Lightning starts further ranks as copies of this command; they inherit the time and so share the run folder.
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0 or _STARTED not in os.environ:
+        os.environ[_STARTED] = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _run_hydra() -> None:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # With this Hydra raises its errors instead of printing them over several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    start = hydra.main(config_path=str(catalog.CONFIGS), config_name="config", version_base="1.3")
+    try:
+        start(_task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_sentence(error)) from error
+
+
+def _task(config: Any) -> None:
+    """What Hydra calls, once per job of a sweep: check, choose the run folder, run."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    state = HydraConfig.get()
+    job = state.runtime.choices["job"]
+    sweep = state.mode == RunMode.MULTIRUN
+    try:
+        try:
+            values = OmegaConf.to_container(config, resolve=True)
+        except OmegaConfBaseException as error:
+            raise InputError(_sentence(error)) from error
+        if values.get("out", "") is None:
+            values["out"] = state.runtime.output_dir if sweep else _run_folder(job)
+        settings = build(catalog.settings_class(job), values, job)
+        importlib.import_module(f"cryotorch.jobs.{job}").run(settings)
+    except Exception as error:
+        # Not left to Hydra, which would put its own lines around it.
+        if isinstance(error, InputError):
+            _print_error(error)
+        else:
+            traceback.print_exc()
+        if sweep:
+            raise _SweepFailed from None
+        sys.exit(1)
+
+
+def _run_folder(job: str) -> str:
+    """``runs/<job>/<date>_<time>``, the same on every rank."""
+    environment = os.environ
+    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+        step = environment.get("SLURM_STEP_ID", "0")
+        return os.path.join("runs", job, f"slurm_{environment['SLURM_JOB_ID']}_{step}")
+    if "TORCHELASTIC_RUN_ID" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("out=null is not the same on all ranks under torchrun: add out=<folder>")
+    return os.path.join("runs", job, environment[_STARTED])
+
+
+def _sentence(error: Exception) -> str:
+    """One sentence for what Hydra or OmegaConf says over several lines."""
+    first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    if type(error).__name__ == "OverrideParseException":
+        return f"cannot read {getattr(error, 'override', '')}: write parameters as name=value"
+    if first.startswith("Ambiguous value"):
+        override = first.split("'")[1]
+        return f"{override} has several values: add --multirun to run the job once for each"
+    if "Could not find" in first:
+        options = itertools.takewhile(lambda line: not line.startswith("Config search"), rest)
+        return "; ".join([first, " ".join(options)])
+    return first
+
+
+def _print_error(error: InputError) -> None:
+    if os.environ.get("CRYOTORCH_DEBUG"):
+        traceback.print_exc()
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _fail(error: InputError) -> NoReturn:
+    _print_error(error)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""From a mapping of names and values to the typed dataclass of a job, or one sentence that says what is wrong.
+
+A job's dataclass lists names and types; the defaults stand in ``configs/`` with their meaning. Types: bool, int,
+float, str, ``X | None``, ``Literal``, lists, nested dataclasses, and the two quantities below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.units import in_pixels, parse_angle, parse_length
+
+T = TypeVar("T")
+
+# Å; a value in pixels stays text ("6px") until ``in_angstrom`` learns the pixel size.
+Length = Annotated[float, "length"]
+# degrees
+Angle = Annotated[float, "angle"]
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What is handed on to ``lightning.Trainer``; meanings in ``configs/trainer/auto.yaml``."""
+
+    accelerator: str
+    devices: int | str | list[int]
+    num_nodes: int
+    precision: str
+    strategy: str
+
+
+def build(cls: type[T], values: Mapping[str, Any], job: str, prefix: str = "") -> T:
+    """The dataclass ``cls`` from plain ``values``; raises InputError for unknown names, gaps and wrong types."""
+    hints = get_type_hints(cls, include_extras=True)
+    names = [field.name for field in fields(cls)]
+    for name in values:
+        if name not in names:
+            raise unknown(prefix + str(name), [prefix + known for known in names], job)
+    missing = [prefix + name for name in names if name not in values]
+    if missing:
+        raise InputError(f"{job} needs a value for {missing[0]}: add {missing[0]}=<value>")
+    return cls(**{n: _convert(values[n], hints[n], prefix + n, job) for n in names})
+
+
+def unknown(name: str, known: Iterable[str], job: str) -> InputError:
+    """The sentence for a parameter that does not exist, with the closest one that does."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near:  # `newton_steps` for `search.newton_steps`
+        near = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    hint = f"did you mean {near[0]}?" if near else f"list them with job={job} --help"
+    return InputError(f"{job} has no parameter {name}: {hint}")
+
+
+def closest(value: object, choices: Iterable[str]) -> str:
+    """`` (did you mean x?)`` where one of the choices looks like the value, else nothing."""
+    near = difflib.get_close_matches(str(value), list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def in_angstrom(settings: T, pixel_size: float) -> T:
+    """A copy in which every length that was given in pixels is in Å."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    changed: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            changed[field.name] = in_angstrom(value, pixel_size)
+        elif in_pixels(value) and Length in (hints[field.name], *get_args(hints[field.name])):
+            changed[field.name] = parse_length(value, pixel_size, field.name)
+    return replace(settings, **changed)
+
+
+def require(condition: bool, name: str, value: object, wish: str) -> None:
+    """Raises InputError ``<name>=<value> cannot be used: <wish>`` unless the condition holds."""
+    if not condition:
+        raise InputError(f"{name}={shown(value)} cannot be used: {wish}")
+
+
+def positive(settings: object, *names: str, prefix: str = "") -> None:
+    """Raises InputError unless the named numbers and lengths are above zero; None passes."""
+    for name in names:
+        value = getattr(settings, name)
+        number = parse_length(value, 1.0, name) if isinstance(value, str) else value
+        require(number is None or number > 0, prefix + name, value, "it must be above zero")
+
+
+def to_yaml(settings: object) -> str:
+    """The settings as the text of a YAML file, for the run folder."""
+    return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
+
+
+def shown(value: object) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else str(value)
+
+
+def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            inner = fields(hint)[0].name
+            raise InputError(f"{name} is a group of parameters: write {name}.{inner}=<value>")
+        return build(hint, value, job, name + ".")
+    if isinstance(value, Mapping):
+        raise InputError(f"{name} is one parameter, not a group: write {name}=<value>")
+    for option in _options(hint):
+        accepted, converted = _match(value, option, name)
+        if accepted:
+            return converted
+    choices = [c for o in _options(hint) if get_origin(o) is Literal for c in get_args(o)]
+    wish = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
+    hint_text = closest(value, [c for c in choices if isinstance(c, str)])
+    raise InputError(f"{name} must be {wish}, got {shown(value)!r}{hint_text}")
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _match(value: Any, hint: Any, name: str) -> tuple[bool, Any]:
+    """Whether ``value`` is of this plain type, and the value in that type."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint == Length:
+        if isinstance(value, str) or number:
+            angstrom = parse_length(value, 1.0, name)
+            return True, value if in_pixels(value) else angstrom
+    elif hint == Angle:
+        if isinstance(value, str) or number:
+            return True, parse_angle(value, name)
+    elif hint is int:
+        whole = number and math.isfinite(value) and value == int(value)
+        return whole, int(value) if whole else None
+    elif hint is float:
+        return number and math.isfinite(value), value if not number else float(value)
+    elif hint is str:
+        # A folder called 2024 arrives as a number; a fraction would lose its spelling.
+        text = isinstance(value, str) or (number and isinstance(value, int))
+        return text, str(value)
+    elif hint in (None, type(None)):
+        return value is None, None
+    elif get_origin(hint) is Literal:
+        return any(value == c and type(value) is type(c) for c in get_args(hint)), value
+    elif get_origin(hint) is list:
+        if isinstance(value, (list, tuple)):
+            pairs = [_match(item, get_args(hint)[0], name) for item in value]
+            return all(ok for ok, _ in pairs), [item for _, item in pairs]
+    else:
+        return isinstance(value, hint), value
+    return False, None
+
+
+def _describe(hint: Any) -> str:
+    if hint in (Length, Angle):
+        return "a length" if hint == Length else "an angle"
+    if get_origin(hint) is Literal:
+        return " or ".join(shown(choice) for choice in get_args(hint))
+    if get_origin(hint) is list:
+        return "a list such as [0,1]"
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return "null" if hint in (None, type(None)) else plain.get(hint, getattr(hint, "__name__", ""))
