@@ -1,0 +1,232 @@
+"""MRC headers, volumes and the writing of stacks.
+
+The format: Cheng et al. 2015, doi:10.1016/j.jsb.2015.04.002. Real files break it in ways that are met here:
+no "MAP " stamp, no or a wrong machine stamp, extended headers, permuted axes, no pixel size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from mrcfile.dtypes import HEADER_DTYPE
+from torch import Tensor
+
+import cryotorch
+from cryotorch.data.files import open_input, replace_file
+from cryotorch.errors import InputError
+
+HEADER_BYTES = 1024
+# Mode 0 was unsigned in some old writers; the standard of 2014 says signed.
+MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
+MAX_EDGE = 1 << 20  # beyond any real box: tells a header of the other byte order
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is needed to find and understand the data of an MRC file.
+
+    Attributes:
+        shape: (sections, rows, columns) as stored.
+        dtype: of the values, with byte order.
+        offset: bytes before the data.
+        axes: which axis (1 = x, 2 = y, 3 = z) sections, rows and columns run along.
+        pixel_size: (x, y, z) Å; 0 where the header says nothing usable.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    offset: int
+    axes: tuple[int, int, int]
+    pixel_size: tuple[float, float, float]
+
+    @property
+    def image_bytes(self) -> int:
+        return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+
+def _plausible(header: np.ndarray) -> bool:
+    edges = [int(header[name]) for name in ("nx", "ny", "nz")]
+    return all(0 <= edge < MAX_EDGE for edge in edges) and 0 <= int(header["mode"]) < 256
+
+
+def parse_header(raw: bytes, path: str | Path) -> Header:
+    """The header in the first 1024 bytes of a file; ``path`` is for messages.
+
+    The byte order that gives plausible numbers is taken, little endian first: stamps are missing or wrong in
+    real files.
+
+    Raises:
+        InputError: too short, not MRC, or a mode that holds no real images.
+    """
+    if len(raw) < HEADER_BYTES:
+        what = "is empty" if not raw else f"has {len(raw)} bytes, fewer than an MRC header's 1024"
+        raise InputError(f"File {path} {what}: copy it again.")
+    orders = [HEADER_DTYPE, HEADER_DTYPE.newbyteorder(">")]
+    headers = [np.frombuffer(raw, order, 1)[0] for order in orders]
+    header = next((h for h in headers if _plausible(h)), None)
+    if header is None:
+        raise InputError(
+            f"File {path} is not an MRC file: its header makes no sense in either byte order."
+        )
+    mode = int(header["mode"])
+    if mode not in MODES:
+        known = ", ".join(f"{m} ({np.dtype(t).name})" for m, t in MODES.items())
+        raise InputError(f"File {path} has MRC mode {mode}: convert it to one of {known}.")
+    columns, rows, sections = (int(header[name]) for name in ("nx", "ny", "nz"))
+    if min(columns, rows, sections) < 1:
+        raise InputError(
+            f"File {path} holds no image: its header says {columns} x {rows} x {sections}."
+        )
+    extended = int(header["nsymbt"])
+    if extended < 0:
+        raise InputError(
+            f"File {path} has an extended header of {extended} bytes: its header is damaged."
+        )
+    axes = tuple(int(header[name]) for name in ("maps", "mapr", "mapc"))
+    if axes == (0, 0, 0):  # left empty by old programs
+        axes = (3, 2, 1)
+    if sorted(axes) != [1, 2, 3]:
+        raise InputError(f"File {path} has axis order {axes[::-1]}: rewrite it with 1, 2, 3.")
+    order = ">" if header is headers[1] else "<"
+    dtype = np.dtype(MODES[mode]).newbyteorder(order)
+    return Header(
+        (sections, rows, columns), dtype, HEADER_BYTES + extended, axes, _pixel_size(header)
+    )
+
+
+def _pixel_size(header: np.ndarray) -> tuple[float, float, float]:
+    sizes = []
+    for axis in "xyz":
+        edge, cells = float(header["cella"][axis]), int(header[f"m{axis}"])
+        size = edge / cells if cells > 0 and np.isfinite(edge) else 0.0
+        sizes.append(size if 0 < size < 1e6 else 0.0)
+    return tuple(sizes)
+
+
+def read_header(path: str | Path) -> Header:
+    """The header of a file, which may be gzipped."""
+    with open_input(path) as file:
+        return parse_header(file.read(HEADER_BYTES), path)
+
+
+def read_volume(path: str | Path) -> tuple[Tensor, float | None]:
+    """A cubic map: (d, d, d) float32 in (z, y, x) whatever the axis order in the file, and its pixel size in Å.
+
+    ``.gz`` and ``.bz2`` are unpacked. The pixel size is None when the header has none; a 1.0 is passed on,
+    though many programs write it without meaning it. Odd boxes are accepted.
+
+    Raises:
+        InputError: missing, truncated, not cubic, voxels not cubic, or values that are not finite.
+    """
+    with open_input(path) as file:
+        header = parse_header(file.read(HEADER_BYTES), path)
+        if len(set(header.shape)) != 1:
+            size = " x ".join(map(str, header.shape[::-1]))
+            raise InputError(f"Volume {path} is {size} voxels, not a cube: pad it to one.")
+        file.read(header.offset - HEADER_BYTES)
+        wanted = header.shape[0] * header.image_bytes
+        raw = file.read(wanted)
+    if len(raw) < wanted:
+        raise InputError(
+            f"Volume {path} is truncated: {len(raw)} of {wanted} bytes of data; copy it again."
+        )
+    stored = np.frombuffer(raw, header.dtype).reshape(header.shape)
+    # A copy: the bytes behind ``stored`` cannot be written to.
+    volume = np.array(
+        stored.transpose([header.axes.index(axis) for axis in (3, 2, 1)]), np.float32, order="C"
+    )
+    bad = np.count_nonzero(~np.isfinite(volume))
+    if bad:
+        raise InputError(
+            f"Volume {path} has {bad} voxels that are not finite (NaN or infinite): repair it."
+        )
+    x, y, z = header.pixel_size
+    if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
+        raise InputError(
+            f"Volume {path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å: resample to cubic ones."
+        )
+    return torch.from_numpy(volume), (x or None)
+
+
+def write_volume(path: str | Path, volume: Tensor | np.ndarray, pixel_size: float) -> None:
+    """Write a map (z, y, x) as float32, pixel size in Å, atomically. Same input, same bytes."""
+    values = np.ascontiguousarray(torch.as_tensor(volume).detach().cpu().numpy(), dtype="<f4")
+    sections, rows, columns = values.shape
+    header = _new_header(columns, rows, sections, 2, pixel_size, is_stack=False)
+    wide = values.astype(np.float64)
+    _set_statistics(header, wide.min(), wide.max(), wide.mean(), wide.std())
+    with replace_file(path) as file:
+        file.write(header.tobytes())
+        file.write(values.data)
+
+
+def write_stack(
+    path: str | Path,
+    chunks: Iterable[Tensor | np.ndarray],
+    n: int,
+    box: int,
+    pixel_size: float,
+    dtype: str | np.dtype = "float32",
+) -> None:
+    """Write n images, given in chunks (b, box, box), as one stack of float32 or float16, atomically.
+
+    Raises:
+        ValueError: the chunks do not add up to n images of the box, or do not fit into ``dtype``.
+    """
+    mode = {"float32": 2, "float16": 12}[np.dtype(dtype).name]
+    header = _new_header(box, box, n, mode, pixel_size, is_stack=True)
+    total, squares, low, high, seen = 0.0, 0.0, np.inf, -np.inf, 0
+    with replace_file(path) as file:
+        file.write(header.tobytes())
+        for chunk in chunks:
+            values = torch.as_tensor(chunk).detach().cpu().numpy()
+            if values.shape[1:] != (box, box):
+                raise ValueError(f"Images of {values.shape[1:]} pixels in a stack of box {box}.")
+            with np.errstate(over="ignore"):
+                stored = values.astype(MODES[mode])
+            if not np.isfinite(stored).all():
+                raise ValueError(f"Values up to {np.abs(values).max()} do not fit into {dtype}.")
+            wide = stored.astype(np.float64)
+            total, squares = total + wide.sum(), squares + (wide**2).sum()
+            low, high = min(low, wide.min(initial=low)), max(high, wide.max(initial=high))
+            seen += len(stored)
+            _append(file, stored)
+        if seen != n:
+            raise ValueError(f"{seen} images were given for a stack of {n}.")
+        mean = total / max(n * box * box, 1)
+        rms = np.sqrt(max(squares / max(n * box * box, 1) - mean**2, 0))
+        _set_statistics(header, low, high, mean, rms)
+        file.seek(0)
+        file.write(header.tobytes())
+
+
+def _append(file: BinaryIO, values: np.ndarray) -> None:
+    file.write(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
+
+
+def _new_header(
+    columns: int, rows: int, sections: int, mode: int, pixel_size: float, is_stack: bool
+) -> np.ndarray:
+    header = np.zeros((), HEADER_DTYPE)
+    # In a stack z counts images, and a cell holds one of them.
+    cells = {"x": columns, "y": rows, "z": 1 if is_stack else sections}
+    for axis, size in {"x": columns, "y": rows, "z": sections}.items():
+        header[f"n{axis}"] = size
+        header[f"m{axis}"] = cells[axis]
+        header["cella"][axis] = cells[axis] * pixel_size
+    header["mode"], header["ispg"] = mode, 0 if is_stack else 1
+    header["cellb"]["alpha"] = header["cellb"]["beta"] = header["cellb"]["gamma"] = 90
+    header["mapc"], header["mapr"], header["maps"] = 1, 2, 3
+    header["map"], header["machst"], header["nversion"] = b"MAP ", (0x44, 0x44, 0, 0), 20140
+    header["nlabl"] = 1
+    header["label"][0] = f"cryotorch {cryotorch.__version__}".encode()
+    return header
+
+
+def _set_statistics(header: np.ndarray, low: float, high: float, mean: float, rms: float) -> None:
+    header["dmin"], header["dmax"], header["dmean"], header["rms"] = low, high, mean, rms
