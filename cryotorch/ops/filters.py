@@ -48,7 +48,7 @@ def _low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
 
 
 def filter_shells(volume: Tensor, weight: Tensor) -> Tensor:
-    """A volume (*b, d, d, d) with each Fourier shell times ``weight`` (d//2 + 1,), corners times 0."""
+    """A volume (*b, d, d, d), each Fourier shell times ``weight`` (d//2 + 1,), corners times 0."""
     return _multiply(volume, _per_voxel(weight.to(volume), volume))
 
 
@@ -134,6 +134,6 @@ def _per_voxel(weight: Tensor, volume: Tensor) -> Tensor:
 
 
 def _multiply(volume: Tensor, gain: Tensor) -> Tensor:
-    """Multiply the transform by a real gain (about pixel 0: a real gain does not see the origin)."""
+    """Multiply the transform by a real gain, for which the origin does not matter."""
     transform = torch.fft.rfftn(volume, dim=(-3, -2, -1)) * gain
     return torch.fft.irfftn(transform, s=volume.shape[-3:], dim=(-3, -2, -1))

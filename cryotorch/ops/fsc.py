@@ -111,7 +111,7 @@ def fsc_curves(
 
 
 def _first_below(curve: Tensor, threshold: float) -> int:
-    """The first shell after 0 with a value below a threshold, or not a number; s if there is none."""
+    """The first shell after 0 with a value below a threshold or not a number; s if none."""
     below = torch.nonzero(~(curve[1:] >= threshold))
     return int(below[0]) + 1 if len(below) else len(curve)
 

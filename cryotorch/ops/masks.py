@@ -85,18 +85,20 @@ def density_mask(
 ) -> Tensor:
     """A soft mask around the density of a volume (d, d, d).
 
-    Low-pass at ``low_pass`` Å; keep voxels above ``threshold`` times the 99.99th percentile (the
-    maximum would follow single hot voxels) in the sphere that fits into the box; keep the largest
-    connected piece; then 1 within ``near`` Å and cosine to 0 at ``far`` Å. ValueError where no
-    voxel is left.
+    Cut at the 99.99th percentile and low-pass at ``low_pass`` Å; keep what lies above ``threshold``
+    times the 99.99th percentile of that (the maximum would follow hot voxels) in the sphere that
+    fits into the box; keep the largest connected piece; then 1 within ``near`` Å and cosine to 0 at
+    ``far`` Å. ValueError where the map has no positive density.
     """
     if not 0 < threshold < 1:
         raise ValueError(f"The mask threshold must lie between 0 and 1, got {threshold:g}.")
     box = volume.shape[-1]
-    smooth = filter_low_pass(volume, pixel_size, max(low_pass, 2 * pixel_size))
+    # hot voxels are cut before the low-pass spreads them over more than the percentile forgives
+    calm = volume.clamp(max=_high_percentile(volume))
+    smooth = filter_low_pass(calm, pixel_size, max(low_pass, 2 * pixel_size))
     # corners are empty of particle and carry what the gridding correction magnified
     smooth = torch.where(_radius(box, 3, volume.device) < box / 2, smooth, 0.0)
-    peak = smooth.reshape(-1).topk(max(1, round(1e-4 * smooth.numel()))).values[-1]
+    peak = _high_percentile(smooth)
     if not peak > 0:
         raise ValueError(
             "The map holds no positive density to make a mask of: "
@@ -106,6 +108,11 @@ def density_mask(
     if largest_only:
         binary = _largest_piece(binary)
     return soft_mask(binary, near / pixel_size, far / pixel_size)
+
+
+def _high_percentile(volume: Tensor) -> Tensor:
+    """The 99.99th percentile; ``torch.quantile`` refuses more than 16 million values."""
+    return volume.reshape(-1).topk(max(1, round(1e-4 * volume.numel()))).values[-1]
 
 
 def _largest_piece(binary: Tensor) -> Tensor:

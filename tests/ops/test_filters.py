@@ -1,0 +1,151 @@
+"""Filters, the Guinier fit and sharpening against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cryotorch.ops.filters import (
+    filter_shells,
+    fsc_weight,
+    guinier_fit,
+    low_pass,
+    radial_amplitude,
+    sharpen,
+)
+from cryotorch.ops.fsc import resolution, shell_correlation
+
+PX = 1.2
+
+
+def noise(box: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(box, box, box, generator=generator, dtype=dtype)
+
+
+def wave_number(box: int) -> torch.Tensor:
+    k = torch.fft.fftfreq(box, 1 / box, dtype=torch.float64)
+    half = torch.fft.rfftfreq(box, 1 / box, dtype=torch.float64)
+    return (k[:, None, None] ** 2 + k[None, :, None] ** 2 + half**2).sqrt()
+
+
+def gain(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    return (torch.fft.rfftn(after) / torch.fft.rfftn(before)).real
+
+
+@pytest.mark.parametrize("box", [24, 25])
+@pytest.mark.parametrize("order", [4, 8])
+def test_low_pass_has_the_gain_it_promises(box, order):
+    volume, k = noise(box), wave_number(box)
+    q = k * 4.0 / (box * PX)
+    expected = {
+        "butterworth": 1 / torch.sqrt(1 + q ** (2 * order)),
+        "gaussian": torch.exp(-math.log(2) / 2 * q**2),
+        "rectangular": (q <= 1).double(),
+    }
+    for kind, want in expected.items():
+        found = gain(low_pass(volume, PX, 4.0, kind, order), volume)
+        assert torch.allclose(found, want, atol=1e-9), kind
+    with pytest.raises(ValueError, match="got 'boxcar'"):
+        low_pass(volume, PX, 4.0, "boxcar")
+
+
+def test_low_pass_of_a_centred_gaussian_stays_centred():
+    box, sigma = 32, 2.0
+    line = torch.arange(box, dtype=torch.float64) - box // 2
+    one = torch.exp(-(line**2) / (2 * sigma**2))
+    volume = one[:, None, None] * one[None, :, None] * one
+    # multiplying by 2^(-(k r)^2 / 2) widens a Gaussian: sigma^2 + ln 2 r^2 / (2 pi)^2
+    wide2 = sigma**2 + math.log(2) * 8.0**2 / (2 * math.pi) ** 2
+    expected = (sigma**2 / wide2) ** 1.5 * torch.exp(
+        -(line[:, None, None] ** 2 + line[None, :, None] ** 2 + line**2) / (2 * wide2)
+    )
+    assert torch.allclose(low_pass(volume, 1.0, 8.0, "gaussian"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [16, 17])
+def test_filter_shells_multiplies_each_shell_and_empties_the_corners(box):
+    volume, k = noise(box), wave_number(box)
+    weight = torch.linspace(2, 0.5, box // 2 + 1, dtype=torch.float64)
+    shell = (k + 0.5).floor().long()
+    expected = torch.where(shell <= box // 2, weight[shell.clamp(max=box // 2)], 0.0)
+    assert torch.allclose(gain(filter_shells(volume, weight), volume), expected, atol=1e-9)
+    with pytest.raises(ValueError, match="shells"):
+        filter_shells(volume, weight[:-1])
+
+
+def test_radial_amplitude_of_one_voxel_is_flat():
+    volume = torch.zeros(15, 15, 15)
+    volume[3, 8, 11] = 2.5
+    assert torch.allclose(radial_amplitude(volume), torch.full((8,), 2.5).double(), atol=1e-5)
+
+
+def test_fsc_weight_is_zero_behind_the_first_empty_shell():
+    weight = fsc_weight(torch.tensor([1.0, 0.5, 1 / 7, 0.0, 0.5]))
+    assert weight.tolist() == pytest.approx([1, math.sqrt(2 / 3), 0.5, 0, 0])
+
+
+@pytest.mark.parametrize("planted", [40.0, 150.0])
+def test_guinier_recovers_a_planted_bfactor_from_noisy_halves(planted):
+    box = 64
+    decay = torch.exp(-planted * (wave_number(box) / (box * PX)) ** 2 / 4)
+    signal = torch.fft.irfftn(torch.fft.rfftn(noise(box)) * decay, s=(box,) * 3)
+    level = 0.5 * math.exp(-planted / (4 * 3.0**2))  # SNR of a half map is 4 at 3 Å
+    halves = torch.stack([signal + level * noise(box, seed) for seed in (1, 2)])
+    curve = shell_correlation(*halves)
+    fit = guinier_fit(halves.mean(0), curve, PX, resolution=3.0)
+    assert fit.bfactor == pytest.approx(-planted, rel=0.04) and fit.reason == ""
+    d = 1 / fit.inverse_d2[fit.used].sqrt()
+    assert d.max() <= 10.001 and d.min() >= 2.999
+    # the mean of |F| of complex noise with <|F|^2> = box^3 is sqrt(pi box^3) / 2
+    assert fit.intercept == pytest.approx(math.log(math.sqrt(math.pi * box**3) / 2), abs=0.05)
+    unsharpened = guinier_fit(halves.mean(0), torch.ones_like(curve), PX, resolution=3.0)
+    assert unsharpened.bfactor > fit.bfactor + 1  # without the weight noise lifts the tail
+
+
+def test_guinier_refuses_what_cannot_be_fitted():
+    volume, curve = noise(32), torch.ones(17)
+    coarse = guinier_fit(volume, curve, 3.0, resolution=12.0)
+    assert coarse.bfactor is None and "12.0 Å is worse than 10 Å" in coarse.reason
+    few = guinier_fit(volume, curve, 1.0, resolution=6.0)
+    assert few.bfactor is None and "only 2 shells" in few.reason
+    assert not math.isnan(float(few.log_amplitude[1]))
+
+
+def test_sharpen_is_weight_times_exponential_times_butterworth():
+    box, bfactor, cut = 32, -90.0, 3.5
+    volume = noise(box)
+    curve = torch.linspace(1, 0.1, box // 2 + 1, dtype=torch.float64)
+    k = wave_number(box)
+    shell = (k + 0.5).floor().long().clamp(max=box // 2)
+    weight = torch.sqrt(2 * curve / (1 + curve))[shell] * ((k + 0.5).floor() <= box // 2)
+    s = k / (box * PX)
+    expected = weight * torch.exp(90 * s**2 / 4) / torch.sqrt(1 + (s * cut) ** 16)
+    found = gain(sharpen(volume, PX, bfactor, curve, cut), volume)
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_sharpening_undoes_a_planted_decay():
+    box = 48
+    decay = torch.exp(-60 * (wave_number(box) / (box * PX)) ** 2 / 4)
+    volume = torch.fft.irfftn(torch.fft.rfftn(noise(box)) * decay, s=(box,) * 3)
+    curve = torch.ones(box // 2 + 1, dtype=torch.float64)
+    fit = guinier_fit(volume, curve, PX, resolution=3.0)
+    flat = radial_amplitude(sharpen(volume, PX, fit.bfactor, curve, 2.4))[6:18]
+    assert flat.std() / flat.mean() < 0.03
+
+
+def test_a_huge_bfactor_leaves_the_map_finite():
+    curve = torch.zeros(17)
+    curve[:6] = 0.9
+    assert sharpen(noise(32, dtype=torch.float32), 0.5, -800.0, curve, 3.0).isfinite().all()
+
+
+def test_low_pass_at_the_resolution_of_a_curve_changes_nothing_before_it():
+    volume = noise(32)
+    curve = torch.where(torch.arange(17) < 9, 1.0, 0.0)
+    cut = resolution(curve, 32, PX)
+    found = gain(low_pass(volume, PX, cut), volume)
+    assert found[wave_number(32) < 6].min() > 0.98 and found[wave_number(32) > 12].max() < 0.12

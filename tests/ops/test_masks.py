@@ -1,0 +1,124 @@
+"""Masks: closed forms, SciPy's distance transform, and behaviour on noisy maps."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import scipy.ndimage
+import torch
+
+from cryotorch.ops.filters import low_pass
+from cryotorch.ops.masks import (
+    density_mask,
+    distance_transform,
+    soft_circle,
+    soft_mask,
+    soft_sphere,
+)
+
+
+def radius(box: int, dimensions: int = 3) -> torch.Tensor:
+    lines = torch.meshgrid(*[torch.arange(box) - box // 2.0] * dimensions, indexing="ij")
+    return torch.stack(lines).square().sum(0).sqrt()
+
+
+def noise(box: int, seed: int) -> torch.Tensor:
+    return torch.randn(box, box, box, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("box", [16, 17])
+def test_soft_sphere_and_circle_are_one_inside_half_at_mid_edge_and_zero_outside(box):
+    for mask, r in (
+        (soft_sphere(box, 4, 2), radius(box)),
+        (soft_circle(box, 4, 2), radius(box, 2)),
+    ):
+        assert (mask[r <= 4] == 1).all() and (mask[r >= 6] == 0).all()
+        assert mask[r == 5].numpy() == pytest.approx(0.5, abs=1e-6)
+        edge = (r > 4) & (r < 6)
+        expected = 0.5 + 0.5 * torch.cos(math.pi * (r[edge] - 4) / 2)
+        assert torch.allclose(mask[edge], expected, atol=1e-6)
+
+
+def test_an_edge_of_zero_is_a_step():
+    assert torch.equal(soft_sphere(12, 3, 0), (radius(12) <= 3).float())
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (17, 17, 17), (9, 20, 13), (1, 7, 30)])
+@pytest.mark.parametrize("density", [0.001, 0.02, 0.5])
+def test_distance_transform_is_scipys(shape, density):
+    generator = torch.Generator().manual_seed(sum(shape))
+    mask = torch.rand(shape, generator=generator) < density
+    mask[0, 3, 5] = True
+    expected = torch.from_numpy(scipy.ndimage.distance_transform_edt(~mask.numpy())).float()
+    assert torch.allclose(distance_transform(mask), expected, atol=0, rtol=1e-6)
+    for limit in (1, 3.5, 6.0):
+        found = distance_transform(mask, limit)
+        assert torch.allclose(found, expected.clamp(max=limit), atol=0, rtol=1e-6)
+
+
+def test_distance_to_nothing():
+    nothing = torch.zeros(5, 5, 5, dtype=torch.bool)
+    assert distance_transform(nothing).isinf().all()
+    assert (distance_transform(nothing, 3) == 3).all()
+
+
+def test_soft_mask_of_one_voxel_is_a_soft_sphere():
+    voxel = radius(24) == 0
+    assert torch.allclose(soft_mask(voxel, 4, 9), soft_sphere(24, 4, 5), atol=1e-6)
+    assert torch.equal(soft_mask(voxel, 0, 0), voxel.float())
+    with pytest.raises(ValueError, match="near <= far"):
+        soft_mask(voxel, 5, 3)
+
+
+def test_density_mask_surrounds_the_density_and_not_the_noise():
+    box, px = 48, 3.0
+    blob = (radius(box) < 9).float()
+    mask = density_mask(blob + 0.5 * noise(box, 0), px, 0.5, near=6, far=15, low_pass=15)
+    assert (mask[radius(box) < 9.5] == 1).all()
+    assert (mask[radius(box) > 9 + 2 + 5] == 0).all()
+
+
+def test_density_mask_is_not_led_by_hot_voxels():
+    volume = (radius(48) < 9).float()
+    clean = density_mask(volume, 3.0, 0.5, near=3, far=9, low_pass=12)
+    volume[24, 24, 40] = 60  # about 4 in the low-passed map, whose ball is about 1
+    assert low_pass(volume, 3.0, 12).max() > 3
+    hot = density_mask(volume, 3.0, 0.5, near=3, far=9, low_pass=12)
+    assert (hot - clean).abs().sum() < 0.05 * clean.sum()
+
+
+def test_density_mask_keeps_the_largest_piece_and_ignores_corners():
+    box = 48
+    z = torch.arange(box)[:, None, None] - box // 2
+    large, small = radius(box) < 6, (radius(box).roll(15, 0)) < 3
+    volume = large.float() + small.float() + 5 * (radius(box) > 36)
+    mask = density_mask(volume, 2.0, 0.4, near=2, far=4, low_pass=6)
+    both = density_mask(volume, 2.0, 0.4, near=2, far=4, low_pass=6, largest_only=False)
+    assert (mask[large] == 1).all() and mask[small & (z > 10)].max() == 0
+    assert (both[large] == 1).all() and both[small & (radius(box) < 17)].min() == 1
+    assert both[radius(box) > 30].max() == 0
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_no_density_is_an_error_not_an_empty_mask(value):
+    with pytest.raises(ValueError, match="no positive density"):
+        density_mask(torch.full((16, 16, 16), value), 2.0, 0.2, 6, 14, 12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pure_noise_gives_a_mask_that_is_not_empty(seed):
+    assert density_mask(noise(32, seed), 3.0, 0.5, 6, 12, 15).max() == 1
+
+
+def test_threshold_must_be_a_fraction():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        density_mask(noise(16, 0), 3.0, 1.5, 6, 12, 15)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_masks_agree_on_cuda():
+    blob = (radius(32) < 7).float() + 0.3 * noise(32, 4)
+    host = density_mask(blob, 3.0, 0.4, 6, 14, 12)
+    assert torch.allclose(density_mask(blob.cuda(), 3.0, 0.4, 6, 14, 12).cpu(), host, atol=1e-5)
