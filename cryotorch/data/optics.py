@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryotorch.data.star import Table
+from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics
 
@@ -50,26 +50,24 @@ class OpticsOfFile:
 
     def table(self, box: int) -> Table:
         """The table of optics to write: as read, or made from the particles' columns (box 0 = unknown)."""
-        if self.written is not None:
-            return self.written
-        n = len(self.groups.voltage_kv)
-        table = Table(
-            {
-                GROUP: np.arange(1, n + 1),
-                "rlnOpticsGroupName": [f"opticsGroup{i + 1}" for i in range(n)],
-            }
-        )
-        values = (
-            self.groups.voltage_kv,
-            self.groups.spherical_aberration,
-            self.groups.amplitude_contrast,
-        )
-        for label, value in zip((*LENS, PIXEL), (*values, self.groups.pixel_size), strict=True):
-            table[label] = value.double().numpy()
-        if box:
-            table["rlnImageSize"] = np.full(n, box)
-        table["rlnImageDimensionality"] = np.full(n, 2)
-        return table
+        return self.written if self.written is not None else optics_table(self.groups, box)
+
+
+def optics_table(groups: Optics, box: int) -> Table:
+    """Optics groups as RELION 3.1 writes them, numbered from 1; box 0 = unknown."""
+    n = len(groups.voltage_kv)
+    columns = {
+        GROUP: np.arange(1, n + 1),
+        "rlnOpticsGroupName": [f"opticsGroup{i + 1}" for i in range(n)],
+        "rlnVoltage": groups.voltage_kv.double().numpy(),
+        "rlnSphericalAberration": groups.spherical_aberration.double().numpy(),
+        "rlnAmplitudeContrast": groups.amplitude_contrast.double().numpy(),
+        PIXEL: groups.pixel_size.double().numpy(),
+        "rlnImageDimensionality": np.full(n, 2),
+    }
+    if box:
+        columns["rlnImageSize"] = np.full(n, box)
+    return Table(columns)
 
 
 def read_optics(

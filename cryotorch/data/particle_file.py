@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.image_names import find_stacks, format_names, parse_names, refuse_duplicates
-from cryotorch.data.optics import read_optics
+from cryotorch.data.optics import optics_table, read_optics
 from cryotorch.data.stacks import Stacks
-from cryotorch.data.star import Table, read_star, write_star
+from cryotorch.data.star import read_star, write_star
+from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.ops.rotations import euler_to_matrix, matrix_to_euler
 from cryotorch.particles import Particles
@@ -175,20 +176,6 @@ def new_particle_file(
     path: str | Path, stacks: list[Path], box: int, particles: Particles
 ) -> ParticleFile:
     """A source for ``write_particles`` where no file was read: CTF, optics and image names of ``particles``."""
-    optics = particles.optics
-    n_groups = len(optics.voltage_kv)
-    groups = Table(
-        {
-            "rlnOpticsGroup": np.arange(1, n_groups + 1),
-            "rlnOpticsGroupName": [f"opticsGroup{i + 1}" for i in range(n_groups)],
-            "rlnVoltage": optics.voltage_kv.double().numpy(),
-            "rlnSphericalAberration": optics.spherical_aberration.double().numpy(),
-            "rlnAmplitudeContrast": optics.amplitude_contrast.double().numpy(),
-            "rlnImagePixelSize": optics.pixel_size.double().numpy(),
-            "rlnImageSize": np.full(n_groups, box),
-            "rlnImageDimensionality": np.full(n_groups, 2),
-        }
-    )
     defocus = particles.defocus.double().numpy()
     table = Table(
         {
@@ -200,10 +187,9 @@ def new_particle_file(
             "rlnOpticsGroup": (particles.optics_group + 1).numpy(),
         }
     )
-    tables = {"optics": groups, "particles": table}
-    return ParticleFile(
-        Path(path), particles, list(stacks), box, float(optics.pixel_size[0]), tables
-    )
+    tables = {"optics": optics_table(particles.optics, box), "particles": table}
+    pixel_size = float(particles.optics.pixel_size[0])
+    return ParticleFile(Path(path), particles, list(stacks), box, pixel_size, tables)
 
 
 def _particle_block(blocks: dict[str, Table], path: Path) -> str:
