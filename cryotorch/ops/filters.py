@@ -77,7 +77,8 @@ def guinier_fit(
 
         ln( sqrt(2F/(1+F)) mean |F(k)| ) = intercept + slope / d^2,      bfactor = 4 slope
 
-    over the shells from ``coarsest`` Å to ``resolution`` Å; Rosenthal and Henderson 2003. Shells
+    over the shells from ``coarsest`` Å to ``resolution`` Å; Rosenthal and Henderson 2003. Map and
+    curve must have been under the same mask, or noise of the solvent passes for signal. Shells
     without signal have a log amplitude of NaN. Refused (bfactor None, a reason) where the
     resolution is worse than ``coarsest`` or fewer than 5 shells are left.
     """

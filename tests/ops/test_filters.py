@@ -16,6 +16,7 @@ from cryotorch.ops.filters import (
     sharpen,
 )
 from cryotorch.ops.fsc import resolution, shell_correlation
+from cryotorch.ops.masks import soft_sphere
 
 PX = 1.2
 
@@ -103,6 +104,19 @@ def test_guinier_recovers_a_planted_bfactor_from_noisy_halves(planted):
     assert fit.intercept == pytest.approx(math.log(math.sqrt(math.pi * box**3) / 2), abs=0.05)
     unsharpened = guinier_fit(halves.mean(0), torch.ones_like(curve), PX, resolution=3.0)
     assert unsharpened.bfactor > fit.bfactor + 1  # without the weight noise lifts the tail
+
+
+def test_guinier_wants_map_and_curve_under_one_mask():
+    box, planted = 64, 120.0
+    decay = torch.exp(-planted * (wave_number(box) / (box * PX)) ** 2 / 4)
+    mask = soft_sphere(box, 12, 6).double()
+    signal = mask * torch.fft.irfftn(torch.fft.rfftn(noise(box)) * decay, s=(box,) * 3)
+    halves = torch.stack([signal + 0.05 * noise(box, seed) for seed in (1, 2)])
+    curve = shell_correlation(*(halves * mask))
+    same = guinier_fit(halves.mean(0) * mask, curve, PX, resolution=3.0)
+    assert same.bfactor == pytest.approx(-planted, rel=0.08)
+    other = guinier_fit(halves.mean(0), curve, PX, resolution=3.0)
+    assert other.bfactor > -0.8 * planted
 
 
 def test_guinier_refuses_what_cannot_be_fitted():

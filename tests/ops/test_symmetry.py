@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,20 @@ def test_axes_are_relions(name):
         turn = torch.from_numpy(Rotation.from_rotvec(2 * math.pi / fold * unit).as_matrix())
         # the published axes have four decimals
         assert contains(group, turn, 3e-4), (axis, fold)
+
+
+@pytest.mark.relion
+@pytest.mark.skipif(shutil.which("relion_refine") is None, reason="needs relion_refine")
+@pytest.mark.parametrize("name", ["C7", "D7", "T", "O", "I", "I1", "I2", "I3", "I4"])
+def test_matrices_are_those_that_relion_prints(name, tmp_path):
+    command = ["relion_refine", "--o", "x", "--sym", name, "--print_symmetry_ops"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    rows = re.findall(r"^ +(\S+) +(\S+) +(\S+) *$", done.stdout, re.MULTILINE)
+    printed = torch.tensor([[float(x) for x in row] for row in rows]).double().reshape(-1, 9)
+    distance = torch.cdist(printed, point_group(name).flatten(1))
+    assert distance.shape[0] == distance.shape[1]
+    # RELION's icosahedral axes are typed in with few decimals
+    assert distance.amin(0).max() < 2e-3 and distance.amin(1).max() < 2e-3
 
 
 def test_names_that_are_no_group():
