@@ -93,3 +93,8 @@ class Batch:
     index: Tensor
     images: Tensor
     half: int
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The batch on another device."""
+        move = dict(device=device, non_blocking=non_blocking)
+        return Batch(self.index.to(**move), self.images.to(**move), self.half)

@@ -83,6 +83,27 @@ def grid_scores(seen: Observation, shift_px: Tensor, grid: Templates, block: int
     return scores
 
 
+def grid_correlations(
+    seen: Observation, shift_px: Tensor, grid: Templates, block: int = 4096
+) -> tuple[Tensor, Tensor]:
+    """Normalised correlation cross / sqrt(power), blind to the reference's scale, best over the shifts.
+
+    Returns (b, r) for the reference and (b, r) for the inverted one.
+    """
+    b, t, _ = shift_px.shape
+    weighted = seen.spectrum * (seen.gain * seen.precision)
+    moved = weighted[:, None] * shift_phase(-shift_px, seen.box, weighted.shape[1])
+    left = torch.cat([moved.real, moved.imag], -1).view(b * t, -1)
+    power = seen.gain**2 * seen.precision
+    upright, inverted = [], []
+    for cross, norm in zip(grid.cross.float().split(block, 1), grid.norm.float().split(block, 1), strict=True):
+        length = (power @ norm).clamp_min(1e-30).rsqrt()
+        low, high = (left @ cross).view(b, t, -1).aminmax(dim=1)
+        upright.append(high * length)
+        inverted.append(-low * length)
+    return torch.cat(upright, 1), torch.cat(inverted, 1)
+
+
 def shift_scores(seen: Observation, shift_px: Tensor, slices: Tensor) -> Tensor:
     """Cross term of candidate slices (b, k, m) at every shift (b, t, 2): (b, k, t). The norm does not depend on shift."""
     weighted = seen.spectrum * (seen.gain * seen.precision)

@@ -1,0 +1,68 @@
+"""Who works on what: batches of one half set each, dealt out so that every rank has equally many."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from cryotorch.particles import Batch
+
+
+class EMStrategy(DDPStrategy):
+    """Several processes that only add up sums: there are no gradients, so nothing is wrapped."""
+
+    strategy_name = "ddp_em"
+
+    def configure_ddp(self) -> None:
+        """Leave the module as it is."""
+
+
+def plan_batches(half: Tensor, batch_size: int) -> list[list[int]]:
+    """Rows of all batches: half set 0 first, then 1, in file order; each particle exactly once."""
+    batches = []
+    for which in (0, 1):
+        rows = torch.nonzero(half == which)[:, 0]
+        batches += [part.tolist() for part in rows.split(batch_size) if len(part)]
+    return batches
+
+
+class Batches(Dataset):
+    """Batch number -> ``Batch``; number -1 is an empty filler.
+
+    Args:
+        images: anything whose ``[rows]`` is a tensor (b, d, d).
+        half: (n,) half set of every particle.
+    """
+
+    def __init__(self, images, half: Tensor, batch_size: int) -> None:
+        self.images, self.half = images, half
+        self.rows = plan_batches(half, batch_size)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Batch:
+        if number < 0:
+            return Batch(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1), 0)
+        rows = self.rows[number]
+        return Batch(torch.tensor(rows), self.images[rows], int(self.half[rows[0]]))
+
+
+class ShardSampler(Sampler):
+    """The batch numbers of one rank: consecutive, so that a rank keeps to one half set where it can.
+
+    Every rank yields the same number, because the trainer synchronises at every batch: short ranks get fillers (-1).
+    """
+
+    def __init__(self, n_batches: int, rank: int = 0, world: int = 1) -> None:
+        each = -(-n_batches // world)
+        mine = list(range(rank * each, min((rank + 1) * each, n_batches)))
+        self.numbers = mine + [-1] * (each - len(mine))
+
+    def __iter__(self):
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)

@@ -1,0 +1,216 @@
+"""The E-step: poses of a batch, and what the batch adds to the sums of the M-step."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.ctf import contrast_transfer
+from cryotorch.ops.forward import backproject_terms, predict, shift_phase
+from cryotorch.ops.fourier import half_plane, pack, unpack
+from cryotorch.ops.likelihood import Observation, residual_power
+from cryotorch.ops.masks import soft_circle
+from cryotorch.ops.rotations import from_rotation_vector
+from cryotorch.ops.slices import Accumulator, accumulator, insert_slices_
+from cryotorch.particles import Batch, Particles
+from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
+from cryotorch.refine.state import Settings, State
+
+RELOCATE = 2.0  # pixels around the last centre that later coarse searches look at
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the E-step learnt, one row per particle of the whole set; rows of other ranks are zero.
+
+    Attributes:
+        rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
+        seen: (n,) 1 where a row was filled.
+        residual: (2, g, s) sums of |y - f|^2; count: (2, g) images.
+    """
+
+    rotation: Tensor
+    shift: Tensor
+    sigma: Tensor
+    cross: Tensor
+    power: Tensor
+    seen: Tensor
+    residual: Tensor
+    count: Tensor
+
+    def tensors(self) -> list[Tensor]:
+        """For the reduction over ranks."""
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
+
+def observe(particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, half: int, s: Settings) -> Observation:
+    """Window and transform images (b, d, d); attach scale times CTF and the noise precision."""
+    device = images.device
+    plane = half_plane(s.box, device)
+    inner, outer = s.window
+    window = soft_circle(s.box, inner, outer - inner).to(device)
+    group = particles.optics_group[rows]
+    optics = particles.optics
+    ctf = contrast_transfer(
+        plane.frequency / (s.box * s.pixel_size),
+        particles.defocus[rows].to(device),
+        particles.phase_shift[rows].to(device),
+        optics.voltage_kv[group].to(device),
+        optics.spherical_aberration[group].to(device),
+        optics.amplitude_contrast[group].to(device),
+    )
+    gain = ctf * particles.scale[rows].to(device)[:, None]
+    precision = (1 / noise[half]).float()[group.to(device)][:, plane.shell]
+    return Observation(pack(images * window), gain, precision, s.box)
+
+
+def pose_samples(poses: Poses, posterior: str) -> list[tuple[float, Tensor, Tensor]]:
+    """Poses at which a particle is inserted, each with its share: (weight, rotation (b, 3, 3), shift_px (b, 2)).
+
+    "map": the best pose. "laplace": the ten points +-sqrt(5) L_j of the Gaussian posterior, L the Cholesky factor of the
+    covariance: the cubature rule of degree 3 (Stroud 1971; Arasaratnam & Haykin 2009, doi:10.1109/TAC.2009.2019800).
+    """
+    if posterior == "map":
+        return [(1.0, poses.rotation, poses.shift_px)]
+    root = math.sqrt(5) * torch.linalg.cholesky(poses.covariance.double()).float()
+    samples = []
+    for j in range(5):
+        for sign in (1, -1):
+            step = sign * root[:, :, j]
+            samples.append(
+                (0.1, from_rotation_vector(step[:, :3]) @ poses.rotation, poses.shift_px + step[:, 3:])
+            )
+    return samples
+
+
+class Expectation:
+    """One E-step over all batches of an iteration: prepare, call with every batch, read ``sums`` and ``found``."""
+
+    def __init__(self, state: State, settings: Settings, device: torch.device) -> None:
+        s, n = settings, len(state.particles)
+        self.state, self.settings, self.device = state, s, device
+        self.seconds: dict[str, float] = {}
+        self.half: int | None = None
+        self.reference: Reference | None = None
+        self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
+        groups = len(state.particles.optics.voltage_kv)
+        self.found = Found(
+            rotation=torch.zeros(n, 3, 3),
+            shift=torch.zeros(n, 2),
+            sigma=torch.zeros(n, 2),
+            cross=torch.zeros(n),
+            power=torch.zeros(n),
+            seen=torch.zeros(n),
+            residual=torch.zeros(2, groups, s.box // 2 + 1, dtype=torch.float64),
+            count=torch.zeros(2, groups, dtype=torch.float64),
+        )
+        # beyond the alignment limit only as far as the FSC of this iteration can reach
+        self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
+
+    @contextmanager
+    def timed(self, phase: str):
+        """Add the wall time of a block to ``seconds[phase]``."""
+        start = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def use_half(self, half: int) -> Reference:
+        """The half set's reference; the other one's templates are dropped, batches come half by half."""
+        if half != self.half:
+            with self.timed("templates"):
+                self.reference = None
+                self.reference = prepare(
+                    self.state.references[half],
+                    self.state.limit,
+                    self.settings.search,
+                    self.settings.group,
+                    self.settings.matmul_dtype,
+                )
+                self.half = half
+        return self.reference
+
+    def __call__(self, batch: Batch) -> None:
+        """Search, then add to the noise and map sums."""
+        rows = batch.index.cpu()
+        if len(rows) == 0:
+            return
+        s, state = self.settings, self.state
+        reference = self.use_half(batch.half)
+        with self.timed("transform"):
+            seen = observe(state.particles, rows, batch.images, state.noise, batch.half, s)
+        with self.timed("coarse"):
+            previous = state.particles.rotation[rows].to(self.device) if state.posed else None
+            centre = (state.particles.shift[rows] / s.pixel_size).to(self.device)
+            extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
+            candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
+        with self.timed("polish"):
+            poses = polish(reference, seen.limited(self._count(state.limit)), *candidates, s.search)
+        with self.timed("insert"):
+            self._add_noise(rows, seen, poses, reference, batch.half)
+            self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
+        self._record(rows, poses, state.particles.scale[rows])
+
+    def _count(self, limit: float) -> int:
+        return half_plane(self.settings.box).count(limit)
+
+    def _add_noise(
+        self, rows: Tensor, seen: Observation, poses: Poses, reference: Reference, half: int
+    ) -> None:
+        """Residual power per optics group; beyond the alignment limit the prediction counts as zero."""
+        plane = half_plane(self.settings.box, self.device)
+        count = self._count(self.state.limit)
+        prediction = torch.zeros_like(seen.spectrum)
+        prediction[:, :count] = predict(
+            reference.slices, poses.rotation, poses.shift_px, seen.gain[:, :count]
+        )
+        groups = self.state.particles.optics_group[rows]
+        for g in groups.unique().tolist():
+            mine = (groups == g).to(self.device)
+            power = residual_power(
+                seen.spectrum[mine], prediction[mine], plane.shell, self.settings.box // 2 + 1
+            )
+            self.found.residual[half, g] += power.cpu()
+            self.found.count[half, g] += int(mine.sum())
+
+    def _insert(self, seen: Observation, poses: Poses, scale: Tensor, half: int) -> None:
+        s = self.settings
+        plane = half_plane(s.box, self.device)
+        count = self._count(self.insert_limit)
+        spectrum = self._windowed(seen.spectrum, poses.shift_px)[:, :count]
+        ctf = (seen.gain / scale[:, None])[:, :count]
+        for weight, rotation, shift_px in pose_samples(poses, s.posterior):
+            share = torch.full_like(scale, weight)
+            numerator, weights = backproject_terms(
+                spectrum, share, shift_px, ctf, seen.precision[:, :count], scale, s.box
+            )
+            insert_slices_(self.sums[half], numerator, weights, rotation, plane.frequency[:count])
+
+    def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
+        """Cut the noise around each particle: centre, multiply by a soft circle, move back."""
+        s = self.settings
+        edge = max(3.0, 0.05 * s.box)
+        radius = s.particle_radius or self.state.mask_radius
+        if radius is None or radius + edge >= s.window[1]:
+            radius = s.window[1] - edge
+        circle = soft_circle(s.box, radius, edge).to(self.device)
+        phase = shift_phase(shift_px, s.box)
+        return pack(unpack(spectrum * phase.conj(), s.box) * circle) * phase
+
+    def _record(self, rows: Tensor, poses: Poses, scale: Tensor) -> None:
+        found, pixel = self.found, self.settings.pixel_size
+        variance = poses.covariance.diagonal(dim1=1, dim2=2).cpu()
+        found.rotation[rows] = poses.rotation.cpu()
+        found.shift[rows] = poses.shift_px.cpu() * pixel
+        found.sigma[rows] = torch.stack(
+            [variance[:, :3].mean(1).sqrt(), variance[:, 3:].mean(1).sqrt() * pixel], 1
+        )
+        found.cross[rows] = poses.terms.cross.cpu() / scale
+        found.power[rows] = poses.terms.power.cpu() / scale**2
+        found.seen[rows] = 1

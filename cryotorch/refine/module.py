@@ -1,0 +1,103 @@
+"""The refinement as a LightningModule: an epoch is an EM iteration, a training step an E-step on one batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cryotorch.particles import Batch
+from cryotorch.refine.distributed import Batches, ShardSampler
+from cryotorch.refine.expectation import Expectation
+from cryotorch.refine.mstep import MapSolve, maximize
+from cryotorch.refine.state import Settings, State
+from cryotorch.results import IterationResult
+
+
+class Refinement(L.LightningModule):
+    """Expectation-maximization of two half maps.
+
+    The M-step runs inside the last ``training_step`` of an epoch, so every callback's ``on_train_epoch_end`` sees the new
+    map in ``result``.
+    """
+
+    def __init__(self, state: State, settings: Settings, batches: Batches, workers: int = 0) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.state, self.settings, self.batches, self.workers = state, settings, batches, workers
+        self.result: IterationResult | None = None
+        self.expectation: Expectation | None = None
+
+    def configure_optimizers(self) -> MapSolve:
+        """The M-step."""
+        return MapSolve(self._maximize)
+
+    def train_dataloader(self) -> DataLoader:
+        """This rank's batches, in order."""
+        sampler = ShardSampler(len(self.batches), self.global_rank, self.trainer.world_size)
+        return DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def on_fit_start(self) -> None:
+        """The state's tensors are not parameters: move them."""
+        for name in State.TENSORS:
+            value = getattr(self.state, name)
+            if value is not None:
+                setattr(self.state, name, value.to(self.device))
+
+    def on_train_epoch_start(self) -> None:
+        """Fresh sums."""
+        self.expectation = Expectation(self.state, self.settings, self.device)
+
+    @torch.no_grad()
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """E-step of a batch; after the last one, the M-step."""
+        self.expectation(batch)
+        if self.trainer.is_last_batch:
+            self.optimizers().step()
+
+    def _maximize(self) -> None:
+        self.result = maximize(self.state, self.expectation, self.settings, self._reduce)
+        self.expectation = None
+        if self.state.stopped:
+            self.trainer.should_stop = True
+
+    def _reduce(self, tensors: list[Tensor]) -> None:
+        if self.trainer.world_size == 1:
+            return
+        for tensor in tensors:
+            moved = tensor.to(self.device)
+            torch.distributed.all_reduce(moved)  # a sum; the trainer's own reductions default to the mean
+            tensor.copy_(moved)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Add the state, plain tensors and numbers."""
+        checkpoint["refinement"] = self.state.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the state over."""
+        self.state.load_state_dict(checkpoint["refinement"], self.device)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are either whole or absent, whatever kills the job."""
+
+    def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
+        """Write beside the final name, then rename."""
+        path = Path(path)
+        part = path.with_name(f".{path.name}.part")
+        super().save_checkpoint(checkpoint, part, storage_options)
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)

@@ -1,0 +1,249 @@
+"""The M-step: sums to half maps, FSC, mask, noise, scales and the references of the next iteration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
+from cryotorch.ops.masks import density_mask, soft_sphere
+from cryotorch.ops.reconstruct import (
+    Sums,
+    collect,
+    shell_mean_weight,
+    solve,
+    symmetrise,
+    wiener_prior,
+)
+from cryotorch.ops.rotations import rotation_angle
+from cryotorch.refine.expectation import Expectation, Found
+from cryotorch.refine.schedule import Stop, advance
+from cryotorch.refine.state import Settings, State
+from cryotorch.results import Guinier, IterationResult
+
+HALF_MAP_PRIOR = 0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
+FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
+SCALE_RANGE = (0.2, 3.0)
+
+
+class MapSolve(torch.optim.Optimizer):
+    """``step()`` is the M-step. As an optimizer it makes the trainer count, log and save one step per iteration."""
+
+    def __init__(self, solve_step: Callable[[], None]) -> None:
+        super().__init__([torch.nn.Parameter(torch.zeros(()))], {})
+        self.solve_step = solve_step
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Turn the accumulated sums into new maps."""
+        loss = None if closure is None else closure()
+        self.solve_step()
+        return loss
+
+
+def maximize(
+    state: State, expectation: Expectation, settings: Settings, reduce: Callable[[list[Tensor]], None]
+) -> IterationResult:
+    """Solve for new maps, judge them, and set ``state`` up for the next iteration.
+
+    Args:
+        reduce: sums tensors over all ranks, in place; does nothing on one process.
+    """
+    s, seconds, limit = settings, expectation.seconds, state.limit
+    started = time.perf_counter()
+    reduce([a.rows for a in expectation.sums] + expectation.found.tensors())
+    halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
+    mean_weight = [shell_mean_weight(h) for h in halves]
+    unfiltered = torch.stack([solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)])
+    seconds["solve"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    mask_fsc, messages = _fsc_mask(unfiltered.mean(0), s)
+    curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(unfiltered.mean(0), s))
+    resolutions = {
+        name: resolution(curve, s.box, s.pixel_size)
+        for name, curve in curves.items()
+        if name != "randomised"
+    }
+    curve = curves[_leading_curve(resolutions, s)]
+    crossing = crossing_shell(curve, interpolate=True)
+    state.crossings.append(crossing)
+    seconds["fsc"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
+    merged = halves[0] + halves[1]
+    full = solve(merged, prior)
+    _update_mask(state, low_pass(full, s.pixel_size, 12.0), resolutions["corrected"], s)
+    around = _reference_mask(state, s, full.device)
+    state.references = torch.stack([solve(_share_low(h, merged, s.split), prior) * around for h in halves])
+    guinier = guinier_fit(full, curves["corrected"], s.pixel_size, resolutions["corrected"])
+    bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
+    sharp = sharpen(full, s.pixel_size, bfactor, curves["corrected"], resolutions["corrected"])
+    seconds["solve"] += time.perf_counter() - started
+
+    found = expectation.found
+    state.noise = noise_power(found, state.noise)
+    rotation_change, shift_change = _take_poses(state, found, s)
+    if s.per_particle_scale and state.iteration > s.scale_start_iteration:
+        _update_scale(state, found)
+    step = advance(state.crossings, s.schedule)
+    if isinstance(step, Stop):
+        state.stopped = step.reason
+        messages.append(f"Finished: {step.reason}.")
+    else:
+        state.limit = step.limit
+        if step.note:
+            messages.append(step.note)
+    state.history.append(
+        {
+            "iteration": state.iteration,
+            "resolution": resolutions["corrected"],
+            "limit": s.box * s.pixel_size / limit,
+            "rotation_change": float(rotation_change.median()),
+            "shift_change": float(shift_change.median()),
+            "seconds": sum(seconds.values()),
+        }
+    )
+    return IterationResult(
+        iteration=state.iteration,
+        pixel_size=s.pixel_size,
+        half_maps=unfiltered.cpu(),
+        map=full.cpu(),
+        map_sharp=sharp.cpu(),
+        mask_refine=None if state.mask is None else state.mask.cpu(),
+        mask_fsc=mask_fsc.cpu(),
+        curves={name: c.cpu() for name, c in curves.items()},
+        resolutions=resolutions,
+        resolution=resolutions["corrected"],
+        noise=state.noise.cpu(),
+        guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
+        particles=state.particles,
+        rotation_change=rotation_change,
+        shift_change=shift_change,
+        seconds=dict(seconds),
+        history=[dict(h) for h in state.history],
+        messages=messages,
+        final=bool(state.stopped),
+    )
+
+
+def _leading_curve(resolutions: dict[str, float], s: Settings) -> str:
+    """The curve that sets band limit and prior: the corrected one once a mask means something, so that it cannot feed itself."""
+    return "corrected" if resolutions["corrected"] < s.mask.start else "spherical"
+
+
+def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
+    """The tight mask of the FSC curves; a soft sphere where the density makes none."""
+    try:
+        return density_mask(volume, s.pixel_size, low_pass=12.0, **FSC_MASK), []
+    except ValueError as refused:
+        return _sphere(s, volume.device), [f"The FSC mask is a soft sphere: {refused}"]
+
+
+def _loose_mask(volume: Tensor, s: Settings) -> Tensor:
+    try:
+        return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
+    except ValueError:
+        return _sphere(s, volume.device)
+
+
+def _sphere(s: Settings, device: torch.device) -> Tensor:
+    inner, outer = s.window
+    radius = min(s.particle_radius or inner, inner)
+    return soft_sphere(s.box, radius, outer - inner, device)
+
+
+def _share_low(half: Sums, merged: Sums, split: float) -> Sums:
+    """A half set's sums with those of both below the split shell: what keeps the halves in one frame."""
+    low = half.shell < split
+    return Sums(
+        torch.where(low, merged.numerator, half.numerator),
+        torch.where(low, merged.weight, half.weight),
+        half.box,
+        half.padding,
+    )
+
+
+def _update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) -> None:
+    """Dynamic masks follow the map once it is better than the start resolution; otherwise the given one stays."""
+    if s.mask.mode == "none":
+        return
+    given = s.mask.given
+    if s.mask.mode == "dynamic" and resolution < s.mask.start:
+        near, far = s.mask.near, s.mask.far
+        state.mask = density_mask(smooth, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
+    elif given is not None:
+        state.mask = given.to(smooth)
+    if state.mask is not None:
+        x = torch.arange(s.box, device=smooth.device) - s.box // 2
+        radius = torch.sqrt((x[:, None, None] ** 2 + x[:, None] ** 2 + x**2).float())
+        state.mask_radius = float(radius[state.mask > 0.01].max())
+
+
+def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:
+    sphere = _sphere(s, device)
+    return sphere if state.mask is None else sphere * state.mask
+
+
+def noise_power(found: Found, before: Tensor) -> Tensor:
+    """sigma2 (2, g, s): residual power per coefficient; a group without images keeps its value.
+
+    A shell between its neighbours of few coefficients is as good as they are: shell 0 copies shell 1.
+    """
+    shells = found.residual.shape[-1]
+    per_image = coefficients_per_shell(2 * (shells - 1))
+    count = (found.count[..., None] * per_image).to(found.residual)
+    noise = found.residual / count.clamp_min(1e-30)
+    noise[..., 0] = noise[..., 1]
+    noise = torch.where(count > 0, noise, before.double().cpu())
+    least = 1e-6 * noise.mean(-1, keepdim=True)
+    return torch.maximum(noise, least).to(before)
+
+
+def coefficients_per_shell(box: int) -> Tensor:
+    """Number of packed coefficients per shell (d // 2 + 1,); shell 0, which has none, counts 1."""
+    return torch.bincount(half_plane(box).shell, minlength=box // 2 + 1).clamp_min(1)
+
+
+def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor]:
+    """Store the poses of all ranks; returns the changes in degrees (modulo symmetry) and Å."""
+    old = state.particles
+    angle = torch.full((len(old),), torch.pi)
+    for g in s.group.float():
+        angle = torch.minimum(angle, rotation_angle(found.rotation, old.rotation @ g))
+    move = (found.shift - old.shift).norm(dim=1)
+    state.particles = old.replace(rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True)
+    state.posed = True
+    return torch.rad2deg(angle), move
+
+
+def _update_scale(state: State, found: Found) -> None:
+    """Per-particle scale in closed form, cross / power, shrunk towards 1 by an empirical-Bayes prior.
+
+    The least-squares scale has variance 1 / (2 power). What the scales scatter beyond that is their true spread, and sets
+    the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1.
+    """
+    scale = torch.ones_like(found.cross)
+    spreads = []
+    for half in (0, 1):
+        mine = state.particles.half == half
+        cross, power = found.cross[mine], found.power[mine].clamp_min(1e-12)
+        mean = cross.sum() / power.sum()
+        if not mean > 0:
+            continue
+        best, variance = cross / power / mean, 1 / (2 * power * mean**2)
+        weight = power / power.sum()
+        excess = float((weight * ((best - 1) ** 2 - variance)).sum())
+        spread = max(excess, 0.0)
+        shrunk = (best * spread + variance) / (spread + variance)
+        shrunk = shrunk.clamp(*SCALE_RANGE)
+        scale[mine] = shrunk / shrunk.mean()
+        spreads.append(spread**0.5)
+    state.scale_spread = sum(spreads) / max(1, len(spreads))
+    state.particles = state.particles.replace(scale=scale)

@@ -1,0 +1,242 @@
+"""Pose search: every rotation of a coarse grid by matrix products, then Gauss-Newton on the few best.
+
+1. Coarse: at a low limit all images of a batch see the same rotations, and the same shifts around their last centre. The best
+   ``candidates`` rotations are kept, and the particle's previous pose.
+2. Polish: damped Gauss-Newton (Levenberg 1944, Marquardt 1963, doi:10.1137/0111030) over rotation and shift while the limit
+   grows from the coarse to the current one and the candidates are thinned out. A step is kept only if the score rises.
+
+The inverse of the last normal matrix is the covariance of the pose (Laplace approximation).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.likelihood import (
+    Observation,
+    PoseTerms,
+    Templates,
+    grid_scores,
+    pose_terms,
+    shift_scores,
+    templates,
+)
+from cryotorch.ops.rotations import from_rotation_vector, rotation_angle, rotation_grid
+from cryotorch.ops.slices import Projector, extract_slices, projector
+from cryotorch.ops.symmetry import in_asymmetric_unit
+
+PRIOR_SIGMA = (math.radians(13),) * 3 + (4.5,) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
+DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What may be tuned about the search.
+
+    Attributes:
+        coarse_limit: highest resolution of the coarse search, Fourier pixels.
+        grid_step: radians between grid rotations; None = 1 / limit, within 7 to 12 degrees.
+        candidates: rotations kept after the coarse search.
+        newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets two more).
+        shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
+    """
+
+    coarse_limit: float = 12
+    grid_step: float | None = None
+    candidates: int = 8
+    newton_steps: int = 2
+    shift_extent: float = 6
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One half set's map, prepared for an iteration's searches.
+
+    Attributes:
+        slices: the projector, up to the current limit; limit: Fourier pixels; grid: the coarse search's templates.
+    """
+
+    slices: Projector
+    limit: float
+    coarse_limit: float
+    grid: Templates
+
+
+@dataclass(frozen=True)
+class Poses:
+    """What a search found for b images.
+
+    Attributes:
+        rotation: (b, 3, 3); shift_px: (b, 2); covariance: (b, 5, 5) of (rotation vector, shift in pixels);
+        terms: score and products at the final limit.
+    """
+
+    rotation: Tensor
+    shift_px: Tensor
+    covariance: Tensor
+    terms: PoseTerms
+
+
+def prepare(
+    volume: Tensor, limit: float, settings: SearchSettings, group: Tensor, matmul_dtype: torch.dtype
+) -> Reference:
+    """Pad and transform a half map, and slice it on the rotation grid of the asymmetric unit."""
+    coarse = min(limit, settings.coarse_limit)
+    slices = projector(volume, limit)
+    step = settings.grid_step or min(max(1 / coarse, math.radians(7)), math.radians(12))
+    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu())).to(volume.device)
+    plane = half_plane(volume.shape[-1], volume.device)
+    low = extract_slices(slices, rotation, plane.frequency[: plane.count(coarse)])
+    return Reference(slices, limit, coarse, templates(low, rotation, matmul_dtype))
+
+
+def shift_grid(extent: float, step: float, device: torch.device | str = "cpu") -> Tensor:
+    """Shifts (t, 2) in pixels on a square grid inside a disc of radius ``extent``; (0, 0) is among them."""
+    reach = math.floor(extent / step + 1e-6)
+    line = torch.arange(-reach, reach + 1.0, device=device) * step
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten()], 1)
+    return points[points.norm(dim=1) <= extent + 1e-6]
+
+
+def global_search(
+    reference: Reference,
+    seen: Observation,
+    rotation: Tensor | None,
+    shift_px: Tensor,
+    extent: float,
+    settings: SearchSettings,
+) -> Poses:
+    """Find the poses of a batch against one half map.
+
+    Args:
+        rotation: (b, 3, 3) previous rotations, tried as one more candidate; None = there are none.
+        shift_px: (b, 2) centres of the shift search; extent: its radius in pixels.
+    """
+    image, rotation, shift_px = coarse_candidates(reference, seen, rotation, shift_px, extent, settings)
+    return polish(reference, seen, image, rotation, shift_px, settings)
+
+
+def coarse_candidates(
+    reference: Reference,
+    seen: Observation,
+    rotation: Tensor | None,
+    shift_px: Tensor,
+    extent: float,
+    settings: SearchSettings,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift; p = b * k."""
+    device = shift_px.device
+    plane = half_plane(seen.box, device)
+    count = plane.count(reference.coarse_limit)
+    low = seen.limited(count)
+    step = max(1.0, seen.box / (4 * reference.coarse_limit))
+    shifts = shift_px[:, None] + shift_grid(max(extent, step), step, device)
+    scores = grid_scores(low, shifts, reference.grid)
+    kept = min(settings.candidates, scores.shape[1])
+    found = reference.grid.rotation[scores.topk(kept, 1).indices]
+    if rotation is not None:
+        found = torch.cat([found, rotation[:, None]], 1)
+    kept = found.shape[1]
+    slices = extract_slices(reference.slices, found.flatten(0, 1), plane.frequency[:count])
+    best = shift_scores(low, shifts, slices.unflatten(0, (-1, kept))).argmax(-1)
+    at = torch.take_along_dim(shifts, best[..., None], 1)
+    if rotation is not None:
+        at[:, -1] = shift_px  # the previous pose is tried as it was
+    image = torch.arange(len(found), device=device).repeat_interleave(kept)
+    return image, found.flatten(0, 1), at.flatten(0, 1)
+
+
+def ladder(first: float, last: float) -> list[float]:
+    """Limits from the coarse to the current one, each 1.6 times the one before plus 1."""
+    limits = [first]
+    while limits[-1] < last - 0.5:
+        limits.append(min(last, 1.6 * limits[-1] + 1))
+    return limits
+
+
+def polish(
+    reference: Reference,
+    seen: Observation,
+    image: Tensor,
+    rotation: Tensor,
+    shift_px: Tensor,
+    settings: SearchSettings,
+) -> Poses:
+    """Climb from the candidates (p = b * k, k per image, ordered by image) to one pose per image."""
+    plane = half_plane(seen.box, rotation.device)
+    n_images = int(image[-1]) + 1
+    limits = ladder(reference.coarse_limit, reference.limit)
+    for rung, limit in enumerate(limits):
+        view = seen.limited(plane.count(limit))
+        terms, rotation, shift_px = ascend(
+            reference.slices, view, image, rotation, shift_px, settings.newton_steps
+        )
+        last = rung == len(limits) - 1
+        kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
+        rows = thin_out(terms.score, rotation, shift_px, n_images, kept)
+        image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
+    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, 2)
+    return Poses(rotation, shift_px, covariance(terms), terms)
+
+
+def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, n_images: int, kept: int) -> Tensor:
+    """Rows of the ``kept`` best candidates per image; of two that climbed to the same pose one goes first."""
+    k = len(score) // n_images
+    kept = min(kept, k)
+    by_image = score.view(n_images, k)
+    if kept == 1:
+        return by_image.argmax(1) + torch.arange(n_images, device=score.device) * k
+    order = by_image.argsort(1, descending=True)
+    rows = order + torch.arange(n_images, device=score.device)[:, None] * k
+    r, s = rotation[rows], shift_px[rows]
+    near = rotation_angle(r[:, :, None], r[:, None]) < math.radians(1)
+    near &= (s[:, :, None] - s[:, None]).norm(dim=-1) < 0.5
+    earlier = torch.ones(k, k, dtype=torch.bool, device=score.device).tril(-1)
+    copy = (near & earlier).any(-1)
+    first = copy.to(torch.int8).sort(dim=1, stable=True).indices[:, :kept]
+    return rows.gather(1, first).flatten()
+
+
+def ascend(
+    slices: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor, steps: int
+) -> tuple[PoseTerms, Tensor, Tensor]:
+    """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts."""
+    terms = pose_terms(slices, seen, image, rotation, shift_px)
+    damping = torch.full_like(terms.score, DAMPING_START)
+    for _ in range(steps):
+        step = newton_step(terms, damping)
+        trial_rotation = from_rotation_vector(step[:, :3]) @ rotation
+        trial_shift = shift_px + step[:, 3:]
+        trial = pose_terms(slices, seen, image, trial_rotation, trial_shift)
+        better = trial.score > terms.score
+        rotation = torch.where(better[:, None, None], trial_rotation, rotation)
+        shift_px = torch.where(better[:, None], trial_shift, shift_px)
+        terms = PoseTerms(torch.where(better[:, None, None], trial.gram, terms.gram))
+        damping = torch.where(better, damping / 4, damping * 8).clamp(DAMPING_LEAST, DAMPING_MOST)
+    return terms, rotation, shift_px
+
+
+def newton_step(terms: PoseTerms, damping: Tensor) -> Tensor:
+    """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than 0.2 rad and 3 px."""
+    diagonal = terms.normal.diagonal(dim1=1, dim2=2)
+    ridge = damping[:, None] * diagonal + 0.5 * _prior_precision(diagonal)
+    step = torch.linalg.solve(terms.normal + torch.diag_embed(ridge), terms.gradient)
+    turn = step[:, :3].norm(dim=1, keepdim=True)
+    move = step[:, 3:].norm(dim=1, keepdim=True)
+    return step * torch.minimum(0.2 / turn.clamp_min(1e-9), 3 / move.clamp_min(1e-9)).clamp(max=1)
+
+
+def covariance(terms: PoseTerms) -> Tensor:
+    """Laplace covariance (2 H + prior)^-1 of (rotation vector, shift in pixels): a log-likelihood is twice a score."""
+    precision = 2 * terms.normal.double() + torch.diag(_prior_precision(terms.normal).double())
+    return torch.linalg.inv(precision).to(terms.gram.dtype)
+
+
+def _prior_precision(like: Tensor) -> Tensor:
+    return torch.tensor(PRIOR_SIGMA, dtype=like.dtype, device=like.device) ** -2

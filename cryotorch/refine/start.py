@@ -1,0 +1,107 @@
+"""Before the first iteration: half sets, noise level, and grey scale of the initial map."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.filters import low_pass
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms, shift_scores
+from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.slices import extract_slices
+from cryotorch.particles import Batch, Particles
+from cryotorch.refine.expectation import observe
+from cryotorch.refine.mstep import coefficients_per_shell
+from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
+from cryotorch.refine.state import Settings, State
+
+
+def draw_half_sets(n: int, seed: int) -> Tensor:
+    """Half sets (n,) of 0 and 1, equal in number, by a seeded draw."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    half = torch.zeros(n, dtype=torch.int64)
+    half[order[n // 2 :]] = 1
+    return half
+
+
+def initial_noise(particles: Particles, batches: list[Batch], s: Settings, device: torch.device) -> Tensor:
+    """sigma2 (2, g, s) from the mean power of images, signal included: too large at first, corrected by residuals.
+
+    A group without a sample takes the mean of the others. Both half sets start from the same curve.
+    """
+    groups = len(particles.optics.voltage_kv)
+    shells = s.box // 2 + 1
+    total = torch.zeros(groups, shells, dtype=torch.float64)
+    count = torch.zeros(groups, dtype=torch.float64)
+    flat = torch.ones(2, groups, shells, device=device)
+    shell = half_plane(s.box).shell
+    for batch in batches:
+        rows = batch.index.cpu()
+        seen = observe(particles, rows, batch.images.to(device), flat, 0, s)
+        power = (seen.spectrum.real**2 + seen.spectrum.imag**2).double().cpu()
+        for g in particles.optics_group[rows].unique().tolist():
+            mine = particles.optics_group[rows] == g
+            total[g].index_add_(0, shell, power[mine].sum(0))
+            count[g] += int(mine.sum())
+    per_image = coefficients_per_shell(s.box)
+    noise = total / (count[:, None].clamp_min(1) * per_image)
+    noise[:, 0] = noise[:, 1]
+    noise[count == 0] = total.sum(0) / (count.sum() * per_image)
+    noise = torch.maximum(noise, 1e-6 * noise.mean(1, keepdim=True)).clamp_min(1e-30)
+    return noise.float().expand(2, -1, -1).clone().to(device)
+
+
+def initial_reference(volume: Tensor, s: Settings, resolution: float, device: torch.device) -> Tensor:
+    """The initial map low-passed and inside the soft sphere of the window."""
+    inner, outer = s.window
+    sphere = soft_sphere(s.box, inner, outer - inner, device)
+    return low_pass(volume.to(device), s.pixel_size, resolution) * sphere
+
+
+def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) -> tuple[float, float]:
+    """The factor that brings an external map to the grey scale of the images, and a hint at its contrast.
+
+    The first search ranks poses by normalised correlation, which knows no scale; then the factor is the least-squares
+    one, sum cross / sum power, over poses found with the factor so far, twice. Returns (factor, margin): margin < 0 where the
+    images correlate better with the inverted map.
+    """
+    device = volume.device
+    unit = volume / volume.std().clamp_min(1e-30)
+    factor, margin = 1.0, 0.0
+    for attempt in range(3):
+        reference = prepare(unit * factor, state.limit, s.search, s.group, torch.float32)
+        plane = half_plane(s.box, device)
+        count = plane.count(reference.coarse_limit)
+        cross = power = 0.0
+        for batch in batches:
+            rows = batch.index.cpu()
+            seen = observe(state.particles, rows, batch.images.to(device), state.noise, batch.half, s).limited(count)
+            centre = torch.zeros(len(rows), 2, device=device)
+            if attempt == 0:
+                candidates, upright, inverted = _correlate(seen, reference, centre, s)
+                margin += float((upright - inverted).sum())
+                terms = pose_terms(reference.slices, seen, *candidates)
+            else:
+                candidates = coarse_candidates(
+                    reference, seen, None, centre, s.search.shift_extent, s.search
+                )
+                terms = polish(reference, seen, *candidates, s.search).terms
+            cross += float(terms.cross.sum())
+            power += float(terms.power.sum())
+        factor *= max(cross / max(power, 1e-30), 1e-6)
+    return factor / float(volume.std().clamp_min(1e-30)), margin
+
+
+def _correlate(seen: Observation, reference: Reference, centre: Tensor, s: Settings):
+    """Best pose (image, rotation, shift) by normalised correlation; best values for the map and for its inverse."""
+    step = max(1.0, seen.box / (4 * reference.coarse_limit))
+    shifts = centre[:, None] + shift_grid(max(s.search.shift_extent, step), step, centre.device)
+    upright, inverted = grid_correlations(seen, shifts, reference.grid)
+    best, which = upright.max(1)
+    rotation = reference.grid.rotation[which]
+    frequency = half_plane(seen.box, centre.device).frequency[: seen.spectrum.shape[1]]
+    slices = extract_slices(reference.slices, rotation, frequency)
+    at = shift_scores(seen, shifts, slices[:, None])[:, 0].argmax(1)
+    shift = torch.take_along_dim(shifts, at[:, None, None], 1)[:, 0]
+    return (torch.arange(len(best), device=centre.device), rotation, shift), best, inverted.amax(1)

@@ -1,0 +1,113 @@
+"""What a refinement knows between two iterations, and what it was asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cryotorch.particles import Particles
+from cryotorch.refine.schedule import ScheduleSettings
+from cryotorch.refine.search import SearchSettings
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """The mask on the reference.
+
+    Attributes:
+        mode: "dynamic", "static" (``given`` from the first iteration on) or "none" (a soft sphere only).
+        given: (d, d, d) the user's mask; in dynamic mode it is used until the map is better than ``start``.
+        threshold: fraction of the density's 99.99th percentile; near, far: Å; start: Å.
+    """
+
+    mode: str = "dynamic"
+    given: Tensor | None = None
+    threshold: float = 0.2
+    near: float = 6
+    far: float = 14
+    start: float = 12
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A refinement in the algorithm's units.
+
+    Attributes:
+        box: d; pixel_size: Å at that box; group: (g, 3, 3) point group.
+        split: shells below it are shared by the half sets.
+        window: inner and outer radius of the soft window on images, pixels.
+        particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
+        posterior: "laplace" or "map", see ``expectation.pose_samples``.
+        per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
+        bfactor: Å², None = Guinier; seed: of everything random.
+        padding: of the insertion grid.
+    """
+
+    box: int
+    pixel_size: float
+    group: Tensor
+    search: SearchSettings
+    schedule: ScheduleSettings
+    mask: MaskSettings
+    split: float
+    window: tuple[float, float]
+    particle_radius: float | None = None
+    posterior: str = "laplace"
+    per_particle_scale: bool = True
+    scale_start_iteration: int = 0
+    rescale_reference: bool = True
+    bfactor: float | None = None
+    seed: int = 0
+    padding: int = 1
+    matmul_dtype: torch.dtype = torch.float32
+
+
+@dataclass
+class State:
+    """Everything an iteration changes. Tensors live on the compute device but for ``particles`` (CPU).
+
+    Attributes:
+        particles: poses, shifts, scales.
+        references: (2, d, d, d) regularised and masked half maps that the next search uses.
+        noise: (2, g, s) sigma2.
+        limit: Fourier pixels of the coming iteration.
+        mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
+        scale_spread: standard deviation of the particle scales' distribution.
+        crossings: the gold-standard crossing (shells) of every iteration so far; history: one dict of numbers each.
+    """
+
+    particles: Particles
+    references: Tensor
+    noise: Tensor
+    limit: float
+    mask: Tensor | None = None
+    mask_radius: float | None = None
+    scale_spread: float = 0.0
+    posed: bool = False
+    crossings: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def iteration(self) -> int:
+        """Iterations finished."""
+        return len(self.crossings)
+
+    POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
+    TENSORS = ("references", "noise", "mask")
+    NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "history", "stopped")
+
+    def state_dict(self) -> dict:
+        """Plain tensors and numbers, for a checkpoint."""
+        poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
+        return {"poses": poses} | {name: getattr(self, name) for name in self.TENSORS + self.NUMBERS}
+
+    def load_state_dict(self, saved: dict, device: torch.device) -> None:
+        """Take over a checkpoint of the same particles."""
+        self.particles = self.particles.replace(**{k: v.cpu() for k, v in saved["poses"].items()})
+        for name in self.TENSORS:
+            setattr(self, name, None if saved[name] is None else saved[name].to(device))
+        for name in self.NUMBERS:
+            setattr(self, name, saved[name])
