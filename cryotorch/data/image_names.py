@@ -65,9 +65,10 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
         candidates = [folder / name for folder in folders]  # an absolute name replaces the folder
         path = next((path for path in candidates if _is_file(path)), None)
         if path is None:
+            where = "" if os.path.isabs(name) else f" in {folders[0]}, above it or in {folders[-1]}"
             raise InputError(
-                f"Image stack {name} of {star} does not exist in {', '.join(map(str, folders[:2]))} or above: "
-                "give the folder that names are relative to as `project`."
+                f"Image stack {name} of {star} does not exist{where}: correct _rlnImageName, or start in the folder "
+                "that the names are relative to."
             )
         found.append(path)
     return found

@@ -154,8 +154,14 @@ def read_volume(path: str | Path) -> tuple[Tensor, float | None]:
 
 
 def write_volume(path: str | Path, volume: Tensor | np.ndarray, pixel_size: float) -> None:
-    """Write a map (z, y, x) as float32, pixel size in Å, atomically. Same input, same bytes."""
+    """Write a map (z, y, x) as float32, pixel size in Å, atomically. Same input, same bytes.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
     values = np.ascontiguousarray(torch.as_tensor(volume).detach().cpu().numpy(), dtype="<f4")
+    if not np.isfinite(values).all():
+        raise ValueError(f"The volume for {path} has values that are not finite.")
     sections, rows, columns = values.shape
     header = _new_header(columns, rows, sections, 2, pixel_size, is_stack=False)
     wide = values.astype(np.float64)

@@ -85,7 +85,7 @@ def read_optics(
     else:
         row = _rows_of_groups(optics, particles, path)
     missing = [f"_{label}" for label in LENS if label not in optics]
-    if "_rlnAmplitudeContrast" in missing:
+    if missing == ["_rlnAmplitudeContrast"]:
         raise InputError(
             f"{path} has no _rlnAmplitudeContrast: add the column with the value of your CTF estimation "
             "(often 0.07 or 0.1)."
@@ -111,8 +111,11 @@ def read_optics(
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32))
 
+    if GROUP not in optics:  # one group without a number
+        optics = Table({GROUP: np.arange(1, optics.rows + 1), **{x: optics.raw(x) for x in optics}})
+        written = None if written is None else optics
     groups = Optics(*(tensor(optics.floats(label, path)) for label in LENS), tensor(pixel_size))
-    number = optics.integers(GROUP, path)[row] if GROUP in optics else row + 1
+    number = optics.integers(GROUP, path)[row]
     return OpticsOfFile(groups, row, number, float(pixel_size[used[0]]), box, written)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.image_names import find_stacks, format_names, parse_names, refuse_duplicates
-from cryotorch.data.optics import optics_table, read_optics
+from cryotorch.data.optics import GROUP, OpticsOfFile, optics_table, read_optics
 from cryotorch.data.stacks import Stacks
 from cryotorch.data.star import read_star, write_star
 from cryotorch.data.table import Table
@@ -81,12 +81,12 @@ def read_particles(
     if not n:
         raise InputError(f"{path} holds no particles: its table data_{name} has no rows.")
     messages: list[str] = []
-    optics = read_optics(blocks.get("optics"), table, path, messages)
     missing = [f"_{label}" for label in DEFOCUS if label not in table]
     if missing:
         raise InputError(
             f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         )
+    optics = read_optics(blocks.get("optics"), table, path, messages)
 
     names, address = parse_names(table.raw("rlnImageName"), path)
     stacks = [Path(stack) for stack in names]
@@ -108,10 +108,10 @@ def read_particles(
     rotation = torch.eye(3).repeat(n, 1, 1)
     if has_pose:
         rotation = euler_to_matrix(*(_radians(column(label)) for label in ANGLES)).float()
-    if all(label in table for label in ORIGINS):
-        shift = np.stack([column(label) for label in ORIGINS], 1)
-    else:
-        shift = np.stack([column(label) for label in ORIGINS_PX], 1) * optics.pixel_size
+    shift = [
+        column(new) if new in table else column(old) * optics.pixel_size
+        for new, old in zip(ORIGINS, ORIGINS_PX, strict=True)
+    ]
     defocus = np.stack([column(label) for label in DEFOCUS], 1)
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
     subset = table.integers(HALF, path) if HALF in table else np.zeros(n, dtype=np.int64)
@@ -122,7 +122,7 @@ def read_particles(
 
     particles = Particles(
         rotation=rotation,
-        shift=_float32(shift),
+        shift=_float32(np.stack(shift, 1)),
         defocus=_float32(defocus),
         phase_shift=_float32(np.deg2rad(column("rlnPhaseShift"))),
         optics_group=torch.from_numpy(optics.row),
@@ -133,7 +133,7 @@ def read_particles(
         has_pose=has_pose,
         optics=optics.groups,
     )
-    tables = _upgraded(blocks, name, optics.table(box or 0), optics.number, optics.pixel_size)
+    tables = _upgraded(blocks, name, optics, box or 0)
     return ParticleFile(path, particles, stacks, box or 0, optics.pixel_size, tables, messages)
 
 
@@ -184,7 +184,7 @@ def new_particle_file(
             "rlnDefocusV": defocus[:, 1],
             "rlnDefocusAngle": np.rad2deg(defocus[:, 2]),
             "rlnPhaseShift": _degrees(particles.phase_shift),
-            "rlnOpticsGroup": (particles.optics_group + 1).numpy(),
+            GROUP: (particles.optics_group + 1).numpy(),
         }
     )
     tables = {"optics": optics_table(particles.optics, box), "particles": table}
@@ -194,6 +194,8 @@ def new_particle_file(
 
 def _particle_block(blocks: dict[str, Table], path: Path) -> str:
     holding = [name for name, table in blocks.items() if "rlnImageName" in table]
+    if "particles" in blocks and "particles" not in holding:
+        raise InputError(f"The table data_particles of {path} has no column _rlnImageName: add it.")
     for name in ("particles", "images", "", *holding):
         if name in holding:
             return name
@@ -235,20 +237,24 @@ def _check_against_stacks(
 
 
 def _upgraded(
-    blocks: dict[str, Table], name: str, optics: Table, number: np.ndarray, pixel_size: float
+    blocks: dict[str, Table], name: str, optics: OpticsOfFile, box: int
 ) -> dict[str, Table]:
     """The blocks in RELION 3.1's layout: a table of optics, origins in Å, the particles called "particles"."""
     table = blocks[name].copy()
-    if "rlnOpticsGroup" not in table:
-        table["rlnOpticsGroup"] = number
-    if not any(label in table for label in ORIGINS):
-        for old in ORIGINS_PX:
-            if old in table:
-                table[old] = table.floats(old) * pixel_size
-        table = table.rename(dict(zip(ORIGINS_PX, ORIGINS, strict=True)))
     table.single = False
-    others = {key: block for key, block in blocks.items() if key not in (name, "optics")}
-    return {"optics": optics, "particles": table, **others}
+    table[GROUP] = optics.number
+    for new, old in zip(ORIGINS, ORIGINS_PX, strict=True):
+        if old in table and new not in table:
+            table[old] = table.floats(old) * optics.pixel_size
+            table = table.rename({old: new})
+    tables: dict[str, Table] = {}
+    for key, block in blocks.items():
+        if key == name:
+            tables.setdefault("optics", optics.table(box))
+            tables["particles"] = table
+        else:
+            tables[key] = optics.table(box) if key == "optics" else block
+    return tables
 
 
 def _float32(values: np.ndarray) -> Tensor:

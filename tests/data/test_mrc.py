@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cryotorch.data.mrc import read_header, read_volume, write_stack, write_volume
+from cryotorch.errors import InputError
+
+
+@pytest.fixture
+def volume():
+    return torch.randn(6, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_round_trip_and_what_mrcfile_says(tmp_path, volume, capsys):
+    path = tmp_path / "map.mrc"
+    write_volume(path, volume, 1.25)
+    again, pixel_size = read_volume(path)
+    assert torch.equal(again, volume)
+    assert pixel_size == pytest.approx(1.25, rel=1e-6)
+    assert mrcfile.validate(path)
+    with mrcfile.open(path) as theirs:
+        np.testing.assert_array_equal(theirs.data, volume.numpy())
+        assert theirs.voxel_size.z == pytest.approx(1.25)
+        assert theirs.is_volume()
+    before = path.read_bytes()
+    write_volume(path, volume, 1.25)
+    assert path.read_bytes() == before  # no date in it
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2"])
+def test_compressed_maps(tmp_path, volume, suffix):
+    write_volume(tmp_path / "map.mrc", volume, 2)
+    path = tmp_path / f"map.mrc{suffix}"
+    pack = gzip.compress if suffix == ".gz" else bz2.compress
+    path.write_bytes(pack((tmp_path / "map.mrc").read_bytes()))
+    assert torch.equal(read_volume(path)[0], volume)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float32, np.uint16, np.float16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_modes_and_byte_orders(tmp_path, dtype, order):
+    values = np.arange(27).reshape(3, 3, 3).astype(np.dtype(dtype).newbyteorder(order))
+    path = tmp_path / "map.mrc"
+    with mrcfile.new(path) as file:
+        file.set_data(values)
+        file.voxel_size = 1.5
+    read, pixel_size = read_volume(path)
+    assert read.dtype == torch.float32
+    np.testing.assert_array_equal(read.numpy(), values.astype(np.float32))
+    assert pixel_size == 1.5
+    raw = bytearray(path.read_bytes())
+    raw[208:216] = bytes(8)  # neither "MAP " nor a machine stamp
+    path.write_bytes(raw)
+    np.testing.assert_array_equal(read_volume(path)[0].numpy(), values.astype(np.float32))
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 3), (3, 1, 2), (2, 1, 3), (3, 2, 1), (0, 0, 0)])
+def test_axis_order_becomes_z_y_x(tmp_path, volume, axes):
+    """Column, row and section axes as in EMD-3001 (3, 1, 2)."""
+    c, r, s = axes if any(axes) else (1, 2, 3)
+    path = tmp_path / "map.mrc"
+    write_volume(path, volume.permute(3 - s, 3 - r, 3 - c), 1)
+    raw = bytearray(path.read_bytes())
+    raw[64:76] = np.array(axes, "<i4").tobytes()
+    path.write_bytes(raw)
+    assert torch.equal(read_volume(path)[0], volume)
+
+
+def test_extended_header_is_skipped(tmp_path, volume):
+    path = tmp_path / "map.mrc"
+    write_volume(path, volume, 1)
+    raw = bytearray(path.read_bytes())
+    raw[92:96] = np.array(80, "<i4").tobytes()
+    path.write_bytes(raw[:1024] + bytes(80) + raw[1024:])
+    assert read_header(path).offset == 1104
+    assert torch.equal(read_volume(path)[0], volume)
+
+
+def test_no_pixel_size_is_none(tmp_path, volume):
+    write_volume(tmp_path / "map.mrc", volume, 0)
+    assert read_volume(tmp_path / "map.mrc")[1] is None
+
+
+def test_bad_volumes_are_refused(tmp_path, volume):
+    path = tmp_path / "map.mrc"
+
+    def refused(message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            read_volume(path)
+
+    refused("map.mrc does not exist")
+    path.write_bytes(b"")
+    refused("map.mrc is empty")
+    path.write_bytes(b"x" * 100)
+    refused("has 100 bytes")
+    path.write_bytes(b"\xff" * 2000)
+    refused("not an MRC file")
+    write_volume(path, volume[:4], 1)
+    refused("6 x 6 x 4 voxels, not a cube")
+    write_volume(path, volume, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    refused("truncated: 854 of 864 bytes")
+    for place, value, message in (
+        (12, 4, "MRC mode 4: convert"),
+        (8, 0, "holds no image"),
+        (92, -1, "extended header of -1"),
+        (64, 7, r"axis order \(7, 2, 3\)"),
+    ):
+        path.write_bytes(whole[:place] + np.array(value, "<i4").tobytes() + whole[place + 4 :])
+        refused(message)
+    path.write_bytes(whole[:48] + np.array(60, "<f4").tobytes() + whole[52:])
+    refused("voxels of 1 x 1 x 10 Å")
+    for value in (np.nan, np.inf):
+        broken = np.frombuffer(whole, "<f4").copy()
+        broken[256 + 50] = value
+        path.write_bytes(broken.tobytes())
+        refused("1 voxels that are not finite")
+
+
+def test_a_map_that_is_not_finite_is_not_written(tmp_path, volume):
+    volume[1, 2, 3] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        write_volume(tmp_path / "map.mrc", volume, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.binary(max_size=80), st.integers(0, 1023))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_header_is_read_or_refused(tmp_path, patch, place):
+    path = tmp_path / "map.mrc"
+    write_volume(path, torch.ones(4, 4, 4), 1)
+    raw = bytearray(path.read_bytes())
+    raw[place : place + len(patch)] = patch
+    path.write_bytes(raw)
+    try:
+        read, pixel_size = read_volume(path)
+    except InputError:
+        return
+    assert len(set(read.shape)) == 1
+    assert pixel_size is None or pixel_size > 0
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [("float32", 2), ("float16", 12)])
+def test_stacks_are_written_in_chunks(tmp_path, dtype, mode, capsys):
+    images = torch.randn(7, 8, 8, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "stack.mrcs"
+    write_stack(path, images.split(3), 7, 8, 2.5, dtype)
+    assert mrcfile.validate(path)
+    with mrcfile.open(path) as theirs:
+        stored = images.numpy().astype(dtype)
+        np.testing.assert_array_equal(theirs.data, stored)
+        assert int(theirs.header.mode) == mode
+        assert theirs.voxel_size.x == 2.5
+        assert theirs.header.dmean == pytest.approx(stored.mean(dtype=np.float64), abs=1e-6)
+        assert theirs.header.rms == pytest.approx(stored.std(dtype=np.float64), rel=1e-5)
+    capsys.readouterr()
+
+
+def test_a_wrong_stack_leaves_no_file(tmp_path):
+    path = tmp_path / "stack.mrcs"
+    images = torch.ones(3, 8, 8)
+    with pytest.raises(ValueError, match="3 images were given for a stack of 4"):
+        write_stack(path, [images], 4, 8, 1)
+    with pytest.raises(ValueError, match="stack of box 16"):
+        write_stack(path, [images], 3, 16, 1)
+    with pytest.raises(ValueError, match="do not fit into float16"):
+        write_stack(path, [images * 1e6], 3, 8, 1, "float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "box", "pixel_size"),
+    [
+        ("real/betaGal.mrc.gz", 100, 3.54),
+        ("real/localResolution.mrc.gz", 100, 1.0),
+        ("real/trpv1_volume.mrc", 48, 4.88),
+        ("real/clean70SRibosome_vol_65p.mrc", 65, None),
+        ("relion_points/pointmass.mrc.gz", 64, None),
+        ("relion_c1/init.mrc", 64, 3.0),
+    ],
+)
+def test_real_volumes(shared_data, name, box, pixel_size):
+    volume, size = read_volume(shared_data / name)
+    assert volume.shape == (box, box, box)
+    assert size == (pixel_size and pytest.approx(pixel_size, rel=1e-5))
+    with mrcfile.open(shared_data / name, permissive=True) as theirs:
+        np.testing.assert_array_equal(volume.numpy(), theirs.data)
+    if "pointmass" in name:
+        assert volume[32, 32, 49] == 1
+        assert volume.sum() == 1

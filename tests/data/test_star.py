@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cryotorch.data.star import Table, read_star, write_star
+from cryotorch.errors import InputError
+
+RELION = """
+# version 30001
+
+data_general
+
+_rlnReferenceDimensionality                        3
+_rlnName  "two words"   # a comment
+
+# version 30001
+data_optics
+loop_
+_rlnOpticsGroup #1
+_rlnOddZernike #2 [six of them]
+1 [1.7055,-1.2131,2.5452,0,0,3.5618]
+
+data_particles
+
+loop_
+
+_rlnImageName
+_rlnDefocusU #2
+# in between
+000001@a/b.mrcs   10000.5
+\t3@data_2020/c.mrcs 1.20000000e+04\t
+data_2020/x.mrcs 5
+
+
+data_empty
+
+loop_
+_rlnX
+"""
+
+
+@pytest.fixture
+def star(tmp_path):
+    def write(text: str | bytes):
+        path = tmp_path / "x.star"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def test_syntax_that_relion_files_use(star):
+    blocks = read_star(star(RELION))
+    assert list(blocks) == ["general", "optics", "particles", "empty"]
+    assert blocks["general"].single
+    assert blocks["general"]["rlnName"].tolist() == ["two words"]
+    assert blocks["optics"]["rlnOddZernike"][0] == "[1.7055,-1.2131,2.5452,0,0,3.5618]"
+    table = blocks["particles"]
+    assert table["rlnImageName"].tolist() == [
+        "000001@a/b.mrcs",
+        "3@data_2020/c.mrcs",
+        "data_2020/x.mrcs",
+    ]
+    assert table["rlnDefocusU"].tolist() == ["10000.5", "1.20000000e+04", "5"]
+    assert table.floats("rlnDefocusU").tolist() == [10000.5, 12000, 5]
+    assert list(blocks["empty"]) == ["rlnX"]
+    assert blocks["empty"].rows == 0
+
+
+def test_windows_line_ends_and_gzip(tmp_path, star):
+    text = RELION.replace("\n", "\r\n").encode()
+    expected = read_star(star(RELION))
+    packed = tmp_path / "x.star.gz"
+    packed.write_bytes(gzip.compress(text))
+    assert read_star(star(text)) == expected
+    assert read_star(packed) == expected
+
+
+def test_round_trip_keeps_every_digit_and_the_order(star, tmp_path):
+    blocks = read_star(star(RELION))
+    write_star(tmp_path / "y.star", blocks)
+    again = read_star(tmp_path / "y.star")
+    assert again == blocks
+    assert list(again) == list(blocks)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no data_ block"),
+        ("# only a comment\n", "no data_ block"),
+        ("hello\n", "Line 1 .* 'hello' stands outside"),
+        ("data_\n\nloop_\n_a\n_b\n1 2\n1 2 3\n", "Line 7 .*: 3 values for 2 labels"),
+        ("data_\n\nloop_\n_a\n_b\n1\n", "Line 6 .*: 1 values for 2 labels"),
+        ("data_\nloop_\n1 2\n", "without labels"),
+        ("data_\nloop_\n_a\n_a\n1 1\n", "'_a' is empty or given twice"),
+        ("data_\nloop_\n_\n1\n", "'_' is empty"),
+        ("data_\n_a\n_b\n1 2\n", r"loop_ missing\?"),
+        ("data_x\n_a 1\ndata_x\n_a 2\n", "second block data_x"),
+        ("data_\nloop_\n_a\n1\n\n2\n", "Line 6 .* '2' stands outside"),
+        ("data_\nloop_\n_a\n1\nloop_\n_b\n1\n", "Line 5 .* 'loop_' stands outside"),
+        (b"data_\0", "not a text file"),
+    ],
+)
+def test_malformed_files_are_refused_with_the_line(star, text, message):
+    with pytest.raises(InputError, match=message):
+        read_star(star(text))
+
+
+VALUE = st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), max_size=8).filter(
+    lambda text: not (text.count('"') and text.count("'"))
+)
+PIECES = st.sampled_from(
+    [
+        "data_",
+        "data_a",
+        "loop_",
+        "_x",
+        "_y #2",
+        "1 2",
+        "1",
+        "'",
+        '"a b" 3',
+        "#",
+        "\n",
+        "\n\n",
+        " ",
+        "_x 1",
+        "\t",
+        "é",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("\n".join).map(str.encode) | st.binary(max_size=60))
+@example(b"data_\nloop_\n")
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_are_read_or_refused(star, text):
+    try:
+        blocks = read_star(star(text))
+    except InputError:
+        return
+    assert all(len({len(table[label]) for label in table}) <= 1 for table in blocks.values())
+
+
+@given(st.lists(st.tuples(VALUE, VALUE), min_size=1, max_size=4), st.booleans())
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_text_survives_a_round_trip(tmp_path, rows, single):
+    rows = rows[:1] if single else rows
+    first, second = zip(*rows, strict=True)
+    table = Table({"a": first, "b": second}, single=single)
+    write_star(tmp_path / "r.star", {"t": table})
+    assert read_star(tmp_path / "r.star") == {"t": table}
+
+
+def test_many_rows_are_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("cryotorch.data.star.ROWS_AT_ONCE", 7)
+    names = [f"{10**i}@s.mrcs" for i in range(10)] * 3
+    table = Table({"name": names, "x": np.arange(30.0)})
+    write_star(tmp_path / "m.star", {"": table})
+    assert read_star(tmp_path / "m.star") == {"": table}
+
+
+@pytest.mark.data
+def test_real_files(shared_data, tmp_path):
+    rows = {
+        "real/relion31.6opticsgroups.star": ("particles", 139),
+        "real/relion5.star": ("particles", 17),
+        "real/starfile.star.gz": ("", 3796),
+        "real/sample_particles_relion31.star": ("particles", 17),
+        "real/rib80s_run003_model_trunc.star": ("model_class_1", 181),
+        "real/trpv1_small_stack.star": ("particles", 10),
+        "real/empiar_10076_7.star": ("", 7),
+        "relion_c1/truth/truth.star": ("particles", 2000),
+    }
+    for name, (block, n) in rows.items():
+        blocks = read_star(shared_data / name)
+        assert blocks[block].rows == n, name
+        write_star(tmp_path / "again.star", blocks)
+        assert read_star(tmp_path / "again.star") == blocks, name
+    model = read_star(shared_data / "real/rib80s_run003_model_trunc.star")
+    assert model["model_general"].single
+    assert model["model_general"].floats("rlnCurrentResolution")[0] == 3.8592
+    zernike = read_star(shared_data / "real/relion31.6opticsgroups.star")["optics"]["rlnOddZernike"]
+    assert zernike[0].startswith("[1.70554063513,1.2131261042,")
+
+
+@pytest.mark.data
+def test_agrees_with_starfile(shared_data):
+    starfile = pytest.importorskip("starfile")
+    path = shared_data / "real" / "sample_particles_relion31.star"
+    theirs = starfile.read(path)["particles"]
+    ours = read_star(path)["particles"]
+    assert list(ours) == list(theirs.columns)
+    for label in ("rlnDefocusU", "rlnAngleTilt", "rlnLogLikeliContribution"):
+        np.testing.assert_allclose(ours.floats(label), theirs[label], rtol=1e-12)
