@@ -111,6 +111,8 @@ class CachedImages:
         self.sums_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         folder, needed = self.path.parent, self._bytes()
+        for left in folder.glob(f".{self.path.name}.*.partial"):  # by a job that was killed
+            left.unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise InputError(

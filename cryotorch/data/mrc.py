@@ -128,14 +128,17 @@ def read_volume(path: str | Path) -> tuple[Tensor, float | None]:
         if len(set(header.shape)) != 1:
             size = " x ".join(map(str, header.shape[::-1]))
             raise InputError(f"Volume {path} is {size} voxels, not a cube: pad it to one.")
-        file.read(header.offset - HEADER_BYTES)
-        wanted = header.shape[0] * header.image_bytes
-        raw = file.read(wanted)
-    if len(raw) < wanted:
+        raw = file.read()  # not "as many bytes as the header says", which may be any number
+    wanted = header.shape[0] * header.image_bytes
+    present = max(len(raw) - (header.offset - HEADER_BYTES), 0)
+    if present < wanted:
         raise InputError(
-            f"Volume {path} is truncated: {len(raw)} of {wanted} bytes of data; copy it again."
+            f"Volume {path} is truncated: {present} of {wanted} bytes of data; copy it again."
         )
-    stored = np.frombuffer(raw, header.dtype).reshape(header.shape)
+    count = header.shape[0] ** 3
+    stored = np.frombuffer(raw, header.dtype, count, header.offset - HEADER_BYTES).reshape(
+        header.shape
+    )
     # A copy: the bytes behind ``stored`` cannot be written to.
     volume = np.array(
         stored.transpose([header.axes.index(axis) for axis in (3, 2, 1)]), np.float32, order="C"

@@ -114,6 +114,14 @@ def test_a_failed_making_leaves_nothing_that_counts(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["particles_key.lock"]
 
 
+def test_what_a_killed_job_left_is_removed(tmp_path):
+    (tmp_path / "cache").mkdir()
+    left = tmp_path / "cache" / ".particles_key.mrcs.123.partial"
+    left.write_bytes(b"half")
+    open_cache(tmp_path, Maker(tmp_path))
+    assert not left.exists()
+
+
 def test_a_full_disk_or_unusable_folder_is_refused(tmp_path, monkeypatch):
     maker = Maker(tmp_path)
     (tmp_path / "cache").write_text("a file where the folder should be")

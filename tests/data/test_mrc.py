@@ -110,6 +110,9 @@ def test_bad_volumes_are_refused(tmp_path, volume):
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
     refused("truncated: 854 of 864 bytes")
+    giant = np.full(3, (1 << 20) - 1, "<i4").tobytes()
+    path.write_bytes(giant + whole[12:])
+    refused("truncated: 864 of 4611672824300437500 bytes")
     for place, value, message in (
         (12, 4, "MRC mode 4: convert"),
         (8, 0, "holds no image"),
