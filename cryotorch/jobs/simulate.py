@@ -1,0 +1,219 @@
+"""Simulated particles with known poses, and the built-in demo set made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cryotorch import __version__
+from cryotorch.errors import InputError
+from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.units import parse_length
+
+# In the order in which they appear: who sees a STAR file finds its images.
+FILES = (
+    "particles.mrcs",
+    "truth.mrc",
+    "initial.mrc",
+    "config.yaml",
+    "truth.star",
+    "particles.star",
+)
+# The built-in demo: small enough to refine in well under a minute on two cores, noisy enough to be a task.
+DEMO: dict[str, Any] = dict(box_size=48, pixel_size=3.5, n_particles=1000, snr=0.1, seed=1)
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """The parameters; meanings and defaults in ``configs/job/simulate.yaml``, lengths in Å."""
+
+    out: str | None
+    overwrite: bool
+    source: str
+    assembly: str | None
+    phantom_seed: int
+    symmetry: str
+    resolution: Length | None
+    bfactor: float
+    box_size: int
+    pixel_size: float
+    n_particles: int
+    snr: float | None
+    dtype: Literal["float32", "float16"]
+    orientations: Literal["uniform", "preferred"]
+    concentration: float
+    shift_sigma: Length
+    scale_sigma: float
+    defocus_min: Length
+    defocus_max: Length
+    astigmatism: Length
+    voltage_kv: float
+    spherical_aberration: float
+    amplitude_contrast: float
+    initial_resolution: Length
+    minibatch_size: Literal["auto"] | int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the source is."""
+        positive(self, "pixel_size", "n_particles", "snr", "voltage_kv", "initial_resolution")
+        require(self.snr is None or self.snr <= 1e6, "snr", self.snr, "use null for no noise")
+        box, batch = self.box_size, self.minibatch_size
+        require(box >= 8, "box_size", box, "it must be at least 8 pixels")
+        require(box % 2 == 0, "box_size", box, f"it must be even, {box + 1} for example")
+        require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
+        for name in ("shift_sigma", "scale_sigma", "astigmatism", "concentration"):
+            value = getattr(self, name)
+            number = parse_length(value, 1.0, name) if isinstance(value, str) else value
+            require(number >= 0, name, value, "it must not be negative")
+        for name in ("seed", "phantom_seed"):
+            value = getattr(self, name)
+            require(0 <= value < 2**63, name, value, "it must not be negative, and below 2^63")
+        low, high = self.defocus_min, self.defocus_max
+        ordered = parse_length(low, self.pixel_size) <= parse_length(high, self.pixel_size)
+        require(ordered, "defocus_max", high, f"it must not be below defocus_min={low}")
+        finest = 2 * self.pixel_size
+        fine = self.resolution or finest
+        sampled = parse_length(fine, self.pixel_size) >= 0.999 * finest
+        require(sampled, "resolution", fine, f"it must be at least two pixels, {finest:g} Å")
+        contrast = self.amplitude_contrast
+        require(0 <= contrast <= 1, "amplitude_contrast", contrast, "it is a fraction from 0 to 1")
+        require(bool(self.source), "source", self.source, "give phantom or a file")
+
+
+def run(settings: Simulate) -> Path:
+    """Images of a molecule in random orientations, with CTF and white noise, in ``settings.out``.
+
+    The map is brought to the grey scale on which the noise has variance 1 and the CTF-modulated signal, over the
+    whole image and averaged over the particles, variance ``snr`` (1 without noise).
+    """
+    import torch
+
+    from cryotorch.data.mrc import write_stack, write_volume
+    from cryotorch.data.particle_file import new_particle_file, write_particles
+    from cryotorch.jobs import simulation
+    from cryotorch.ops.filters import low_pass
+    from cryotorch.ops.slices import projector
+
+    settings = in_angstrom(settings, settings.pixel_size)
+    n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
+    with _new_files(settings) as folder:
+        volume = simulation.source_volume(settings)
+        draw = torch.Generator().manual_seed(settings.seed)
+        particles = simulation.draw_particles(settings, draw)
+        power = simulation.signal_power(projector(volume), particles, settings)
+        volume = volume * math.sqrt((settings.snr or 1.0) / power)
+        images = simulation.images(projector(volume), particles, settings, draw)
+        stack = folder / "particles.mrcs"
+        write_stack(stack, images, n, box, pixel_size, settings.dtype)
+        write_volume(folder / "truth.mrc", volume, pixel_size)
+        initial = low_pass(volume, pixel_size, settings.initial_resolution)
+        write_volume(folder / "initial.mrc", initial, pixel_size)
+        blind = simulation.without_truth(particles)
+        source = new_particle_file(folder / "particles.star", [stack], box, blind)
+        write_particles(source.path, source, blind)
+        write_particles(folder / "truth.star", source, particles)
+        (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+    noise = "no noise" if settings.snr is None else f"SNR {settings.snr:g} over the whole image"
+    print(f"{settings.out}: {n} particles of {box} pixels, {pixel_size:g} Å per pixel, {noise}")
+    return Path(settings.out)
+
+
+@contextmanager
+def _new_files(settings: Simulate) -> Iterator[Path]:
+    """A folder to write ``FILES`` into; they move to ``out`` together when the block ends well."""
+    if settings.out is None:
+        raise InputError("out=null cannot be used here: name a folder for the results")
+    out = Path(settings.out)
+    held = [name for name in FILES if (out / name).exists()]
+    if held and not settings.overwrite:
+        raise InputError(
+            f"out={out} already holds {held[0]}: choose another folder, or add overwrite=true to replace it"
+        )
+    made = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"out={out} cannot be written ({reason}): choose another folder") from None
+    try:
+        yield folder
+        for name in FILES:
+            os.replace(folder / name, out / name)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # not empty: another job has come in
+                out.rmdir()
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def demo_folder(cache: str | Path | None = None) -> Path:
+    """The folder of the built-in demo set (``FILES``), simulated at the first call and kept.
+
+    It lies in ``cache``, else in ``$CRYOTORCH_CACHE``, ``$XDG_CACHE_HOME/cryotorch`` or ``~/.cache/cryotorch``,
+    under a name made of version, settings and the code behind it. Calls at the same time are safe: each builds its
+    own copy, the first one is kept.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    from cryotorch.jobs.catalog import make_settings
+
+    folder = _cache(cache) / f"demo-{__version__}-{_demo_key()}"
+    if _complete(folder):
+        return folder
+    print(f"making the demo set, {DEMO['n_particles']} simulated particles, once: {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=".demo-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(
+            f"The demo cannot be kept in {folder.parent} ({error.strerror}): set CRYOTORCH_CACHE to a folder that "
+            "you can write"
+        ) from None
+    try:
+        run(make_settings("simulate", out=str(workshop / "demo"), **DEMO))
+        if folder.exists() and not _complete(folder):  # someone has tidied up in it
+            os.rename(folder, workshop / "incomplete")
+        try:
+            os.rename(workshop / "demo", folder)
+        except OSError:
+            if not _complete(folder):  # else another run was faster, with the same result
+                raise
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    return folder
+
+
+def _cache(given: str | Path | None) -> Path:
+    if given is not None or os.environ.get("CRYOTORCH_CACHE"):
+        return Path(given or os.environ["CRYOTORCH_CACHE"]).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "cryotorch"
+
+
+def _complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in FILES)
+
+
+def _demo_key() -> str:
+    """Changes with whatever changes the demo: its settings, their defaults, the code of molecule and images."""
+    from cryotorch.jobs.catalog import make_settings
+
+    package = Path(__file__).parents[1]
+    code = ("ops/phantom.py", "ops/gaussians.py", "ops/views.py", "jobs/simulation.py")
+    key = hashlib.sha256(repr(asdict(make_settings("simulate", **DEMO))).encode())
+    for name in code:
+        key.update((package / name).read_bytes())
+    return key.hexdigest()[:10]

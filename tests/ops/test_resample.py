@@ -1,0 +1,43 @@
+"""Resampling against functions that are known everywhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cryotorch.ops.fourier import resize_volume
+from cryotorch.ops.gaussians import gaussian_density
+from cryotorch.ops.resample import resample_volume
+
+
+def blob(box: int, pixel_size: float) -> torch.Tensor:
+    position = torch.tensor([[3.0, -8.0, 5.0], [-6.0, 2.0, 9.0], [0.0, 7.0, -11.0]])
+    return gaussian_density(
+        position, torch.tensor([3.0, 1.0, 2.0]), torch.full((3,), 4.0), box, pixel_size
+    )
+
+
+@pytest.mark.parametrize(("box", "pixel_size"), [(40, 2.0), (33, 2.3), (64, 1.37), (20, 3.0)])
+def test_gaussians_on_another_grid(box: int, pixel_size: float) -> None:
+    """Pixel size, box, parity, padding and cropping: the same density at the same places."""
+    resampled = resample_volume(blob(45, 1.9), 1.9, box, pixel_size)
+    expected = blob(box, pixel_size)
+    assert resampled.shape == expected.shape
+    assert torch.allclose(resampled, expected, atol=2e-3 * float(expected.max()))
+
+
+def test_the_same_grid_changes_nothing_but_the_nyquist_line() -> None:
+    volume = torch.randn(15, 15, 15, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(resample_volume(volume, 2.0, 15, 2.0), volume, atol=1e-5)
+
+
+def test_coarser_over_the_same_edge_is_a_fourier_crop() -> None:
+    volume = torch.randn(24, 24, 24, generator=torch.Generator().manual_seed(0))
+    cropped = resample_volume(volume, 1.0, 16, 1.5)
+    assert torch.allclose(cropped, resize_volume(volume, 16), atol=1e-4)
+
+
+def test_outside_the_old_box_is_zero() -> None:
+    padded = resample_volume(torch.ones(9, 9, 9), 1.0, 17, 1.0)
+    assert torch.allclose(padded[4:13, 4:13, 4:13], torch.ones(9, 9, 9), atol=1e-5)
+    assert float(padded.sum()) == pytest.approx(729, rel=1e-5)
