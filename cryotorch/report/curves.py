@@ -1,0 +1,196 @@
+"""Figures over spatial frequency and over iterations: FSC, Guinier, noise, resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cryotorch.report import canvas
+from cryotorch.report.canvas import (
+    add_panel,
+    angstrom_axis,
+    empty_note,
+    label,
+    legend,
+    log_axis,
+    new_figure,
+)
+from cryotorch.results import CURVES, IterationResult
+
+THRESHOLD = 0.143
+
+# Name in the legend, colour, line width, line style; the claimed curve stands out.
+CURVE_LOOK = {
+    "no_mask": ("No mask", canvas.BLUE, 1.3, "-"),
+    "spherical": ("Spherical mask", canvas.SKY, 1.3, "-"),
+    "loose": ("Loose mask", canvas.GREEN, 1.3, "-"),
+    "tight": ("Tight mask", canvas.ORANGE, 1.3, "-"),
+    "corrected": ("Corrected", canvas.INK, 2.2, "-"),
+    "randomised": ("Randomised phases", canvas.FAINT, 1.0, (0, (3, 2))),
+}
+
+
+def frequencies(result: IterationResult) -> np.ndarray:
+    """(s,) 1/Å of shells 0 to d//2."""
+    box = result.map.shape[-1]
+    return np.arange(box // 2 + 1) / (box * result.pixel_size)
+
+
+def fsc_at_nyquist(result: IterationResult) -> float | None:
+    """The corrected FSC in the last shell when it is still above the threshold, else None."""
+    curve = result.curves.get("corrected")
+    if curve is None or not bool((curve[1:] >= THRESHOLD).all()):
+        return None
+    return float(curve[-1])
+
+
+def fsc(result: IterationResult) -> Figure:
+    """All FSC curves with their resolutions, the 0.143 line and Nyquist."""
+    title = f"Fourier shell correlation: {result.resolution:.2f} Å"
+    figure = new_figure(7.6, 4.2, title, f"Iteration {result.iteration}, half maps, FSC = 0.143")
+    axes = add_panel(figure, 0.65, 0.5, 4.75, 2.6)
+    x = frequencies(result)
+    nyquist = x[-1]
+    for name in (n for n in CURVES if n in result.curves):
+        text, colour, width, style = CURVE_LOOK[name]
+        if name in result.resolutions:
+            text = f"{text}, {result.resolutions[name]:.2f} Å"
+        y = result.curves[name].numpy()
+        axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=text)
+    axes.axhline(0, color=canvas.INK, linewidth=0.7)
+    axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
+    axes.text(0.012 * nyquist, THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
+    axes.axvline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    note = f"Nyquist {1 / nyquist:.2f} Å"
+    axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
+    axes.plot(1 / result.resolution, THRESHOLD, "o", color=canvas.VERMILION, markersize=5, zorder=5)
+    lowest = min(float(c.nan_to_num().min()) for c in result.curves.values())
+    axes.set_ylim(max(-0.3, min(-0.06, lowest - 0.03)), 1.03)
+    axes.set_yticks(np.arange(0, 1.01, 0.2))
+    axes.set_xlim(0, 1.05 * nyquist)
+    label(axes, "Spatial frequency (1/Å)", "FSC")
+    angstrom_axis(axes)
+    legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    still = fsc_at_nyquist(result)
+    if still is not None:
+        sentence = f"FSC is still {still:.2f} at Nyquist:\nextract with smaller pixels"
+        figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
+    return figure
+
+
+def guinier(result: IterationResult) -> Figure:
+    """ln(mean |F|) over 1/d^2, the shells of the fit, and its line."""
+    fit = result.guinier
+    done = fit.bfactor is not None
+    title = f"Guinier plot: B = {fit.bfactor:.1f} Å²" if done else "Guinier plot: no fit"
+    title = title.replace("-", "\N{MINUS SIGN}")
+    figure = new_figure(6.0, 4.2, title, fit.reason or f"Iteration {result.iteration}")
+    axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
+    x, y, used = fit.inverse_d2.numpy(), fit.log_amplitude.numpy(), fit.used.numpy()
+    shown = np.isfinite(y) & (x > 0)
+    rest = shown & ~used
+    axes.plot(x[shown], y[shown], color=canvas.SKY, linewidth=1.0)
+    axes.plot(
+        *(x[rest], y[rest], "o"),
+        markersize=4,
+        markerfacecolor="white",
+        markeredgecolor=canvas.BLUE,
+        markeredgewidth=0.9,
+        label="not in the fit",
+    )
+    if used.any():
+        ends = x[used][[0, -1]]
+        axes.axvspan(*ends, color=canvas.ORANGE, alpha=0.13, linewidth=0)
+        axes.plot(x[used], y[used], "o", color=canvas.BLUE, markersize=4.5, label="in the fit")
+        if done:
+            line = fit.intercept + fit.bfactor / 4 * ends
+            span = f"{ends[0] ** -0.5:.1f} to {ends[-1] ** -0.5:.1f} Å"
+            axes.plot(ends, line, color=canvas.VERMILION, linewidth=2, label=f"fit, {span}")
+    axes.set_xlim(0, max(float(x.max()) * 1.02, 1e-9))
+    label(axes, "1/d² (1/Å²)", "ln (mean amplitude)")
+    angstrom_axis(axes, power=2)
+    legend(axes, loc="upper right")
+    return figure
+
+
+def noise(result: IterationResult) -> Figure:
+    """Noise power per shell: one line per half set, the spread over optics groups as a band."""
+    power = result.noise.numpy()
+    groups = power.shape[1]
+    subtitle = f"Iteration {result.iteration}, variance of a Fourier coefficient"
+    if groups > 1:
+        subtitle += f", median and range of {groups} optics groups"
+    figure = new_figure(6.0, 4.2, "Noise spectra of the half sets", subtitle)
+    axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
+    x = frequencies(result)
+    for half, colour in enumerate(canvas.HALF_COLOURS):
+        y = np.where(power[half] > 0, power[half], np.nan)
+        shown = np.isfinite(y).any(0)
+        if not shown.any():
+            continue
+        f, y = x[: y.shape[1]][shown], y[:, shown]
+        if groups > 1:
+            axes.fill_between(f, np.nanmin(y, 0), np.nanmax(y, 0), color=colour, alpha=0.15, lw=0)
+        style = "-" if half == 0 else (0, (4, 2))
+        name = f"Half set {'AB'[half]}"
+        axes.plot(f, np.nanmedian(y, 0), color=colour, linewidth=1.6, linestyle=style, label=name)
+    if axes.get_lines():
+        log_axis(axes, "y")
+    else:
+        empty_note(axes, "not known")
+    axes.set_xlim(0, x[-1])
+    label(axes, "Spatial frequency (1/Å)", "Noise power σ²")
+    angstrom_axis(axes)
+    legend(axes, loc="upper right")
+    return figure
+
+
+def progress(result: IterationResult) -> Figure:
+    """Resolution, changes of the poses and seconds over the iterations."""
+    history = result.history
+    title = f"Resolution per iteration: {result.resolution:.2f} Å"
+    figure = new_figure(7.6, 4.2, title, f"After iteration {result.iteration}")
+    step = np.array([row["iteration"] for row in history])
+
+    def series(name: str) -> np.ndarray:
+        return np.array([row.get(name, np.nan) for row in history], dtype=float)
+
+    axes = add_panel(figure, 0.65, 0.5, 3.75, 3.0)
+    axes.plot(step, series("resolution"), "o-", color=canvas.INK, markersize=4, label="corrected")
+    if np.isfinite(series("limit")).any():
+        look = {"color": canvas.SKY, "linewidth": 1.4, "linestyle": (0, (3, 2))}
+        axes.plot(step, series("limit"), label="limit of the alignment", **look)
+    nyquist = 2 * result.pixel_size
+    axes.axhline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    look = {"fontsize": 8, "color": canvas.FAINT, "va": "top"}
+    axes.text(0.7, 0.97 * nyquist, f"Nyquist {nyquist:.2f} Å", **look)
+    label(axes, "Iteration", "Resolution (Å)")
+    legend(axes, loc="upper right")
+    small = (
+        ("rotation_change", "Rotation change (°)", canvas.GREEN, "log"),
+        ("shift_change", "Shift change (Å)", canvas.ORANGE, "log"),
+        ("seconds", "Seconds", canvas.PURPLE, "linear"),
+    )
+    for place, (name, text, colour, scale) in enumerate(small):
+        panel = add_panel(figure, 5.05, 2.72 - 1.11 * place, 2.35, 0.78)
+        y = series(name)
+        shown = np.isfinite(y) & ((y > 0) | (scale == "linear"))
+        panel.plot(step[shown], y[shown], "o-", color=colour, markersize=3, linewidth=1.2)
+        panel.set_title(text, fontsize=8, color=canvas.INK, loc="left", pad=3)
+        panel.grid(color=canvas.GRID, linewidth=0.6)
+        if scale == "log" and shown.any():
+            log_axis(panel, "y")
+        else:
+            panel.set_ylim(bottom=0)
+        panel.tick_params(labelbottom=place == 2)
+        panel.set_xlim(*_whole_steps(step))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(*_whole_steps(step))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _whole_steps(step: np.ndarray) -> tuple[float, float]:
+    last = float(step[-1]) if len(step) else 1.0
+    return 0.6, max(last, 2.0) + 0.4

@@ -1,0 +1,46 @@
+"""All figures of an iteration: which exist, drawn once and handed to files and TensorBoard alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from cryotorch.data.files import replace_file
+from cryotorch.report import curves, maps, poses
+from cryotorch.report.canvas import Picture, render
+from cryotorch.results import IterationResult
+
+FIGURES: dict[str, Callable[[IterationResult], Figure]] = {
+    "fsc": curves.fsc,
+    "slices": maps.slices,
+    "mask": maps.masks,
+    "orientations": poses.orientations,
+    "resolution": curves.progress,
+    "guinier": curves.guinier,
+    "noise": curves.noise,
+    "scales": poses.scales,
+    "poses": poses.pose_changes,
+}
+
+
+def draw(result: IterationResult, names: Iterable[str] = tuple(FIGURES)) -> dict[str, Picture]:
+    """The named figures, drawn."""
+    return {name: render(FIGURES[name](result)) for name in names}
+
+
+def write_pictures(pictures: dict[str, Picture], folder: Path) -> list[Path]:
+    """Write each picture as ``<name>.png``, atomically, over an older one."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        with replace_file(path) as file:
+            file.write(picture.png)
+    return paths
+
+
+def draw_all(result: IterationResult, folder: Path) -> list[Path]:
+    """Draw every figure of the result into a folder; the paths of the PNG files."""
+    return write_pictures(draw(result), folder)

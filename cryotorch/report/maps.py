@@ -1,0 +1,104 @@
+"""Figures of the map: central slices, projections, and the masks drawn over them."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cryotorch.report import canvas
+from cryotorch.report.canvas import add_panel, limits, new_figure, scale_bar
+from cryotorch.results import IterationResult
+
+PLANES = ("xy", "xz", "yz")
+_TINT = LinearSegmentedColormap.from_list("tint", [canvas.ORANGE + "00", canvas.ORANGE + "80"])
+_OUTLINE = {0.01: (canvas.SKY, 0.9), 0.5: (canvas.VERMILION, 1.6), 0.99: ("white", 0.9)}
+_TILE = 2.0  # inches
+_GAP = 0.04  # between tiles, in tiles
+
+
+def central_slices(volume: Tensor) -> list[np.ndarray]:
+    """The xy, xz and yz planes through pixel d//2."""
+    c = volume.shape[-1] // 2
+    return [volume[c].numpy(), volume[:, c].numpy(), volume[:, :, c].numpy()]
+
+
+def projections(volume: Tensor) -> list[np.ndarray]:
+    """Sums along z, y and x: the planes that ``central_slices`` shows."""
+    return [volume.sum(axis).numpy() for axis in (0, 1, 2)]
+
+
+def slices(result: IterationResult) -> Figure:
+    """Slices of the map and of the sharpened map, and projections of the map, one row each."""
+    rows = (
+        ("Map, slices", central_slices(result.map), (0.2, 99.8)),
+        ("Sharpened, slices", central_slices(result.map_sharp), (0.2, 99.8)),
+        ("Map, projections", projections(result.map), (0.2, 99.9)),
+    )
+    box = result.map.shape[-1]
+    title = f"The map at {result.resolution:.2f} Å"
+    subtitle = f"Iteration {result.iteration}, {box} px of {result.pixel_size:.4g} Å"
+    figure, axes = _gallery(title, subtitle, [name for name, _, _ in rows])
+    for row, (_, images, spread) in enumerate(rows):
+        low, high = limits(np.stack(images), spread)
+        for column, image in enumerate(images):
+            _show(axes, image, row, column, low, high)
+        scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, box * result.pixel_size)
+    return figure
+
+
+def masks(result: IterationResult) -> Figure:
+    """Masks over slices of the map: tint = mask value, lines where it is 0.99, 0.5 and 0.01."""
+    rows = [("FSC mask (tight)", result.mask_fsc)]
+    if result.mask_refine is not None:
+        rows.insert(0, ("Refinement mask", result.mask_refine))
+    names = [f"{name}, {float((mask > 0.5).float().mean()):.0%}" for name, mask in rows]
+    subtitle = "tint = mask value; lines at 0.99 (white), 0.5 (red) and 0.01 (blue): the soft edge"
+    figure, axes = _gallery("Masks over slices of the map", subtitle, names)
+    images = central_slices(result.map)
+    low, high = limits(np.stack(images), (0.2, 99.8))
+    for row, (_, mask) in enumerate(rows):
+        for column, (image, values) in enumerate(zip(images, central_slices(mask), strict=True)):
+            extent = _show(axes, image, row, column, low, high)
+            axes.imshow(
+                values, cmap=_TINT, vmin=0, vmax=1, origin="lower", extent=extent, aspect="auto"
+            )
+            # contour warns when it finds nothing to draw: an empty or a full slice.
+            levels = [v for v in _OUTLINE if values.min() < v < values.max()]
+            if levels:
+                colours, widths = zip(*(_OUTLINE[v] for v in levels), strict=True)
+                look = {"colors": colours, "linewidths": widths}
+                axes.contour(values, levels=levels, origin="lower", extent=extent, **look)
+        scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, result.map.shape[-1] * result.pixel_size)
+    return figure
+
+
+def _gallery(title: str, subtitle: str, names: list[str]) -> tuple[Figure, Axes]:
+    """A figure with one Axes for rows of three tiles of edge 1, the first row at y = 0 to 1.
+
+    An Axes per image would take three times as long to draw.
+    """
+    wide, high = 3 + 2 * _GAP, len(names) + (len(names) - 1) * _GAP
+    figure = new_figure(0.55 + _TILE * wide, 0.95 + _TILE * high, title, subtitle)
+    axes = add_panel(figure, 0.4, 0.13, _TILE * wide, _TILE * high)
+    axes.set_axis_off()
+    axes.set_xlim(0, wide)
+    axes.set_ylim(1 - high, 1)
+    axes.autoscale(False)
+    text = {"fontsize": 9, "color": canvas.INK}
+    for column, plane in enumerate(PLANES):
+        axes.text(column * (1 + _GAP) + 0.5, 1.02, plane, ha="center", va="bottom", **text)
+    for row, name in enumerate(names):
+        place = 0.5 - row * (1 + _GAP)
+        axes.text(-0.03, place, name, ha="right", va="center", rotation=90, **text)
+    return figure, axes
+
+
+def _show(axes: Axes, image: np.ndarray, row: int, column: int, low: float, high: float):
+    x, y = column * (1 + _GAP), -row * (1 + _GAP)
+    extent = (x, x + 1, y, y + 1)
+    look = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "bicubic"}
+    axes.imshow(image, origin="lower", extent=extent, aspect="auto", **look)
+    return extent

@@ -1,0 +1,62 @@
+"""The files of a result: maps, masks, particles, curves and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryotorch.data.files import replace_file
+from cryotorch.data.mrc import write_volume
+from cryotorch.data.particle_file import ParticleFile, write_particles
+from cryotorch.report.bild import orientation_bild
+from cryotorch.report.fsc_files import write_fsc_files
+from cryotorch.report.summary import write_summary
+from cryotorch.results import IterationResult
+
+
+def write_outputs(
+    folder: Path,
+    result: IterationResult,
+    source: ParticleFile | None = None,
+    extras: Mapping[str, object] | None = None,
+) -> list[Path]:
+    """Write everything that outlives the run into an existing folder; the paths, ``summary.json`` last.
+
+    Each file is replaced as a whole, and the summary is written when all others are there.
+
+    Args:
+        source: the STAR file the particles came from, whose columns are kept; None writes no particles.
+        extras: further entries of the summary (see ``summary.summarise``).
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    volumes = {
+        "map": result.map,
+        "map_sharp": result.map_sharp,
+        "map_half_A": result.half_maps[0],
+        "map_half_B": result.half_maps[1],
+        "mask_refine": result.mask_refine,
+        "mask_fsc": result.mask_fsc,
+    }
+    paths = []
+    for name, volume in volumes.items():
+        path = folder / f"{name}.mrc"
+        if volume is None:
+            path.unlink(missing_ok=True)  # of an earlier iteration
+            continue
+        write_volume(path, volume, result.pixel_size)
+        paths.append(path)
+    box = result.map.shape[-1]
+    paths += write_fsc_files(folder, result.curves, box, result.pixel_size)
+    paths.append(folder / "orientations.bild")
+    rotation, radius = result.particles.rotation.numpy(), 0.45 * box * result.pixel_size
+    with replace_file(paths[-1]) as file:
+        file.write(orientation_bild(rotation, box, result.pixel_size, radius).encode())
+    if source is not None:
+        paths.append(folder / "particles.star")
+        write_particles(paths[-1], source, result.particles)
+    paths.append(folder / "summary.json")
+    write_summary(paths[-1], result, extras)
+    return paths

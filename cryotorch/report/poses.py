@@ -1,0 +1,126 @@
+"""Figures of the particles: viewing directions, changes and uncertainties of the poses, scales."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cryotorch.report import canvas
+from cryotorch.report.canvas import add_panel, empty_note, label, legend, log_axis, new_figure
+from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid, viewing_directions
+from cryotorch.results import IterationResult
+
+
+def orientations(result: IterationResult) -> Figure:
+    """Density of viewing directions (uniform = 1) and, where known, the mean uncertainty of the rotation there."""
+    particles = result.particles
+    n = len(particles)
+    direction = viewing_directions(particles.rotation.numpy())
+    sigma = bandwidth(n)
+    lon, lat, at = sphere_grid(180, 90)
+    density = smooth_density(direction, None, at, sigma).clip(0)
+    panels = [("Particles, relative to uniform", density, "viridis")]
+    error = np.degrees(particles.pose_sigma[:, 0].numpy())
+    if (error > 0).any():
+        spread = smooth_density(direction, error, at, sigma)
+        mean = np.where(density > 0.05, spread / np.maximum(density, 1e-6), np.nan)
+        panels.append(("Mean uncertainty of the rotation (°)", mean, "magma"))
+    width = 0.35 + 4.2 * len(panels)
+    subtitle = f"{n:,} particles, smoothed by {np.degrees(sigma):.1f}°; longitude = rot, latitude = 90° − tilt"
+    figure = new_figure(width, 3.55, "Viewing directions", subtitle)
+    for place, (name, values, colours) in enumerate(panels):
+        axes = add_panel(figure, 0.4 + 4.2 * place, 0.75, 3.9, 2.05, projection="mollweide")
+        top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+        image = axes.pcolormesh(
+            *(lon, lat, values),
+            cmap=colours,
+            vmin=0,
+            vmax=max(top, 1e-6),
+            rasterized=True,
+        )
+        axes.set_facecolor("#d5d9de")
+        axes.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["−120°", "−60°", "0°", "60°", "120°"])
+        axes.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["−60°", "−30°", "0°", "30°", "60°"])
+        axes.tick_params(labelsize=7.5, colors=canvas.INK)
+        for tick in axes.get_xticklabels():
+            tick.set_color("white")
+        axes.set_axisbelow(False)
+        axes.grid(color="white", linewidth=0.5, alpha=0.45)
+        axes.spines["geo"].set_linewidth(0.7)
+        bar_axes = add_panel(figure, 1.1 + 4.2 * place, 0.5, 2.5, 0.1)
+        bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7.5, colors=canvas.INK, length=2)
+        bar.set_label(name, fontsize=8.5, color=canvas.INK, labelpad=2)
+    return figure
+
+
+def scales(result: IterationResult) -> Figure:
+    """Histogram of the particles' contrast, one outline per half set."""
+    figure = new_figure(6.0, 3.6, "Per-particle scales", f"Iteration {result.iteration}")
+    axes = add_panel(figure, 0.65, 0.5, 5.1, 2.4)
+    value, half = result.particles.scale.numpy(), result.particles.half.numpy()
+    low, high = canvas.limits(value, (0.1, 99.9))
+    middle, reach = (low + high) / 2, max((high - low) * 0.6, 0.05)
+    edges = np.linspace(middle - reach, middle + reach, 61)
+    for name, chosen, colour in _half_sets(half):
+        picked = value[chosen]
+        text = f"{name}: {picked.mean():.3f} ± {picked.std():.3f}"
+        counts = np.histogram(picked.clip(edges[0], edges[-1]), edges)[0]
+        axes.stairs(counts, edges, color=colour, fill=True, alpha=0.18)
+        axes.stairs(counts, edges, color=colour, linewidth=1.4, label=text)
+    axes.axvline(1, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.set_ylim(bottom=0)
+    label(axes, "Scale (contrast relative to the mean)", "Particles")
+    legend(axes, loc="upper right")
+    return figure
+
+
+def _half_sets(half: np.ndarray) -> list[tuple[str, np.ndarray, str]]:
+    found = [(f"Half set {'AB'[h]}", half == h, c) for h, c in enumerate(canvas.HALF_COLOURS)]
+    found = [row for row in found if row[1].any()]
+    return found or [("All", np.ones(len(half), dtype=bool), canvas.BLUE)]
+
+
+def pose_changes(result: IterationResult) -> Figure:
+    """Histograms on a log axis: how far poses moved in this iteration, and how sure they are."""
+    particles = result.particles
+    title = "Poses: changes against the iteration before, and uncertainties"
+    figure = new_figure(
+        7.6, 4.9, title, f"Iteration {result.iteration}, {len(particles):,} particles"
+    )
+    panels = (
+        (result.rotation_change.numpy(), "Rotation change (°)", canvas.GREEN, 1e-3, 180.0),
+        (result.shift_change.numpy(), "Shift change (Å)", canvas.ORANGE, 1e-3, None),
+        (
+            np.degrees(particles.pose_sigma[:, 0].numpy()),
+            "Rotation σ (°)",
+            canvas.BLUE,
+            1e-3,
+            180.0,
+        ),
+        (particles.pose_sigma[:, 1].numpy(), "Shift σ (Å)", canvas.VERMILION, 1e-3, None),
+    )
+    for place, (values, name, colour, floor, ceiling) in enumerate(panels):
+        left, bottom = 0.7 + 3.6 * (place % 2), 2.72 - 2.2 * (place // 2)
+        axes = add_panel(figure, left, bottom, 3.0, 1.45)
+        values = values[np.isfinite(values)]
+        label(axes, name, "Particles" if place % 2 == 0 else "")
+        if not (values > 0).any():
+            axes.set_xticks([])
+            axes.set_yticks([])
+            empty_note(axes, "not known" if place > 1 else "nothing moved")
+            continue
+        low = max(float(np.percentile(values, 0.5)), floor) / 1.5
+        high = min(float(values.max()) * 1.2, ceiling or np.inf)
+        edges = np.geomspace(low, max(high, 2 * low), 50)
+        counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0]
+        axes.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
+        axes.stairs(counts, edges, color=colour, linewidth=1.3)
+        axes.set_xlim(edges[0], edges[-1])
+        log_axis(axes, "x")
+        median = float(np.median(values))
+        axes.axvline(max(median, low), color=canvas.INK, linewidth=1.1)
+        axes.set_title(f"median {median:.3g}", fontsize=8, color=canvas.INK, loc="right", pad=3)
+        axes.set_ylim(bottom=0)
+    return figure

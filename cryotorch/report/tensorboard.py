@@ -1,0 +1,160 @@
+"""TensorBoard: what can be watched while a refinement runs.
+
+Steps are iteration numbers. The FSC curves also stand as numbers in one child run per iteration
+(``iteration_003``), where the step is the shell, so that the scalar view overlays the iterations. TensorBoard
+keeps 10 images and meshes per tag unless it is started with ``--samples_per_plugin images=200,mesh=200,text=200``.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+
+from cryotorch.report.canvas import Picture
+from cryotorch.report.figures import FIGURES, draw, write_pictures
+from cryotorch.report.log import median, seconds_of
+from cryotorch.report.mesh import isosurface
+from cryotorch.results import IterationResult
+
+LIVE = ("fsc", "slices", "mask", "orientations")
+_LAYOUT = {
+    "Refinement": {
+        "Resolution (Å)": ["Multiline", [r"^resolution/"]],
+        "Change of the poses": ["Multiline", [r"^change/"]],
+        "Seconds": ["Multiline", [r"^seconds/"]],
+    },
+    "FSC over shell, one run per iteration": {
+        "Corrected": ["Multiline", [r"^fsc/corrected$"]],
+        "All curves": ["Multiline", [r"^fsc/"]],
+    },
+}
+_MATERIAL = {
+    "camera": {"cls": "PerspectiveCamera", "fov": 40},
+    "lights": [
+        {"cls": "AmbientLight", "color": "#ffffff", "intensity": 0.65},
+        {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.6, "position": [1, 1, 2]},
+    ],
+    "material": {"cls": "MeshStandardMaterial", "roughness": 0.8, "metalness": 0, "side": 2},
+}
+
+
+def scalars(result: IterationResult) -> dict[str, float]:
+    """Tag -> number of an iteration; numbers that are not finite are left out."""
+    sigma = result.particles.pose_sigma
+    found = {
+        "resolution/claimed": result.resolution,
+        **{f"resolution/{name}": value for name, value in result.resolutions.items()},
+        "change/rotation_deg": median(result.rotation_change),
+        "change/shift_A": median(result.shift_change),
+        "uncertainty/rotation_deg": math.degrees(median(sigma[:, 0])),
+        "uncertainty/shift_A": median(sigma[:, 1]),
+        "scale/spread": float(result.particles.scale.std(correction=0)),
+        "seconds/total": seconds_of(result),
+        **{f"seconds/{phase}": value for phase, value in result.seconds.items()},
+    }
+    if result.guinier.bfactor is not None:
+        found["bfactor"] = result.guinier.bfactor
+    known = ("iteration", "resolution", "rotation_change", "shift_change", "seconds")
+    last = result.history[-1] if result.history else {}
+    found |= {f"progress/{name}": v for name, v in last.items() if name not in known}
+    return {tag: float(value) for tag, value in found.items() if math.isfinite(value)}
+
+
+def write_iteration(
+    writer: SummaryWriter, result: IterationResult, pictures: Mapping[str, Picture]
+) -> None:
+    """Write scalars, curves, images and the surface of an iteration, and flush."""
+    step = result.iteration
+    for tag, value in scalars(result).items():
+        writer.add_scalar(tag, value, step)
+    add_pictures(writer, pictures, step)
+    write_surface(writer, result)
+    if result.messages:
+        writer.add_text("messages", "\n".join(f"* {line}" for line in result.messages), step)
+    write_curves(Path(writer.log_dir) / f"iteration_{step:03d}", result)
+    writer.flush()
+
+
+def add_pictures(writer: SummaryWriter, pictures: Mapping[str, Picture], step: int) -> None:
+    """Add figures as ``plots/<name>``; ``add_image`` would compress them once more."""
+    for name, (png, width, height) in pictures.items():
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        value = Summary.Value(tag=f"plots/{name}", image=image)
+        writer.file_writer.add_summary(Summary(value=[value]), step)
+
+
+def write_surface(writer: SummaryWriter, result: IterationResult) -> None:
+    """Add the map as a mesh, when it has a surface."""
+    mesh = isosurface(result.map, result.mask_fsc, result.pixel_size)
+    if mesh is None:
+        return
+    vertices, faces, colours = (torch.from_numpy(part)[None] for part in mesh)
+    writer.add_mesh("map", vertices, colours, faces, _MATERIAL, global_step=result.iteration)
+
+
+def write_curves(folder: Path, result: IterationResult) -> None:
+    """The FSC curves as scalars over the shell in a run of their own; an older run there is replaced."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with SummaryWriter(str(folder)) as run:
+        for name, curve in result.curves.items():
+            for shell, value in enumerate(curve.tolist()):
+                run.add_scalar(f"fsc/{name}", value, shell)
+
+
+class TensorBoardReport(Callback):
+    """Draws ``pl_module.result`` (an ``IterationResult``) after each iteration, on rank 0.
+
+    Figures that are watched live are drawn every time and the others at the end, once for the PNG files and for
+    TensorBoard. Without a ``TensorBoardLogger`` only the files are written.
+
+    Args:
+        plots: folder of the PNG files, or None for none.
+        live: names of the figures (see ``figures.FIGURES``) of every iteration.
+    """
+
+    def __init__(self, plots: Path | None = None, live: Sequence[str] = LIVE) -> None:
+        self.plots = plots
+        self.live = tuple(live)
+        self.seconds: list[float] = []
+        self._drawn: tuple[IterationResult, tuple[str, ...]] | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        result = getattr(pl_module, "result", None)
+        if trainer.is_global_zero and result is not None:
+            self._report(trainer, result, tuple(FIGURES) if result.final else self.live)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        result = getattr(pl_module, "result", None)
+        if trainer.is_global_zero and result is not None:
+            self._report(trainer, result, tuple(FIGURES))
+
+    def _report(self, trainer: Trainer, result: IterationResult, names: tuple[str, ...]) -> None:
+        again = self._drawn is not None and self._drawn[0] is result
+        missing = tuple(n for n in names if not again or n not in self._drawn[1])
+        if not missing:
+            return
+        start = time.perf_counter()
+        pictures = draw(result, missing)
+        if self.plots is not None:
+            write_pictures(pictures, self.plots)
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        for writer in (logger.experiment for logger in loggers):
+            if self._drawn is None:
+                writer.add_custom_scalars(_LAYOUT)
+            if again:
+                add_pictures(writer, pictures, result.iteration)
+                writer.flush()
+            else:
+                write_iteration(writer, result, pictures)
+        self._drawn = (result, names)
+        self.seconds.append(time.perf_counter() - start)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cryotorch.report.figures import FIGURES, draw, draw_all
+from cryotorch.results import Guinier, IterationResult
+
+
+def ink(path: Path) -> float:
+    """Share of the pixels that are not paper."""
+    with Image.open(path) as image:
+        return float((np.asarray(image) < 245).any(-1).mean())
+
+
+def test_draw_all_writes_every_figure(result: IterationResult, tmp_path: Path) -> None:
+    paths = draw_all(result, tmp_path / "plots")
+    assert [p.name for p in paths] == [f"{name}.png" for name in FIGURES]
+    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == sorted(p.name for p in paths)
+    for path in paths:
+        with Image.open(path) as image:
+            width, height = image.size
+        assert 600 <= width <= 1400 and 400 <= height <= 1200
+        assert 0.03 < ink(path) < 0.9, path.name
+
+
+def test_an_older_figure_is_replaced(result: IterationResult, tmp_path: Path) -> None:
+    (tmp_path / "fsc.png").write_bytes(b"old")
+    draw_all(result, tmp_path)
+    assert (tmp_path / "fsc.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_result_gives_the_same_bytes(result: IterationResult) -> None:
+    assert draw(result, ["fsc", "mask"]) == draw(result, ["fsc", "mask"])
+
+
+def poor(make, kind: str) -> IterationResult:
+    """Results that a first or a failed iteration leaves behind."""
+    good = make()
+    n, shells = len(good.particles), good.curves["tight"].numel()
+    zero, nan = torch.zeros(n), torch.full((n,), torch.nan)
+    p = good.particles
+    return {
+        "first iteration": make(iteration=1, rotation_change=nan, shift_change=nan),
+        "nothing moved": replace(good, rotation_change=zero, shift_change=zero),
+        "no history": replace(good, history=[]),
+        "no masks": replace(good, mask_refine=None, mask_fsc=torch.ones_like(good.map)),
+        "empty mask": replace(good, mask_fsc=torch.zeros_like(good.map)),
+        "flat map": replace(good, map=torch.zeros_like(good.map)),
+        "no fit": replace(
+            good,
+            guinier=Guinier(
+                *(torch.zeros(shells), torch.full((shells,), -torch.inf)),
+                *(torch.zeros(shells, dtype=torch.bool), None, 0.0, "too few shells"),
+            ),
+        ),
+        "no noise": replace(good, noise=torch.zeros_like(good.noise)),
+        "noise nan": replace(good, noise=torch.full_like(good.noise, torch.nan)),
+        "many groups": replace(good, noise=torch.rand(2, 7, shells) + 0.5),
+        "fsc nan": replace(good, curves={"corrected": torch.full((shells,), torch.nan)}),
+        "one particle": make(n=1),
+        "nothing known": replace(
+            good,
+            particles=p.replace(
+                scale=torch.ones(n), pose_sigma=torch.zeros(n, 2), half=torch.full((n,), -1)
+            ),
+        ),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("first iteration", "nothing moved", "no history", "no masks", "empty mask", "flat map"),
+        *("no fit", "no noise", "noise nan", "many groups", "fsc nan", "one particle"),
+        "nothing known",
+    ],
+)
+def test_poor_results_are_drawn_without_a_warning(make, kind: str, tmp_path: Path) -> None:
+    for path in draw_all(poor(make, kind), tmp_path):
+        assert ink(path) > 0.01, path.name
+
+
+def test_a_million_particles_are_drawn_as_fast_as_a_few(make) -> None:
+    few, many = make(n=1000), make(n=1_000_000)
+    names = ("orientations", "scales", "poses")
+    draw(few, names)
+    start = time.process_time()
+    draw(many, names)
+    assert time.process_time() - start < 6

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cryotorch.report import poses
+from cryotorch.results import IterationResult
+
+
+def test_orientation_scales_start_at_zero(result: IterationResult) -> None:
+    figure = poses.orientations(result)
+    meshes = [axes.collections[0] for axes in figure.axes if axes.name == "mollweide"]
+    assert len(meshes) == 2
+    assert [mesh.get_clim()[0] for mesh in meshes] == [0, 0]
+    errors = meshes[1].get_array()
+    sigma = np.degrees(result.particles.pose_sigma[:, 0].numpy())
+    assert float(np.nanmean(errors)) == pytest.approx(float(sigma.mean()), rel=0.05)
+
+
+def test_density_peaks_where_the_particles_look(make) -> None:
+    """All particles seen from rot = 90, tilt = 60 degrees: longitude 90, latitude 30."""
+    result = make(n=500)
+    rot, tilt = np.radians([90, 60])
+    direction = [np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)]
+    rotation = torch.zeros(500, 3, 3)
+    rotation[:, 2] = torch.tensor(direction, dtype=torch.float32)
+    figure = poses.orientations(
+        make(
+            n=500,
+            particles=result.particles.replace(rotation=rotation, pose_sigma=torch.zeros(500, 2)),
+        )
+    )
+    meshes = [axes.collections[0] for axes in figure.axes if axes.name == "mollweide"]
+    assert len(meshes) == 1  # no uncertainties, no second panel
+    density = np.asarray(meshes[0].get_array()).reshape(90, 180)
+    row, column = np.unravel_index(density.argmax(), density.shape)
+    assert abs(-90 + 2 * (row + 0.5) - 30) <= 2
+    assert abs(-180 + 2 * (column + 0.5) - 90) <= 2
+
+
+def test_scale_histogram_counts_every_particle_once(result: IterationResult) -> None:
+    axes = poses.scales(result).axes[0]
+    outlines = axes.patches[::2]
+    assert [int(p.get_data().values.sum()) for p in outlines] == [200, 200]
+    first = result.particles.scale[::2].numpy()
+    names = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert names[0] == f"Half set A: {first.mean():.3f} ± {first.std():.3f}"
+
+
+def test_change_histograms_state_the_median(result: IterationResult) -> None:
+    rotation, shift, sigma, _ = poses.pose_changes(result).axes
+    assert rotation.get_title("right") == "median 1.25"
+    assert shift.get_title("right") == "median 0.4"
+    median = np.degrees(float(np.median(result.particles.pose_sigma[:, 0])))
+    assert sigma.get_title("right") == f"median {median:.3g}"
+    assert int(sigma.patches[0].get_data().values.sum()) == 400
