@@ -32,6 +32,7 @@ class ParticleImages(Dataset):
     Attributes:
         box: pixels per edge of the batches.
         pixel_size: Å, at that box.
+        normalise: divide each image by the standard deviation of its background; may be set later.
 
     Raises:
         InputError: the box does not fit, or a stack or the cache cannot be used.
@@ -53,6 +54,7 @@ class ParticleImages(Dataset):
             )
         self.pixel_size = file.pixel_size * full / self.box
         self.invert = invert
+        self.normalise = False
         self._address = file.particles.address.numpy()
         self._stacks.check(self._address)
         self._background = _corner_mean(self.box)
@@ -79,7 +81,19 @@ class ParticleImages(Dataset):
             images = self._prepare(index)
         else:
             images = torch.from_numpy(self._cache.read(index))
-        return images.neg_() if self.invert else images
+        if self.normalise:
+            images = images / self._sigma(images).clamp_min(1e-30)[:, None, None]
+        return -images if self.invert else images
+
+    def background_sigma(self, rows: list[int]) -> Tensor:
+        """Standard deviation (b,) of the pixels beyond radius box / 2, as stored in the file."""
+        before, self.normalise = self.normalise, False
+        sigma = self._sigma(self[rows])
+        self.normalise = before
+        return sigma
+
+    def _sigma(self, images: Tensor) -> Tensor:
+        return (images.flatten(1).square() @ self._background).sqrt()
 
     def _prepare(self, index: np.ndarray) -> Tensor:
         images = resize_images(torch.from_numpy(self._stacks.read(self._address[index])), self.box)

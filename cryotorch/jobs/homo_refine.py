@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cryotorch.jobs.settings import Angle, Length, TrainerSettings, positive, require
+from cryotorch.jobs.settings import Angle, Length, TrainerSettings, in_angstrom, positive, require
 from cryotorch.jobs.units import parse_length
 
 
@@ -100,6 +100,122 @@ class HomoRefine:
 
 def run(settings: HomoRefine) -> None:
     """From a particle stack to a validated map in ``settings.out``."""
-    from cryotorch.refine.run import run as refine
+    import time
 
-    refine(settings)
+    started = time.perf_counter()
+    import torch
+
+    from cryotorch.data.images import ParticleImages
+    from cryotorch.data.particle_file import read_particles
+    from cryotorch.errors import InputError
+    from cryotorch.jobs import refinement as r
+    from cryotorch.ops.symmetry import point_group
+    from cryotorch.refine.distributed import Batches
+    from cryotorch.refine.module import Refinement
+    from cryotorch.refine.start import assign_half_sets, begin
+    from cryotorch.report.log import run_log
+
+    try:
+        group = point_group(settings.symmetry)
+    except ValueError as error:
+        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
+    settings = _demo(settings)
+    file = read_particles(settings.particles)
+    out = r.open_run_folder(settings.out, settings, settings.resume, settings.overwrite)
+    with run_log(out / "log.txt", r.rank()) as log:
+        for message in file.messages:
+            log.info(message)
+        images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert)
+        images.normalise = r.normalise_needed(images, settings.normalize)
+        settings = in_angstrom(settings, file.pixel_size)
+        plan = _plan(settings, images, group)
+        volume = r.load_on_grid(settings.volume, "volume", file, images)
+        if settings.mask is not None and settings.mask_mode != "none":
+            plan = replace(plan, mask=replace(plan.mask, given=r.load_mask(settings.mask, file, images)))
+        resplit = settings.half_sets == "resplit"
+        particles, note = assign_half_sets(file.particles, resplit, settings.seed)
+        log.info(note)
+
+        size = settings.minibatch_size
+        batches = Batches(images, particles.half, r.batch_size(images.box) if size == "auto" else size)
+        extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry}
+        checkpoint = r.last_checkpoint(out) if settings.resume else None
+        volume = r.onto_axes(volume, group, settings.symmetry)
+        most = settings.max_iterations + settings.extra_final_passes
+        trainer = r.make_trainer(out, settings.trainer, most, r.callbacks(out, file, extras))
+        extras["device"] = r.machine(trainer)
+        log.info("%d particles of %d pixels, %.4g Å, on %s", len(particles), images.box, images.pixel_size, extras["device"])
+        with torch.no_grad():
+            state, notes = begin(
+                particles, volume, batches, plan, settings.initial_resolution, trainer.strategy.root_device, fresh=checkpoint is None
+            )
+        for note in notes:
+            log.info(note)
+        extras["seconds"] = {"setup": time.perf_counter() - started}
+        module = Refinement(state, plan, batches)
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+        if module.result is None:
+            log.info("The run in %s is finished already; nothing to resume.", out)
+            return
+        log.info("%.2f Å after %d iterations, %.0f s: %s", module.result.resolution, state.iteration, time.perf_counter() - started, out)
+
+
+def _demo(settings: HomoRefine) -> HomoRefine:
+    """``particles=demo`` stands for the files of the built-in set."""
+    if settings.particles != "demo":
+        return settings
+    from cryotorch.jobs.simulate import demo_folder
+
+    folder = demo_folder()
+    print(f"particles=demo: simulated particles of a made-up molecule from {folder}, not data of yours")
+    volume = settings.volume or str(folder / "initial.mrc")
+    return replace(settings, particles=str(folder / "particles.star"), volume=volume)
+
+
+def _plan(settings: HomoRefine, images, group):
+    """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
+    import math
+
+    from cryotorch.ops.matmul import coarse_dtype
+    from cryotorch.refine.schedule import ScheduleSettings
+    from cryotorch.refine.search import SearchSettings
+    from cryotorch.refine.state import MaskSettings, Settings
+
+    box, pixel = images.box, images.pixel_size
+    edge, search = box * pixel, settings.search
+    extent, step, finest = search.shift_extent, search.grid_step, settings.max_align_resolution
+    return Settings(
+        box=box,
+        pixel_size=pixel,
+        group=group,
+        search=SearchSettings(
+            coarse_limit=search.coarse_limit,
+            grid_step=None if step is None else math.radians(step),
+            candidates=search.candidates,
+            newton_steps=search.newton_steps,
+            shift_extent=0.1 * box if extent is None else extent / pixel,
+        ),
+        schedule=ScheduleSettings(
+            first_limit=edge / settings.initial_resolution,
+            most=min(box / 2 - 1, edge / finest) if finest else box / 2 - 1,
+            max_iterations=settings.max_iterations,
+            extra_final_passes=settings.extra_final_passes,
+        ),
+        mask=MaskSettings(
+            mode=settings.mask_mode,
+            threshold=settings.mask_threshold,
+            near=settings.mask_near,
+            far=settings.mask_far,
+            start=settings.mask_start_resolution,
+        ),
+        split=edge / settings.split_resolution,
+        window=(settings.window_inner * box / 2, settings.window_outer * box / 2),
+        particle_radius=settings.particle_diameter and settings.particle_diameter / 2 / pixel,
+        posterior=search.posterior,
+        per_particle_scale=settings.per_particle_scale,
+        scale_start_iteration=settings.scale_start_iteration,
+        rescale_reference=settings.rescale_reference,
+        bfactor=settings.bfactor,
+        seed=settings.seed,
+        matmul_dtype=coarse_dtype(),
+    )

@@ -79,10 +79,10 @@ def maximize(
     prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
     merged = halves[0] + halves[1]
     full = solve(merged, prior)
-    _update_mask(state, low_pass(full, s.pixel_size, 12.0), resolutions["corrected"], s)
+    update_mask(state, low_pass(full, s.pixel_size, 12.0), resolutions["corrected"], s)
     around = _reference_mask(state, s, full.device)
     state.references = torch.stack([solve(_share_low(h, merged, s.split), prior) * around for h in halves])
-    guinier = guinier_fit(full, curves["corrected"], s.pixel_size, resolutions["corrected"])
+    guinier = guinier_fit(full * mask_fsc, curves["corrected"], s.pixel_size, resolutions["corrected"])
     bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
     sharp = sharpen(full, s.pixel_size, bfactor, curves["corrected"], resolutions["corrected"])
     seconds["solve"] += time.perf_counter() - started
@@ -108,6 +108,7 @@ def maximize(
             "rotation_change": float(rotation_change.median()),
             "shift_change": float(shift_change.median()),
             "seconds": sum(seconds.values()),
+            **{f"seconds_{phase}": spent for phase, spent in seconds.items()},
         }
     )
     return IterationResult(
@@ -170,7 +171,7 @@ def _share_low(half: Sums, merged: Sums, split: float) -> Sums:
     )
 
 
-def _update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) -> None:
+def update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) -> None:
     """Dynamic masks follow the map once it is better than the start resolution; otherwise the given one stays."""
     if s.mask.mode == "none":
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cryotorch.errors import InputError
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms, shift_scores
@@ -12,9 +13,40 @@ from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.expectation import observe
-from cryotorch.refine.mstep import coefficients_per_shell
+from cryotorch.refine.distributed import Batches
+from cryotorch.refine.mstep import coefficients_per_shell, update_mask
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
 from cryotorch.refine.state import Settings, State
+
+
+SAMPLE = 200  # images of each half set that noise and grey scale are estimated from
+LEAST_PER_HALF = 8
+CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
+
+
+def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, str]:
+    """Keep the half sets, or draw equal ones where there are none or ``resplit``; what was done, as a sentence.
+
+    Raises:
+        InputError: a half set is left with too few particles.
+    """
+    n, known = len(particles), particles.half >= 0
+    half = particles.half.clone()
+    if resplit or not known.any():
+        half = draw_half_sets(n, seed)
+        note = f"half sets drawn with seed {seed}"
+    elif known.all():
+        note = "half sets kept as in the input"
+    else:
+        half[~known] = draw_half_sets(int((~known).sum()), seed)
+        note = f"half sets kept, and drawn with seed {seed} for the {int((~known).sum())} particles without one"
+    count = [int((half == h).sum()) for h in (0, 1)]
+    if min(count) < LEAST_PER_HALF:
+        raise InputError(
+            f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: "
+            "give more particles, or add half_sets=resplit"
+        )
+    return particles.replace(half=half), f"{note}: {count[0]} and {count[1]} particles"
 
 
 def draw_half_sets(n: int, seed: int) -> Tensor:
@@ -23,6 +55,53 @@ def draw_half_sets(n: int, seed: int) -> Tensor:
     half = torch.zeros(n, dtype=torch.int64)
     half[order[n // 2 :]] = 1
     return half
+
+
+def begin(
+    particles: Particles,
+    volume: Tensor,
+    batches: Batches,
+    s: Settings,
+    resolution: float,
+    device: torch.device,
+    fresh: bool = True,
+) -> tuple[State, list[str]]:
+    """The state before the first iteration, and what there is to say about it.
+
+    ``fresh=False`` leaves out the estimates, for a state that a checkpoint is about to replace.
+
+    Raises:
+        InputError: the images correlate better with the inverted map.
+    """
+    particles = particles.replace(scale=torch.ones(len(particles)))
+    reference = initial_reference(volume, s, resolution, device)
+    shells = s.box // 2 + 1
+    noise = torch.ones(2, len(particles.optics.voltage_kv), shells, device=device)
+    state = State(particles, torch.stack([reference] * 2), noise, s.schedule.first_limit)
+    update_mask(state, reference, resolution=float("inf"), s=s)
+    if not fresh:
+        return state, []
+    sample = _sample(batches)
+    state.noise = initial_noise(particles, sample, s, device)
+    if not s.rescale_reference:
+        return state, []
+    factor, doubt = grey_scale(state, reference, sample, s)
+    if doubt < CONTRAST_DOUBT:
+        raise InputError(
+            "the particles correlate better with the inverted map: their contrast is opposite, add invert=true"
+        )
+    state.references = state.references * factor
+    return state, [f"grey scale of the initial map multiplied by {factor:.3g}"]
+
+
+def _sample(batches: Batches) -> list[Batch]:
+    """Up to ``SAMPLE`` images of each half set, evenly spread over the file."""
+    sample = []
+    for half in (0, 1):
+        rows = torch.nonzero(batches.half == half)[:, 0]
+        rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
+        sample.append(Batch(rows, batches.images[rows.tolist()], half))
+    return sample
 
 
 def initial_noise(particles: Particles, batches: list[Batch], s: Settings, device: torch.device) -> Tensor:
@@ -60,15 +139,15 @@ def initial_reference(volume: Tensor, s: Settings, resolution: float, device: to
 
 
 def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) -> tuple[float, float]:
-    """The factor that brings an external map to the grey scale of the images, and a hint at its contrast.
+    """The factor that brings an external map to the grey scale of the images, and a doubt about its contrast.
 
     The first search ranks poses by normalised correlation, which knows no scale; then the factor is the least-squares
-    one, sum cross / sum power, over poses found with the factor so far, twice. Returns (factor, margin): margin < 0 where the
-    images correlate better with the inverted map.
+    one, sum cross / sum power, over poses found with the factor so far, twice. Returns (factor, doubt): how many standard
+    errors the images correlate better with the map than with its inverse, negative where the inverse wins.
     """
     device = volume.device
     unit = volume / volume.std().clamp_min(1e-30)
-    factor, margin = 1.0, 0.0
+    factor, margins = 1.0, []
     for attempt in range(3):
         reference = prepare(unit * factor, state.limit, s.search, s.group, torch.float32)
         plane = half_plane(s.box, device)
@@ -80,7 +159,7 @@ def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) 
             centre = torch.zeros(len(rows), 2, device=device)
             if attempt == 0:
                 candidates, upright, inverted = _correlate(seen, reference, centre, s)
-                margin += float((upright - inverted).sum())
+                margins.append(upright - inverted)
                 terms = pose_terms(reference.slices, seen, *candidates)
             else:
                 candidates = coarse_candidates(
@@ -90,7 +169,9 @@ def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) 
             cross += float(terms.cross.sum())
             power += float(terms.power.sum())
         factor *= max(cross / max(power, 1e-30), 1e-6)
-    return factor / float(volume.std().clamp_min(1e-30)), margin
+    margin = torch.cat(margins)
+    doubt = float(margin.mean() / margin.std().clamp_min(1e-30)) * len(margin) ** 0.5
+    return factor / float(volume.std().clamp_min(1e-30)), doubt
 
 
 def _correlate(seen: Observation, reference: Reference, centre: Tensor, s: Settings):

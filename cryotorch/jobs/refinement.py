@@ -1,0 +1,243 @@
+"""What every refinement job does around the algorithm: run folder, input, trainer, results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.mrc import read_volume
+from cryotorch.data.particle_file import ParticleFile
+from cryotorch.errors import InputError
+from cryotorch.jobs.settings import TrainerSettings, to_yaml
+from cryotorch.ops.fourier import resize_volume
+from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
+from cryotorch.refine.distributed import EMStrategy
+from cryotorch.refine.module import AtomicCheckpoints, Refinement
+from cryotorch.report.log import IterationLog
+from cryotorch.report.outputs import write_outputs
+from cryotorch.report.progress import IterationBar
+from cryotorch.report.tensorboard import TensorBoardReport
+
+log = logging.getLogger("cryotorch")
+ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
+CHECKPOINTS = "checkpoints"
+
+
+def rank() -> int:
+    """This process's number in a job of several, also before the trainer exists."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def open_run_folder(out: str | Path, settings: Any, resume: bool, overwrite: bool) -> Path:
+    """The folder of a run: new, empty, resumed, or cleared on ``overwrite``; the configuration is written to it.
+
+    Raises:
+        InputError: it holds a run already, there is nothing to resume, or it cannot be written.
+    """
+    out = Path(out)
+    if rank() > 0:
+        return out
+    held = out.is_dir() and any(out.iterdir())
+    if resume:
+        if not last_checkpoint(out):
+            raise InputError(f"out={out} holds no checkpoint to resume from: leave resume out, or name the run's folder")
+    elif held and not overwrite:
+        raise InputError(f"out={out} already holds a run: name another folder, or add resume=true or overwrite=true")
+    try:
+        if held and overwrite and not resume:
+            _clear(out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"out={out} cannot be written ({reason}): name a folder that you can write to") from None
+    return out
+
+
+def _clear(out: Path) -> None:
+    """Remove what a run leaves behind, and nothing else."""
+    for name in ("tensorboard", CHECKPOINTS, "plots"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    files = "*.mrc particles.star fsc.txt fsc_*.xml summary.json log.txt orientations.bild config.yaml"
+    for path in (p for pattern in files.split() for p in out.glob(pattern)):
+        path.unlink()
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest whole checkpoint of a run folder."""
+    found = sorted((Path(out) / CHECKPOINTS).glob("iteration_*.ckpt"))
+    return found[-1] if found else None
+
+
+def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: ParticleImages) -> Tensor:
+    """A map or mask for the refinement box: sampled like the particles as extracted, or like the refinement box.
+
+    Raises:
+        InputError: box or pixel size fit neither.
+    """
+    volume, pixel_size = read_volume(path)
+    box = volume.shape[-1]
+    grids = {file.box: file.pixel_size, images.box: images.pixel_size}
+    if box not in grids:
+        raise InputError(
+            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels: resample it to that box"
+        )
+    meant = pixel_size not in (None, 1.0)
+    if meant and abs(pixel_size / grids[box] - 1) > 0.01:
+        raise InputError(
+            f"{what}={path} has {pixel_size:.4g} Å per voxel but the particles have {grids[box]:.4g}: "
+            "resample it, or correct the pixel size in its header"
+        )
+    if not meant:
+        log.info("%s=%s does not state its pixel size; %.4g Å is assumed", what, path, grids[box])
+    return resize_volume(volume, images.box)
+
+
+def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> Tensor:
+    """A mask (d, d, d) with values from 0 to 1."""
+    mask = load_on_grid(path, "mask", file, images)
+    low, high = float(mask.min()), float(mask.max())
+    slack = 0.0 if images.box == file.box else 0.2  # cropping in Fourier space rings at the edges
+    if low < -0.01 - slack or high > 1.01 + slack or high < 0.5:
+        raise InputError(f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it")
+    return mask.clamp(0, 1)
+
+
+def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
+    """Average a map over its point group, with a warning when it does not have it in RELION's frame."""
+    if len(group) == 1:
+        return volume
+    worst = float(symmetry_correlation(volume, group)[1:].min())
+    if worst < ON_AXES:
+        log.warning(
+            "WARNING: the initial map is not %s about the axes that RELION uses: it correlates only %.2f with its rotated copy. "
+            "Turn it onto the axes, or choose another symmetry.",
+            symmetry,
+            worst,
+        )
+    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
+    return (volume + torch.stack(copies).sum(0)) / len(group)
+
+
+def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
+    """Whether images should be brought to one background level; "auto" looks at how much a sample differs."""
+    if choice != "auto":
+        return bool(choice)
+    sample = torch.linspace(0, len(images) - 1, min(len(images), 200)).long().unique()
+    level = images.background_sigma(sample.tolist())
+    spread = float(level.std() / level.mean().clamp_min(1e-30)) if len(level) > 1 else 0.0
+    if spread > 0.15:
+        log.info(
+            "the background of the images differs by %.0f %%: each is divided by its own standard deviation",
+            100 * spread,
+        )
+    return spread > 0.15
+
+
+def world_size(trainer: TrainerSettings) -> int:
+    """How many processes the trainer settings mean."""
+    cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        n = torch.cuda.device_count() if cuda else 1
+    elif isinstance(devices, list):
+        n = len(devices)
+    else:
+        n = int(devices) if str(devices).isdigit() else len(str(devices).split(","))
+    return n * trainer.num_nodes
+
+
+def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: list[Callback]) -> L.Trainer:
+    """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own."""
+    for noise in (".*treespec, LeafSpec.*", ".*does not have many workers.*", ".*log_every_n_steps.*", ".*isinstance.treespec.*"):
+        warnings.filterwarnings("ignore", noise)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    accelerator = settings.accelerator
+    if accelerator == "auto":  # not mps, which has no float64
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise InputError(f"trainer.accelerator={settings.accelerator} needs a CUDA device and there is none: use cpu")
+    strategy = settings.strategy
+    if world_size(settings) > 1 and strategy in ("auto", "ddp"):
+        strategy = EMStrategy()
+    devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=settings.num_nodes,
+        precision=settings.precision,
+        strategy=strategy,
+        max_epochs=most,
+        logger=TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=out,
+    )
+
+
+@dataclass
+class WriteResults(Callback):
+    """Maps, curves and the summary after every iteration, the particles after the last one."""
+
+    out: Path
+    source: ParticleFile
+    extras: dict
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """Rank 0 only; files are replaced whole."""
+        result = pl_module.result
+        if trainer.is_global_zero:
+            write_outputs(self.out, result, self.source if result.final else None, self.extras)
+
+
+def callbacks(out: Path, source: ParticleFile, extras: dict) -> list[Callback]:
+    """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    return [
+        IterationLog(),
+        IterationBar(),
+        TensorBoardReport(out / "plots"),
+        WriteResults(out, source, extras),
+        ModelCheckpoint(
+            dirpath=out / CHECKPOINTS,
+            filename="iteration_{epoch:03d}",
+            auto_insert_metric_name=False,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+        ),
+    ]
+
+
+def machine(trainer: L.Trainer) -> str:
+    """One phrase on what the job runs on."""
+    kind = trainer.strategy.root_device.type
+    name = platform.processor() or platform.machine()
+    if kind == "cuda":
+        name = torch.cuda.get_device_name(trainer.strategy.root_device)
+    ranks = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{kind} ({name}), {torch.get_num_threads()} threads{ranks}"
+
+
+def batch_size(box: int) -> int:
+    """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB."""
+    return max(16, min(256, 2**22 // box**2))
