@@ -95,6 +95,17 @@ def run(settings: Simulate) -> Path:
     The map is brought to the grey scale on which the noise has variance 1 and the CTF-modulated signal, over the
     whole image and averaged over the particles, variance ``snr`` (1 without noise).
     """
+    _simulate(settings)
+    box, pixel_size, snr = settings.box_size, settings.pixel_size, settings.snr
+    noise = "no noise" if snr is None else f"SNR {snr:g} over the whole image"
+    print(
+        f"{settings.out}: {settings.n_particles} particles of {box} pixels, {pixel_size:g} Å per "
+        f"pixel, {noise}"
+    )
+    return Path(settings.out)
+
+
+def _simulate(settings: Simulate) -> None:
     import torch
 
     from cryotorch.data.mrc import write_stack, write_volume
@@ -122,9 +133,6 @@ def run(settings: Simulate) -> Path:
         write_particles(source.path, source, blind)
         write_particles(folder / "truth.star", source, particles)
         (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
-    noise = "no noise" if settings.snr is None else f"SNR {settings.snr:g} over the whole image"
-    print(f"{settings.out}: {n} particles of {box} pixels, {pixel_size:g} Å per pixel, {noise}")
-    return Path(settings.out)
 
 
 @contextmanager
@@ -183,7 +191,7 @@ def demo_folder(cache: str | Path | None = None) -> Path:
             "you can write"
         ) from None
     try:
-        run(make_settings("simulate", out=str(workshop / "demo"), **DEMO))
+        _simulate(make_settings("simulate", out=str(workshop / "demo"), **DEMO))
         if folder.exists() and not _complete(folder):  # someone has tidied up in it
             os.rename(folder, workshop / "incomplete")
         try:
