@@ -12,7 +12,8 @@ from torch import Tensor
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.report import canvas
 
-LARGEST = 64  # voxels along an edge: some 10^4 triangles, about 1 MB in the event file
+_BOXES = (64, 48, 32, 24)  # voxels along an edge, the first that is smooth enough
+MOST_VERTICES = 65_535  # TensorBoard's viewer counts them with 16 bits
 DENSITY_SHARE = 0.22  # contour level as a share of the 99.9th percentile inside the mask
 
 _RADIAL = LinearSegmentedColormap.from_list(
@@ -31,18 +32,25 @@ class Mesh(NamedTuple):
 def isosurface(volume: Tensor, mask: Tensor | None, pixel_size: float) -> Mesh | None:
     """Surface of a map (d, d, d) inside a mask, coloured by the distance from the centre; None when there is none.
 
-    The map is Fourier-cropped to at most 64 voxels along an edge. What lies outside the mask is noise and would be
-    most of the triangles.
+    The map is Fourier-cropped to at most 64 voxels along an edge, and further where noise makes the surface too rough.
+    What lies outside the mask is noise and would be most of the triangles.
     """
-    box = volume.shape[-1]
-    if box > LARGEST:
-        volume = resize_volume(volume, LARGEST)
-        mask = None if mask is None else resize_volume(mask, LARGEST)
-    small = volume.shape[-1]
-    inside = np.ones((small,) * 3, bool) if mask is None else mask.numpy() > 0.5
+    for box in _BOXES:
+        mesh = _surface(volume, mask, pixel_size, min(box, volume.shape[-1]))
+        if mesh is None or len(mesh.vertices) <= MOST_VERTICES:
+            return mesh
+    return None
+
+
+def _surface(volume: Tensor, mask: Tensor | None, pixel_size: float, box: int) -> Mesh | None:
+    voxel = pixel_size * volume.shape[-1] / box
+    values = resize_volume(volume, box).numpy()
+    inside = np.ones(values.shape, bool)
+    if mask is not None:
+        weight = resize_volume(mask, box).numpy().clip(0, 1)
+        values, inside = values * weight, weight > 0.5
     if not inside.any():
         return None
-    values = volume.numpy() * (1 if mask is None else mask.numpy().clip(0, 1))
     level = DENSITY_SHARE * float(np.percentile(values[inside], 99.9))
     # A zero border closes the surface where the map touches the box.
     values = np.pad(values, 1)
@@ -50,8 +58,7 @@ def isosurface(volume: Tensor, mask: Tensor | None, pixel_size: float) -> Mesh |
         return None
     # marching_cubes' normals point inwards in (z, y, x); the mirror to (x, y, z) turns them outwards.
     points, faces, _, _ = marching_cubes(values, level)
-    voxel = pixel_size * box / small
-    vertices = ((points[:, ::-1] - 1 - small // 2) * voxel).astype(np.float32)
+    vertices = ((points[:, ::-1] - 1 - box // 2) * voxel).astype(np.float32)
     radius = np.linalg.norm(vertices, axis=1)
     low, high = np.percentile(radius, (2, 98))
     share = ((radius - low) / max(high - low, 1e-6)).clip(0, 1)

@@ -44,7 +44,13 @@ _MATERIAL = {
         {"cls": "AmbientLight", "color": "#ffffff", "intensity": 0.65},
         {"cls": "DirectionalLight", "color": "#ffffff", "intensity": 0.6, "position": [1, 1, 2]},
     ],
-    "material": {"cls": "MeshStandardMaterial", "roughness": 0.8, "metalness": 0, "side": 2},
+    "material": {
+        "cls": "MeshStandardMaterial",
+        "color": "#ffffff",  # multiplies the vertex colours
+        "roughness": 0.8,
+        "metalness": 0,
+        "side": 2,
+    },
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryotorch.report.mesh import DENSITY_SHARE, LARGEST, isosurface
+from cryotorch.report.mesh import DENSITY_SHARE, MOST_VERTICES, isosurface
 
 
 def ball(box: int, centre: tuple[float, float, float], sigma: float) -> torch.Tensor:
@@ -51,9 +51,16 @@ def test_size_and_types_suit_a_browser() -> None:
     generator = torch.Generator().manual_seed(0)
     volume = ball(128, (0, 0, 0), 20) + 0.02 * torch.randn(128, 128, 128, generator=generator)
     mesh = isosurface(volume, ball(128, (0, 0, 0), 40), 1.0)
-    assert LARGEST == 64 and 1000 < len(mesh.faces) < 100_000
+    assert 1000 < len(mesh.faces) < 100_000
     assert mesh.vertices.dtype == np.float32 and mesh.colours.dtype == np.uint8
     assert mesh.faces.dtype == np.int32 and mesh.faces.max() < len(mesh.vertices)
+
+
+def test_pure_noise_keeps_within_the_viewers_limit() -> None:
+    volume = torch.randn(64, 64, 64, generator=torch.Generator().manual_seed(0))
+    mesh = isosurface(volume, None, 1.0)
+    assert 1000 < len(mesh.vertices) <= MOST_VERTICES == 65_535
+    assert np.abs(mesh.vertices).max() <= 34  # still the edge of the map
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, torch.nan])
