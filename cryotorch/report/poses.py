@@ -109,7 +109,7 @@ def pose_changes(result: IterationResult) -> Figure:
         if not (values > 0).any():
             axes.set_xticks([])
             axes.set_yticks([])
-            empty_note(axes, "not known" if place > 1 else "nothing moved")
+            empty_note(axes, "nothing moved" if place < 2 and len(values) else "not known")
             continue
         low = max(float(np.percentile(values, 0.5)), floor) / 1.5
         high = min(float(values.max()) * 1.2, ceiling or np.inf)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,3 +57,11 @@ def test_change_histograms_state_the_median(result: IterationResult) -> None:
     median = np.degrees(float(np.median(result.particles.pose_sigma[:, 0])))
     assert sigma.get_title("right") == f"median {median:.3g}"
     assert int(sigma.patches[0].get_data().values.sum()) == 400
+
+
+def test_empty_panels_say_why(result: IterationResult) -> None:
+    zero, nan = torch.zeros(400), torch.full((400,), torch.nan)
+    unknown = result.particles.replace(pose_sigma=torch.zeros(400, 2))
+    bare = replace(result, rotation_change=zero, shift_change=nan, particles=unknown)
+    notes = [axes.texts[0].get_text() for axes in poses.pose_changes(bare).axes]
+    assert notes == ["nothing moved", "not known", "not known", "not known"]
