@@ -28,7 +28,7 @@ FILES = (
     "particles.star",
 )
 # The built-in demo: small enough to refine in well under a minute on two cores, noisy enough to be a task.
-DEMO: dict[str, Any] = dict(box_size=48, pixel_size=3.5, n_particles=1000, snr=0.1, seed=1)
+DEMO: dict[str, Any] = dict(box_size=48, pixel_size=3.0, n_particles=1000, snr=0.1, seed=1)
 
 
 @dataclass(frozen=True)
