@@ -34,6 +34,9 @@ class _SweepFailed(Exception):
 
 def main() -> None:
     """Entry of ``python -m cryotorch`` and of the console script ``cryotorch``."""
+    # Threads that wait spin for milliseconds by default. On a machine that others use too, that is measured to slow a refinement
+    # down tenfold and more; a short spin costs 10 % on an idle one. It must be set before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.

@@ -16,7 +16,7 @@ from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.fourier import fft_volume, ifft_volume
 
-CHUNK = 1 << 16  # points handled at once: the temporaries of one chunk stay in a CPU's second-level cache
+CHUNK = 1 << 16  # points handled at once: the temporaries of one chunk stay in a CPU's cache
 
 
 def gridding_correction(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
@@ -183,7 +183,8 @@ def _insert_(sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tens
     zy = (wz[..., :, None] * wy[..., None, :]).flatten(2)
     xv = (wx[..., :, None] * value[..., None, :]).flatten(2)
     shares = zy[..., :, None] * xv[..., None, :]
-    sums.rows.index_add_(0, index.flatten(), shares.view(-1, 24))
+    # int64: with int32 indices torch's CPU loop is measured seven times slower
+    sums.rows.index_add_(0, index.flatten().long(), shares.view(-1, 24))
 
 
 def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
