@@ -87,8 +87,9 @@ class _Parser:
         columns: dict[str, np.ndarray] = {}
         while text is not None and (text == b"" or text.startswith(b"_")):
             if text:
+                bare = [match[2] for match in _TOKEN.findall(text)]  # "#" between quotes is a value
                 values = _tokens(text)
-                comment = next((i for i, v in enumerate(values) if v.startswith(b"#")), len(values))
+                comment = next((i for i, v in enumerate(bare) if v.startswith(b"#")), len(bare))
                 if comment != 2:
                     raise self.fail(
                         f"'{_decode(text[:40])}' is not a label with one value (is loop_ missing?)"

@@ -151,6 +151,7 @@ def test_any_bytes_are_read_or_refused(star, text):
 
 
 @given(st.lists(st.tuples(VALUE, VALUE), min_size=1, max_size=4), st.booleans())
+@example([("", "#")], True)  # between quotes it begins no comment
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
