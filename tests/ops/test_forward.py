@@ -12,18 +12,10 @@ import pytest
 import torch
 
 from cryotorch.ops.ctf import contrast_transfer
-from cryotorch.ops.forward import project
+from cryotorch.ops.forward import backproject_terms, predict, project
 from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.rotations import euler_to_matrix, random_rotations
-from cryotorch.ops.slices import (
-    accumulator,
-    dense,
-    extract_slices,
-    grid_to_volume,
-    insert_slices_,
-    projector,
-    slices_with_gradient,
-)
+from cryotorch.ops.slices import projector
 
 POINTS = Path(__file__).parents[3] / "shared" / "data" / "relion_points"
 
@@ -64,7 +56,9 @@ def test_agrees_with_relion_project():
     n = len(body)
     ctf = contrast_transfer(
         half_plane(64).frequency / (64 * 3.54),
-        torch.stack([column("rlnDefocusU"), column("rlnDefocusV"), column("rlnDefocusAngle").deg2rad()], 1),
+        torch.stack(
+            [column("rlnDefocusU"), column("rlnDefocusV"), column("rlnDefocusAngle").deg2rad()], 1
+        ),
         torch.zeros(n),
         torch.full((n,), 200.0),
         torch.full((n,), 1.4),
@@ -72,47 +66,32 @@ def test_agrees_with_relion_project():
     )
     ours = project(volume, euler_to_matrix(*angles), shift, ctf)
     theirs = pack(images)
-    inner = half_plane(64).count(30)  # RELION's interpolation treats the rim of the transform differently
+    inner = half_plane(64).count(
+        30
+    )  # RELION's interpolation treats the rim of the transform differently
     ours, theirs = ours[:, :inner], theirs[:, :inner]
     correlation = (ours.conj() * theirs).real.sum(1) / (ours.norm(dim=1) * theirs.norm(dim=1))
     assert correlation.min() > 0.999
     assert 0.95 < (ours.norm() / theirs.norm()) < 1.05  # the grey scale is RELION's too
 
 
-def test_insertion_is_the_adjoint_of_extraction():
-    """<extract(V), y> = <V, insert(y)> over the padded half transform, x = 0 plane included."""
-    box, generator = 16, torch.Generator().manual_seed(3)
-    volume = torch.randn(box, box, box, generator=generator)
-    rotation = random_rotations(7, generator)
-    frequency = half_plane(box).frequency[: half_plane(box).count(box / 2 - 1)]
-    table = projector(volume, padding=1, correct=False)
-    y = torch.randn(7, len(frequency), dtype=torch.complex64, generator=generator)
-    sums = accumulator(box, padding=1)
-    insert_slices_(sums, y, torch.ones_like(y.real), rotation, frequency)
-    numerator, weight = dense(sums)
-    left = 2 * (extract_slices(table, rotation, frequency).conj() * y).real.sum()
-    right = (volume * grid_to_volume(numerator, box, box, correct=False) * box).sum()
-    assert left == pytest.approx(float(right), rel=1e-4)
-    whole = 2 * weight[:, :, 1:-1].sum() + weight[:, :, 0].sum()
-    assert float(whole) == pytest.approx(2 * y.numel(), rel=1e-5)
-
-
-def test_slice_gradient_against_finite_differences():
-    from cryotorch.ops.rotations import from_rotation_vector
-
-    box = 24
-    volume = gaussian_volume(box, (2.0, -3.0, 1.0), 2.0) - 0.5 * gaussian_volume(box, (-4.0, 1.0, 3.0), 1.5)
-    table = projector(volume)
-    rotation = random_rotations(5, torch.Generator().manual_seed(4))
-    frequency = half_plane(box).frequency
-    value, gradient = slices_with_gradient(table, rotation, frequency)
-    assert torch.allclose(torch.view_as_complex(value), extract_slices(table, rotation, frequency), atol=1e-5)
-    h = 0.02
-    for axis in range(3):
-        w = torch.zeros(3)
-        w[axis] = h
-        plus = extract_slices(table, from_rotation_vector(w) @ rotation, frequency)
-        minus = extract_slices(table, from_rotation_vector(-w) @ rotation, frequency)
-        numeric = (plus - minus) / (2 * h)
-        error = (torch.view_as_complex(gradient[:, axis].contiguous()) - numeric).norm() / numeric.norm()
-        assert error < 0.12  # a trilinear function has kinks; the mean over its cells is what counts
+def test_backprojection_terms_are_the_adjoint_of_the_prediction():
+    """<A x, w y> = <x, numerator> for every slice x, and weights = the diagonal of A^T w A."""
+    box, generator = 12, torch.Generator().manual_seed(5)
+    rotation = random_rotations(4, generator)
+    shift = 3 * torch.randn(4, 2, generator=generator)
+    m = len(half_plane(box).frequency)
+    ctf, precision = (
+        torch.rand(4, m, generator=generator) * 2 - 1,
+        torch.rand(4, m, generator=generator),
+    )
+    scale, share = 0.5 + torch.rand(4, generator=generator), torch.full((4,), 0.3)
+    y = torch.randn(4, m, dtype=torch.complex64, generator=generator)
+    table = projector(torch.randn(box, box, box, generator=generator))
+    bare = predict(table, rotation, torch.zeros(4, 2), torch.ones(4, m))
+    prediction = predict(table, rotation, shift, ctf, scale)
+    numerator, weight = backproject_terms(y, share, shift, ctf, precision, scale, box)
+    left = 0.3 * (prediction.conj() * precision * y).real.sum(1)
+    assert torch.allclose(left, (bare.conj() * numerator).real.sum(1), rtol=1e-4)
+    power = 0.3 * (prediction.abs().square() * precision).sum(1)
+    assert torch.allclose(power, (bare.abs().square() * weight).sum(1), rtol=1e-4)
