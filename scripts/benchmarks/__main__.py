@@ -1,0 +1,104 @@
+"""Measure the speed of cryotorch, and the quality of its results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import refinement
+from benchmarks.table import markdown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the JSON file if one is named."""
+    o = _parser().parse_args(arguments)
+    load = os.getloadavg()[0]
+    # as `python -m cryotorch` does, before torch is loaded
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if o.threads:
+        os.environ["OMP_NUM_THREADS"] = str(o.threads)
+    try:
+        tables = _kernels(o) if o.command == "kernels" else _refine(o)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    from benchmarks.timing import machine
+
+    header = machine(load)
+    print("### Machine\n")
+    print("\n".join(f"* {name}: {value}" for name, value in header.items()))
+    for title, rows in tables.items():
+        print(f"\n{markdown(title, rows)}")
+    if o.json:
+        from cryotorch.data.files import replace_file
+
+        text = json.dumps({"command": o.command, "machine": header, "tables": tables}, indent=2)
+        with replace_file(o.json) as file:
+            file.write(f"{text}\n".encode())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    kernels = commands.add_parser("kernels", help="the inner loops, on CPU and CUDA device")
+    add = kernels.add_argument
+    add("--boxes", type=int, nargs="+", default=[64, 128], metavar="D", help="pixels per edge")
+    add("--large", action="store_true", help="a box of 256 pixels too")
+    add("--device", choices=["all", "cpu", "cuda"], default="all")
+    refine = commands.add_parser("refine", help="job=homo_refine from start to end")
+    add = refine.add_argument
+    add("--particles", type=Path, help="STAR file; else 2000 particles are simulated")
+    add("--volume", type=Path, help="initial map")
+    add("--truth-map", type=Path, help="map to compare the result with")
+    add("--truth-star", type=Path, help="poses to compare the result with")
+    add("--symmetry", default="C1")
+    add("--radius", type=float, help="Å, of the sphere around the maps compared")
+    add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
+    add("--runs", type=int, default=1, help="how often")
+    add("--out", type=Path, help="folder to keep data and results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    for command in (kernels, refine):
+        command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
+        command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
+    return parser
+
+
+def _kernels(o: argparse.Namespace) -> dict:
+    import torch
+
+    from benchmarks import kernels
+
+    devices = {"cpu": ["cpu"], "cuda": ["cuda"], "all": ["cpu", "cuda"]}[o.device]
+    if not torch.cuda.is_available():
+        if o.device == "cuda":
+            raise RuntimeError("--device cuda needs a CUDA device and there is none: use cpu")
+        devices = ["cpu"]
+    with torch.no_grad():
+        return kernels.run(sorted({*o.boxes, *([256] if o.large else [])}), devices)
+
+
+def _refine(o: argparse.Namespace) -> dict:
+    if (o.particles is None) != (o.volume is None):
+        raise RuntimeError("--particles and --volume belong together: name both or neither")
+    if o.runs < 1:
+        raise RuntimeError(f"--runs must be at least 1, got {o.runs}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        if o.particles is None:
+            data = refinement.simulated(folder / "data", o.simulate, o.symmetry)
+        else:
+            truth = (o.truth_map, o.truth_star)
+            data = refinement.Data(o.particles, o.volume, *truth, o.symmetry, o.radius)
+        outs = [folder / f"run_{i + 1}" for i in range(o.runs)]
+        runs = [refinement.refine(data, out, o.changes) for out in outs]
+        return refinement.tables(data, runs, outs[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""The inner loops one by one: coarse search, slices, polish, M-step, reading images.
+
+The timed work depends on shapes and not on values: a random blob stands for the map, its noisy
+projections for images.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Timing, measure, race
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.mrc import write_stack
+from cryotorch.data.particle_file import new_particle_file
+from cryotorch.ops.forward import predict
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.likelihood import Observation, grid_scores, pose_terms
+from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.matmul import coarse_dtype
+from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
+from cryotorch.ops.rotations import from_rotation_vector, random_rotations
+from cryotorch.ops.slices import accumulator, extract_slices, insert_slices_, projector
+from cryotorch.particles import Optics, unposed
+from cryotorch.refine.expectation import RELOCATE
+from cryotorch.refine.search import SearchSettings, polish, prepare, shift_grid
+
+Row = dict[str, object]
+COARSE_LIMITS = (6.0, 12.0)  # Fourier pixels: about those of the first and of the later iterations
+PIXEL_SIZE = 3.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done per timing.
+
+    Attributes:
+        images: per batch of the coarse search; points: coefficients per call of the others;
+        square: edge of the large matmul; seconds: spent on each timing at least.
+    """
+
+    images: int = 128
+    points: int = 1 << 19
+    square: int = 2048
+    seconds: float = 0.3
+
+    @classmethod
+    def on(cls, device: str) -> Effort:
+        """Enough to fill the device."""
+        return cls() if device == "cpu" else cls(images=256, points=1 << 24, square=8192)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A map, its noisy images and their poses on a device."""
+
+    device: str
+    box: int
+    volume: Tensor
+    seen: Observation
+    rotation: Tensor
+    shift_px: Tensor
+
+
+def run(
+    boxes: Sequence[int], devices: Sequence[str], effort: Effort | None = None
+) -> dict[str, list[Row]]:
+    """Title -> rows of every table."""
+    tables: dict[str, list[Row]] = {}
+    for device in devices:
+        e = effort or Effort.on(device)
+        for box in boxes:
+            p = problem(box, device, e.images)
+            found = {"Coarse search": coarse_rows(p, e), "Slices and poses": slice_rows(p, e)}
+            found |= {"Polish": polish_rows(p, e), "M-step, per half map": mstep_rows(p, e)}
+            if device == "cpu":
+                found["Images from disk"] = disk_rows(box, e)
+            memory: Row = {"device": device, "box": box, "peak so far, MiB": peak_memory(device)}
+            found["Memory"] = [memory]
+            for title, rows in found.items():
+                tables.setdefault(title, []).extend(rows)
+    return tables
+
+
+def problem(box: int, device: str, n: int) -> Problem:
+    """Projections of a random blob at SNR about 1."""
+    draw = torch.Generator().manual_seed(box)
+    volume = torch.randn(box, box, box, generator=draw) * soft_sphere(box, 0.3 * box, 2)
+    volume = volume.to(device)
+    rotation = random_rotations(n, draw).to(device)
+    shift = torch.randn(n, 2, generator=draw).to(device)
+    m = len(half_plane(box).frequency)
+    gain = torch.ones(n, m, device=device)
+    clean = predict(projector(volume), rotation, shift, gain)
+    noise = torch.randn(n, m, 2, generator=draw).to(device)
+    level = clean.abs().square().mean().sqrt()
+    spectrum = clean + torch.view_as_complex(noise) * level / 2**0.5
+    return Problem(
+        device, box, volume, Observation(spectrum, gain, gain / level**2, box), rotation, shift
+    )
+
+
+def coarse_rows(p: Problem, e: Effort) -> list[Row]:
+    """Scores of all grid poses, in turns with plain matrix products."""
+    rows = []
+    dtype = coarse_dtype(p.device)
+    group = torch.eye(3, dtype=torch.float64)[None]
+    for limit in (limit for limit in COARSE_LIMITS if limit <= p.box / 2 - 1):
+        grid = prepare(p.volume, limit, SearchSettings(), group, dtype).grid
+        m, r = grid.norm.shape
+        low = p.seen.limited(m)
+        step = max(1.0, p.box / (4 * limit))
+        shifts = p.shift_px[:, None] + shift_grid(max(RELOCATE, step), step, p.device)
+        b, t, _ = shifts.shape
+        shapes = [(b * t, 2 * m, r), (e.square,) * 3]
+        products = [_matmul(*shape, dtype, p.device) for shape in shapes]
+        ours = partial(grid_scores, low, shifts, grid)
+        spent, *plain = race([ours, *products], p.device, e.seconds)
+        rate = 2 * (b * t * 2 * m * r + b * m * r) / spent.best
+        same, square = (2 * math.prod(s) / q.best for s, q in zip(shapes, plain, strict=True))
+        rows.append(
+            {
+                "device": p.device,
+                "box": p.box,
+                "limit": int(limit),
+                "images x shifts x rotations": f"{b} x {t} x {r}",
+                **spent.rates("poses", b * t * r),
+                "images/s": b / spent.best,
+                "dtype": str(dtype).removeprefix("torch."),
+                "operations/s": rate,
+                "of a matmul this shape": rate / same,
+                "of a large square one": rate / square,
+            }
+        )
+    return rows
+
+
+def _matmul(
+    rows: int, inner: int, columns: int, dtype: torch.dtype, device: str
+) -> Callable[[], Tensor]:
+    """A plain matmul of that shape, into memory that is there already."""
+    a = torch.randn(rows, inner, device=device).to(dtype)
+    b = torch.randn(inner, columns, device=device).to(dtype)
+    out = torch.empty(rows, columns, dtype=dtype, device=device)
+    return partial(torch.matmul, a, b, out=out)
+
+
+def fine_limits(box: int) -> list[float]:
+    """Where the finer kernels are timed, Fourier pixels: the coarse limit, half of Nyquist, all."""
+    last = box / 2 - 1
+    return sorted({min(12.0, last), box / 4, last})
+
+
+def slice_rows(p: Problem, e: Effort) -> list[Row]:
+    """Extraction, insertion, and ``pose_terms``: slices with derivatives against images."""
+    rows = []
+    sums = accumulator(p.box, device=p.device)
+    for limit in fine_limits(p.box):
+        frequency = half_plane(p.box, p.device).frequency
+        frequency = frequency[: half_plane(p.box).count(limit)]
+        m = len(frequency)
+        n = max(1, e.points // m)
+        image = torch.arange(n, device=p.device) % len(p.rotation)
+        rotation, shift = p.rotation[image], p.shift_px[image]
+        slices, low = projector(p.volume, limit), p.seen.limited(m)
+        spectrum, weight = low.spectrum[image], low.precision[image]
+        calls = {
+            "extract": partial(extract_slices, slices, rotation, frequency),
+            "insert": partial(insert_slices_, sums, spectrum, weight, rotation, frequency),
+            "pose_terms": partial(pose_terms, slices, low, image, rotation, shift),
+        }
+        for name, call in calls.items():
+            spent = measure(call, p.device, e.seconds)
+            row: Row = {"device": p.device, "kernel": name, "box": p.box, "limit": int(limit)}
+            row |= {"points": m, **spent.rates("slices", n), "points/s": n * m / spent.best}
+            rows.append(row)
+    return sorted(rows, key=lambda row: str(row["kernel"]))  # and by limit, as they came
+
+
+def polish_rows(p: Problem, e: Effort) -> list[Row]:
+    """From the candidates of the coarse search, and the previous pose, to one pose."""
+    rows = []
+    settings = SearchSettings()
+    group = torch.eye(3, dtype=torch.float64)[None]
+    coarse = min(settings.coarse_limit, p.box / 2 - 1)
+    # polish does not look at the templates: the coarsest grid will do
+    reference = prepare(p.volume, coarse, replace(settings, grid_step=1.0), group, torch.float32)
+    k = settings.candidates + 1
+    draw = torch.Generator().manual_seed(0)
+    for limit in fine_limits(p.box):
+        m = half_plane(p.box).count(limit)
+        n = max(2, min(len(p.rotation), e.points // (2 * m)))
+        start = from_rotation_vector(0.1 * torch.randn(n * k, 3, generator=draw).to(p.device))
+        image = torch.arange(n, device=p.device).repeat_interleave(k)
+        low = p.seen.of(torch.arange(n, device=p.device)).limited(m)
+        here = replace(reference, slices=projector(p.volume, limit), limit=limit)
+        start, shift = start @ p.rotation[image], p.shift_px[image]
+        call = partial(polish, here, low, image, start, shift, settings)
+        spent = measure(call, p.device, e.seconds)
+        row: Row = {"device": p.device, "box": p.box, "limit": int(limit), "candidates": k}
+        rows.append(row | {"images": n, **spent.rates("images", n)})
+    return rows
+
+
+def mstep_rows(p: Problem, e: Effort) -> list[Row]:
+    """Fold the sums of one half map, and solve for it."""
+    sums = accumulator(p.box, device=p.device)
+    frequency = half_plane(p.box, p.device).frequency
+    insert_slices_(sums, p.seen.spectrum, p.seen.precision, p.rotation, frequency)
+    folded = measure(lambda: collect(sums), p.device, e.seconds)
+    done = collect(sums)
+    prior = 0.05 * shell_mean_weight(done)
+    solved = measure(lambda: solve(done, prior), p.device, e.seconds)
+    row: Row = {"device": p.device, "box": p.box}
+    row |= {"collect, s": folded.best, "collect, s median": folded.median}
+    row |= {"solve, s": solved.best, "solve, s median": solved.median}
+    return [row | {"both, s": folded.best + solved.best}]
+
+
+def disk_rows(box: int, e: Effort) -> list[Row]:
+    """Batches of prepared images from a float32 stack, with and without the system's file cache."""
+    n, batch = max(2, 16 * e.points // box**2), 128
+    optics = Optics(*(torch.tensor([v]) for v in (300.0, 2.7, 0.1, PIXEL_SIZE)))
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Path(folder) / "particles.mrcs"
+        write_stack(stack, torch.randn(n, box, box).split(batch), n, box, PIXEL_SIZE)
+        file = new_particle_file(Path(folder) / "particles.star", [stack], box, unposed(n, optics))
+        images = ParticleImages(file)
+
+        def read() -> None:
+            for rows in torch.arange(n).split(batch):
+                images[rows.tolist()]
+
+        sources = {"file cache": measure(read, "cpu", e.seconds)}
+        if hasattr(os, "posix_fadvise"):
+            sources["disk"] = measure(read, "cpu", e.seconds, before=lambda: _forget(stack))
+    return [_disk_row(box, n, source, spent) for source, spent in sources.items()]
+
+
+def _disk_row(box: int, n: int, source: str, spent: Timing) -> Row:
+    row: Row = {"box": box, "from": source, "images": n}
+    return row | {**spent.rates("images", n), "bytes/s": 4 * n * box**2 / spent.best}
+
+
+def _forget(path: Path) -> None:
+    """Ask the system to drop a file from its cache."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def peak_memory(device: str) -> int:
+    """MiB: this process's largest resident set, or the most that torch had on the device."""
+    if device != "cpu":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

@@ -1,0 +1,74 @@
+"""A refined map and its poses against the truth. Nothing is aligned: drift counts as error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.mrc import read_volume
+from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.errors import InputError
+from cryotorch.ops.filters import low_pass
+from cryotorch.ops.fourier import resize_volume
+from cryotorch.ops.fsc import resolution, shell_correlation
+from cryotorch.ops.masks import soft_mask, soft_sphere
+from cryotorch.ops.rotations import rotation_angle
+from cryotorch.ops.symmetry import point_group
+
+EDGE = 5  # pixels, of the soft sphere
+TIGHT = dict(low_pass=8.0, threshold=0.1, near=6.0, far=14.0)  # Å; fraction of the maximum
+
+
+def score_map(path: Path, truth_path: Path, radius: float | None = None) -> dict[str, float]:
+    """Resolutions in Å where the FSC of map and truth falls below 0.5, linear between shells.
+
+    Masks: a soft sphere of ``radius`` Å (default: 0.42 of the box edge), and within it a tight one
+    made of the truth.
+    """
+    volume, pixel_size = read_volume(path)
+    truth, _ = read_volume(truth_path)
+    box = volume.shape[-1]
+    if pixel_size is None:
+        raise InputError(f"{path} does not state its pixel size: set it in the header")
+    truth = resize_volume(truth, box)
+    sphere = soft_sphere(box, radius / pixel_size if radius else 0.42 * box, EDGE)
+    smooth = low_pass(truth, pixel_size, TIGHT["low_pass"])
+    dense = smooth > TIGHT["threshold"] * smooth.max()
+    tight = sphere * soft_mask(dense, TIGHT["near"] / pixel_size, TIGHT["far"] / pixel_size)
+
+    def crossing(mask: Tensor) -> float:
+        curve = shell_correlation(volume * mask, truth * mask)
+        return resolution(curve, box, pixel_size, threshold=0.5, interpolate=True)
+
+    return {"sphere": crossing(sphere), "tight": crossing(tight)}
+
+
+def score_poses(path: Path, truth_path: Path, symmetry: str = "C1") -> dict[str, float]:
+    """Median errors of rotation (degrees, modulo symmetry) and shift (Å) of all particles."""
+    found, truth = (read_particles(p, need_images=False) for p in (path, truth_path))
+    row = {key: i for i, key in enumerate(_keys(truth))}
+    lacking = sum(key not in row for key in _keys(found))
+    if lacking:
+        raise InputError(f"{truth_path} lacks {lacking} particles of {path}: name their truth")
+    rows = torch.tensor([row[key] for key in _keys(found)])
+    rotation, shift = truth.particles.rotation[rows], truth.particles.shift[rows]
+    angle = torch.full((len(rows),), torch.pi)
+    for g in point_group(symmetry).float():
+        angle = torch.minimum(angle, rotation_angle(found.particles.rotation, rotation @ g))
+    off = (found.particles.shift - shift).norm(dim=1)
+    return {
+        "rotation": float(torch.rad2deg(angle).median()),
+        "shift": float(off.median()),
+    }
+
+
+def _keys(file: ParticleFile) -> list[tuple[str, int]]:
+    """Stack name and index of every particle.
+
+    Folders differ between truth and result, and so may the name of a lone stack.
+    """
+    alone = len(file.stacks) == 1
+    names = ["" if alone else path.name for path in file.stacks]
+    return [(names[stack], index) for stack, index in file.particles.address.tolist()]

@@ -1,0 +1,190 @@
+"""scripts/benchmark: its numbers belong together, and its scores are right."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cryotorch.data.mrc import write_volume
+from cryotorch.data.particle_file import read_particles, write_particles
+from cryotorch.jobs import simulate
+from cryotorch.jobs.catalog import make_settings
+from cryotorch.ops.rotations import from_rotation_vector
+from cryotorch.ops.symmetry import point_group
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "data"
+    settings = dict(
+        box_size=24, pixel_size=4.0, n_particles=80, snr=2.0, symmetry="C2", scale_sigma=0.0
+    )
+    return simulate.run(make_settings("simulate", out=str(folder), **settings))
+
+
+def test_race_takes_turns_and_drops_the_first_round() -> None:
+    from benchmarks.timing import measure, race
+
+    order: list[str] = []
+    first, second = race([lambda: order.append("a"), lambda: order.append("b")], "cpu", seconds=0)
+    assert order == ["a", "b"] * 4 and first.repeats == second.repeats == 3
+    naps = iter([0.2, 0.04, 0.02, 0.08])
+    spent = measure(lambda: time.sleep(next(naps)), "cpu", seconds=0.3)
+    assert 0.02 <= spent.best < 0.04 <= spent.median < 0.08 and spent.repeats == 3
+    rates = spent.rates("images", 10)
+    assert rates["images/s"] == 10 / spent.best and rates["images/s median"] == 10 / spent.median
+
+
+def test_numbers_are_short() -> None:
+    from benchmarks.table import markdown, shown
+
+    values = [387_123_456.0, 9_990.0, 12_345.0, 999_950_000.0, 0.8849, 12.34, 0.0211, 64, None]
+    texts = ["387 M", "9990", "12.3 k", "1 G", "0.885", "12.3", "0.0211", "64", "-"]
+    assert [shown(v) for v in values] == texts
+    table = markdown("Title", [{"name": "a", "rate": 2.0}, {"name": "long", "rate": 12_345.0}])
+    lines = [
+        "### Title",
+        "",
+        "| name |   rate |",
+        "| ---- | -----: |",
+        "| a    |      2 |",
+        "| long | 12.3 k |",
+    ]
+    assert table.splitlines() == lines
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_kernels(device: str) -> None:
+    from benchmarks.kernels import Effort, run
+
+    effort = Effort(images=4, points=1 << 12, square=64, seconds=0)
+    with torch.no_grad():
+        tables = run([16], [device], effort)
+    (coarse,) = tables[
+        "Coarse search"
+    ]  # 12 Fourier pixels are beyond the Nyquist frequency of this box
+    b, t, r = map(int, coarse["images x shifts x rotations"].split(" x "))
+    assert (coarse["limit"], b, t) == (6, 4, 13)  # step 1, within 2 pixels
+    step = 1 / 6
+    assert r == round(4 * math.pi / step**2) * round(2 * math.pi / step)
+    assert coarse["poses/s"] == pytest.approx(coarse["images/s"] * t * r)
+    m = 56  # of the 112 Fourier pixels with 0 < |k| <= 6, one of each pair
+    assert coarse["operations/s"] == pytest.approx(coarse["poses/s"] * (4 * m + 2 * m / t))
+    assert 0 < coarse["of a matmul this shape"] < 3
+    for row in tables["Slices and poses"]:
+        assert row["points/s"] == pytest.approx(row["points"] * row["slices/s"])
+        assert row["slices/s"] >= row["slices/s median"] > 0
+    limits = [(row["kernel"], row["limit"]) for row in tables["Slices and poses"]]
+    assert limits == [(k, limit) for k in ("extract", "insert", "pose_terms") for limit in (4, 7)]
+    assert [row["candidates"] for row in tables["Polish"]] == [9, 9]
+    (step_row,) = tables["M-step, per half map"]
+    assert step_row["both, s"] == pytest.approx(step_row["collect, s"] + step_row["solve, s"])
+    if device == "cpu":
+        for row in tables["Images from disk"]:
+            assert row["bytes/s"] == pytest.approx(4 * 16**2 * row["images/s"])
+    assert all(row["peak so far, MiB"] > 0 for row in tables["Memory"])
+
+
+def test_scores(data: Path, tmp_path: Path) -> None:
+    from benchmarks.score import score_map, score_poses
+
+    truth = read_particles(data / "truth.star")
+    particles = truth.particles
+    turn = from_rotation_vector(torch.tensor([0.0, 0.0, math.radians(2)]))
+    rotation = turn @ particles.rotation @ point_group("C2")[1].float()
+    moved = particles.replace(rotation=rotation, shift=particles.shift + torch.tensor([3.0, 4.0]))
+    write_particles(tmp_path / "off.star", truth, moved)
+    score = score_poses(tmp_path / "off.star", data / "truth.star", "C2")
+    assert score == {"rotation": pytest.approx(2, abs=0.01), "shift": pytest.approx(5, abs=0.01)}
+    assert score_poses(tmp_path / "off.star", data / "truth.star", "C1")["rotation"] > 50
+
+    # a low-passed truth, with noise beyond: the FSC falls from 1 to 0 where that begins
+    from cryotorch.data.mrc import read_volume
+    from cryotorch.ops.filters import low_pass
+
+    volume, pixel_size = read_volume(data / "truth.mrc")
+    noise = (
+        torch.randn(volume.shape, generator=torch.Generator().manual_seed(0)) * 10 * volume.std()
+    )
+    kept = low_pass(volume, pixel_size, 16, "rectangular")
+    mixed = kept + noise - low_pass(noise, pixel_size, 16, "rectangular")
+    write_volume(tmp_path / "map.mrc", mixed, pixel_size)
+    assert score_map(tmp_path / "map.mrc", data / "truth.mrc")["sphere"] == pytest.approx(
+        16, abs=2.5
+    )
+    assert score_map(data / "truth.mrc", data / "truth.mrc") == {"sphere": 8.0, "tight": 8.0}
+
+
+def test_refine(data: Path, tmp_path: Path) -> None:
+    """In a process of its own, so that what it says of memory is the job's."""
+    names = {
+        "particles": "particles.star",
+        "volume": "initial.mrc",
+        "truth-map": "truth.mrc",
+        "truth-star": "truth.star",
+    }
+    options = [part for name, file in names.items() for part in (f"--{name}", str(data / file))]
+    path = os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])
+    out, numbers = tmp_path / "out", tmp_path / "numbers.json"
+    command = [sys.executable, "-m", "benchmarks", "refine", *options, "--out", str(out)]
+    command += [
+        "--json",
+        str(numbers),
+        "--symmetry",
+        "C2",
+        "trainer=cpu",
+        "max_iterations=1",
+        "split_resolution=40",
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    limit = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    found = json.loads(numbers.read_text())
+    summary = json.loads((out / "run_1" / "summary.json").read_text())
+    result = {row["quantity"]: row["value"] for row in found["tables"]["Refinement"]}
+    assert result["particles x pixels"] == "80 x 24" and result["iterations"] == 1
+    assert result["claimed resolution, Å (corrected, 0.143)"] == summary["resolution"]
+    wall = result["process wall time, s, best"]
+    assert 1 < wall < limit and wall == result["process wall time, s, median"]
+    assert summary["peak_memory_mib"]["host"] <= result["peak resident memory, MiB"] + 1
+    assert 8 <= result["against truth, Å (tight mask, 0.5)"] < 20
+    assert result["median rotation error, degrees"] < 8
+    assert result["median shift error, Å"] < 2
+    phases = found["tables"]["Phases, all iterations"]
+    assert sum(row["of the run"] for row in phases) == pytest.approx(1, abs=0.05)
+    coarse = next(row for row in phases if row["phase"] == "coarse")
+    assert coarse["particles/s"] == pytest.approx(80 / coarse["seconds"])
+    assert "### Refinement" in done.stdout and "* threads:" in done.stdout
+
+
+def test_a_failed_job_is_told(tmp_path: Path) -> None:
+    from benchmarks.refinement import finish
+
+    command = [sys.executable, "-c", "import sys; sys.exit('error: no such thing')"]
+    with pytest.raises(RuntimeError, match=r"(?s)ended with code 1.*no such thing"):
+        finish(command, tmp_path / "log")
+    run = finish([sys.executable, "-c", "import time; time.sleep(0.2)"], tmp_path / "log")
+    assert 0.2 <= run.seconds < 10 and run.memory > 3
