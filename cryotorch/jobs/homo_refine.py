@@ -109,40 +109,51 @@ def run(settings: HomoRefine) -> None:
     from cryotorch.data.particle_file import read_particles
     from cryotorch.errors import InputError
     from cryotorch.jobs import refinement as r
+    from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
     from cryotorch.ops.symmetry import point_group
     from cryotorch.refine.distributed import Batches
     from cryotorch.refine.module import Refinement
+    from cryotorch.refine.schedule import Stop, advance
     from cryotorch.refine.start import assign_half_sets, begin
-    from cryotorch.report.log import run_log
+    from cryotorch.report.log import RunLog
 
     try:
         group = point_group(settings.symmetry)
     except ValueError as error:
         raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
-    settings = _demo(settings)
-    file = read_particles(settings.particles)
-    out = r.open_run_folder(settings.out, settings, settings.resume, settings.overwrite)
-    with run_log(out / "log.txt", r.rank()) as log:
+    with RunLog(rank()) as log:
+        settings = _demo(settings)
+        inputs = (settings.particles, settings.volume, settings.mask)
+        folder = RunFolder(settings.out, settings.resume, settings.overwrite, inputs)
+        file = read_particles(settings.particles)
         for message in file.messages:
             log.info(message)
         images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert)
         images.normalise = r.normalise_needed(images, settings.normalize)
-        settings = in_angstrom(settings, file.pixel_size)
+        given, settings = settings, in_angstrom(settings, file.pixel_size)
         plan = _plan(settings, images, group)
         volume = r.load_on_grid(settings.volume, "volume", file, images)
+        volume = r.onto_axes(volume, group, settings.symmetry)
         if settings.mask is not None and settings.mask_mode != "none":
             plan = replace(plan, mask=replace(plan.mask, given=r.load_mask(settings.mask, file, images)))
         resplit = settings.half_sets == "resplit"
         particles, note = assign_half_sets(file.particles, resplit, settings.seed)
         log.info(note)
-
         size = settings.minibatch_size
         batches = Batches(images, particles.half, r.batch_size(images.box) if size == "auto" else size)
+
+        belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
+        checkpoint = last_checkpoint(folder.path) if settings.resume else None
+        if checkpoint is not None:
+            then = advance(belongs.check(checkpoint), plan.schedule)
+            if isinstance(then, Stop):
+                log.info("The run in %s has finished already: %s.", folder.path, then.reason)
+                return
+            for change in folder.changes(given):
+                log.info("resumed with %s", change)
         extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry}
-        checkpoint = r.last_checkpoint(out) if settings.resume else None
-        volume = r.onto_axes(volume, group, settings.symmetry)
         most = settings.max_iterations + settings.extra_final_passes
-        trainer = r.make_trainer(out, settings.trainer, most, r.callbacks(out, file, extras))
+        trainer = r.make_trainer(folder.path, settings.trainer, most, r.callbacks(folder.path, file, extras, belongs))
         extras["device"] = r.machine(trainer)
         log.info("%d particles of %d pixels, %.4g Å, on %s", len(particles), images.box, images.pixel_size, extras["device"])
         with torch.no_grad():
@@ -153,21 +164,27 @@ def run(settings: HomoRefine) -> None:
             log.info(note)
         extras["seconds"] = {"setup": time.perf_counter() - started}
         module = Refinement(state, plan, batches)
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
-        if module.result is None:
-            log.info("The run in %s is finished already; nothing to resume.", out)
-            return
-        log.info("%.2f Å after %d iterations, %.0f s: %s", module.result.resolution, state.iteration, time.perf_counter() - started, out)
+        log.open(folder.open(given) / "log.txt")
+        try:
+            r.fit(trainer, module, checkpoint)
+        except InputError:
+            folder.discard()
+            raise
+        seconds = time.perf_counter() - started
+        log.info("Resolution %.2f Å, %.0f s. The results are in %s", module.result.resolution, seconds, folder.path)
 
 
 def _demo(settings: HomoRefine) -> HomoRefine:
     """``particles=demo`` stands for the files of the built-in set."""
     if settings.particles != "demo":
         return settings
+    import logging
+
     from cryotorch.jobs.simulate import demo_folder
 
     folder = demo_folder()
-    print(f"particles=demo: simulated particles of a made-up molecule from {folder}, not data of yours")
+    log = logging.getLogger("cryotorch")
+    log.info("particles=demo: simulated particles of a made-up molecule from %s, not data of yours", folder)
     volume = settings.volume or str(folder / "initial.mrc")
     return replace(settings, particles=str(folder / "particles.star"), volume=volume)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
-import shutil
+import signal
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import TrainerSettings, to_yaml
+from cryotorch.jobs.settings import TrainerSettings
+from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.refine.distributed import EMStrategy
@@ -33,56 +33,6 @@ from cryotorch.report.tensorboard import TensorBoardReport
 
 log = logging.getLogger("cryotorch")
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
-CHECKPOINTS = "checkpoints"
-
-
-def rank() -> int:
-    """This process's number in a job of several, also before the trainer exists."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
-
-
-def open_run_folder(out: str | Path, settings: Any, resume: bool, overwrite: bool) -> Path:
-    """The folder of a run: new, empty, resumed, or cleared on ``overwrite``; the configuration is written to it.
-
-    Raises:
-        InputError: it holds a run already, there is nothing to resume, or it cannot be written.
-    """
-    out = Path(out)
-    if rank() > 0:
-        return out
-    held = out.is_dir() and any(out.iterdir())
-    if resume:
-        if not last_checkpoint(out):
-            raise InputError(f"out={out} holds no checkpoint to resume from: leave resume out, or name the run's folder")
-    elif held and not overwrite:
-        raise InputError(f"out={out} already holds a run: name another folder, or add resume=true or overwrite=true")
-    try:
-        if held and overwrite and not resume:
-            _clear(out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"out={out} cannot be written ({reason}): name a folder that you can write to") from None
-    return out
-
-
-def _clear(out: Path) -> None:
-    """Remove what a run leaves behind, and nothing else."""
-    for name in ("tensorboard", CHECKPOINTS, "plots"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    files = "*.mrc particles.star fsc.txt fsc_*.xml summary.json log.txt orientations.bild config.yaml"
-    for path in (p for pattern in files.split() for p in out.glob(pattern)):
-        path.unlink()
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder."""
-    found = sorted((Path(out) / CHECKPOINTS).glob("iteration_*.ckpt"))
-    return found[-1] if found else None
 
 
 def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: ParticleImages) -> Tensor:
@@ -106,6 +56,8 @@ def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: Partic
         )
     if not meant:
         log.info("%s=%s does not state its pixel size; %.4g Å is assumed", what, path, grids[box])
+    if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
+        raise InputError(f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it")
     return resize_volume(volume, images.box)
 
 
@@ -115,7 +67,7 @@ def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> T
     low, high = float(mask.min()), float(mask.max())
     slack = 0.0 if images.box == file.box else 0.2  # cropping in Fourier space rings at the edges
     if low < -0.01 - slack or high > 1.01 + slack or high < 0.5:
-        raise InputError(f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it")
+        raise InputError(f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it")
     return mask.clamp(0, 1)
 
 
@@ -165,7 +117,7 @@ def world_size(trainer: TrainerSettings) -> int:
 
 def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: list[Callback]) -> L.Trainer:
     """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own."""
-    for noise in (".*treespec, LeafSpec.*", ".*does not have many workers.*", ".*log_every_n_steps.*", ".*isinstance.treespec.*"):
+    for noise in (".*treespec, LeafSpec.*", ".*does not have many workers.*", ".*log_every_n_steps.*", ".*isinstance.treespec.*", ".*Checkpoint directory.*not empty.*"):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -196,6 +148,20 @@ def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: lis
     )
 
 
+def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None:
+    """Iterate. Ctrl-C stays a KeyboardInterrupt; Lightning would turn it into exit code 1 and a message of its own."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+
 @dataclass
 class WriteResults(Callback):
     """Maps, curves and the summary after every iteration, the particles after the last one."""
@@ -211,9 +177,10 @@ class WriteResults(Callback):
             write_outputs(self.out, result, self.source if result.final else None, self.extras)
 
 
-def callbacks(out: Path, source: ParticleFile, extras: dict) -> list[Callback]:
+def callbacks(out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint) -> list[Callback]:
     """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
+        belongs,
         IterationLog(),
         IterationBar(),
         TensorBoardReport(out / "plots"),

@@ -15,6 +15,7 @@ from cryotorch.particles import Batch
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.mstep import MapSolve, maximize
+from cryotorch.refine.schedule import Next, advance
 from cryotorch.refine.state import Settings, State
 from cryotorch.results import IterationResult
 
@@ -86,8 +87,11 @@ class Refinement(L.LightningModule):
         checkpoint["refinement"] = self.state.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the state over."""
+        """Take the state over; a run that had stopped goes on where the schedule of now does not."""
         self.state.load_state_dict(checkpoint["refinement"], self.device)
+        step = advance(self.state.crossings, self.settings.schedule)
+        if self.state.stopped and isinstance(step, Next):
+            self.state.stopped, self.state.limit = "", step.limit
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

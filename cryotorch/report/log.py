@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import traceback
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from tqdm import tqdm
 
+from cryotorch.errors import InputError
 from cryotorch.results import IterationResult
 
 LOGGER = "cryotorch"
@@ -52,32 +54,72 @@ class TerminalHandler(logging.Handler):
         tqdm.write(self.format(record))
 
 
-@contextmanager
-def run_log(path: Path | None, rank: int = 0, terminal: bool = True) -> Iterator[logging.Logger]:
-    """The package's logger, writing to a file (appended to, with times) and to the terminal; silent on ranks > 0."""
-    log = logging.getLogger(LOGGER)
-    handlers: list[logging.Handler] = []
-    if rank == 0 and path is not None:
+class RunLog:
+    """The package's logger within a run: to the terminal at once, to a file from ``open`` on, silent on ranks > 0.
+
+    What is said before ``open`` waits, and goes to the file too; without it nothing is written.
+    """
+
+    def __init__(self, rank: int = 0, terminal: bool = True) -> None:
+        self.logger = logging.getLogger(LOGGER)
+        self._waiting: MemoryHandler | None = None
+        # Without any handler Python prints warnings to stderr: once per rank.
+        self._handlers: list[logging.Handler] = [logging.NullHandler()]
+        if rank == 0:
+            # Nothing leaves it by itself: neither many lines nor grave ones.
+            self._waiting = MemoryHandler(sys.maxsize, logging.CRITICAL + 1, flushOnClose=False)
+            self._handlers = [self._waiting]
+            if terminal:
+                self._handlers.append(TerminalHandler())
+
+    def open(self, path: Path) -> None:
+        """Append to a file, with times."""
+        if self._waiting is None:
+            return
         file = logging.FileHandler(path, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-        handlers.append(file)
-    if rank == 0 and terminal:
-        handlers.append(TerminalHandler())
-    # Without any handler Python prints warnings to stderr: once per rank.
-    handlers = handlers or [logging.NullHandler()]
-    before = log.level, log.propagate
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in handlers:
-        log.addHandler(handler)
-    try:
-        yield log
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
+        for record in self._waiting.buffer:
+            file.handle(record)
+        self._exchange(self._waiting, file)
+        self._waiting = None
+
+    def info(self, message: str, *values: object) -> None:
+        """A line in file and terminal."""
+        self.logger.info(message, *values)
+
+    def _exchange(self, old: logging.Handler, new: logging.Handler) -> None:
+        self.logger.removeHandler(old)
+        self.logger.addHandler(new)
+        self._handlers[self._handlers.index(old)] = new
+
+    def __enter__(self) -> RunLog:
+        self._before = self.logger.level, self.logger.propagate
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
+        for handler in self._handlers:
+            self.logger.addHandler(handler)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace) -> None:
+        for handler in self._handlers:
+            if error is not None and isinstance(handler, logging.FileHandler):
+                handler.handle(_last_words(error))
+            self.logger.removeHandler(handler)
             handler.close()
-        log.setLevel(before[0])
-        log.propagate = before[1]
+        self.logger.setLevel(self._before[0])
+        self.logger.propagate = self._before[1]
+
+
+def _last_words(error: BaseException) -> logging.LogRecord:
+    """Why a run ended, for its file; the terminal hears it from the command line."""
+    if isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
+    elif isinstance(error, InputError):
+        text = f"error: {error}"
+    else:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    fields = {"name": LOGGER, "levelno": logging.ERROR, "levelname": "ERROR", "msg": text}
+    return logging.makeLogRecord(fields)
 
 
 class IterationLog(Callback):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cryotorch.report.log import IterationLog, iteration_line, median, run_log
+from cryotorch.errors import InputError
+from cryotorch.report.log import IterationLog, RunLog, iteration_line, median
 from cryotorch.results import IterationResult
 
 
@@ -35,24 +36,47 @@ def test_log_goes_to_file_and_terminal(
     path = tmp_path / "log.txt"
     path.write_text("earlier run\n")
     trainer, module = SimpleNamespace(is_global_zero=True), SimpleNamespace(result=result)
-    with run_log(path):
+    with RunLog() as log:
+        log.info("before there was a %s", "file")
+        log.open(path)
         IterationLog().on_train_epoch_end(trainer, module)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "earlier run"
-    assert lines[1].endswith(iteration_line(result)) and lines[1][:4].isdigit()
-    assert lines[2].endswith("    Resolution improved.")
+    assert lines[1].endswith("before there was a file")
+    assert lines[2].endswith(iteration_line(result)) and lines[2][:4].isdigit()
+    assert lines[3].endswith("    Resolution improved.")
     shown = capsys.readouterr().out.splitlines()
-    assert shown == [iteration_line(result), "    Resolution improved."]
+    assert shown == ["before there was a file", iteration_line(result), "    Resolution improved."]
     assert logging.getLogger("cryotorch").handlers == []
 
 
 def test_other_ranks_are_silent(
     result: IterationResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with run_log(tmp_path / "log.txt", rank=1) as log:
-        log.warning("not here")
+    with RunLog(rank=1) as log:
+        log.open(tmp_path / "log.txt")
+        log.logger.warning("not here")
         trainer = SimpleNamespace(is_global_zero=False)
         IterationLog().on_train_epoch_end(trainer, SimpleNamespace(result=result))
     assert not (tmp_path / "log.txt").exists()
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("the stack is gone"), "error: the stack is gone"),
+        (KeyboardInterrupt(), "interrupted"),
+        (ZeroDivisionError("a bug"), "ZeroDivisionError: a bug"),
+    ],
+)
+def test_file_says_why_a_run_ended(
+    error: BaseException, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(type(error)), RunLog() as log:
+        log.open(tmp_path / "log.txt")
+        raise error
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").rstrip().endswith(words)
+    assert capsys.readouterr().out == ""
+    assert logging.getLogger("cryotorch").handlers == []
