@@ -1,0 +1,182 @@
+"""Maps out of sums: a phantom comes back, symmetry on the sums is symmetry of the images, divisors are bounded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import fft_volume, half_plane, volume_shells
+from cryotorch.ops.fsc import shell_correlation
+from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.phantom import phantom
+from cryotorch.ops.reconstruct import (
+    Sums,
+    collect,
+    shell_mean_weight,
+    solve,
+    symmetrise,
+    wiener_prior,
+)
+from cryotorch.ops.rotations import euler_to_matrix, random_rotations
+from cryotorch.ops.slices import accumulator, extract_slices, insert_slices_, projector
+from cryotorch.ops.symmetry import point_group, symmetry_correlation
+
+BOX, PIXEL = 32, 4.0
+
+
+def insert(
+    volume: Tensor, rotation: Tensor, padding: int = 1, symmetry: str = "C1", weight: float = 1.0
+) -> Sums:
+    """Slices of a volume, put back; each once per symmetric copy."""
+    box = volume.shape[-1]
+    frequency = half_plane(box).frequency
+    slices = extract_slices(projector(volume), rotation, frequency)
+    sums = accumulator(box, padding)
+    for g in point_group(symmetry).float():
+        insert_slices_(
+            sums, weight * slices, torch.full_like(slices.real, weight), rotation @ g, frequency
+        )
+    return collect(sums)
+
+
+def nothing(box: int = BOX) -> Tensor:
+    return torch.zeros(box // 2 + 1, dtype=torch.float64)
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    sphere = soft_sphere(a.shape[-1], a.shape[-1] / 2 - 3, 2)
+    return float(
+        torch.corrcoef(torch.stack([(a * sphere).flatten(), (b * sphere).flatten()]))[0, 1]
+    )
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_random_views_give_the_phantom_back(padding: int) -> None:
+    volume = phantom(BOX, PIXEL, point_group("C1"))
+    rotation = random_rotations(600, torch.Generator().manual_seed(1))
+    found = solve(insert(volume, rotation, padding), nothing())
+    mask = soft_sphere(BOX, 12, 3)
+    curve = shell_correlation(found * mask, volume * mask)
+    assert curve[: BOX // 2 - 1].min() > 0.99
+    inside = volume * mask
+    assert float((found * inside).sum() / (volume * inside).sum()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [25, 250])
+@pytest.mark.parametrize("symmetry", ["C4", "D2", "T", "O"])
+def test_symmetry_on_the_sums_is_that_of_all_copies(symmetry: str, n: int) -> None:
+    """Also where the slices are few and the weights between them small."""
+    group = point_group(symmetry)
+    volume = phantom(BOX, PIXEL, group, seed=2)
+    rotation = random_rotations(n, torch.Generator().manual_seed(2))
+    found = symmetrise(insert(volume, rotation), group)
+    copies = insert(volume, rotation, symmetry=symmetry)
+    inner = volume_shells(BOX) < BOX // 2 - 1
+    assert float(found.weight[inner].sum() / copies.weight[inner].sum()) == pytest.approx(
+        1, rel=0.02
+    )
+    assert found.weight.min() >= 0
+    a, b = solve(found, nothing()), solve(copies, nothing())
+    assert correlation(a, b) > (0.998 if n == 250 else 0.994)
+    assert symmetry_correlation(a * soft_sphere(BOX, 11, 3), group).min() > 0.995
+    alone = solve(insert(volume, rotation), nothing())
+    assert n == 250 or correlation(alone, b) < 0.99
+
+
+def test_without_symmetry_nothing_is_done() -> None:
+    sums = insert(
+        phantom(16, 6.0, point_group("C1")), random_rotations(9, torch.Generator().manual_seed(1))
+    )
+    assert symmetrise(sums, point_group("C1")) is sums
+
+
+def test_sums_add_and_weights_do_not_change_the_map() -> None:
+    volume = phantom(BOX, PIXEL, point_group("C1"))
+    rotation = random_rotations(200, torch.Generator().manual_seed(3))
+    first, second = insert(volume, rotation[:80]), insert(volume, rotation[80:])
+    whole = insert(volume, rotation)
+    both = first + second
+    assert torch.allclose(both.weight, whole.weight, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(
+        solve(both, nothing()), solve(whole, nothing()), atol=1e-4 * float(volume.max())
+    )
+    heavy = insert(volume, rotation, weight=50.0)
+    assert torch.allclose(
+        solve(heavy, nothing()), solve(whole, nothing()), atol=1e-4 * float(volume.max())
+    )
+    assert torch.allclose(shell_mean_weight(heavy), 50 * shell_mean_weight(whole), rtol=1e-4)
+
+
+def test_mean_weight_is_images_per_voxel() -> None:
+    """n slices spread 2 pi s points over 4 pi s^2 voxels in shell s: n / (2 s)."""
+    n = 400
+    found = shell_mean_weight(
+        insert(torch.zeros(BOX, BOX, BOX), random_rotations(n, torch.Generator().manual_seed(4)))
+    )
+    shells = torch.arange(4, BOX // 2 - 1)
+    assert torch.allclose(found[shells], n / (2 * shells.double()), rtol=0.06)
+
+
+def test_a_prior_of_the_weights_size_halves_the_map() -> None:
+    volume = phantom(BOX, PIXEL, point_group("C1"))
+    sums = insert(volume, random_rotations(800, torch.Generator().manual_seed(5)))
+    shell = sums.shell
+    even = Sums(sums.numerator / sums.weight.clamp_min(1), torch.ones_like(sums.weight), BOX, 1)
+    prior = nothing()
+    prior[:] = 1
+    assert torch.allclose(
+        solve(even, prior), solve(even, nothing()) / 2, atol=1e-5 * float(volume.max())
+    )
+    # one shell suppressed alone: as if its numerator were zero
+    prior = nothing()
+    prior[5] = 1e9
+    cut = Sums(torch.where(shell == 5, 0, even.numerator), even.weight, BOX, 1)
+    suppressed = solve(even, prior)
+    assert torch.allclose(suppressed, solve(cut, nothing()), atol=1e-5 * float(volume.max()))
+    assert not torch.allclose(suppressed, solve(even, nothing()), atol=0.05 * float(volume.max()))
+
+
+def test_without_a_prior_the_floor_bounds_what_nobody_saw() -> None:
+    """Views from one side leave a missing wedge; a stray contribution in it must not take over the map."""
+    volume = phantom(BOX, PIXEL, point_group("C1"))
+    generator = torch.Generator().manual_seed(6)
+    turn = 2 * torch.pi * torch.rand(300, generator=generator)
+    tilt = 0.5 * torch.rand(300, generator=generator)
+    sums = insert(volume, euler_to_matrix(turn, tilt, torch.zeros(300)))
+    empty = sums.weight == 0
+    assert empty.float().mean() > 0.1
+    stray = 1e-4 * float(sums.numerator[~empty].abs().median())
+    sums.weight[empty], sums.numerator[empty] = 1e-6, stray
+    bounded, unbounded = solve(sums, nothing()), solve(sums, nothing(), floor=0.0)
+    sums.numerator[empty] = 0
+    clean = solve(sums, nothing())
+    assert (bounded - clean).norm() < 0.5 * clean.norm()
+    assert (unbounded - clean).norm() > 100 * clean.norm()
+
+
+def test_empty_sums_give_an_empty_map() -> None:
+    found = solve(collect(accumulator(12)), nothing(12))
+    assert torch.equal(found, torch.zeros(12, 12, 12))
+
+
+def test_nothing_is_written_beyond_the_edge_of_the_band() -> None:
+    sums = insert(
+        phantom(BOX, PIXEL, point_group("C1")),
+        random_rotations(300, torch.Generator().manual_seed(7)),
+    )
+    sums.numerator[volume_shells(BOX) > BOX // 2] = 1e6
+    clean = insert(
+        phantom(BOX, PIXEL, point_group("C1")),
+        random_rotations(300, torch.Generator().manual_seed(7)),
+    )
+    assert torch.equal(solve(sums, nothing()), solve(clean, nothing()))
+
+
+def test_wiener_prior_in_closed_form() -> None:
+    weight = torch.tensor([8.0, 8, 8, 8, 8], dtype=torch.float64)
+    curve = torch.tensor([1.0, 0.8, 0.5, 0.143, -0.2])
+    found = wiener_prior(weight, curve)
+    expected = [8 * 0.001 / 0.999, 2, 8, 8 * 0.857 / 0.143, 8 * 999]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    assert torch.allclose(wiener_prior(weight, curve, factor=0.5), found / 2)
