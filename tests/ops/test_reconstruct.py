@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import fft_volume, half_plane, volume_shells
+from cryotorch.ops.fourier import half_plane, volume_shells
 from cryotorch.ops.fsc import shell_correlation
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.phantom import phantom
