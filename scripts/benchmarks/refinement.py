@@ -113,14 +113,15 @@ def _phases(run: Run, summary: dict) -> list[dict[str, object]]:
     """Seconds per phase, and particles per second, each particle counted once per iteration."""
     seconds = dict(summary["seconds"])
     known = seconds.pop("total") + seconds.get("setup", 0.0)
-    seconds["imports, reports, files"] = run.seconds - known
+    once = ("setup", "imports, reports, files")
+    seconds[once[1]] = run.seconds - known
     passes = summary["particles"] * summary["iterations"]
     return [
         {
             "phase": phase,
             "seconds": float(spent),
             "of the run": spent / run.seconds,
-            "particles/s": passes / spent if spent > 0 else None,
+            "particles/s": None if phase in once or spent <= 0 else passes / spent,
         }
         for phase, spent in sorted(seconds.items(), key=lambda item: -item[1])
     ]
