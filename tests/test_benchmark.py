@@ -176,10 +176,28 @@ def test_refine(
 
 
 def test_a_failed_job_is_told(tmp_path: Path) -> None:
-    from benchmarks.refinement import finish
+    from benchmarks.refinement import JobFailed, finish
 
     command = [sys.executable, "-c", "import sys; sys.exit('error: no such thing')"]
-    with pytest.raises(RuntimeError, match=r"(?s)ended with code 1.*no such thing"):
+    with pytest.raises(JobFailed, match=r"(?s)ended with code 1.*no such thing"):
         finish(command, tmp_path / "log")
     run = finish([sys.executable, "-c", "import time; time.sleep(0.2)"], tmp_path / "log")
     assert 0.2 <= run.seconds < 10 and run.memory > 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["refine", "--particles", "a.star"], "--particles and --volume belong together"),
+        (["refine", "--runs", "0"], "--runs must be at least 1, got 0"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments, sentence: str
+) -> None:
+    from benchmarks.__main__ import main
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {sentence}") and err.count("\n") == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import refinement
 from benchmarks.table import markdown
+from cryotorch.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
         tables = _kernels(o) if o.command == "kernels" else _refine(o)
-    except RuntimeError as error:
+    except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     from benchmarks.timing import machine
@@ -72,22 +73,22 @@ def _parser() -> argparse.ArgumentParser:
 def _kernels(o: argparse.Namespace) -> dict:
     import torch
 
-    from benchmarks import kernels
-
     devices = {"cpu": ["cpu"], "cuda": ["cuda"], "all": ["cpu", "cuda"]}[o.device]
     if not torch.cuda.is_available():
         if o.device == "cuda":
-            raise RuntimeError("--device cuda needs a CUDA device and there is none: use cpu")
+            raise InputError("--device cuda needs a CUDA device and there is none: use cpu")
         devices = ["cpu"]
+    from benchmarks import kernels
+
     with torch.no_grad():
         return kernels.run(sorted({*o.boxes, *([256] if o.large else [])}), devices)
 
 
 def _refine(o: argparse.Namespace) -> dict:
     if (o.particles is None) != (o.volume is None):
-        raise RuntimeError("--particles and --volume belong together: name both or neither")
+        raise InputError("--particles and --volume belong together: name both or neither")
     if o.runs < 1:
-        raise RuntimeError(f"--runs must be at least 1, got {o.runs}")
+        raise InputError(f"--runs must be at least 1, got {o.runs}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = (o.out or Path(temporary)).resolve()
         if o.particles is None:

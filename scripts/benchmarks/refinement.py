@@ -39,6 +39,10 @@ class Run:
     memory: float
 
 
+class JobFailed(Exception):
+    """A job ended with an error; the message holds the end of its output."""
+
+
 def simulated(folder: Path, changes: Sequence[str], symmetry: str) -> Data:
     """A set made by ``job=simulate`` in a process of its own; ``changes`` are ``name=value``."""
     settings = {k: str(v) for k, v in SIMULATED.items()} | dict(c.split("=", 1) for c in changes)
@@ -59,7 +63,7 @@ def refine(data: Data, out: Path, changes: Sequence[str]) -> Run:
 
 
 def finish(command: list[str], log: Path) -> Run:
-    """Run a command to its end; RuntimeError with the end of its output when it fails."""
+    """Run a command to its end; JobFailed when it does not end well."""
     with open(log, "wb") as file:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
@@ -69,7 +73,7 @@ def finish(command: list[str], log: Path) -> Run:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         end = log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}:\n{end}")
+        raise JobFailed(f"{' '.join(command)} ended with code {process.returncode}:\n{end}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return Run(seconds, usage.ru_maxrss / unit)
 
