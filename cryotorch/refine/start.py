@@ -125,8 +125,8 @@ def initial_noise(particles: Particles, batches: list[Batch], s: Settings, devic
             count[g] += int(mine.sum())
     per_image = coefficients_per_shell(s.box)
     noise = total / (count[:, None].clamp_min(1) * per_image)
-    noise[:, 0] = noise[:, 1]
     noise[count == 0] = total.sum(0) / (count.sum() * per_image)
+    noise[:, 0] = noise[:, 1]
     noise = torch.maximum(noise, 1e-6 * noise.mean(1, keepdim=True)).clamp_min(1e-30)
     return noise.float().expand(2, -1, -1).clone().to(device)
 

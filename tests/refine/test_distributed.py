@@ -1,0 +1,60 @@
+"""Batches: every particle exactly once, one half set each, as many on every rank."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cryotorch.refine.distributed import Batches, ShardSampler, plan_batches
+
+
+def test_thirteen_particles_on_two_ranks() -> None:
+    half = torch.tensor([0, 1, 0, 1, 1, 0, 0, 1, 0, 1, 0, 1, 0])
+    images = torch.arange(13.0)[:, None, None] * torch.ones(13, 4, 4)
+    batches = Batches(images, half, batch_size=3)
+    assert batches.rows == [[0, 2, 5], [6, 8, 10], [12], [1, 3, 4], [7, 9, 11]]
+    shards = [ShardSampler(len(batches), rank, 2) for rank in (0, 1)]
+    assert [list(shard) for shard in shards] == [[0, 1, 2], [3, 4, -1]]
+    assert [len(shard) for shard in shards] == [3, 3]
+    seen = []
+    for shard in shards:
+        for number in shard:
+            batch = batches[number]
+            seen += batch.index.tolist()
+            assert len(batch.images) == len(batch.index)
+            assert (half[batch.index] == batch.half).all()
+            assert batch.images[:, 0, 0].tolist() == batch.index.tolist()  # its own images
+    assert sorted(seen) == list(range(13))
+
+
+def test_a_filler_is_empty() -> None:
+    batch = Batches(torch.zeros(4, 8, 8), torch.tensor([0, 0, 1, 1]), 2)[-1]
+    assert len(batch.index) == 0 and len(batch.images) == 0
+
+
+@given(
+    st.lists(st.sampled_from([0, 1]), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.integers(1, 9),
+)
+def test_any_set_is_dealt_out_once(half: list[int], size: int, world: int) -> None:
+    rows = plan_batches(torch.tensor(half), size)
+    assert sorted(row for batch in rows for row in batch) == list(range(len(half)))
+    assert all(0 < len(batch) <= size for batch in rows)
+    assert all(len({half[row] for row in batch}) == 1 for batch in rows)
+    shards = [list(ShardSampler(len(rows), rank, world)) for rank in range(world)]
+    assert len({len(shard) for shard in shards}) == 1
+    real = [number for shard in shards for number in shard if number >= 0]
+    assert real == list(range(len(rows)))
+    # half sets change at most once on a rank: its templates are made at most twice
+    for shard in shards:
+        order = [half[rows[number][0]] for number in shard if number >= 0]
+        assert order == sorted(order)
+
+
+@pytest.mark.parametrize("world", [1, 4])
+def test_more_ranks_than_batches_get_fillers_only(world: int) -> None:
+    shards = [list(ShardSampler(1, rank, world)) for rank in range(world)]
+    assert shards == [[0]] + [[-1]] * (world - 1)

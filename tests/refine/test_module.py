@@ -1,0 +1,154 @@
+"""The Lightning module: an epoch is an iteration, checkpoints resume it, callbacks see its map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cryotorch.refine.module import AtomicCheckpoints, Refinement
+from cryotorch.refine.schedule import ScheduleSettings
+from cryotorch.refine.start import begin
+
+ITERATIONS = 4
+SCHEDULE = ScheduleSettings(4.0, 11.0, max_iterations=ITERATIONS, patience=9)
+
+
+class Witness(L.Callback):
+    """Keeps what a callback sees at the end of every epoch."""
+
+    def __init__(self) -> None:
+        self.results: list = []
+        self.steps: list[int] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.results.append(pl_module.result)
+        self.steps.append(trainer.global_step)
+
+
+def refine(world, folder: Path, checkpoint: Path | None = None):
+    witness = Witness()
+    saver = ModelCheckpoint(
+        folder, "iteration_{epoch:03d}", auto_insert_metric_name=False, save_top_k=-1
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=ITERATIONS,
+        logger=False,
+        callbacks=[witness, saver],
+        plugins=[AtomicCheckpoints()],
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    with torch.no_grad():
+        state, _ = begin(
+            world.blind,
+            world.volume,
+            world.batches(),
+            world.settings,
+            24.0,
+            torch.device("cpu"),
+            checkpoint is None,
+        )
+    module = Refinement(state, world.settings, world.batches())
+    trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+    return trainer, module, witness
+
+
+@pytest.fixture
+def world(simulate: Callable):
+    return simulate(48, 4.0, schedule=SCHEDULE)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec")
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_run_and_its_resumption(world, tmp_path: Path) -> None:
+    trainer, module, witness = refine(world, tmp_path / "whole")
+    names = [f"iteration_{i:03d}.ckpt" for i in range(ITERATIONS)]
+    assert (
+        sorted(p.name for p in (tmp_path / "whole").iterdir()) == names
+    )  # and no half-written file
+    assert (
+        witness.steps == [1, 2, 3, 4]
+        and trainer.global_step == module.state.iteration == ITERATIONS
+    )
+
+    # each callback saw the map of its own iteration
+    assert [r.iteration for r in witness.results] == [1, 2, 3, 4]
+    maps = [r.map for r in witness.results]
+    assert all(not torch.equal(a, b) for a, b in pairwise(maps))
+    assert [r.final for r in witness.results] == [False, False, False, True]
+
+    for after in (1, 3):
+        resumed = refine(world, tmp_path / f"after_{after}", tmp_path / "whole" / names[after - 1])
+        assert resumed[2].steps == list(range(after + 1, ITERATIONS + 1))
+        again, expected = resumed[1].result, module.result
+        assert torch.equal(again.half_maps, expected.half_maps)
+        assert torch.equal(again.map, expected.map)
+        assert torch.equal(again.particles.rotation, expected.particles.rotation)
+        assert torch.equal(again.particles.scale, expected.particles.scale)
+        assert [h["resolution"] for h in again.history] == [
+            h["resolution"] for h in expected.history
+        ]
+        assert resumed[0].global_step == ITERATIONS
+
+
+def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
+    state, _ = begin(
+        world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu")
+    )
+    state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
+    state.crossings, state.history, state.posed = [5.0, 6.0], [{"iteration": 1.0}], True
+    state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
+    torch.save(state.state_dict(), tmp_path / "s.pt")
+    saved = torch.load(tmp_path / "s.pt", weights_only=True)  # plain tensors and numbers
+    other, _ = begin(
+        world.blind,
+        world.volume,
+        world.batches(),
+        world.settings,
+        24.0,
+        torch.device("cpu"),
+        fresh=False,
+    )
+    other.load_state_dict(saved, torch.device("cpu"))
+    assert other.iteration == 2
+    for name in ("references", "noise", "mask"):
+        assert torch.equal(getattr(other, name), getattr(state, name)), name
+    for name in (
+        "limit",
+        "mask_radius",
+        "scale_spread",
+        "posed",
+        "crossings",
+        "history",
+        "stopped",
+    ):
+        assert getattr(other, name) == getattr(state, name), name
+    for name in ("rotation", "shift", "half", "scale", "pose_sigma"):
+        assert torch.equal(getattr(other.particles, name), getattr(state.particles, name)), name
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver, path = AtomicCheckpoints(), tmp_path / "iteration_000.ckpt"
+    saver.save_checkpoint({"a": torch.ones(3)}, path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    before = path.read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        saver.save_checkpoint({"a": torch.zeros(3)}, path)
+    assert path.read_bytes() == before
+    assert torch.equal(saver.load_checkpoint(path)["a"], torch.ones(3))

@@ -1,0 +1,100 @@
+"""The schedule is a pure function of the crossings so far."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cryotorch.refine.schedule import Next, ScheduleSettings, Stop, advance, converged_at
+
+PLAN = ScheduleSettings(first_limit=6.0, most=20.0)
+
+
+def plan(**changes: float) -> ScheduleSettings:
+    return ScheduleSettings(**({"first_limit": 6.0, "most": 20.0} | changes))
+
+
+def test_the_first_limit_is_the_initial_resolution_unless_capped() -> None:
+    assert advance([], PLAN) == Next(6.0)
+    assert advance([], plan(most=4.0)) == Next(4.0)
+
+
+def test_the_limit_runs_two_shells_ahead_at_first_then_one() -> None:
+    assert advance([8.0], PLAN) == Next(10.0)
+    assert advance([8.0, 9.5], PLAN) == Next(11.5)
+    assert advance([8.0, 9.5, 10.25], PLAN) == Next(11.25)
+
+
+def test_the_limit_stays_within_its_bounds() -> None:
+    assert advance([19.5], PLAN) == Next(20.0)
+    assert advance([1.0], PLAN) == Next(6.0)  # a poor map does not pull it below the start
+    assert advance([1.0], plan(most=4.0)) == Next(4.0)
+
+
+def test_stops_when_nothing_improves_for_two_iterations() -> None:
+    assert isinstance(advance([8, 10, 10.1], PLAN), Next)
+    stop = advance([8, 10, 10.1, 10.2], PLAN)
+    assert stop == Stop("the FSC has not improved by 0.3 shell for 2 iterations")
+    # small gains add up: they are measured from the best that counted
+    assert isinstance(advance([8, 10, 10.2, 10.35], PLAN), Next)
+    assert isinstance(advance([10, 9, 8], PLAN), Stop)
+    assert isinstance(advance([10, 9, 10.3], PLAN), Next)
+
+
+def test_patience_and_least_gain_are_settings() -> None:
+    assert isinstance(advance([8, 10, 10, 10], plan(patience=3)), Next)
+    assert isinstance(advance([8, 10, 10, 10, 10], plan(patience=3)), Stop)
+    assert isinstance(advance([8, 8.9, 9.8], plan(least_gain=1.0)), Next)
+    assert isinstance(advance([8, 8.5, 8.9], plan(least_gain=1.0)), Stop)
+
+
+def test_extra_passes_follow_convergence_whatever_they_bring() -> None:
+    two = plan(extra_final_passes=2)
+    crossings = [8.0, 10.0, 10.0, 10.0]
+    step = advance(crossings, two)
+    assert step == Next(11.0, "converged; 2 extra final passes follow")
+    assert advance([*crossings, 10.0], two) == Next(11.0)
+    assert isinstance(advance([*crossings, 10.0, 10.0], two), Stop)
+    assert isinstance(advance([*crossings, 12.0, 14.0], two), Stop)
+    assert isinstance(advance(crossings, plan(extra_final_passes=0)), Stop)
+
+
+def test_max_iterations_has_the_last_word() -> None:
+    three = plan(max_iterations=3, extra_final_passes=5)
+    assert isinstance(advance([6.0, 8.0], three), Next)
+    stop = advance([6.0, 8.0, 10.0], three)
+    assert isinstance(stop, Stop) and "max_iterations=3" in stop.reason
+    assert isinstance(advance([6.0], plan(max_iterations=1)), Stop)
+
+
+def test_when_it_converged() -> None:
+    assert converged_at([8.0], PLAN) is None
+    assert converged_at([8.0, 8.0], PLAN) is None
+    assert converged_at([8.0, 8.0, 8.0], PLAN) == 3
+    assert converged_at([8.0, 8.0, 8.0, 12.0], PLAN) == 3  # and stays so
+
+
+@given(
+    st.lists(st.floats(0, 32), max_size=40), st.floats(1, 10), st.floats(1, 31), st.integers(0, 3)
+)
+def test_any_history_gives_a_limit_in_bounds_or_an_end(
+    crossings: list[float], first: float, most: float, extra: int
+) -> None:
+    settings = ScheduleSettings(first, most, max_iterations=30, extra_final_passes=extra)
+    step = advance(crossings, settings)
+    assert step == advance(list(crossings), settings)
+    if isinstance(step, Next):
+        assert min(first, most) <= step.limit <= most
+        assert len(crossings) < 30
+    else:
+        assert step.reason
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.1, 1.0])
+def test_every_run_ends(gain: float) -> None:
+    crossings: list[float] = []
+    while isinstance(advance(crossings, PLAN), Next):
+        crossings.append(6 + gain * len(crossings))
+        assert len(crossings) <= 30
+    assert len(crossings) == (3 if gain < 0.15 else 30)  # two gains of 0.1 are none

@@ -1,0 +1,199 @@
+"""The pose search finds known poses, and knows how well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import half_plane, pack
+from cryotorch.ops.likelihood import Observation, PoseTerms, pose_terms
+from cryotorch.ops.rotations import from_rotation_vector, random_rotations, rotation_angle
+from cryotorch.ops.symmetry import in_asymmetric_unit, point_group
+from cryotorch.refine.expectation import observe
+from cryotorch.refine.search import (
+    Poses,
+    Reference,
+    SearchSettings,
+    ascend,
+    covariance,
+    global_search,
+    ladder,
+    newton_step,
+    polish,
+    prepare,
+    shift_grid,
+    thin_out,
+)
+
+
+def reference(world, limit: float = 9.0, **search) -> Reference:
+    settings = SearchSettings(**({"grid_step": 0.25, "shift_extent": 3.0} | search))
+    return prepare(world.volume, limit, settings, world.settings.group, torch.float32)
+
+
+def observation(world, noise: float = 1.0) -> Observation:
+    s, n = world.settings, len(world.truth)
+    # the window takes some of the noise away, evenly enough
+    flat = torch.full((2, 1, s.box // 2 + 1), noise * 0.7)
+    return observe(world.truth, torch.arange(n), world.images, flat, 0, s)
+
+
+def errors(world, poses: Poses) -> tuple[Tensor, Tensor]:
+    """Degrees modulo symmetry, and pixels."""
+    copies = world.truth.rotation[:, None] @ world.settings.group.float()
+    angle = rotation_angle(poses.rotation[:, None], copies).amin(1).rad2deg()
+    return angle, (poses.shift_px - world.truth.shift / world.settings.pixel_size).norm(dim=1)
+
+
+def search(world, table: Reference, seen: Observation, **changes) -> Poses:
+    settings = SearchSettings(**({"grid_step": 0.25, "shift_extent": 3.0} | changes))
+    n = len(world.truth)
+    return global_search(table, seen, None, torch.zeros(n, 2), 3.0, settings)
+
+
+def test_climbs_from_six_degrees_and_a_pixel_off(simulate: Callable) -> None:
+    world = simulate(60, None)
+    table, seen, image = reference(world), observation(world, 1e-2), torch.arange(60)
+    axis = torch.nn.functional.normalize(
+        torch.randn(60, 3, generator=torch.Generator().manual_seed(2)), dim=1
+    )
+    rotation = from_rotation_vector(axis * math.radians(6)) @ world.truth.rotation
+    shift = world.truth.shift / 4.0 + torch.tensor([0.7, -0.7])
+    poses = polish(table, seen, image, rotation, shift, SearchSettings(newton_steps=4))
+    angle, move = errors(world, poses)
+    assert angle.median() < 0.2 and angle.quantile(0.95) < 1
+    assert move.median() < 0.02
+
+
+def test_a_step_is_kept_only_if_the_score_rises(simulate: Callable) -> None:
+    world = simulate(40, 0.5)
+    table, seen, image = reference(world), observation(world), torch.arange(40)
+    rotation = random_rotations(40, torch.Generator().manual_seed(3))  # nowhere near the truth
+    shift = torch.zeros(40, 2)
+    before = pose_terms(table.slices, seen, image, rotation, shift).score
+    terms, turned, moved = ascend(table.slices, seen, image, rotation, shift, 5)
+    assert (terms.score >= before).all() and (terms.score > before + 1).float().mean() > 0.9
+    again = pose_terms(table.slices, seen, image, turned, moved)
+    assert torch.allclose(
+        again.gram, terms.gram, rtol=1e-3, atol=1e-2
+    )  # terms are those of the pose
+    assert torch.allclose(turned @ turned.mT, torch.eye(3), atol=1e-5)
+
+
+def test_steps_are_short(simulate: Callable) -> None:
+    world = simulate(20, 2.0)
+    table, seen = reference(world), observation(world, 1e-3)
+    rotation = random_rotations(20, torch.Generator().manual_seed(4))
+    terms = pose_terms(table.slices, seen, torch.arange(20), rotation, torch.full((20, 2), 5.0))
+    step = newton_step(terms, torch.full((20,), 0.05))
+    assert step[:, :3].norm(dim=1).max() <= 0.2001 and step[:, 3:].norm(dim=1).max() <= 3.001
+    # so heavily damped it follows the gradient, a little
+    tiny = newton_step(terms, torch.full((20,), 1e6))
+    assert ((tiny * terms.gradient).sum(1) > 0).all() and tiny.abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("snr", "median", "tail"), [(None, 0.1, 0.3), (0.3, 3.0, 6.0)])
+def test_finds_known_poses_from_nothing(
+    snr: float | None, median: float, tail: float, simulate: Callable
+) -> None:
+    world = simulate(80, snr, box=32)
+    table, seen = reference(world, 12.0), observation(world, 1e-2 if snr is None else 1.0)
+    poses = search(world, table, seen)
+    angle, move = errors(world, poses)
+    assert angle.median() < median and angle.quantile(0.9) < tail
+    assert move.median() < (0.01 if snr is None else 0.25)
+    # the truth cannot be much better than what was found
+    truth = world.truth.rotation, world.truth.shift / 4.0
+    seen = seen.limited(half_plane(seen.box).count(12.0))
+    true = pose_terms(table.slices, seen, torch.arange(80), *truth)
+    assert (poses.terms.score > true.score - 2).float().mean() > 0.9
+
+
+def test_the_asymmetric_unit_is_enough_for_d2(simulate: Callable) -> None:
+    world = simulate(60, None, symmetry="D2")
+    table = reference(world)
+    group = point_group("D2")
+    view = table.grid.rotation[:, 2]
+    assert in_asymmetric_unit(view, group).all()
+    whole = len(reference(simulate(2, None)).grid.rotation)
+    assert len(table.grid.rotation) == pytest.approx(whole / 4, rel=0.1)
+    angle, move = errors(world, search(world, table, observation(world, 1e-2)))
+    assert angle.median() < 0.4 and angle.quantile(0.9) < 1.5
+    assert move.median() < 0.03
+
+
+def test_the_previous_pose_is_one_of_the_candidates(simulate: Callable) -> None:
+    """With a grid far too coarse, the search still does not lose what it had."""
+    world = simulate(40, 1.0)
+    table = reference(world, grid_step=1.2, candidates=1)
+    seen, settings = observation(world), SearchSettings(grid_step=1.2, candidates=1)
+    centre = world.truth.shift / 4.0
+    kept = global_search(table, seen, world.truth.rotation, centre, 1.0, settings)
+    lost = global_search(table, seen, None, centre, 1.0, settings)
+    assert errors(world, kept)[0].quantile(0.9) < 5
+    assert errors(world, lost)[0].median() > 5
+
+
+def test_the_covariance_is_that_of_the_errors(simulate: Callable) -> None:
+    """Errors in units of their own standard deviation have mean square 1, on noise that the model knows."""
+    world = simulate(200, 1.0, shift_px=0.5)
+    windowed = observation(world)
+    # without the window the noise is white with variance 1
+    precision = torch.ones_like(windowed.precision)
+    seen = Observation(pack(world.images), windowed.gain, precision, windowed.box)
+    table = reference(world, 9.0)
+    seen = seen.limited(half_plane(seen.box).count(9.0))
+    start = world.truth.rotation, world.truth.shift / 4.0
+    terms, rotation, shift = ascend(table.slices, seen, torch.arange(200), *start, 8)
+    error = torch.empty(200, 5)
+    difference = rotation @ world.truth.rotation.mT
+    error[:, 0] = (difference[:, 2, 1] - difference[:, 1, 2]) / 2
+    error[:, 1] = (difference[:, 0, 2] - difference[:, 2, 0]) / 2
+    error[:, 2] = (difference[:, 1, 0] - difference[:, 0, 1]) / 2
+    error[:, 3:] = shift - start[1]
+    sigma = covariance(terms).diagonal(dim1=1, dim2=2).sqrt()
+    score = (error / sigma).square().median(0).values / 0.455  # the median of chi-square
+    assert ((0.6 < score) & (score < 1.7)).all(), score
+    whole = (
+        error[:, None].double()
+        @ torch.linalg.inv(covariance(terms).double())
+        @ error[:, :, None].double()
+    )
+    assert whole.median() / 4.35 == pytest.approx(1, abs=0.5)
+
+
+def test_a_flat_posterior_is_as_wide_as_the_prior() -> None:
+    sigma = covariance(PoseTerms(torch.zeros(1, 7, 7)))[0].diagonal().sqrt()
+    expected = [math.radians(13)] * 3 + [4.5] * 2
+    assert sigma.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_shift_grid_is_a_disc_with_its_centre() -> None:
+    points = shift_grid(3.0, 1.0)
+    assert len(points) == 29 and [0.0, 0.0] in points.tolist()
+    assert points.norm(dim=1).max() <= 3.0
+    assert shift_grid(0.4, 1.0).tolist() == [[0.0, 0.0]]
+    assert shift_grid(3.0, 1.5).unique().tolist() == [-3.0, -1.5, 0.0, 1.5, 3.0]
+
+
+def test_the_ladder_climbs_to_the_limit() -> None:
+    assert ladder(12, 12) == [12]
+    assert ladder(12, 31) == pytest.approx([12, 20.2, 31])
+    assert ladder(4, 9) == pytest.approx([4, 7.4, 9])
+
+
+def test_thinning_keeps_the_best_and_drops_copies() -> None:
+    """Two images with four candidates: of the second's the best two are the same pose."""
+    rotation = random_rotations(8, torch.Generator().manual_seed(5))
+    rotation[6] = from_rotation_vector(torch.tensor([0.002, 0, 0])) @ rotation[4]
+    shift = torch.zeros(8, 2)
+    score = torch.tensor([1.0, 4, 3, 2, 9, 1, 8, 5])
+    assert thin_out(score, rotation, shift, 2, 2).tolist() == [1, 2, 4, 7]
+    assert thin_out(score, rotation, shift, 2, 1).tolist() == [1, 4]
+    shift[6] = torch.tensor([2.0, 0])  # elsewhere, so no copy
+    assert thin_out(score, rotation, shift, 2, 2).tolist() == [1, 2, 4, 6]
+    assert thin_out(score, rotation, shift, 2, 9).tolist()[:4] == [1, 2, 3, 0]
