@@ -96,7 +96,16 @@ class ParticleImages(Dataset):
         return (images.flatten(1).square() @ self._background).sqrt()
 
     def _prepare(self, index: np.ndarray) -> Tensor:
-        images = resize_images(torch.from_numpy(self._stacks.read(self._address[index])), self.box)
+        raw = torch.from_numpy(self._stacks.read(self._address[index]))
+        low, high = raw.flatten(1).aminmax(dim=1)
+        blank = torch.nonzero(low == high)[:, 0]
+        if len(blank):
+            stack, image = self._address[index[blank[0]]]
+            raise InputError(
+                f"Image {image + 1} of {self._stacks.paths[stack]} is blank, all its pixels are {float(low[blank[0]]):.4g}: "
+                "remove it from the STAR file."
+            )
+        images = resize_images(raw, self.box)
         mean = images.flatten(1) @ self._background
         return images.sub_(mean[:, None, None])
 

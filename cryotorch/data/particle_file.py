@@ -33,6 +33,10 @@ NOT_APPLIED = {
     "rlnBeamTiltX": 0.0,
     "rlnBeamTiltY": 0.0,
 }
+# A pixel size in the STAR file that differs less from the stack's is a later calibration, not a mistake.
+CALIBRATION = 0.05
+# Å. Smaller defocus values, other than none at all, are meant in micrometres.
+LEAST_DEFOCUS = 100.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,19 @@ def read_particles(
         for new, old in zip(ORIGINS, ORIGINS_PX, strict=True)
     ]
     defocus = np.stack([column(label) for label in DEFOCUS], 1)
+    largest = np.abs(defocus[:, :2]).max()
+    if 0 < largest < LEAST_DEFOCUS:
+        raise InputError(f"_{DEFOCUS[0]} is at most {largest:.3g} in {path}: give the defocus in Å, not in µm.")
+    if defocus[:, :2].max() < 0:
+        messages.append(f"All particles of {path} are overfocused: _{DEFOCUS[0]} is negative (underfocus is positive).")
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
+    reach = np.abs(np.stack(shift)).max(0)
+    if box and reach.max() > box * optics.pixel_size / 2:
+        row = int(reach.argmax())
+        raise InputError(
+            f"The origin of particle {row + 1} of {path} is {reach[row]:.4g} Å from the middle of its image, outside of the "
+            f"{box * optics.pixel_size:.4g} Å box: correct it (_{ORIGINS[0]} is in Å, _{ORIGINS_PX[0]} in pixels) or remove it."
+        )
     subset = table.integers(HALF, path) if HALF in table else np.zeros(n, dtype=np.int64)
     sigma = np.stack([np.deg2rad(column(SIGMAS[0])), column(SIGMAS[1])], 1)
     for label, neutral in NOT_APPLIED.items():
@@ -218,7 +234,7 @@ def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path],
 def _check_against_stacks(
     stacks: Stacks, box: int | None, pixel_size: float, path: Path, messages: list[str]
 ) -> int:
-    """The box, after comparing what STAR and headers say; the STAR's pixel size wins with a message."""
+    """The box, after comparing what STAR and headers say; a slightly other pixel size is a calibration and wins."""
     if box not in (None, stacks.box):
         raise InputError(
             f"_rlnImageSize is {box} in {path}, but the images of {stacks.paths[0]} have {stacks.box} pixels: "
@@ -228,6 +244,12 @@ def _check_against_stacks(
         (size, stack) for size, stack in zip(stacks.pixel_sizes, stacks.paths, strict=True) if size
     ]
     wrong = [(size, stack) for size, stack in sizes if abs(size - pixel_size) > 1e-3 * pixel_size]
+    for size, stack in wrong:
+        if abs(size / pixel_size - 1) > CALIBRATION:
+            raise InputError(
+                f"The pixel size is {pixel_size:g} Å in {path} but {size:g} Å in the header of {stack}: correct the one "
+                "that is wrong."
+            )
     if wrong:
         messages.append(
             f"The pixel size is {pixel_size:g} Å in {path} but {wrong[0][0]:g} Å in the header of {wrong[0][1]}"

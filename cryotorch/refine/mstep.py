@@ -213,12 +213,14 @@ def coefficients_per_shell(box: int) -> Tensor:
 
 
 def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor]:
-    """Store the poses of all ranks; returns the changes in degrees (modulo symmetry) and Å."""
+    """Store the poses of all ranks; returns the changes in degrees (modulo symmetry) and Å, NaN where there was none."""
     old = state.particles
     angle = torch.full((len(old),), torch.pi)
     for g in s.group.float():
         angle = torch.minimum(angle, rotation_angle(found.rotation, old.rotation @ g))
     move = (found.shift - old.shift).norm(dim=1)
+    if not old.has_pose:  # nothing to compare with
+        angle, move = angle.fill_(torch.nan), move.fill_(torch.nan)
     state.particles = old.replace(rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True)
     state.posed = True
     return torch.rad2deg(angle), move

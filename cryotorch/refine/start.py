@@ -42,9 +42,9 @@ def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Pa
         note = f"half sets kept, and drawn with seed {seed} for the {int((~known).sum())} particles without one"
     count = [int((half == h).sum()) for h in (0, 1)]
     if min(count) < LEAST_PER_HALF:
+        cure = "give more particles" if n < 2 * LEAST_PER_HALF else "add half_sets=resplit to draw them anew"
         raise InputError(
-            f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: "
-            "give more particles, or add half_sets=resplit"
+            f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: {cure}"
         )
     return particles.replace(half=half), f"{note}: {count[0]} and {count[1]} particles"
 
@@ -88,7 +88,8 @@ def begin(
     factor, doubt = grey_scale(state, reference, sample, s)
     if doubt < CONTRAST_DOUBT:
         raise InputError(
-            "the particles correlate better with the inverted map: their contrast is opposite, add invert=true"
+            "the particles correlate better with the inverted initial map, their contrast is opposite: "
+            "change invert (true is for particles that are dark on bright), or invert the map"
         )
     state.references = state.references * factor
     return state, [f"grey scale of the initial map multiplied by {factor:.3g}"]
@@ -156,7 +157,7 @@ def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) 
         for batch in batches:
             rows = batch.index.cpu()
             seen = observe(state.particles, rows, batch.images.to(device), state.noise, batch.half, s).limited(count)
-            centre = torch.zeros(len(rows), 2, device=device)
+            centre = (state.particles.shift[rows] / s.pixel_size).to(device)
             if attempt == 0:
                 candidates, upright, inverted = _correlate(seen, reference, centre, s)
                 margins.append(upright - inverted)

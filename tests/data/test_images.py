@@ -95,6 +95,15 @@ def test_a_bad_pixel_is_found_while_reading_and_while_caching(particle_set, tmp_
         ParticleImages(file, cache_dir=tmp_path / "cache")
 
 
+def test_a_blank_image_is_refused(particle_set):
+    with mrcfile.open(particle_set.stack, "r+") as file:
+        file.data[4] = 7
+    images = ParticleImages(read_particles(particle_set.write()))
+    assert images[[3, 5]].isfinite().all()
+    with pytest.raises(InputError, match=r"Image 5 of .*stack\.mrcs is blank, all its pixels are 7"):
+        images[[3, 4]]
+
+
 def test_a_data_loader_gets_whole_batches(particle_set, tmp_path):
     images = ParticleImages(read_particles(particle_set.write()), 10, tmp_path / "cache")
     batches = list(

@@ -161,11 +161,11 @@ def test_a_new_file_from_tensors(tmp_path):
 
 
 def test_the_star_file_overrules_the_header(particle_set):
-    particle_set.optics["rlnImagePixelSize"] = ["2.000000"]
+    particle_set.optics["rlnImagePixelSize"] = ["2.450000"]  # calibrated since
     file = read_particles(particle_set.write())
-    assert file.pixel_size == 2
+    assert file.pixel_size == pytest.approx(2.45)
     assert len(file.messages) == 1
-    assert "2 Å" in file.messages[0] and "2.5 Å in the header" in file.messages[0]
+    assert "2.45 Å" in file.messages[0] and "2.5 Å in the header" in file.messages[0]
     for meaningless in (0, 1):
         write_stack(particle_set.stack, [particle_set.images], N, 16, meaningless)
         assert read_particles(particle_set.star).messages == []
@@ -206,6 +206,12 @@ def spoil(particle_set, kind: str) -> None:
         table["rlnOpticsGroup"] = ["1"] * (N - 1) + ["2"]
     elif kind == "no names":
         del table["rlnImageName"]
+    elif kind == "pixel size":
+        optics["rlnImagePixelSize"] = ["0.250000"]
+    elif kind == "micrometres":
+        table["rlnDefocusU"] = table["rlnDefocusV"] = np.linspace(0.9, 1.8, N)
+    elif kind == "far origin":
+        table["rlnOriginYAngst"] = [*np.zeros(N - 1), -21.0]
     elif kind == "no rows":
         particle_set.particles = Table({label: [] for label in table})
 
@@ -224,6 +230,9 @@ def spoil(particle_set, kind: str) -> None:
         ("not a number", "_rlnDefocusV is 'x' in row 1"),
         ("optics group", "Particle 12 .* optics group 2"),
         ("no names", "data_particles .* has no column _rlnImageName"),
+        ("pixel size", r"pixel size is 0.25 Å in .* but 2.5 Å in the header of .*stack\.mrcs"),
+        ("micrometres", "_rlnDefocusU is at most 1.8 in .* in Å, not in µm"),
+        ("far origin", "origin of particle 12 of .* is 21 Å .* outside of the 40 Å box"),
         ("no rows", "holds no particles"),
     ],
 )

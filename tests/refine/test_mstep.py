@@ -213,7 +213,8 @@ def test_an_iteration_improves_the_map_and_tells_what_it_did(simulate: Callable)
     copies = second.particles.rotation
     error = rotation_angle(copies, world.truth.rotation).rad2deg()
     assert error.median() < 4
-    assert second.rotation_change.median() < first.rotation_change.median()
+    assert first.rotation_change.isnan().all()  # there was nothing to compare with
+    assert second.rotation_change.median() < 10
     assert set(second.seconds) >= {"coarse", "polish", "insert", "solve", "fsc"}
     assert second.half_maps.shape == (2, 24, 24, 24) and not second.final
 
