@@ -6,22 +6,22 @@ import logging
 import platform
 import signal
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import TrainerSettings
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
+from cryotorch.jobs.settings import TrainerSettings, shown
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.refine.distributed import EMStrategy
@@ -59,6 +59,13 @@ def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: Partic
     if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
         raise InputError(f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it")
     return resize_volume(volume, images.box)
+
+
+def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
+    """A particle stands out on one side of the densities; it should be the positive one."""
+    centred = (volume - volume.mean()).double()
+    if float(centred.pow(3).mean()) < -0.1 * float(centred.square().mean()) ** 1.5:
+        log.warning("WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive", path)
 
 
 def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> Tensor:
@@ -130,22 +137,29 @@ def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: lis
     if world_size(settings) > 1 and strategy in ("auto", "ddp"):
         strategy = EMStrategy()
     devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
-    return L.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=settings.num_nodes,
-        precision=settings.precision,
-        strategy=strategy,
-        max_epochs=most,
-        logger=TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False),
-        callbacks=callbacks,
-        plugins=[AtomicCheckpoints()],
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        default_root_dir=out,
-    )
+    if settings.precision not in ("32-true", "32"):
+        raise InputError(f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true")
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=settings.num_nodes,
+            precision=settings.precision,
+            strategy=strategy,
+            max_epochs=most,
+            logger=TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints()],
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            default_root_dir=out,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        given = " ".join(f"trainer.{name}={shown(value)}" for name, value in asdict(settings).items())
+        reason = str(error).split(". ")[0].rstrip(".")
+        raise InputError(f"there is no trainer with {given} ({reason}): correct that, or use trainer=auto") from None
 
 
 def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None:
