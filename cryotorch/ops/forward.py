@@ -31,7 +31,6 @@ def predict(
 
 def backproject_terms(
     spectrum: Tensor,
-    rotation_weight: Tensor,
     shift_px: Tensor,
     ctf: Tensor,
     precision: Tensor,
@@ -40,10 +39,9 @@ def backproject_terms(
 ) -> tuple[Tensor, Tensor]:
     """The adjoint of ``predict`` up to the slice: what an image adds to numerator and weights of the normal equations.
 
-    numerator = a c w conj(phase) y and weight = a^2 c^2 w, both times rotation_weight (b,), the share of the
-    particle that goes to this pose. Shapes (b, m); precision w = 1 / sigma2.
+    numerator = a c w conj(phase) y and weight = a^2 c^2 w. Shapes (b, m); precision w = 1 / sigma2, scale a (b,).
     """
-    gain = ctf * precision * (scale * rotation_weight)[:, None]
+    gain = ctf * precision * scale[:, None]
     return spectrum * shift_phase(-shift_px, box, spectrum.shape[-1]) * gain, gain * ctf * scale[:, None]
 
 

@@ -170,8 +170,8 @@ def insert_slices_(
     A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
     """
     chunk = max(1, CHUNK // 2 // max(1, len(frequency)))
-    for rows in torch.arange(len(rotation), device=rotation.device).split(chunk):
-        _insert_(sums, spectrum[rows], weight[rows], rotation[rows], frequency)
+    for part in zip(spectrum.split(chunk), weight.split(chunk), rotation.split(chunk), strict=True):
+        _insert_(sums, *part, frequency)
 
 
 def _insert_(sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor) -> None:

@@ -69,23 +69,41 @@ def observe(particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, h
     return Observation(pack(images * window), gain, precision, s.box)
 
 
-def pose_samples(poses: Poses, posterior: str) -> list[tuple[float, Tensor, Tensor]]:
-    """Poses at which a particle is inserted, each with its share: (weight, rotation (b, 3, 3), shift_px (b, 2)).
+@dataclass(frozen=True)
+class Spread:
+    """A pose posterior as ``n`` rotations of equal weight, each with the shift's distribution given the rotation.
 
-    "map": the best pose. "laplace": the ten points +-sqrt(5) L_j of the Gaussian posterior, L the Cholesky factor of the
-    covariance: the cubature rule of degree 3 (Stroud 1971; Arasaratnam & Haykin 2009, doi:10.1109/TAC.2009.2019800).
+    Attributes:
+        rotation: n of (b, 3, 3); offset_px: n of (b, 2), mean shift relative to the best one.
+        shift_covariance: (b, 2, 2) pixels^2 of the shift at a given rotation, the same for all of them.
+    """
+
+    rotation: list[Tensor]
+    offset_px: list[Tensor]
+    shift_covariance: Tensor
+
+
+def spread_poses(poses: Poses, posterior: str) -> Spread:
+    """Where a particle is inserted. "map": at its best pose. "laplace": over its Gaussian posterior.
+
+    The rotations are the six points +-sqrt(3) L_j, L the Cholesky factor of the rotation's covariance: the cubature rule of
+    degree 3 (Arasaratnam & Haykin 2009, doi:10.1109/TAC.2009.2019800). The shift is Gaussian given the rotation and is
+    integrated in closed form, which leaves fewer insertions than the ten points of all five dimensions.
     """
     if posterior == "map":
-        return [(1.0, poses.rotation, poses.shift_px)]
-    root = math.sqrt(5) * torch.linalg.cholesky(poses.covariance.double()).float()
-    samples = []
-    for j in range(5):
-        for sign in (1, -1):
-            step = sign * root[:, :, j]
-            samples.append(
-                (0.1, from_rotation_vector(step[:, :3]) @ poses.rotation, poses.shift_px + step[:, 3:])
-            )
-    return samples
+        zero = torch.zeros_like(poses.shift_px)
+        return Spread([poses.rotation], [zero], zero[:, :, None].expand(-1, 2, 2))
+    covariance = poses.covariance.double()
+    turn, mixed = covariance[:, :3, :3], covariance[:, 3:, :3]
+    slope = torch.linalg.solve(turn, mixed.mT).mT  # mean shift per rotation vector
+    rest = covariance[:, 3:, 3:] - slope @ mixed.mT
+    root = math.sqrt(3) * torch.linalg.cholesky(turn)
+    steps = [sign * root[:, :, j] for j in range(3) for sign in (1, -1)]
+    return Spread(
+        [from_rotation_vector(w.float()) @ poses.rotation for w in steps],
+        [(slope @ w[:, :, None])[:, :, 0].float() for w in steps],
+        rest.float(),
+    )
 
 
 class Expectation:
@@ -183,14 +201,25 @@ class Expectation:
         s = self.settings
         plane = half_plane(s.box, self.device)
         count = self._count(self.insert_limit)
-        spectrum = self._windowed(seen.spectrum, poses.shift_px)[:, :count]
+        frequency = plane.frequency[:count]
         ctf = (seen.gain / scale[:, None])[:, :count]
-        for weight, rotation, shift_px in pose_samples(poses, s.posterior):
-            share = torch.full_like(scale, weight)
-            numerator, weights = backproject_terms(
-                spectrum, share, shift_px, ctf, seen.precision[:, :count], scale, s.box
-            )
-            insert_slices_(self.sums[half], numerator, weights, rotation, plane.frequency[:count])
+        numerator, weight = backproject_terms(
+            self._windowed(seen.spectrum, poses.shift_px)[:, :count],
+            poses.shift_px,
+            ctf,
+            seen.precision[:, :count],
+            scale,
+            s.box,
+        )
+        spread = spread_poses(poses, s.posterior)
+        share = 1 / len(spread.rotation)
+        # the mean of exp(-2 pi i k.delta / d) over a Gaussian delta
+        turn = (2 * torch.pi / s.box) ** 2
+        blur = ((frequency @ spread.shift_covariance) * frequency).sum(-1)
+        numerator, weight = numerator * (share * torch.exp(-0.5 * turn * blur)), weight * share
+        for rotation, offset in zip(spread.rotation, spread.offset_px, strict=True):
+            moved = numerator * shift_phase(-offset, s.box, count)
+            insert_slices_(self.sums[half], moved, weight, rotation, frequency)
 
     def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
         """Cut the noise around each particle: centre, multiply by a soft circle, move back."""

@@ -15,7 +15,7 @@ from cryotorch.particles import Batch
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.mstep import MapSolve, maximize
-from cryotorch.refine.schedule import Next, advance
+from cryotorch.refine.schedule import Next, Stop, advance
 from cryotorch.refine.state import Settings, State
 from cryotorch.results import IterationResult
 
@@ -89,9 +89,14 @@ class Refinement(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the state over; a run that had stopped goes on where the schedule of now does not."""
         self.state.load_state_dict(checkpoint["refinement"], self.device)
-        step = advance(self.state.crossings, self.settings.schedule)
+        step = coming(checkpoint["refinement"], self.settings)
         if self.state.stopped and isinstance(step, Next):
             self.state.stopped, self.state.limit = "", step.limit
+
+
+def coming(saved: dict, settings: Settings) -> Next | Stop:
+    """What the schedule of now has in store for the state of a checkpoint."""
+    return advance(saved["crossings"], saved["areas"], settings.schedule)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -101,7 +106,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Write beside the final name, then rename."""
         path = Path(path)
         part = path.with_name(f".{path.name}.part")
-        super().save_checkpoint(checkpoint, part, storage_options)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            super().save_checkpoint(checkpoint, part, storage_options)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise

@@ -73,6 +73,7 @@ def maximize(
     curve = curves[_leading_curve(resolutions, s)]
     crossing = crossing_shell(curve, interpolate=True)
     state.crossings.append(crossing)
+    state.areas.append(float(curve.clamp(0, 1).sum()))
     seconds["fsc"] = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -92,7 +93,7 @@ def maximize(
     rotation_change, shift_change = _take_poses(state, found, s)
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
         _update_scale(state, found)
-    step = advance(state.crossings, s.schedule)
+    step = advance(state.crossings, state.areas, s.schedule)
     if isinstance(step, Stop):
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
@@ -144,20 +145,21 @@ def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
     try:
         return density_mask(volume, s.pixel_size, low_pass=12.0, **FSC_MASK), []
     except ValueError as refused:
-        return _sphere(s, volume.device), [f"The FSC mask is a soft sphere: {refused}"]
+        return sphere(s, volume.device), [f"The FSC mask is a soft sphere: {refused}"]
 
 
 def _loose_mask(volume: Tensor, s: Settings) -> Tensor:
     try:
         return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
     except ValueError:
-        return _sphere(s, volume.device)
+        return sphere(s, volume.device)
 
 
-def _sphere(s: Settings, device: torch.device) -> Tensor:
-    inner, outer = s.window
-    radius = min(s.particle_radius or inner, inner)
-    return soft_sphere(s.box, radius, outer - inner, device)
+def sphere(s: Settings, device: torch.device) -> Tensor:
+    """The widest soft sphere for references: as far as the image window reaches, or the particle's radius."""
+    edge = 0.04 * s.box
+    widest = s.window[1] - edge
+    return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
 
 
 def _share_low(half: Sums, merged: Sums, split: float) -> Sums:
@@ -188,8 +190,8 @@ def update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) ->
 
 
 def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:
-    sphere = _sphere(s, device)
-    return sphere if state.mask is None else sphere * state.mask
+    around = sphere(s, device)
+    return around if state.mask is None else around * state.mask
 
 
 def noise_power(found: Found, before: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ class ScheduleSettings:
     Attributes:
         first_limit: from the initial resolution; most: highest limit ever used for alignment.
         max_iterations: EM iterations at most; extra_final_passes: iterations after convergence.
-        patience: iterations without ``least_gain`` shells of gain that mean convergence.
+        patience: iterations without ``least_gain`` shells of gain that mean convergence. Gain is measured by the sum of the
+            FSC over all shells: unlike the crossing it still moves when the curve has reached Nyquist.
     """
 
     first_limit: float
@@ -20,7 +21,7 @@ class ScheduleSettings:
     max_iterations: int = 30
     extra_final_passes: int = 0
     patience: int = 2
-    least_gain: float = 0.3
+    least_gain: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Stop:
     reason: str
 
 
-def advance(crossings: list[float], settings: ScheduleSettings) -> Next | Stop:
-    """Decide from the gold-standard crossing (shells, FSC 0.143) of every iteration so far.
+def advance(crossings: list[float], areas: list[float], settings: ScheduleSettings) -> Next | Stop:
+    """Decide from the gold-standard crossing (shells, FSC 0.143) and FSC sum of every iteration so far.
 
     The next limit is the crossing plus one shell, plus two in the first three iterations, when poses still improve
     faster than the curve shows.
@@ -49,7 +50,7 @@ def advance(crossings: list[float], settings: ScheduleSettings) -> Next | Stop:
         return Next(min(settings.first_limit, settings.most))
     if done >= settings.max_iterations:
         return Stop(f"max_iterations={settings.max_iterations} reached; raise it if the resolution still improves")
-    converged = converged_at(crossings, settings)
+    converged = converged_at(areas, settings)
     if converged is not None and done >= converged + settings.extra_final_passes:
         return Stop(f"the FSC has not improved by {settings.least_gain} shell for {settings.patience} iterations")
     limit = crossings[-1] + (2 if done < 3 else 1)
@@ -59,10 +60,10 @@ def advance(crossings: list[float], settings: ScheduleSettings) -> Next | Stop:
     return Next(limit)
 
 
-def converged_at(crossings: list[float], settings: ScheduleSettings) -> int | None:
+def converged_at(areas: list[float], settings: ScheduleSettings) -> int | None:
     """Number of iterations after which the run had converged, or None."""
-    best, since = crossings[0], 0
-    for done, value in enumerate(crossings[1:], start=2):
+    best, since = areas[0], 0
+    for done, value in enumerate(areas[1:], start=2):
         if value >= best + settings.least_gain:
             best, since = value, 0
         else:

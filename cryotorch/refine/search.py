@@ -31,6 +31,8 @@ from cryotorch.ops.slices import Projector, extract_slices, projector
 from cryotorch.ops.symmetry import in_asymmetric_unit
 
 PRIOR_SIGMA = (math.radians(13),) * 3 + (4.5,) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
+SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
+HOPELESS = 15.0  # score below the best at which a candidate is given up
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
 
 
@@ -170,7 +172,6 @@ def polish(
 ) -> Poses:
     """Climb from the candidates (p = b * k, k per image, ordered by image) to one pose per image."""
     plane = half_plane(seen.box, rotation.device)
-    n_images = int(image[-1]) + 1
     limits = ladder(reference.coarse_limit, reference.limit)
     for rung, limit in enumerate(limits):
         view = seen.limited(plane.count(limit))
@@ -179,35 +180,50 @@ def polish(
         )
         last = rung == len(limits) - 1
         kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
-        rows = thin_out(terms.score, rotation, shift_px, n_images, kept)
+        rows = thin_out(terms.score, rotation, shift_px, image, kept)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
-    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, 2)
+    terms = PoseTerms(terms.gram[rows])
+    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, 2, terms)
     return Poses(rotation, shift_px, covariance(terms), terms)
 
 
-def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, n_images: int, kept: int) -> Tensor:
-    """Rows of the ``kept`` best candidates per image; of two that climbed to the same pose one goes first."""
-    k = len(score) // n_images
-    kept = min(kept, k)
-    by_image = score.view(n_images, k)
-    if kept == 1:
-        return by_image.argmax(1) + torch.arange(n_images, device=score.device) * k
-    order = by_image.argsort(1, descending=True)
-    rows = order + torch.arange(n_images, device=score.device)[:, None] * k
-    r, s = rotation[rows], shift_px[rows]
-    near = rotation_angle(r[:, :, None], r[:, None]) < math.radians(1)
-    near &= (s[:, :, None] - s[:, None]).norm(dim=-1) < 0.5
+def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, kept: int) -> Tensor:
+    """Rows of at most ``kept`` candidates per image, best first, ordered by image.
+
+    Of two that climbed to the same pose only the better one stays, and none stays whose score is ``HOPELESS`` below the best:
+    later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS).
+    """
+    order = score.argsort(descending=True, stable=True)
+    order = order[image[order].argsort(stable=True)]
+    image = image[order]
+    place = torch.arange(len(image), device=image.device) - torch.searchsorted(image, image)
+    k = int(place.max()) + 1
+    table = torch.full((int(image[-1]) + 1, k), -1, device=image.device)
+    table[image, place] = order
+    rows = table.clamp_min(0)
+    r, s, value = rotation[rows], shift_px[rows], score[rows]
+    near = rotation_angle(r[:, :, None], r[:, None]) < SAME_ROTATION
+    near &= (s[:, :, None] - s[:, None]).norm(dim=-1) < SAME_SHIFT
     earlier = torch.ones(k, k, dtype=torch.bool, device=score.device).tril(-1)
-    copy = (near & earlier).any(-1)
-    first = copy.to(torch.int8).sort(dim=1, stable=True).indices[:, :kept]
-    return rows.gather(1, first).flatten()
+    stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - HOPELESS)
+    stays &= stays.cumsum(1) <= kept
+    return rows[stays]
 
 
 def ascend(
-    slices: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor, steps: int
+    slices: Projector,
+    seen: Observation,
+    image: Tensor,
+    rotation: Tensor,
+    shift_px: Tensor,
+    steps: int,
+    terms: PoseTerms | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
-    """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts."""
-    terms = pose_terms(slices, seen, image, rotation, shift_px)
+    """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts.
+
+    ``terms`` are those of the start, where they are known already.
+    """
+    terms = terms or pose_terms(slices, seen, image, rotation, shift_px)
     damping = torch.full_like(terms.score, DAMPING_START)
     for _ in range(steps):
         step = newton_step(terms, damping)

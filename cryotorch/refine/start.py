@@ -9,12 +9,11 @@ from cryotorch.errors import InputError
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms, shift_scores
-from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.expectation import observe
 from cryotorch.refine.distributed import Batches
-from cryotorch.refine.mstep import coefficients_per_shell, update_mask
+from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
 from cryotorch.refine.state import Settings, State
 
@@ -133,10 +132,8 @@ def initial_noise(particles: Particles, batches: list[Batch], s: Settings, devic
 
 
 def initial_reference(volume: Tensor, s: Settings, resolution: float, device: torch.device) -> Tensor:
-    """The initial map low-passed and inside the soft sphere of the window."""
-    inner, outer = s.window
-    sphere = soft_sphere(s.box, inner, outer - inner, device)
-    return low_pass(volume.to(device), s.pixel_size, resolution) * sphere
+    """The initial map low-passed and inside the widest soft sphere."""
+    return low_pass(volume.to(device), s.pixel_size, resolution) * sphere(s, device)
 
 
 def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) -> tuple[float, float]:

@@ -75,7 +75,8 @@ class State:
         limit: Fourier pixels of the coming iteration.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
         scale_spread: standard deviation of the particle scales' distribution.
-        crossings: the gold-standard crossing (shells) of every iteration so far; history: one dict of numbers each.
+        crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
+            iteration so far; history: one dict of numbers each.
     """
 
     particles: Particles
@@ -87,6 +88,7 @@ class State:
     scale_spread: float = 0.0
     posed: bool = False
     crossings: list[float] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: str = ""
 
@@ -97,7 +99,7 @@ class State:
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
     TENSORS = ("references", "noise", "mask")
-    NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "history", "stopped")
+    NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "areas", "history", "stopped")
 
     def state_dict(self) -> dict:
         """Plain tensors and numbers, for a checkpoint."""
