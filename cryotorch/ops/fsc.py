@@ -88,8 +88,8 @@ def fsc_curves(
 
     no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
     density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
-    corrected and randomised: ``mask`` with phases randomised from the first shell whose unmasked
-    FSC is below ``randomise_below``. Without a generator the random phases are those of seed 0:
+    corrected and randomised: ``mask`` with phases randomised behind the last shell whose unmasked
+    FSC reaches ``randomise_below``. Without a generator the random phases are those of seed 0:
     the same maps give the same curves.
     """
     box = half_maps.shape[-1]
@@ -97,7 +97,9 @@ def fsc_curves(
         loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
     sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
     no_mask = shell_correlation(*half_maps)
-    first_shell = _first_below(no_mask, randomise_below)
+    # not the first shell below: a dip at shell 1, which the images' window makes, would randomise true signal,
+    # and what leaks from it through the mask would pass for resolution
+    first_shell = int(torch.nonzero(no_mask >= randomise_below)[-1]) + 1
     generator = generator or torch.Generator().manual_seed(0)
     corrected, tight, randomised = corrected_fsc(half_maps, mask, first_shell, generator)
     return {

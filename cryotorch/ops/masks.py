@@ -87,7 +87,8 @@ def density_mask(
 
     Cut at the 99.99th percentile and low-pass at ``low_pass`` Å; keep what lies above ``threshold``
     times the 99.99th percentile of that (the maximum would follow hot voxels) in the sphere that
-    fits into the box; keep the largest connected piece; then 1 within ``near`` Å and cosine to 0 at
+    fits into the box; keep the largest connected piece and those at least half as large, the copies
+    of a symmetric particle say; then 1 within ``near`` Å and cosine to 0 at
     ``far`` Å. ValueError where the map has no positive density.
     """
     if not 0 < threshold < 1:
@@ -106,7 +107,7 @@ def density_mask(
         )
     binary = smooth > threshold * peak
     if largest_only:
-        binary = _largest_piece(binary)
+        binary = _large_pieces(binary)
     return soft_mask(binary, near / pixel_size, far / pixel_size)
 
 
@@ -115,9 +116,10 @@ def _high_percentile(volume: Tensor) -> Tensor:
     return volume.reshape(-1).topk(max(1, round(1e-4 * volume.numel()))).values[-1]
 
 
-def _largest_piece(binary: Tensor) -> Tensor:
-    """The largest set of True voxels that hang together by faces."""
+def _large_pieces(binary: Tensor) -> Tensor:
+    """Sets of True voxels that hang together by faces: the largest one and those at least half its size."""
     labels, _ = scipy.ndimage.label(binary.cpu().numpy())
     sizes = numpy.bincount(labels.ravel())
     sizes[0] = 0
-    return torch.from_numpy(labels == sizes.argmax()).to(binary.device)
+    large = (2 * sizes >= sizes.max()) & (sizes > 0)
+    return torch.from_numpy(large[labels]).to(binary.device)

@@ -9,6 +9,7 @@ import numpy
 import pytest
 import torch
 
+from cryotorch.ops.fourier import fft_volume, ifft_volume, volume_shells
 from cryotorch.ops.fsc import (
     corrected_fsc,
     crossing_shell,
@@ -226,3 +227,17 @@ def test_curves_agree_on_cuda():
     device = fsc_curves(halves.cuda(), 2.0, mask.cuda())
     for name in CURVES:
         assert torch.allclose(device[name].cpu(), host[name], atol=1e-4), name
+
+
+def test_a_dip_at_shell_one_does_not_hide_the_leak_of_a_small_mask():
+    """Halves that agree in shells 2 to 5 and are noise beyond; shell 1 is spoilt, as by the images' window."""
+    box = 24
+    shells, spectra = volume_shells(box), fft_volume(noise(box, 3, n=3))
+    shared, own = spectra[0], spectra[1:]
+    agree = (shells >= 2) & (shells <= 5)
+    halves = ifft_volume(torch.where(agree, 30 * shared + own, own), box)
+    mask = soft_sphere(box, 2.0, 2.0)
+    curves = fsc_curves(halves, 7.0, mask, loose=mask)
+    assert curves["no_mask"][1] < 0.8 < curves["no_mask"][2:6].min()
+    assert curves["tight"][8] > 0.5  # the leak
+    assert crossing_shell(curves["corrected"]) <= 7

@@ -122,3 +122,12 @@ def test_masks_agree_on_cuda():
     blob = (radius(32) < 7).float() + 0.3 * noise(32, 4)
     host = density_mask(blob, 3.0, 0.4, 6, 14, 12)
     assert torch.allclose(density_mask(blob.cuda(), 3.0, 0.4, 6, 14, 12).cpu(), host, atol=1e-5)
+
+
+def test_density_mask_keeps_all_copies_of_a_symmetric_particle():
+    """Two balls of one size that do not touch, as the halves of a D2 particle may be."""
+    first, second = (radius(48).roll(shift, 0) < 5 for shift in (12, -12))
+    volume = first.float() + second.float()
+    volume[24, 24, 40] = 3.0  # and a speck
+    mask = density_mask(volume, 2.0, 0.4, near=2, far=4, low_pass=6)
+    assert (mask[first] == 1).all() and (mask[second] == 1).all() and mask[24, 24, 40] == 0
