@@ -48,8 +48,8 @@ def main() -> None:
         _fail(error)
     except _SweepFailed:
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `cryotorch --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,9 @@ from typing import Literal
 from cryotorch.jobs.settings import Angle, Length, TrainerSettings, in_angstrom, positive, require
 from cryotorch.jobs.units import parse_length
 
+# Fewer Fourier shells tell no orientations apart.
+LEAST_SHELLS = 2
+
 
 @dataclass(frozen=True)
 class Search:
@@ -81,6 +84,7 @@ class HomoRefine:
         threshold = self.mask_threshold
         require(0 < threshold < 1, "mask_threshold", threshold, "it must lie between 0 and 1")
         near, far = self.mask_near, self.mask_far
+        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
         same_unit = isinstance(near, str) == isinstance(far, str)
         longer = parse_length(near, 1.0) < parse_length(far, 1.0)
         require(not same_unit or longer, "mask_far", far, f"it must be above mask_near={near}")
@@ -112,8 +116,8 @@ def run(settings: HomoRefine) -> None:
     from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
     from cryotorch.ops.symmetry import point_group
     from cryotorch.refine.distributed import Batches
-    from cryotorch.refine.module import Refinement
-    from cryotorch.refine.schedule import Stop, advance
+    from cryotorch.refine.module import Refinement, coming
+    from cryotorch.refine.schedule import Stop
     from cryotorch.refine.start import assign_half_sets, begin
     from cryotorch.report.log import RunLog
 
@@ -133,19 +137,22 @@ def run(settings: HomoRefine) -> None:
         given, settings = settings, in_angstrom(settings, file.pixel_size)
         plan = _plan(settings, images, group)
         volume = r.load_on_grid(settings.volume, "volume", file, images)
+        r.warn_if_inverted(volume, settings.volume)
         volume = r.onto_axes(volume, group, settings.symmetry)
         if settings.mask is not None and settings.mask_mode != "none":
             plan = replace(plan, mask=replace(plan.mask, given=r.load_mask(settings.mask, file, images)))
         resplit = settings.half_sets == "resplit"
         particles, note = assign_half_sets(file.particles, resplit, settings.seed)
         log.info(note)
+        if particles.has_pose or bool(particles.shift.any()):
+            log.info("orientations in %s are not used, the search is global; it starts at the origins given there", file.path)
         size = settings.minibatch_size
         batches = Batches(images, particles.half, r.batch_size(images.box) if size == "auto" else size)
 
         belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
         checkpoint = last_checkpoint(folder.path) if settings.resume else None
         if checkpoint is not None:
-            then = advance(belongs.check(checkpoint), plan.schedule)
+            then = coming(belongs.check(checkpoint), plan)
             if isinstance(then, Stop):
                 log.info("The run in %s has finished already: %s.", folder.path, then.reason)
                 return
@@ -153,7 +160,7 @@ def run(settings: HomoRefine) -> None:
                 log.info("resumed with %s", change)
         extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry}
         most = settings.max_iterations + settings.extra_final_passes
-        trainer = r.make_trainer(folder.path, settings.trainer, most, r.callbacks(folder.path, file, extras, belongs))
+        trainer = r.make_trainer(folder.path, settings.trainer, most, r.callbacks(folder.path, file, extras, belongs, started))
         extras["device"] = r.machine(trainer)
         log.info("%d particles of %d pixels, %.4g Å, on %s", len(particles), images.box, images.pixel_size, extras["device"])
         with torch.no_grad():
@@ -162,7 +169,7 @@ def run(settings: HomoRefine) -> None:
             )
         for note in notes:
             log.info(note)
-        extras["seconds"] = {"setup": time.perf_counter() - started}
+        extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
         module = Refinement(state, plan, batches)
         log.open(folder.open(given) / "log.txt")
         try:
@@ -170,6 +177,8 @@ def run(settings: HomoRefine) -> None:
         except InputError:
             folder.discard()
             raise
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"add resume=true to the same command to go on in {folder.path}") from None
         seconds = time.perf_counter() - started
         log.info("Resolution %.2f Å, %.0f s. The results are in %s", module.result.resolution, seconds, folder.path)
 
@@ -201,6 +210,8 @@ def _plan(settings: HomoRefine, images, group):
     box, pixel = images.box, images.pixel_size
     edge, search = box * pixel, settings.search
     extent, step, finest = search.shift_extent, search.grid_step, settings.max_align_resolution
+    _check_lengths(settings, edge, pixel)
+    most = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
     return Settings(
         box=box,
         pixel_size=pixel,
@@ -213,8 +224,8 @@ def _plan(settings: HomoRefine, images, group):
             shift_extent=0.1 * box if extent is None else extent / pixel,
         ),
         schedule=ScheduleSettings(
-            first_limit=edge / settings.initial_resolution,
-            most=min(box / 2 - 1, edge / finest) if finest else box / 2 - 1,
+            first_limit=min(edge / settings.initial_resolution, most),
+            most=most,
             max_iterations=settings.max_iterations,
             extra_final_passes=settings.extra_final_passes,
         ),
@@ -235,4 +246,22 @@ def _plan(settings: HomoRefine, images, group):
         bfactor=settings.bfactor,
         seed=settings.seed,
         matmul_dtype=coarse_dtype(),
+    )
+
+
+def _check_lengths(settings: HomoRefine, edge: float, pixel: float) -> None:
+    """Refuses lengths in Å that make no sense in a box of this edge."""
+    lowest = edge / LEAST_SHELLS
+    for name in ("initial_resolution", "max_align_resolution"):
+        value = getattr(settings, name)
+        require(value is None or value <= lowest, name, value, f"in a box of {edge:.4g} Å it must be at most {lowest:.4g} Å")
+    split, nyquist = settings.split_resolution, 2 * pixel
+    require(split > nyquist, "split_resolution", split, f"the half sets would share everything, it must be above {nyquist:.4g} Å")
+    diameter, extent = settings.particle_diameter, settings.search.shift_extent
+    require(diameter is None or diameter <= edge, "particle_diameter", diameter, f"the box is only {edge:.4g} Å wide")
+    require(
+        extent is None or extent <= edge / 2,
+        "search.shift_extent",
+        extent,
+        f"the box ends {edge / 2:.4g} Å from its middle",
     )

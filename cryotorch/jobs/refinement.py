@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import signal
+import threading
+import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -163,15 +165,30 @@ def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: lis
 
 
 def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None:
-    """Iterate. Ctrl-C stays a KeyboardInterrupt; Lightning would turn it into exit code 1 and a message of its own."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Iterate. Ctrl-C stays a KeyboardInterrupt; Lightning would turn it into exit code 1 and a message of its own.
+
+    Raises:
+        InputError: an image cannot be read, or a result not be written.
+    """
+    handler, threads = signal.getsignal(signal.SIGINT), threading.excepthook
+    # TensorBoard's writer thread hands its errors on to this one, where they are told once.
+    threading.excepthook = lambda e: None if isinstance(e.exc_value, OSError) else threads(e)
     try:
         trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+    except (OSError, RuntimeError) as error:
+        # torch.save tells of a full disk in its own words
+        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
+            reason = getattr(error, "strerror", None) or "is the disk full?"
+            raise InputError(
+                f"out={trainer.default_root_dir} cannot be written any more ({reason}): mend that, then add resume=true"
+            ) from None
+        raise
     finally:
+        threading.excepthook = threads
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
 
@@ -183,22 +200,24 @@ class WriteResults(Callback):
     out: Path
     source: ParticleFile
     extras: dict
+    started: float  # of the job, on time.perf_counter
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """Rank 0 only; files are replaced whole."""
         result = pl_module.result
         if trainer.is_global_zero:
-            write_outputs(self.out, result, self.source if result.final else None, self.extras)
+            seconds = {**self.extras["seconds"], "wall": round(time.perf_counter() - self.started, 3)}
+            write_outputs(self.out, result, self.source if result.final else None, {**self.extras, "seconds": seconds})
 
 
-def callbacks(out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint) -> list[Callback]:
+def callbacks(out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint, started: float) -> list[Callback]:
     """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
         belongs,
+        IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
-        IterationBar(),
         TensorBoardReport(out / "plots"),
-        WriteResults(out, source, extras),
+        WriteResults(out, source, extras, started),
         ModelCheckpoint(
             dirpath=out / CHECKPOINTS,
             filename="iteration_{epoch:03d}",

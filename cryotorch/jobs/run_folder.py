@@ -87,7 +87,7 @@ class RunFolder:
         if rank() > 0:
             return self.path
         self._check()  # another run may have come in
-        self._new = not self.resume
+        self._new = not self.resume or last_checkpoint(self.path) is None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._new:
@@ -143,11 +143,11 @@ class Fingerprint(Callback):
     def state_dict(self) -> dict[str, Any]:
         return dict(self.values)
 
-    def check(self, checkpoint: Path) -> list[float]:
-        """The gold-standard crossings of the iterations so far; raises InputError for a checkpoint of something else."""
+    def check(self, checkpoint: Path) -> dict[str, Any]:
+        """The saved state of the refinement; raises InputError for a checkpoint of something else."""
         try:
             saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-            then, crossings = saved["callbacks"][self.state_key], saved["refinement"]["crossings"]
+            then, state = saved["callbacks"][self.state_key], saved["refinement"]
         except Exception as error:  # a damaged file fails in many ways
             raise InputError(
                 f"checkpoint {checkpoint} cannot be read ({type(error).__name__}): start anew with overwrite=true"
@@ -161,7 +161,7 @@ class Fingerprint(Callback):
                     f"resume=true cannot go on with the run in out={checkpoint.parents[1]} ({differs}): give what it was "
                     "started with, or name another folder"
                 )
-        return crossings
+        return state
 
 
 def fingerprint(file: ParticleFile, particles: Particles, box: int, pixel_size: float, symmetry: str) -> Fingerprint:

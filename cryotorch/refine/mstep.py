@@ -221,7 +221,7 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     for g in s.group.float():
         angle = torch.minimum(angle, rotation_angle(found.rotation, old.rotation @ g))
     move = (found.shift - old.shift).norm(dim=1)
-    if not old.has_pose:  # nothing to compare with
+    if not (old.has_pose or state.posed):  # nothing to compare with
         angle, move = angle.fill_(torch.nan), move.fill_(torch.nan)
     state.particles = old.replace(rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True)
     state.posed = True

@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import traceback
+from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -54,6 +55,17 @@ class TerminalHandler(logging.Handler):
         tqdm.write(self.format(record))
 
 
+class QuietFileHandler(logging.FileHandler):
+    """A full disk does not stop a run for the sake of its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 class RunLog:
     """The package's logger within a run: to the terminal at once, to a file from ``open`` on, silent on ranks > 0.
 
@@ -76,7 +88,7 @@ class RunLog:
         """Append to a file, with times."""
         if self._waiting is None:
             return
-        file = logging.FileHandler(path, mode="a", encoding="utf-8")
+        file = QuietFileHandler(path, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
         for record in self._waiting.buffer:
             file.handle(record)

@@ -33,6 +33,13 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def command() -> str:
+    """The command line as one would type it again."""
+    program, *arguments = sys.argv
+    start = ["python", "-m", "cryotorch"] if Path(program).name == "__main__.py" else [Path(program).name]
+    return shlex.join([*start, *arguments])
+
+
 def peak_memory() -> dict[str, float | None]:
     """MiB: ``host`` = largest resident set of this process, ``cuda`` = allocated by torch, the largest device."""
     try:
@@ -94,7 +101,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "commit": git_commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "command": shlex.join(sys.argv),
+        "command": command(),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "messages": list(result.messages),
         "history": [dict(row) for row in result.history],

@@ -70,9 +70,10 @@ def scalars(result: IterationResult) -> dict[str, float]:
     }
     if result.guinier.bfactor is not None:
         found["bfactor"] = result.guinier.bfactor
-    known = ("iteration", "resolution", "rotation_change", "shift_change", "seconds")
+    known = ("iteration", "resolution", "rotation_change", "shift_change")
     last = result.history[-1] if result.history else {}
-    found |= {f"progress/{name}": v for name, v in last.items() if name not in known}
+    news = (n for n in last if n not in known and not n.startswith("seconds"))
+    found |= {f"progress/{name}": last[name] for name in news}
     return {tag: float(value) for tag, value in found.items() if math.isfinite(value)}
 
 
