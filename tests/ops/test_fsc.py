@@ -236,8 +236,9 @@ def test_a_dip_at_shell_one_does_not_hide_the_leak_of_a_small_mask():
     shared, own = spectra[0], spectra[1:]
     agree = (shells >= 2) & (shells <= 5)
     halves = ifft_volume(torch.where(agree, 30 * shared + own, own), box)
-    mask = soft_sphere(box, 2.0, 2.0)
+    mask = soft_sphere(box, 4.0, 3.0)
     curves = fsc_curves(halves, 7.0, mask, loose=mask)
     assert curves["no_mask"][1] < 0.8 < curves["no_mask"][2:6].min()
     assert curves["tight"][8] > 0.5  # the leak
-    assert crossing_shell(curves["corrected"]) <= 7
+    # two shells behind the last that agrees are not corrected; with all phases randomised it was 12
+    assert crossing_shell(curves["corrected"]) <= 8
