@@ -1,0 +1,285 @@
+"""The refinement job from outside: bad input is refused before anything is written, good options do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from cryotorch.data.mrc import write_stack, write_volume
+from cryotorch.data.star import read_star, write_star
+from cryotorch.errors import InputError
+from cryotorch.jobs import homo_refine, simulate
+from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS
+from cryotorch.report import tensorboard
+
+BOX, PIXEL, N = 16, 6.0, 40
+FAST: dict[str, Any] = dict(max_iterations=1, split_resolution=25, trainer__accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Particles, maps and masks, good and bad."""
+    folder = tmp_path_factory.mktemp("inputs")
+    few = dict(box_size=BOX, pixel_size=PIXEL, n_particles=N, snr=4.0, shift_sigma=3)
+    simulate.run(make_settings("simulate", out=str(folder), **few))
+    volume = mrcfile.read(folder / "initial.mrc").copy()
+    maps = {
+        "blank": (np.zeros_like(volume), PIXEL),
+        "inverted": (-volume, PIXEL),
+        "off_axes": (np.roll(volume, 4, axis=2), PIXEL),
+        "other_box": (volume[2:-2, 2:-2, 2:-2], PIXEL),
+        "other_pixel": (volume, 5.0),
+        "mask255": (255.0 * (volume > volume.std()), PIXEL),
+        "mask": ((volume > volume.std()).astype(np.float32), PIXEL),
+    }
+    for name, (values, pixel_size) in maps.items():
+        write_volume(folder / f"{name}.mrc", torch.as_tensor(np.array(values, np.float32)), pixel_size)
+    images = mrcfile.read(folder / "particles.mrcs").copy()
+    for name, stack in {"nan": images, "flat": np.ones_like(images)}.items():
+        write_stack(folder / f"{name}.mrcs", [stack], N, BOX, PIXEL)
+        _star(folder, name, lambda table, name=name: _rename(table, name))
+    with mrcfile.mmap(folder / "nan.mrcs", "r+") as file:
+        file.data[-1, 3, 3] = np.nan
+    _star(folder, "one_half", lambda table: table.update(rlnRandomSubset=np.ones(N, dtype=int)))
+    _star(folder, "posed", _pose)
+    _star(folder, "other_defocus", lambda table: table.update(rlnDefocusU=np.full(N, 15000.0)))
+    (folder / "a_file").write_text("not a folder")
+    return folder
+
+
+def _star(folder: Path, name: str, change: Callable) -> None:
+    tables = read_star(folder / "particles.star")
+    change(tables["particles"])
+    write_star(folder / f"{name}.star", tables)
+
+
+def _rename(table: Any, name: str) -> None:
+    table["rlnImageName"] = [f"{i + 1:06d}@{name}.mrcs" for i in range(N)]
+
+
+def _pose(table: Any) -> None:
+    for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst"):
+        table[label] = np.linspace(-5, 5, N)
+
+
+def refine(inputs: Path, out: Path, **changes: Any) -> Path:
+    """Run the job; names of inputs may be given without their folder."""
+    given = {"particles": "particles.star", "volume": "initial.mrc", **FAST, **changes}
+    for name in ("particles", "volume", "mask"):
+        if given.get(name):
+            given[name] = str(inputs / given[name])
+    homo_refine.run(make_settings("homo_refine", out=str(out), **given))
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one iteration, not to be changed."""
+    return refine(inputs, tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None:
+    left = {path.name for path in finished.iterdir()}
+    assert left <= set(RESULTS)
+    assert left >= {"map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc", "mask_fsc.mrc", "particles.star"}
+    assert len(list((finished / "plots").glob("*.png"))) == 9
+    log = (finished / "log.txt").read_text(encoding="utf-8")
+    assert "rotation new   shift new" in log and "Finished: max_iterations=1" in log
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["particles"] == N and summary["iterations"] == 1
+    assert summary["seconds"]["wall"] >= summary["seconds"]["total"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(particles="missing.star"), r"missing\.star does not exist"),
+        (dict(particles="nan.star"), r"Image 40 of .*nan\.mrcs has 1 pixels that are not finite"),
+        (dict(particles="flat.star"), r"Image 1 of .*flat\.mrcs is blank"),
+        (dict(particles="one_half.star"), "40 and 0 particles.*half_sets=resplit"),
+        (dict(volume="missing.mrc"), r"missing\.mrc does not exist"),
+        (dict(volume="blank.mrc"), r"volume=.*blank\.mrc is blank"),
+        (dict(volume="other_box.mrc"), r"volume=.* has 12 voxels per edge but the particles have 16"),
+        (dict(volume="other_pixel.mrc"), r"volume=.* has 5 Å per voxel but the particles have 6"),
+        (dict(volume="inverted.mrc"), "contrast is opposite: change invert"),
+        (dict(mask="mask255.mrc"), r"mask=.* values from 0 to 1, got 0 to 255"),
+        (dict(mask="other_box.mrc"), r"mask=.* has 12 voxels"),
+        (dict(symmetry="Q3"), "symmetry=Q3 cannot be used"),
+        (dict(box_size=18), "box_size must be even and at most 16, got 18"),
+        (dict(initial_resolution=5000), r"initial_resolution=5000.* at most 48 Å"),
+        (dict(max_align_resolution=90), r"max_align_resolution=90.* at most 48 Å"),
+        (dict(split_resolution=5), r"split_resolution=5.* above 12 Å"),
+        (dict(particle_diameter=200), r"particle_diameter=200.* 96 Å wide"),
+        (dict(search__shift_extent="20px"), r"search.shift_extent=120.* 48 Å from its middle"),
+        (dict(trainer__devices=0), "no trainer with .*trainer.devices=0"),
+        (dict(trainer__accelerator="quantum"), "trainer.accelerator=quantum"),
+        (dict(trainer__precision="16-mixed"), "trainer.precision=16-mixed .* needs 32-true"),
+        (dict(resume=True), "resume=true finds no run"),
+    ],
+    ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    inputs: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        refine(inputs, tmp_path / "out", **changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "already holds a run: name another folder, or add resume=true"),
+        (dict(overwrite=True, volume="other_box.mrc"), "12 voxels"),
+        (dict(resume=True, box_size=14), r"box is 14, was 16"),
+        (dict(resume=True, symmetry="C2"), r"symmetry is C2, was C1"),
+        (dict(resume=True, particles="other_defocus.star"), "the particles are not the same"),
+        (dict(resume=True, seed=5), "the half sets are not the same"),
+    ],
+    ids=["held", "overwrite", "box", "symmetry", "particles", "half sets"],
+)
+def test_a_run_is_not_touched_by_what_does_not_belong_to_it(
+    inputs: Path, finished: Path, changes: dict, message: str
+) -> None:
+    before = contents(finished)
+    with pytest.raises(InputError, match=message):
+        refine(inputs, finished, **changes)
+    assert contents(finished) == before
+
+
+def test_a_finished_run_is_left_alone_and_goes_on_when_more_iterations_are_allowed(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    refine(inputs, out)
+    capsys.readouterr()
+    maps = (out / "map.mrc").read_bytes()
+    refine(inputs, out, resume=True)
+    assert "has finished already: max_iterations=1" in capsys.readouterr().out
+    assert (out / "map.mrc").read_bytes() == maps
+    refine(inputs, out, resume=True, max_iterations=2)
+    shown = capsys.readouterr()
+    assert "resumed with max_iterations=2 instead of 1" in shown.out and shown.err == ""
+    refine(inputs, straight, max_iterations=2)
+    for name in ("map_half_A.mrc", "map_half_B.mrc", "particles.star"):
+        assert (out / name).read_bytes() == (straight / name).read_bytes(), name
+
+
+def test_overwrite_replaces_a_run_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    (out / "other.mrc").write_text("mine too")
+    (out / "mask_refine.mrc").write_text("an earlier run's")
+    with pytest.raises(InputError, match=r"already holds mask_refine\.mrc, which a run would replace"):
+        refine(inputs, out)
+    refine(inputs, out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine" and (out / "other.mrc").read_text() == "mine too"
+    assert not (out / "mask_refine.mrc").exists()  # too coarse for one
+
+
+def test_the_input_is_not_overwritten(inputs: Path) -> None:
+    before = contents(inputs)
+    with pytest.raises(InputError, match=r"its particles\.star is an input of this run"):
+        refine(inputs, inputs, overwrite=True)
+    assert contents(inputs) == before
+
+
+@pytest.mark.parametrize("below", ["", "/sub/folder"])
+def test_a_file_in_place_of_the_folder(inputs: Path, below: str) -> None:
+    with pytest.raises(InputError, match=r"out=.* cannot be made: .*a_file is a file"):
+        refine(inputs, Path(f"{inputs}/a_file{below}"))
+    assert (inputs / "a_file").read_text() == "not a folder"
+
+
+def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryotorch.refine.start.SAMPLE", 4)
+    monkeypatch.setattr("cryotorch.jobs.refinement.normalise_needed", lambda images, choice: False)
+    tables = read_star(inputs / "nan.star")
+    tables["particles"]["rlnRandomSubset"] = np.r_[1, 2, [2, 1] * (N // 2 - 1)]
+    late = tables["particles"]["rlnImageName"].tolist()
+    late[-1], late[N // 2] = late[N // 2], late[-1]  # not among the few that are looked at first
+    tables["particles"]["rlnImageName"] = late
+    write_star(inputs / "late.star", tables)
+    with pytest.raises(InputError, match=r"Image 40 of .* not finite"):
+        refine(inputs, tmp_path / "out", particles="late.star")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(particles="posed.star"), "are not used, the search is global"),
+        (dict(volume="inverted.mrc", invert=True), r"inverted.mrc looks inverted"),
+        (dict(volume="off_axes.mrc", symmetry="D2"), "not D2 about the axes"),
+        (dict(half_sets="resplit", particles="one_half.star"), "20 and 20 particles"),
+        (dict(mask="mask.mrc", mask_mode="static", bfactor=-100.0, minibatch_size=1), "Resolution"),
+        (dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14), "40 particles of 14 pixels"),
+    ],
+    ids=["poses", "inverted", "symmetry", "resplit", "static", "none"],
+)
+def test_options_do_what_they_say(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict, said: str
+) -> None:
+    out = refine(inputs, tmp_path / "out", **changes)
+    shown = capsys.readouterr()
+    assert said in shown.out and shown.err == ""
+    assert (out / "mask_refine.mrc").exists() == ("mask" in changes)
+    if "bfactor" in changes:
+        mask = mrcfile.read(inputs / "mask.mrc")
+        assert np.allclose(mrcfile.read(out / "mask_refine.mrc"), mask, atol=1e-6)
+
+
+def test_ctrl_c_is_told_from_a_failure_and_can_be_resumed(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    draw = tensorboard.draw
+
+    def press(result: Any, names: Any) -> Any:
+        if result.iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(result, names)
+
+    monkeypatch.setattr(tensorboard, "draw", press)
+    before, threads = signal.getsignal(signal.SIGINT), threading.excepthook
+    with pytest.raises(KeyboardInterrupt, match="add resume=true"):
+        refine(inputs, out, max_iterations=3)
+    assert signal.getsignal(signal.SIGINT) is before and threading.excepthook is threads
+    assert capfd.readouterr().err == ""
+    assert (out / "log.txt").read_text(encoding="utf-8").rstrip().endswith("interrupted")
+    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
+    monkeypatch.setattr(tensorboard, "draw", draw)
+    refine(inputs, out, max_iterations=2, resume=True)
+    assert json.loads((out / "summary.json").read_text())["iterations"] == 2
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cryotorch.jobs.refinement.write_outputs", full)
+    with pytest.raises(InputError, match="cannot be written any more .No space left on device.: mend that"):
+        refine(inputs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
