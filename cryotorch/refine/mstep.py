@@ -65,6 +65,7 @@ def maximize(
     started = time.perf_counter()
     mask_fsc, messages = _fsc_mask(unfiltered.mean(0), s)
     curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(unfiltered.mean(0), s))
+    curves = {name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()}
     resolutions = {
         name: resolution(curve, s.box, s.pixel_size)
         for name, curve in curves.items()
@@ -133,6 +134,14 @@ def maximize(
         messages=messages,
         final=bool(state.stopped),
     )
+
+
+def _where_inserted(curve: Tensor, limit: float, s: Settings) -> Tensor:
+    """Zero on shells that no image was inserted into: what a mask finds there has leaked from the others, alike in both halves."""
+    if limit >= s.box / 2:
+        return curve
+    shell = torch.arange(len(curve), device=curve.device)
+    return torch.where(shell <= limit - 0.5, curve, torch.zeros_like(curve))
 
 
 def _leading_curve(resolutions: dict[str, float], s: Settings) -> str:

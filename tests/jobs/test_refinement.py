@@ -280,6 +280,6 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cryotorch.jobs.refinement.write_outputs", full)
-    with pytest.raises(InputError, match="cannot be written any more .No space left on device.: mend that"):
+    with pytest.raises(InputError, match=r"cannot be written any more .No space left on device.: mend that"):
         refine(inputs, tmp_path / "out")
     assert not (tmp_path / "out").exists()

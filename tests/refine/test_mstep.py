@@ -219,6 +219,19 @@ def test_an_iteration_improves_the_map_and_tells_what_it_did(simulate: Callable)
     assert second.half_maps.shape == (2, 24, 24, 24) and not second.final
 
 
+def test_no_resolution_is_claimed_where_nothing_was_inserted(simulate: Callable) -> None:
+    world = simulate(200, 4.0)
+    state = begin(world)
+    state.references = torch.stack([low_pass(world.volume, 4.0, 24.0)] * 2)
+    state.limit = 4.0
+    expectation = e_step(world, state)
+    expectation.insert_limit = 6.2
+    result = maximize(state, expectation, world.settings, alone)
+    assert result.resolution >= 24 * 4.0 / 6
+    for curve in result.curves.values():
+        assert curve[6:].tolist() == [0] * 7 and (curve[1:6] != 0).all()
+
+
 def test_the_last_iteration_is_final(simulate: Callable) -> None:
     world = simulate(30, 4.0, schedule=ScheduleSettings(4.0, 11.0, max_iterations=1))
     state = begin(world)
