@@ -85,13 +85,13 @@ def test_backprojection_terms_are_the_adjoint_of_the_prediction():
         torch.rand(4, m, generator=generator) * 2 - 1,
         torch.rand(4, m, generator=generator),
     )
-    scale, share = 0.5 + torch.rand(4, generator=generator), torch.full((4,), 0.3)
+    scale = 0.5 + torch.rand(4, generator=generator)
     y = torch.randn(4, m, dtype=torch.complex64, generator=generator)
     table = projector(torch.randn(box, box, box, generator=generator))
     bare = predict(table, rotation, torch.zeros(4, 2), torch.ones(4, m))
     prediction = predict(table, rotation, shift, ctf, scale)
-    numerator, weight = backproject_terms(y, share, shift, ctf, precision, scale, box)
-    left = 0.3 * (prediction.conj() * precision * y).real.sum(1)
+    numerator, weight = backproject_terms(y, shift, ctf, precision, scale, box)
+    left = (prediction.conj() * precision * y).real.sum(1)
     assert torch.allclose(left, (bare.conj() * numerator).real.sum(1), rtol=1e-4)
-    power = 0.3 * (prediction.abs().square() * precision).sum(1)
+    power = (prediction.abs().square() * precision).sum(1)
     assert torch.allclose(power, (bare.abs().square() * weight).sum(1), rtol=1e-4)

@@ -107,7 +107,8 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
         world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu")
     )
     state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
-    state.crossings, state.history, state.posed = [5.0, 6.0], [{"iteration": 1.0}], True
+    state.crossings, state.areas, state.history = [5.0, 6.0], [4.0, 4.5], [{"iteration": 1.0}]
+    state.posed = True
     state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
     torch.save(state.state_dict(), tmp_path / "s.pt")
     saved = torch.load(tmp_path / "s.pt", weights_only=True)  # plain tensors and numbers
@@ -130,6 +131,7 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
         "scale_spread",
         "posed",
         "crossings",
+        "areas",
         "history",
         "stopped",
     ):

@@ -6,13 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryotorch.refine.schedule import Next, ScheduleSettings, Stop, advance, converged_at
-
-PLAN = ScheduleSettings(first_limit=6.0, most=20.0)
+from cryotorch.refine import schedule
+from cryotorch.refine.schedule import Next, ScheduleSettings, Stop, converged_at
 
 
 def plan(**changes: float) -> ScheduleSettings:
-    return ScheduleSettings(**({"first_limit": 6.0, "most": 20.0} | changes))
+    return ScheduleSettings(**({"first_limit": 6.0, "most": 20.0, "least_gain": 0.3} | changes))
+
+
+PLAN = plan()
+
+
+def advance(crossings: list[float], settings: ScheduleSettings) -> Next | Stop:
+    """With curves whose sums are as large as their crossings."""
+    return schedule.advance(crossings, crossings, settings)
 
 
 def test_the_first_limit_is_the_initial_resolution_unless_capped() -> None:
@@ -98,3 +105,12 @@ def test_every_run_ends(gain: float) -> None:
         crossings.append(6 + gain * len(crossings))
         assert len(crossings) <= 30
     assert len(crossings) == (3 if gain < 0.15 else 30)  # two gains of 0.1 are none
+
+
+def test_convergence_is_judged_by_the_whole_curve() -> None:
+    """A crossing at Nyquist stays there while the curve below it still rises, and the other way round."""
+    assert isinstance(schedule.advance([15.0] * 4, [11.0, 11.5, 12.0, 12.5], PLAN), Next)
+    assert isinstance(schedule.advance([9.0, 10.0, 11.0, 12.0], [8.0] * 4, PLAN), Stop)
+    assert schedule.advance([9.0, 10.0], [5.0, 5.5], PLAN) == Next(
+        12.0
+    )  # the limit follows the crossing

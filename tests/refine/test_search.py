@@ -15,6 +15,7 @@ from cryotorch.ops.rotations import from_rotation_vector, random_rotations, rota
 from cryotorch.ops.symmetry import in_asymmetric_unit, point_group
 from cryotorch.refine.expectation import observe
 from cryotorch.refine.search import (
+    HOPELESS,
     Poses,
     Reference,
     SearchSettings,
@@ -190,10 +191,20 @@ def test_thinning_keeps_the_best_and_drops_copies() -> None:
     """Two images with four candidates: of the second's the best two are the same pose."""
     rotation = random_rotations(8, torch.Generator().manual_seed(5))
     rotation[6] = from_rotation_vector(torch.tensor([0.002, 0, 0])) @ rotation[4]
-    shift = torch.zeros(8, 2)
+    shift, image = torch.zeros(8, 2), torch.tensor([0] * 4 + [1] * 4)
     score = torch.tensor([1.0, 4, 3, 2, 9, 1, 8, 5])
-    assert thin_out(score, rotation, shift, 2, 2).tolist() == [1, 2, 4, 7]
-    assert thin_out(score, rotation, shift, 2, 1).tolist() == [1, 4]
+    assert thin_out(score, rotation, shift, image, 2).tolist() == [1, 2, 4, 7]
+    assert thin_out(score, rotation, shift, image, 1).tolist() == [1, 4]
     shift[6] = torch.tensor([2.0, 0])  # elsewhere, so no copy
-    assert thin_out(score, rotation, shift, 2, 2).tolist() == [1, 2, 4, 6]
-    assert thin_out(score, rotation, shift, 2, 9).tolist()[:4] == [1, 2, 3, 0]
+    assert thin_out(score, rotation, shift, image, 2).tolist() == [1, 2, 4, 6]
+    assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 2, 3, 0, 4, 6, 7, 5]
+    # images may have kept different numbers before
+    rows = torch.tensor([1, 3, 4, 5, 6])
+    assert thin_out(score[rows], rotation[rows], shift[rows], image[rows], 2).tolist() == [
+        0,
+        1,
+        2,
+        4,
+    ]
+    score[[2, 5]] -= 2 * HOPELESS
+    assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 3, 0, 4, 6, 7]
