@@ -88,18 +88,20 @@ def fsc_curves(
 
     no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
     density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
-    corrected and randomised: ``mask`` with phases randomised behind the last shell whose unmasked
-    FSC reaches ``randomise_below``. Without a generator the random phases are those of seed 0:
-    the same maps give the same curves.
+    corrected and randomised: ``mask`` with phases randomised from the first shell on whose unmasked
+    FSC falls below ``randomise_below`` after having been above. Without a generator the random
+    phases are those of seed 0: the same maps give the same curves.
     """
     box = half_maps.shape[-1]
     if loose is None:
         loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
     sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
     no_mask = shell_correlation(*half_maps)
-    # not the first shell below: a dip at shell 1, which the images' window makes, would randomise true signal,
-    # and what leaks from it through the mask would pass for resolution
-    first_shell = int(torch.nonzero(no_mask >= randomise_below)[-1]) + 1
+    # a dip at shell 1, which the images' window makes, would randomise true signal, and what leaks
+    # from it through the mask would pass for resolution
+    high = torch.nonzero(no_mask[1:] >= randomise_below)
+    start = int(high[0]) + 1 if len(high) else 0
+    first_shell = start + _first_below(no_mask[start:], randomise_below)
     generator = generator or torch.Generator().manual_seed(0)
     corrected, tight, randomised = corrected_fsc(half_maps, mask, first_shell, generator)
     return {
