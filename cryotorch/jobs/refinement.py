@@ -206,8 +206,8 @@ class WriteResults(Callback):
         """Rank 0 only; files are replaced whole."""
         result = pl_module.result
         if trainer.is_global_zero:
-            seconds = {**self.extras["seconds"], "wall": round(time.perf_counter() - self.started, 3)}
-            write_outputs(self.out, result, self.source if result.final else None, {**self.extras, "seconds": seconds})
+            extras = {**self.extras, "wall_seconds": round(time.perf_counter() - self.started, 3)}
+            write_outputs(self.out, result, self.source if result.final else None, extras)
 
 
 def callbacks(out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint, started: float) -> list[Callback]:
