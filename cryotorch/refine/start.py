@@ -11,12 +11,11 @@ from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms, shift_scores
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
-from cryotorch.refine.expectation import observe
 from cryotorch.refine.distributed import Batches
+from cryotorch.refine.expectation import observe
 from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
 from cryotorch.refine.state import Settings, State
-
 
 SAMPLE = 200  # images of each half set that noise and grey scale are estimated from
 LEAST_PER_HALF = 8
