@@ -11,7 +11,7 @@ from cryotorch.ops.fourier import shell_sum, volume_shells
 from cryotorch.ops.masks import density_mask, soft_sphere
 
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
-BEHIND_ONSET = 2  # shells next to the onset carry an artefact of the abrupt change
+NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
 
 
 def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -55,24 +55,36 @@ def phase_randomise(volume: Tensor, first_shell: int, generator: torch.Generator
 
 
 def corrected_fsc(
-    half_maps: Tensor, mask: Tensor, first_shell: int, generator: torch.Generator
+    half_maps: Tensor,
+    mask: Tensor,
+    first_shell: int,
+    generator: torch.Generator,
+    unmasked: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The FSC of masked half maps (2, d, d, d) without what the mask itself correlates.
 
-        corrected = (masked - randomised) / (1 - randomised)      from first_shell + 2 on, masked
-        before
+        corrected = (masked - randomised) / (1 - randomised)      from first_shell on, masked before
 
     where ``randomised`` is the FSC of the half maps with phases randomised from ``first_shell``
-    on, masked afterwards; 0 where it leaves nothing to divide by. Returns (corrected, masked,
-    randomised), each (d//2 + 1,). Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
+    on, masked afterwards; 0 where it leaves nothing to divide by. In the two shells next to the
+    onset, where true signal still leaks into the randomised maps and the correction overdoes it,
+    the value is not below the ``unmasked`` FSC (computed when not given). Returns (corrected,
+    masked, randomised), each (d//2 + 1,). Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
     """
     masked = shell_correlation(*(half_maps * mask))
     randomised = shell_correlation(*(phase_randomise(half_maps, first_shell, generator) * mask))
+    if unmasked is None:
+        unmasked = shell_correlation(*half_maps)
     rest = 1 - randomised
     corrected = torch.where(rest > 1e-3, (masked - randomised) / rest.clamp(min=1e-3), 0.0).clamp(
         -1, 1
     )
-    corrected[: first_shell + BEHIND_ONSET] = masked[: first_shell + BEHIND_ONSET]
+    corrected[:first_shell] = masked[:first_shell]
+    onset = slice(first_shell, first_shell + NEXT_TO_ONSET)
+    # the masked value itself would let a mask's leak from shared low shells pass for resolution
+    corrected[onset] = torch.maximum(
+        corrected[onset], torch.minimum(unmasked[onset], masked[onset])
+    )
     return corrected, masked, randomised
 
 
@@ -103,7 +115,9 @@ def fsc_curves(
     start = int(high[0]) + 1 if len(high) else 0
     first_shell = start + _first_below(no_mask[start:], randomise_below)
     generator = generator or torch.Generator().manual_seed(0)
-    corrected, tight, randomised = corrected_fsc(half_maps, mask, first_shell, generator)
+    corrected, tight, randomised = corrected_fsc(
+        half_maps, mask, first_shell, generator, no_mask
+    )
     return {
         "no_mask": no_mask,
         "spherical": shell_correlation(*(half_maps * sphere)),

@@ -150,13 +150,15 @@ def test_phase_randomisation_keeps_amplitudes_and_the_low_shells(box):
     assert not torch.equal(changed, phase_randomise(volume, 4, seeded(1)))
 
 
-def test_correction_follows_the_formula_from_two_shells_behind_the_onset():
+def test_correction_follows_the_formula_and_never_falls_below_the_unmasked_curve_at_the_onset():
     halves = smooth_object(32, 0, 20) + 0.5 * noise(32, 5)
     mask = soft_sphere(32, 7, 3)
     corrected, masked, randomised = corrected_fsc(halves, mask, 6, seeded(0))
     assert torch.equal(masked, shell_correlation(*(halves * mask)))
-    assert torch.equal(corrected[:8], masked[:8])
+    assert torch.equal(corrected[:6], masked[:6])
     expected = (masked - randomised) / (1 - randomised)
+    unmasked = shell_correlation(*halves)
+    assert torch.allclose(corrected[6:8], torch.maximum(expected, torch.minimum(unmasked, masked))[6:8])
     assert torch.allclose(corrected[8:], expected[8:].clamp(-1, 1))
     assert torch.allclose(randomised[:4], masked[:4], atol=0.05)
 
