@@ -202,7 +202,6 @@ def _plan(settings: HomoRefine, images, group):
     """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
     import math
 
-    from cryotorch.ops.matmul import coarse_dtype
     from cryotorch.refine.schedule import ScheduleSettings
     from cryotorch.refine.search import SearchSettings
     from cryotorch.refine.state import MaskSettings, Settings
@@ -245,7 +244,6 @@ def _plan(settings: HomoRefine, images, group):
         rescale_reference=settings.rescale_reference,
         bfactor=settings.bfactor,
         seed=settings.seed,
-        matmul_dtype=coarse_dtype(),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cryotorch.ops.forward import shift_phase
 from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.slices import CHUNK, Projector, slices_with_gradient
+from cryotorch.ops.slices import Projector, rows_at_once, slices_with_gradient
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def pose_terms(
     reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
 ) -> PoseTerms:
     """Evaluate poses (rotation (p, 3, 3), shift_px (p, 2)) of the images ``image`` (p,) int64."""
-    chunk = max(1, CHUNK // seen.spectrum.shape[1])
+    chunk = rows_at_once(seen.spectrum.shape[1], rotation.device)
     parts = [
         _gram(reference, seen, *rows)
         for rows in zip(image.split(chunk), rotation.split(chunk), shift_px.split(chunk), strict=True)

@@ -16,7 +16,12 @@ from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.fourier import fft_volume, ifft_volume
 
-CHUNK = 1 << 16  # points handled at once: the temporaries of one chunk stay in a CPU's cache
+CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
+
+
+def rows_at_once(points: int, device: torch.device) -> int:
+    """How many slices of so many points to handle at once: the temporaries stay in a CPU's cache, or fill a GPU."""
+    return max(1, (CPU_POINTS if device.type == "cpu" else GPU_POINTS) // max(1, points))
 
 
 def gridding_correction(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
@@ -106,7 +111,7 @@ def sample(projector: Projector, point: Tensor) -> Tensor:
 
 def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
     """Central slices (b, m) complex64 at R^T (kx, ky, 0) for rotations (b, 3, 3), frequencies (m, 2) Fourier pixels."""
-    chunk = max(1, CHUNK // max(1, len(frequency)))
+    chunk = rows_at_once(len(frequency), frequency.device)
     parts = [sample(projector, slice_coordinates(r, frequency)) for r in rotation.split(chunk)]
     return torch.cat(parts) if parts else rotation.new_zeros(0, len(frequency), dtype=torch.complex64)
 
@@ -169,7 +174,7 @@ def insert_slices_(
 
     A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
     """
-    chunk = max(1, CHUNK // 2 // max(1, len(frequency)))
+    chunk = rows_at_once(2 * len(frequency), frequency.device)
     for part in zip(spectrum.split(chunk), weight.split(chunk), rotation.split(chunk), strict=True):
         _insert_(sums, *part, frequency)
 

@@ -15,6 +15,7 @@ from cryotorch.ops.forward import backproject_terms, predict, shift_phase
 from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.likelihood import Observation, residual_power
 from cryotorch.ops.masks import soft_circle
+from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.slices import Accumulator, accumulator, insert_slices_
 from cryotorch.particles import Batch, Particles
@@ -149,7 +150,7 @@ class Expectation:
                     self.state.limit,
                     self.settings.search,
                     self.settings.group,
-                    self.settings.matmul_dtype,
+                    self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
                 self.half = half
         return self.reference

@@ -43,6 +43,7 @@ class Settings:
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
         bfactor: Å², None = Guinier; seed: of everything random.
         padding: of the insertion grid.
+        matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
     """
 
     box: int
@@ -61,7 +62,7 @@ class Settings:
     bfactor: float | None = None
     seed: int = 0
     padding: int = 1
-    matmul_dtype: torch.dtype = torch.float32
+    matmul_dtype: torch.dtype | None = None
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops import likelihood
+from cryotorch.ops import slices
 from cryotorch.ops.forward import predict, shift_phase
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import (
@@ -88,7 +88,7 @@ def test_poses_in_pieces_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     s = scene()
     image = torch.arange(6)
     whole = pose_terms(s.table, s.seen, image, s.rotation, s.shift)
-    monkeypatch.setattr(likelihood, "CHUNK", 2 * s.seen.spectrum.shape[1])
+    monkeypatch.setattr(slices, "CPU_POINTS", 2 * s.seen.spectrum.shape[1])
     assert torch.allclose(
         pose_terms(s.table, s.seen, image, s.rotation, s.shift).gram, whole.gram, rtol=1e-4
     )

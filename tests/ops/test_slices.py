@@ -72,7 +72,7 @@ def test_many_slices_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch) ->
     )
     sums = accumulator(8)
     insert_slices_(sums, y, weight, rotation, frequency)
-    monkeypatch.setattr(slices, "CHUNK", 2 * len(frequency))
+    monkeypatch.setattr(slices, "CPU_POINTS", 2 * len(frequency))
     assert torch.allclose(extract_slices(table, rotation, frequency), whole, atol=1e-6)
     again = accumulator(8)
     insert_slices_(again, y, weight, rotation, frequency)
