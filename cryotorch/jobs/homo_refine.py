@@ -9,6 +9,7 @@ from cryotorch.jobs.settings import Angle, Length, TrainerSettings, in_angstrom,
 from cryotorch.jobs.units import parse_length
 
 # Fewer Fourier shells tell no orientations apart.
+LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 LEAST_SHELLS = 2
 
 
@@ -221,6 +222,7 @@ def _plan(settings: HomoRefine, images, group):
             candidates=search.candidates,
             newton_steps=search.newton_steps,
             shift_extent=0.1 * box if extent is None else extent / pixel,
+            compile=len(images) >= LONG_JOB if settings.compile == "auto" else settings.compile,
         ),
         schedule=ScheduleSettings(
             first_limit=min(edge / settings.initial_resolution, most),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cryotorch.ops.forward import shift_phase
 from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.fused import compiled_products, square
 from cryotorch.ops.slices import Projector, rows_at_once, slices_with_gradient
 
 
@@ -148,15 +149,33 @@ class PoseTerms:
 
 
 def pose_terms(
-    reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
+    reference: Projector,
+    seen: Observation,
+    image: Tensor,
+    rotation: Tensor,
+    shift_px: Tensor,
+    fused: bool = False,
 ) -> PoseTerms:
-    """Evaluate poses (rotation (p, 3, 3), shift_px (p, 2)) of the images ``image`` (p,) int64."""
+    """Evaluate poses (rotation (p, 3, 3), shift_px (p, 2)) of the images ``image`` (p,) int64.
+
+    ``fused`` compiles the evaluation, see ``ops.fused``; the result is the same to rounding.
+    """
     chunk = rows_at_once(seen.spectrum.shape[1], rotation.device)
+    evaluate = _fused_gram if fused else _gram
     parts = [
-        _gram(reference, seen, *rows)
+        evaluate(reference, seen, *rows)
         for rows in zip(image.split(chunk), rotation.split(chunk), shift_px.split(chunk), strict=True)
     ]
     return PoseTerms(torch.cat(parts))
+
+
+def _fused_gram(
+    reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
+) -> Tensor:
+    frequency = half_plane(seen.box, rotation.device).frequency[: seen.spectrum.shape[1]]
+    table = (reference.table, reference.reach, reference.padding, seen.box)
+    images = (torch.view_as_real(seen.spectrum), seen.gain, seen.precision)
+    return square(compiled_products()(*table, frequency, *images, image, rotation, shift_px))
 
 
 def _gram(reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor) -> Tensor:

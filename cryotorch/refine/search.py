@@ -46,6 +46,7 @@ class SearchSettings:
         candidates: rotations kept after the coarse search.
         newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets two more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
+        compile: evaluate poses by the compiled function, see ``ops.fused``.
     """
 
     coarse_limit: float = 12
@@ -53,6 +54,7 @@ class SearchSettings:
     candidates: int = 8
     newton_steps: int = 2
     shift_extent: float = 6
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,14 +178,14 @@ def polish(
     for rung, limit in enumerate(limits):
         view = seen.limited(plane.count(limit))
         terms, rotation, shift_px = ascend(
-            reference.slices, view, image, rotation, shift_px, settings.newton_steps
+            reference.slices, view, image, rotation, shift_px, settings.newton_steps, fused=settings.compile
         )
         last = rung == len(limits) - 1
         kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
         rows = thin_out(terms.score, rotation, shift_px, image, kept)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
     terms = PoseTerms(terms.gram[rows])
-    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, 2, terms)
+    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, 2, terms, settings.compile)
     return Poses(rotation, shift_px, covariance(terms), terms)
 
 
@@ -218,18 +220,19 @@ def ascend(
     shift_px: Tensor,
     steps: int,
     terms: PoseTerms | None = None,
+    fused: bool = False,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts.
 
     ``terms`` are those of the start, where they are known already.
     """
-    terms = terms or pose_terms(slices, seen, image, rotation, shift_px)
+    terms = terms or pose_terms(slices, seen, image, rotation, shift_px, fused)
     damping = torch.full_like(terms.score, DAMPING_START)
     for _ in range(steps):
         step = newton_step(terms, damping)
         trial_rotation = from_rotation_vector(step[:, :3]) @ rotation
         trial_shift = shift_px + step[:, 3:]
-        trial = pose_terms(slices, seen, image, trial_rotation, trial_shift)
+        trial = pose_terms(slices, seen, image, trial_rotation, trial_shift, fused)
         better = trial.score > terms.score
         rotation = torch.where(better[:, None, None], trial_rotation, rotation)
         shift_px = torch.where(better[:, None], trial_shift, shift_px)

@@ -1,0 +1,71 @@
+"""The fused evaluation of poses agrees with the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cryotorch.ops import likelihood
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.fused import PAIRS, products, square
+from cryotorch.ops.likelihood import Observation, pose_terms
+from cryotorch.ops.rotations import random_rotations
+from cryotorch.ops.slices import projector
+
+BOX = 16
+
+
+def scene(limit: float, seed: int = 0):
+    draw = torch.Generator().manual_seed(seed)
+    m, b, k = half_plane(BOX).count(limit), 3, 2
+    seen = Observation(
+        torch.randn(b, m, dtype=torch.complex64, generator=draw),
+        torch.randn(b, m, generator=draw),
+        0.5 + torch.rand(b, m, generator=draw),
+        BOX,
+    )
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
+    image = torch.arange(b).repeat_interleave(k)
+    return table, seen, image, random_rotations(b * k, draw), torch.randn(b * k, 2, generator=draw)
+
+
+def test_square_puts_each_product_in_both_its_places():
+    matrix = square(torch.arange(28.0)[None])[0]
+    assert torch.equal(matrix, matrix.T)
+    assert [float(matrix[i, j]) for i, j in PAIRS] == list(range(28))
+
+
+@pytest.mark.parametrize("limit", [3.0, 7.5])
+def test_agrees_with_the_plain_evaluation(limit: float, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(likelihood, "compiled_products", lambda: products)
+    arguments = scene(limit)
+    plain, fused = pose_terms(*arguments).gram, pose_terms(*arguments, fused=True).gram
+    length = plain.diagonal(dim1=1, dim2=2).sqrt()
+    error = (plain - fused).abs() / (length[:, :, None] * length[:, None])
+    assert float(error.max()) < 1e-5
+
+
+@pytest.mark.slow
+def test_compiled_agrees_too():
+    for limit in (3.0, 7.5):
+        arguments = scene(limit)
+        plain, fused = pose_terms(*arguments), pose_terms(*arguments, fused=True)
+        assert torch.allclose(plain.score, fused.score, rtol=1e-4, atol=1e-3)
+        assert torch.allclose(plain.normal, fused.normal, rtol=1e-3, atol=1e-2)
+
+
+def test_goes_on_plainly_where_compiling_fails(monkeypatch: pytest.MonkeyPatch, caplog):
+    from cryotorch.ops import fused
+
+    def broken(*arguments):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: broken)
+    call = fused.compiled_products.__wrapped__()
+    monkeypatch.setattr(likelihood, "compiled_products", lambda: call)
+    arguments = scene(7.5)
+    with caplog.at_level("WARNING", "cryotorch"):
+        assert torch.allclose(
+            pose_terms(*arguments, fused=True).score, pose_terms(*arguments).score, rtol=1e-4, atol=1e-3
+        )
+    assert "compile" in caplog.text
