@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.slices import Accumulator, accumulator, insert_slices_
 from cryotorch.particles import Batch, Particles
+from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.state import Settings, State
 
@@ -173,8 +174,15 @@ class Expectation:
             poses = polish(reference, seen.limited(self._count(state.limit)), *candidates, s.search)
         with self.timed("insert"):
             self._add_noise(rows, seen, poses, reference, batch.half)
+            poses = self._in_frame(poses)
             self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
         self._record(rows, poses, state.particles.scale[rows])
+
+    def _in_frame(self, poses: Poses) -> Poses:
+        """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""
+        drift = Drift(self.state.drift_turn, self.state.drift_move / self.settings.pixel_size)
+        rotation, shift_px = take_out(drift, poses.rotation, poses.shift_px)
+        return replace(poses, rotation=rotation, shift_px=shift_px)
 
     def _count(self, limit: float) -> int:
         return half_plane(self.settings.box).count(limit)

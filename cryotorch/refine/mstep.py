@@ -21,6 +21,7 @@ from cryotorch.ops.reconstruct import (
     wiener_prior,
 )
 from cryotorch.ops.rotations import rotation_angle
+from cryotorch.refine import frame
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.state import Settings, State
@@ -233,6 +234,11 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     if not (old.has_pose or state.posed):  # nothing to compare with
         angle, move = angle.fill_(torch.nan), move.fill_(torch.nan)
     state.particles = old.replace(rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True)
+    if state.anchor_rotation is None:
+        state.anchor_rotation, state.anchor_shift = found.rotation.clone(), found.shift.clone()
+    anchor = (state.anchor_rotation, state.anchor_shift)
+    drift = frame.measure(found.rotation, found.shift, *anchor, s.group)
+    state.drift_turn, state.drift_move = drift.turn, drift.move
     state.posed = True
     return torch.rad2deg(angle), move
 

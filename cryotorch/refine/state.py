@@ -75,6 +75,8 @@ class State:
         noise: (2, g, s) sigma2.
         limit: Fourier pixels of the coming iteration.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
+        anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
+        drift_turn, drift_move: (3,) radians and Å, of the references' frame since then, see ``frame``.
         scale_spread: standard deviation of the particle scales' distribution.
         crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
             iteration so far; history: one dict of numbers each.
@@ -86,6 +88,10 @@ class State:
     limit: float
     mask: Tensor | None = None
     mask_radius: float | None = None
+    anchor_rotation: Tensor | None = None
+    anchor_shift: Tensor | None = None
+    drift_turn: Tensor = field(default_factory=lambda: torch.zeros(3))
+    drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
     scale_spread: float = 0.0
     posed: bool = False
     crossings: list[float] = field(default_factory=list)
@@ -100,17 +106,18 @@ class State:
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
     TENSORS = ("references", "noise", "mask")
+    POSES = ("anchor_rotation", "anchor_shift", "drift_turn", "drift_move")
     NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "areas", "history", "stopped")
 
     def state_dict(self) -> dict:
         """Plain tensors and numbers, for a checkpoint."""
         poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
-        return {"poses": poses} | {name: getattr(self, name) for name in self.TENSORS + self.NUMBERS}
+        return {"poses": poses} | {name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS}
 
     def load_state_dict(self, saved: dict, device: torch.device) -> None:
         """Take over a checkpoint of the same particles."""
         self.particles = self.particles.replace(**{k: v.cpu() for k, v in saved["poses"].items()})
         for name in self.TENSORS:
             setattr(self, name, None if saved[name] is None else saved[name].to(device))
-        for name in self.NUMBERS:
+        for name in self.POSES + self.NUMBERS:
             setattr(self, name, saved[name])
