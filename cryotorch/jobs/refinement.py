@@ -174,7 +174,7 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
     # TensorBoard's writer thread hands its errors on to this one, where they are told once.
     threading.excepthook = lambda e: None if isinstance(e.exc_value, OSError) else threads(e)
     try:
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+        trainer.fit(module, ckpt_path=checkpoint)
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None

@@ -146,7 +146,7 @@ class Fingerprint(Callback):
     def check(self, checkpoint: Path) -> dict[str, Any]:
         """The saved state of the refinement; raises InputError for a checkpoint of something else."""
         try:
-            saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
             then, state = saved["callbacks"][self.state_key], saved["refinement"]
         except Exception as error:  # a damaged file fails in many ways
             raise InputError(

@@ -59,7 +59,7 @@ def refine(world, folder: Path, checkpoint: Path | None = None):
             checkpoint is None,
         )
     module = Refinement(state, world.settings, world.batches())
-    trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+    trainer.fit(module, ckpt_path=checkpoint)
     return trainer, module, witness
 
 
