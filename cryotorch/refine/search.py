@@ -33,6 +33,7 @@ from cryotorch.ops.symmetry import in_asymmetric_unit
 PRIOR_SIGMA = (math.radians(13),) * 3 + (4.5,) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
 SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
 HOPELESS = 15.0  # score below the best at which a candidate is given up
+WINNER_STEPS = 5  # more for the pose that stays: where it ends must not depend on where it came from
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
 
 
@@ -44,7 +45,7 @@ class SearchSettings:
         coarse_limit: highest resolution of the coarse search, Fourier pixels.
         grid_step: radians between grid rotations; None = 1 / limit, within 7 to 12 degrees.
         candidates: rotations kept after the coarse search.
-        newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets two more).
+        newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
         compile: evaluate poses by the compiled function, see ``ops.fused``.
     """
@@ -185,7 +186,7 @@ def polish(
         rows = thin_out(terms.score, rotation, shift_px, image, kept)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
     terms = PoseTerms(terms.gram[rows])
-    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, 2, terms, settings.compile)
+    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, WINNER_STEPS, terms, settings.compile)
     return Poses(rotation, shift_px, covariance(terms), terms)
 
 
