@@ -55,6 +55,7 @@ class IterationResult:
             seconds, ...), this one last.
         messages: sentences for the log (warnings and outcomes).
         final: True for the last one.
+        group: (g, 3, 3) point group of the particles; None = C1.
     """
 
     iteration: int
@@ -76,3 +77,4 @@ class IterationResult:
     history: list[dict[str, float]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     final: bool = False
+    group: Tensor | None = None

@@ -181,7 +181,9 @@ def run(settings: HomoRefine) -> None:
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"add resume=true to the same command to go on in {folder.path}") from None
         seconds = time.perf_counter() - started
-        log.info("Resolution %.2f Å, %.0f s. The results are in %s", module.result.resolution, seconds, folder.path)
+        found = module.result.resolution
+        bound = ", the limit of the pixel size" if found < 2.1 * images.pixel_size else ""
+        log.info("Resolution %.2f Å%s, %.0f s. The results are in %s", found, bound, seconds, folder.path)
 
 
 def _demo(settings: HomoRefine) -> HomoRefine:

@@ -134,6 +134,7 @@ def maximize(
         history=[dict(h) for h in state.history],
         messages=messages,
         final=bool(state.stopped),
+        group=s.group.cpu(),
     )
 
 
@@ -173,8 +174,11 @@ def sphere(s: Settings, device: torch.device) -> Tensor:
 
 
 def _share_low(half: Sums, merged: Sums, split: float) -> Sums:
-    """A half set's sums with those of both below the split shell: what keeps the halves in one frame."""
-    low = half.shell < split
+    """A half set's sums with those of both below the split shell: what keeps the halves in one frame.
+
+    One shell less, because windows and interpolation carry what is shared one shell further.
+    """
+    low = half.shell < split - 1
     return Sums(
         torch.where(low, merged.numerator, half.numerator),
         torch.where(low, merged.weight, half.weight),

@@ -17,16 +17,21 @@ def orientations(result: IterationResult) -> Figure:
     n = len(particles)
     direction = viewing_directions(particles.rotation.numpy())
     sigma = bandwidth(n)
+    error = np.degrees(particles.pose_sigma[:, 0].numpy())
+    copies = 1 if result.group is None else len(result.group)
+    if copies > 1:  # a view stands for its symmetric copies; the search names only one of them
+        direction = np.einsum("ni,gij->gnj", direction, result.group.numpy()).reshape(-1, 3)
+        error = np.tile(error, copies)
     lon, lat, at = sphere_grid(180, 90)
     density = smooth_density(direction, None, at, sigma).clip(0)
     panels = [("Particles, relative to uniform", density, "viridis")]
-    error = np.degrees(particles.pose_sigma[:, 0].numpy())
     if (error > 0).any():
         spread = smooth_density(direction, error, at, sigma)
         mean = np.where(density > 0.05, spread / np.maximum(density, 1e-6), np.nan)
         panels.append(("Mean uncertainty of the rotation (°)", mean, "magma"))
     width = 0.35 + 4.2 * len(panels)
-    subtitle = f"{n:,} particles, smoothed by {np.degrees(sigma):.1f}°; longitude = rot, latitude = 90° − tilt"
+    mates = f" in all {copies} symmetric copies" if copies > 1 else ""
+    subtitle = f"{n:,} particles{mates}, smoothed by {np.degrees(sigma):.1f}°; longitude = rot, latitude = 90° − tilt"
     figure = new_figure(width, 3.55, "Viewing directions", subtitle)
     for place, (name, values, colours) in enumerate(panels):
         axes = add_panel(figure, 0.4 + 4.2 * place, 0.75, 3.9, 2.05, projection="mollweide")

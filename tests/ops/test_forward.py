@@ -40,7 +40,7 @@ def test_gaussian_projects_to_gaussian():
     assert (images - expected).abs().max() < 0.03 * expected.max()
 
 
-@pytest.mark.skipif(not POINTS.exists(), reason="shared test data are absent")
+@pytest.mark.skipif(not POINTS.exists(), reason="needs ../shared/data beside the repository")
 def test_agrees_with_relion_project():
     text = (POINTS / "relion_proj_batch_pfac2.star").read_text()
     labels = [m.group(1) for m in re.finditer(r"^_(\w+)", text, re.M)]
