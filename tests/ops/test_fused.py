@@ -46,6 +46,7 @@ def test_agrees_with_the_plain_evaluation(limit: float, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, inside its compiler
 def test_compiled_agrees_too():
     for limit in (3.0, 7.5):
         arguments = scene(limit)
