@@ -247,7 +247,6 @@ def _plan(settings: HomoRefine, images, group):
         scale_start_iteration=settings.scale_start_iteration,
         rescale_reference=settings.rescale_reference,
         bfactor=settings.bfactor,
-        seed=settings.seed,
     )
 
 

@@ -109,24 +109,6 @@ def shift_grid(extent: float, step: float, device: torch.device | str = "cpu") -
     return points[points.norm(dim=1) <= extent + 1e-6]
 
 
-def global_search(
-    reference: Reference,
-    seen: Observation,
-    rotation: Tensor | None,
-    shift_px: Tensor,
-    extent: float,
-    settings: SearchSettings,
-) -> Poses:
-    """Find the poses of a batch against one half map.
-
-    Args:
-        rotation: (b, 3, 3) previous rotations, tried as one more candidate; None = there are none.
-        shift_px: (b, 2) centres of the shift search; extent: its radius in pixels.
-    """
-    image, rotation, shift_px = coarse_candidates(reference, seen, rotation, shift_px, extent, settings)
-    return polish(reference, seen, image, rotation, shift_px, settings)
-
-
 def coarse_candidates(
     reference: Reference,
     seen: Observation,
@@ -135,7 +117,12 @@ def coarse_candidates(
     extent: float,
     settings: SearchSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift; p = b * k."""
+    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift; p = b * k.
+
+    Args:
+        rotation: (b, 3, 3) previous rotations, tried as one more candidate; None = there are none.
+        shift_px: (b, 2) centres of the shift search; extent: its radius in pixels.
+    """
     device = shift_px.device
     plane = half_plane(seen.box, device)
     count = plane.count(reference.coarse_limit)

@@ -41,7 +41,7 @@ class Settings:
         particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
         posterior: "laplace" or "map", see ``expectation.pose_samples``.
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
-        bfactor: Å², None = Guinier; seed: of everything random.
+        bfactor: Å², None = Guinier.
         padding: of the insertion grid.
         matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
     """
@@ -60,7 +60,6 @@ class Settings:
     scale_start_iteration: int = 0
     rescale_reference: bool = True
     bfactor: float | None = None
-    seed: int = 0
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
 

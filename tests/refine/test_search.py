@@ -20,8 +20,8 @@ from cryotorch.refine.search import (
     Reference,
     SearchSettings,
     ascend,
+    coarse_candidates,
     covariance,
-    global_search,
     ladder,
     newton_step,
     polish,
@@ -48,6 +48,12 @@ def errors(world, poses: Poses) -> tuple[Tensor, Tensor]:
     copies = world.truth.rotation[:, None] @ world.settings.group.float()
     angle = rotation_angle(poses.rotation[:, None], copies).amin(1).rad2deg()
     return angle, (poses.shift_px - world.truth.shift / world.settings.pixel_size).norm(dim=1)
+
+
+def global_search(table, seen, rotation, shift, extent, settings) -> Poses:
+    """Grid and polish, as the E-step does them."""
+    found = coarse_candidates(table, seen, rotation, shift, extent, settings)
+    return polish(table, seen, *found, settings)
 
 
 def search(world, table: Reference, seen: Observation, **changes) -> Poses:
