@@ -120,7 +120,7 @@ def run(settings: HomoRefine) -> None:
     from cryotorch.refine.module import Refinement, coming
     from cryotorch.refine.schedule import Stop
     from cryotorch.refine.start import assign_half_sets, begin
-    from cryotorch.report.log import RunLog
+    from cryotorch.report.run_log import RunLog
 
     try:
         group = point_group(settings.symmetry)

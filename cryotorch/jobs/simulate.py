@@ -7,14 +7,13 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from cryotorch import __version__
 from cryotorch.errors import InputError
+from cryotorch.jobs.output import new_files
 from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
 from cryotorch.jobs.units import parse_length
 
@@ -116,7 +115,7 @@ def _simulate(settings: Simulate) -> None:
 
     settings = in_angstrom(settings, settings.pixel_size)
     n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
-    with _new_files(settings) as folder:
+    with new_files(settings.out, settings.overwrite, FILES) as folder:
         volume = simulation.source_volume(settings)
         draw = torch.Generator().manual_seed(settings.seed)
         particles = simulation.draw_particles(settings, draw)
@@ -133,37 +132,6 @@ def _simulate(settings: Simulate) -> None:
         write_particles(source.path, source, blind)
         write_particles(folder / "truth.star", source, particles)
         (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
-
-
-@contextmanager
-def _new_files(settings: Simulate) -> Iterator[Path]:
-    """A folder to write ``FILES`` into; they move to ``out`` together when the block ends well."""
-    if settings.out is None:
-        raise InputError("out=null cannot be used here: name a folder for the results")
-    out = Path(settings.out)
-    held = [name for name in FILES if (out / name).exists()]
-    if held and not settings.overwrite:
-        raise InputError(
-            f"out={out} already holds {held[0]}: choose another folder, or add overwrite=true to replace it"
-        )
-    made = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"out={out} cannot be written ({reason}): choose another folder") from None
-    try:
-        yield folder
-        for name in FILES:
-            os.replace(folder / name, out / name)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if made:
-            with suppress(OSError):  # not empty: another job has come in
-                out.rmdir()
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def demo_folder(cache: str | Path | None = None) -> Path:

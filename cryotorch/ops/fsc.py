@@ -109,11 +109,7 @@ def fsc_curves(
         loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
     sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
     no_mask = shell_correlation(*half_maps)
-    # a dip at shell 1, which the images' window makes, would randomise true signal, and what leaks
-    # from it through the mask would pass for resolution
-    high = torch.nonzero(no_mask[1:] >= randomise_below)
-    start = int(high[0]) + 1 if len(high) else 0
-    first_shell = start + _first_below(no_mask[start:], randomise_below)
+    first_shell = first_randomised_shell(no_mask, randomise_below)
     generator = generator or torch.Generator().manual_seed(0)
     corrected, tight, randomised = corrected_fsc(
         half_maps, mask, first_shell, generator, no_mask
@@ -126,6 +122,17 @@ def fsc_curves(
         "corrected": corrected,
         "randomised": randomised,
     }
+
+
+def first_randomised_shell(no_mask: Tensor, below: float = RANDOMISE_BELOW) -> int:
+    """The first shell of an unmasked FSC (s,) that falls below a value after having been above; s if none.
+
+    A dip at shell 1, which the images' window makes, would randomise true signal, and what leaks
+    from it through the mask would pass for resolution.
+    """
+    high = torch.nonzero(no_mask[1:] >= below)
+    start = int(high[0]) + 1 if len(high) else 0
+    return start + _first_below(no_mask[start:], below)
 
 
 def _first_below(curve: Tensor, threshold: float) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from cryotorch.report import canvas
 from cryotorch.report.canvas import (
@@ -15,9 +18,15 @@ from cryotorch.report.canvas import (
     log_axis,
     new_figure,
 )
-from cryotorch.results import CURVES, IterationResult
+from cryotorch.results import CURVES, Guinier, IterationResult
 
 THRESHOLD = 0.143
+CLAIMED = (
+    "corrected",
+    "tight",
+    "spherical",
+    "no_mask",
+)  # the first that is there is what is claimed
 
 # Name in the legend, colour, line width, line style; the claimed curve stands out.
 CURVE_LOOK = {
@@ -30,61 +39,76 @@ CURVE_LOOK = {
 }
 
 
-def frequencies(result: IterationResult) -> np.ndarray:
+def frequencies(shells: int, pixel_size: float, box: int) -> np.ndarray:
     """(s,) 1/Å of shells 0 to d//2."""
-    box = result.map.shape[-1]
-    return np.arange(box // 2 + 1) / (box * result.pixel_size)
-
-
-def fsc_at_nyquist(result: IterationResult) -> float | None:
-    """The corrected FSC in the last shell when it is still above the threshold, else None."""
-    curve = result.curves.get("corrected")
-    if curve is None or not bool((curve[1:] >= THRESHOLD).all()):
-        return None
-    return float(curve[-1])
+    return np.arange(shells) / (box * pixel_size)
 
 
 def fsc(result: IterationResult) -> Figure:
-    """All FSC curves with their resolutions, the 0.143 line and Nyquist."""
+    """All FSC curves of an iteration."""
     title = f"Fourier shell correlation: {result.resolution:.2f} Å"
-    figure = new_figure(7.6, 4.2, title, f"Iteration {result.iteration}, half maps, FSC = 0.143")
+    subtitle = f"Iteration {result.iteration}, half maps, FSC = {THRESHOLD}"
+    box = result.map.shape[-1]
+    return fsc_figure(result.curves, result.resolutions, box, result.pixel_size, title, subtitle)
+
+
+def fsc_figure(
+    curves: Mapping[str, Tensor],
+    resolutions: Mapping[str, float],
+    box: int,
+    pixel_size: float,
+    title: str,
+    subtitle: str = "",
+) -> Figure:
+    """FSC curves (d//2 + 1,) of a box d with their resolutions (Å), the 0.143 line and Nyquist."""
+    figure = new_figure(7.6, 4.2, title, subtitle)
     axes = add_panel(figure, 0.65, 0.5, 4.75, 2.6)
-    x = frequencies(result)
-    nyquist = x[-1]
-    for name in (n for n in CURVES if n in result.curves):
+    nyquist = 0.5 / pixel_size
+    for name in (n for n in CURVES if n in curves):
         text, colour, width, style = CURVE_LOOK[name]
-        if name in result.resolutions:
-            text = f"{text}, {result.resolutions[name]:.2f} Å"
-        y = result.curves[name].numpy()
-        axes.plot(x, y, color=colour, linewidth=width, linestyle=style, label=text)
+        if name in resolutions:
+            text = f"{text}, {resolutions[name]:.2f} Å"
+        x = frequencies(len(curves[name]), pixel_size, box)
+        axes.plot(
+            x, curves[name].numpy(), color=colour, linewidth=width, linestyle=style, label=text
+        )
     axes.axhline(0, color=canvas.INK, linewidth=0.7)
     axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
     axes.text(0.012 * nyquist, THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
     axes.axvline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     note = f"Nyquist {1 / nyquist:.2f} Å"
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
-    axes.plot(1 / result.resolution, THRESHOLD, "o", color=canvas.VERMILION, markersize=5, zorder=5)
-    lowest = min(float(c.nan_to_num().min()) for c in result.curves.values())
+    claimed = next((n for n in CLAIMED if n in resolutions), None)
+    if claimed is not None:
+        place = (1 / resolutions[claimed], THRESHOLD)
+        axes.plot(*place, "o", color=canvas.VERMILION, markersize=5, zorder=5)
+        curve = curves[claimed]
+        if bool((curve[1:] >= THRESHOLD).all()):
+            sentence = (
+                f"FSC is still {float(curve[-1]):.2f} at Nyquist:\nextract with smaller pixels"
+            )
+            figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
+    lowest = min(float(c.nan_to_num().min()) for c in curves.values())
     axes.set_ylim(max(-0.3, min(-0.06, lowest - 0.03)), 1.03)
     axes.set_yticks(np.arange(0, 1.01, 0.2))
     axes.set_xlim(0, 1.05 * nyquist)
     label(axes, "Spatial frequency (1/Å)", "FSC")
     angstrom_axis(axes)
     legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    still = fsc_at_nyquist(result)
-    if still is not None:
-        sentence = f"FSC is still {still:.2f} at Nyquist:\nextract with smaller pixels"
-        figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
     return figure
 
 
 def guinier(result: IterationResult) -> Figure:
-    """ln(mean |F|) over 1/d^2, the shells of the fit, and its line."""
-    fit = result.guinier
+    """The Guinier plot of an iteration."""
+    return guinier_figure(result.guinier, f"Iteration {result.iteration}")
+
+
+def guinier_figure(fit: Guinier, subtitle: str = "") -> Figure:
+    """ln(mean |F|) over 1/d^2, the shells of the fit, and its line; why there is none, in its place."""
     done = fit.bfactor is not None
     title = f"Guinier plot: B = {fit.bfactor:.1f} Å²" if done else "Guinier plot: no fit"
     title = title.replace("-", "\N{MINUS SIGN}")
-    figure = new_figure(6.0, 4.2, title, fit.reason or f"Iteration {result.iteration}")
+    figure = new_figure(6.0, 4.2, title, fit.reason or subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
     x, y, used = fit.inverse_d2.numpy(), fit.log_amplitude.numpy(), fit.used.numpy()
     shown = np.isfinite(y) & (x > 0)
@@ -122,7 +146,7 @@ def noise(result: IterationResult) -> Figure:
         subtitle += f", median and range of {groups} optics groups"
     figure = new_figure(6.0, 4.2, "Noise spectra of the half sets", subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
-    x = frequencies(result)
+    x = frequencies(power.shape[-1], result.pixel_size, result.map.shape[-1])
     for half, colour in enumerate(canvas.HALF_COLOURS):
         y = np.where(power[half] > 0, power[half], np.nan)
         shown = np.isfinite(y).any(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -32,34 +34,57 @@ def projections(volume: Tensor) -> list[np.ndarray]:
 
 def slices(result: IterationResult) -> Figure:
     """Slices of the map and of the sharpened map, and projections of the map, one row each."""
-    rows = (
-        ("Map, slices", central_slices(result.map), (0.2, 99.8)),
-        ("Sharpened, slices", central_slices(result.map_sharp), (0.2, 99.8)),
-        ("Map, projections", projections(result.map), (0.2, 99.9)),
-    )
+    rows = {
+        "Map, slices": central_slices(result.map),
+        "Sharpened, slices": central_slices(result.map_sharp),
+        "Map, projections": projections(result.map),
+    }
     box = result.map.shape[-1]
     title = f"The map at {result.resolution:.2f} Å"
     subtitle = f"Iteration {result.iteration}, {box} px of {result.pixel_size:.4g} Å"
-    figure, axes = _gallery(title, subtitle, [name for name, _, _ in rows])
-    for row, (_, images, spread) in enumerate(rows):
-        low, high = limits(np.stack(images), spread)
+    return image_figure(rows, box * result.pixel_size, title, subtitle)
+
+
+def image_figure(
+    rows: Mapping[str, list[np.ndarray]], edge: float, title: str, subtitle: str = ""
+) -> Figure:
+    """Rows of three images each, with their own grey scale, of boxes ``edge`` Å wide."""
+    figure, axes = _gallery(title, subtitle, list(rows))
+    for row, images in enumerate(rows.values()):
+        low, high = limits(np.stack(images), (0.2, 99.8))
         for column, image in enumerate(images):
             _show(axes, image, row, column, low, high)
-        scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, box * result.pixel_size)
+        scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, edge)
     return figure
 
 
+def slice_figure(
+    volumes: Mapping[str, Tensor], pixel_size: float, title: str, subtitle: str = ""
+) -> Figure:
+    """Central slices of volumes (d, d, d), a row each."""
+    edge = next(iter(volumes.values())).shape[-1] * pixel_size
+    rows = {name: central_slices(volume) for name, volume in volumes.items()}
+    return image_figure(rows, edge, title, subtitle)
+
+
 def masks(result: IterationResult) -> Figure:
-    """Masks over slices of the map: tint = mask value, lines where it is 0.99, 0.5 and 0.01."""
-    rows = [("FSC mask (tight)", result.mask_fsc)]
+    """The masks of an iteration over slices of its map."""
+    rows = {"FSC mask (tight)": result.mask_fsc}
     if result.mask_refine is not None:
-        rows.insert(0, ("Refinement mask", result.mask_refine))
-    names = [f"{name}, {float((mask > 0.5).float().mean()):.0%}" for name, mask in rows]
+        rows = {"Refinement mask": result.mask_refine, **rows}
+    return mask_figure(result.map, rows, result.pixel_size, "Masks over slices of the map")
+
+
+def mask_figure(
+    volume: Tensor, masks: Mapping[str, Tensor], pixel_size: float, title: str
+) -> Figure:
+    """Masks (d, d, d) over slices of a volume, a row each: tint = value, lines at 0.99, 0.5 and 0.01."""
+    names = [f"{name}, {float((mask > 0.5).float().mean()):.0%}" for name, mask in masks.items()]
     subtitle = "tint = mask value; lines at 0.99 (white), 0.5 (red) and 0.01 (blue): the soft edge"
-    figure, axes = _gallery("Masks over slices of the map", subtitle, names)
-    images = central_slices(result.map)
+    figure, axes = _gallery(title, subtitle, names)
+    images = central_slices(volume)
     low, high = limits(np.stack(images), (0.2, 99.8))
-    for row, (_, mask) in enumerate(rows):
+    for row, mask in enumerate(masks.values()):
         for column, (image, values) in enumerate(zip(images, central_slices(mask), strict=True)):
             extent = _show(axes, image, row, column, low, high)
             axes.imshow(
@@ -71,7 +96,7 @@ def masks(result: IterationResult) -> Figure:
                 colours, widths = zip(*(_OUTLINE[v] for v in levels), strict=True)
                 look = {"colors": colours, "linewidths": widths}
                 axes.contour(values, levels=levels, origin="lower", extent=extent, **look)
-        scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, result.map.shape[-1] * result.pixel_size)
+        scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, volume.shape[-1] * pixel_size)
     return figure
 
 

@@ -13,11 +13,23 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import cryotorch
 from cryotorch.data.files import replace_file
-from cryotorch.report.log import median, seconds_of
 from cryotorch.results import IterationResult
+
+
+def median(values: Tensor) -> float:
+    """The median of the finite values; NaN when there is none."""
+    finite = values[values.isfinite()]
+    return float(finite.median()) if finite.numel() else math.nan
+
+
+def seconds_of(result: IterationResult) -> float:
+    """Wall seconds of the iteration: as recorded in the history, else the sum of its phases."""
+    last = result.history[-1] if result.history else {}
+    return float(last.get("seconds", sum(result.seconds.values())))
 
 
 def git_commit() -> str | None:
@@ -36,7 +48,11 @@ def git_commit() -> str | None:
 def command() -> str:
     """The command line as one would type it again."""
     program, *arguments = sys.argv
-    start = ["python", "-m", "cryotorch"] if Path(program).name == "__main__.py" else [Path(program).name]
+    start = (
+        ["python", "-m", "cryotorch"]
+        if Path(program).name == "__main__.py"
+        else [Path(program).name]
+    )
     return shlex.join([*start, *arguments])
 
 
@@ -54,6 +70,19 @@ def peak_memory() -> dict[str, float | None]:
         devices = range(torch.cuda.device_count())
         cuda = round(max(torch.cuda.max_memory_allocated(d) for d in devices) / 2**20, 1)
     return {"host": host, "cuda": cuda}
+
+
+def provenance() -> dict[str, object]:
+    """What made a result: versions, command, memory and time."""
+    return {
+        "peak_memory_mib": peak_memory(),
+        "version": cryotorch.__version__,
+        "commit": git_commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "command": command(),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
 
 
 def seconds_per_phase(result: IterationResult) -> dict[str, float]:
@@ -95,14 +124,8 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "shift_change": median(result.shift_change),
         "scale_spread": float(particles.scale.std(correction=0)),
         "seconds": seconds_per_phase(result),
-        "peak_memory_mib": peak_memory(),
         "device": "cpu",
-        "version": cryotorch.__version__,
-        "commit": git_commit(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "command": command(),
-        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **provenance(),
         "messages": list(result.messages),
         "history": [dict(row) for row in result.history],
     }
@@ -116,8 +139,13 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
 def write_summary(
     path: Path, result: IterationResult, extras: Mapping[str, object] | None = None
 ) -> None:
-    """Write ``summarise`` as JSON, atomically; NaN and infinity become null."""
-    text = json.dumps(_plain(summarise(result, extras)), indent=2, allow_nan=False)
+    """Write ``summarise`` as JSON."""
+    write_json(path, summarise(result, extras))
+
+
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    """Write a mapping as JSON, atomically; tensors become lists, NaN and infinity null."""
+    text = json.dumps(_plain(values), indent=2, allow_nan=False)
     with replace_file(path) as file:
         file.write((text + "\n").encode())
 

@@ -8,7 +8,6 @@ keeps 10 images and meshes per tag unless it is started with ``--samples_per_plu
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from cryotorch.report.board import add_pictures, write_curves
 from cryotorch.report.canvas import Picture
 from cryotorch.report.figures import FIGURES, draw, write_pictures
-from cryotorch.report.log import median, seconds_of
 from cryotorch.report.mesh import isosurface
+from cryotorch.report.summary import median, seconds_of
 from cryotorch.results import IterationResult
 
 LIVE = ("fsc", "slices", "mask", "orientations")
@@ -88,16 +87,8 @@ def write_iteration(
     write_surface(writer, result)
     if result.messages:
         writer.add_text("messages", "\n".join(f"* {line}" for line in result.messages), step)
-    write_curves(Path(writer.log_dir) / f"iteration_{step:03d}", result)
+    write_curves(Path(writer.log_dir) / f"iteration_{step:03d}", result.curves)
     writer.flush()
-
-
-def add_pictures(writer: SummaryWriter, pictures: Mapping[str, Picture], step: int) -> None:
-    """Add figures as ``plots/<name>``; ``add_image`` would compress them once more."""
-    for name, (png, width, height) in pictures.items():
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-        value = Summary.Value(tag=f"plots/{name}", image=image)
-        writer.file_writer.add_summary(Summary(value=[value]), step)
 
 
 def write_surface(writer: SummaryWriter, result: IterationResult) -> None:
@@ -107,15 +98,6 @@ def write_surface(writer: SummaryWriter, result: IterationResult) -> None:
         return
     vertices, faces, colours = (torch.from_numpy(part)[None] for part in mesh)
     writer.add_mesh("map", vertices, colours, faces, _MATERIAL, global_step=result.iteration)
-
-
-def write_curves(folder: Path, result: IterationResult) -> None:
-    """The FSC curves as scalars over the shell in a run of their own; an older run there is replaced."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as run:
-        for name, curve in result.curves.items():
-            for shell, value in enumerate(curve.tolist()):
-                run.add_scalar(f"fsc/{name}", value, shell)
 
 
 class TensorBoardReport(Callback):

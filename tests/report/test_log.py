@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from cryotorch.errors import InputError
-from cryotorch.report.log import IterationLog, RunLog, iteration_line, median
+from cryotorch.report.log import IterationLog, iteration_line
+from cryotorch.report.run_log import RunLog
+from cryotorch.report.summary import median
 from cryotorch.results import IterationResult
 
 

@@ -1,0 +1,180 @@
+"""Maps, half maps and masks as the input of a job, checked before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.mrc import read_volume
+from cryotorch.errors import InputError
+from cryotorch.ops.masks import edge_width
+
+log = logging.getLogger("cryotorch")
+HARD = 2.0  # voxels: an edge narrower than this rings in Fourier space
+# How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
+HALF_NAMES = (
+    ("map_half_A.mrc", "map_half_B.mrc"),
+    ("*_map_half_A.mrc", "*_map_half_B.mrc"),
+    ("*_half1_class001_unfil.mrc", "*_half2_class001_unfil.mrc"),
+)
+
+
+@dataclass(frozen=True)
+class HalfMaps:
+    """Two half maps on one grid.
+
+    Attributes:
+        maps: (2, d, d, d) float32.
+        pixel_size: Å, the given one if any, else the header's.
+        paths: of the two files.
+        folder: the run folder they were found in, None where files were named.
+    """
+
+    maps: Tensor
+    pixel_size: float
+    paths: tuple[Path, Path]
+    folder: Path | None = None
+
+
+def load_map(path: str | Path, name: str, pixel_size: float | None = None) -> tuple[Tensor, float]:
+    """A map (d, d, d) and its pixel size in Å: the given one, else the header's.
+
+    ``name`` is the parameter that named the file, for messages. Raises InputError for a file that is no cubic map,
+    a blank one, and a header without pixel size.
+    """
+    volume, stated = read_volume(path)
+    if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
+        raise InputError(
+            f"{name}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
+        )
+    if pixel_size is None and stated is None:
+        raise InputError(f"{name}={path} does not state its pixel size: add pixel_size=<Å>")
+    if pixel_size is None and stated == 1.0:
+        log.info(
+            "%s=%s states a pixel size of exactly 1 Å, which some programs write without meaning it: "
+            "if it is another, add pixel_size=<Å>",
+            *(name, path),
+        )
+    return volume, stated if pixel_size is None else pixel_size
+
+
+def load_half_maps(
+    volume: str | None,
+    half_map_a: str | None,
+    half_map_b: str | None,
+    pixel_size: float | None = None,
+) -> HalfMaps:
+    """Two half maps, named one by one or found in the run folder ``volume`` (ours, CryoSPARC's or RELION's).
+
+    Raises:
+        InputError: none or too many of them, different grids, or twice the same map.
+    """
+    paths, folder = _half_paths(volume, half_map_a, half_map_b)
+    (a, size_a), (b, size_b) = (
+        load_map(path, name, pixel_size)
+        for path, name in zip(paths, ("half_map_a", "half_map_b"), strict=True)
+    )
+    if a.shape != b.shape:
+        raise InputError(
+            f"The half maps have different boxes, {len(a)} and {len(b)} voxels: give two of one refinement"
+        )
+    if abs(size_a / size_b - 1) > 1e-3:
+        raise InputError(
+            f"The half maps have different pixel sizes, {size_a:.4g} and {size_b:.4g} Å: give two of one refinement, "
+            "or add pixel_size=<Å>"
+        )
+    if float((a - b).abs().max()) <= 1e-6 * float(a.abs().max()):
+        raise InputError(
+            f"{paths[0]} and {paths[1]} are the same map, their FSC is 1 everywhere: give two independent half maps"
+        )
+    return HalfMaps(torch.stack([a, b]), size_a, paths, folder)
+
+
+def _half_paths(
+    volume: str | None, half_map_a: str | None, half_map_b: str | None
+) -> tuple[tuple[Path, Path], Path | None]:
+    named = [path for path in (half_map_a, half_map_b) if path is not None]
+    if volume is not None and named:
+        raise InputError(
+            f"volume={volume} and half_map_{'a' if half_map_a else 'b'}={named[0]} contradict each other: give a run "
+            "folder or two half maps"
+        )
+    if volume is None:
+        if len(named) != 2:
+            missing = "half_map_b" if half_map_a else "half_map_a"
+            wish = "volume=<run folder>" if not named else f"{missing}=<file>"
+            raise InputError(f"Two half maps are needed: add {wish}")
+        return (Path(named[0]), Path(named[1])), None
+    folder = Path(volume)
+    if not folder.is_dir():
+        raise InputError(
+            f"volume={volume} is not a folder: name that of a refinement, or half_map_a=<file> half_map_b=<file>"
+        )
+    for pair in HALF_NAMES:
+        # iterations sort by their number: the last one counts
+        a, b = (sorted(folder.glob(pattern)) for pattern in pair)
+        if a and b:
+            return (a[-1], b[-1]), folder
+    raise InputError(
+        f"volume={volume} holds no half maps (map_half_A.mrc and map_half_B.mrc): "
+        "name them with half_map_a=<file> half_map_b=<file>"
+    )
+
+
+def load_mask(
+    path: str | Path, box: int, pixel_size: float, name: str = "mask", any_pixel_size: bool = False
+) -> tuple[Tensor, list[str]]:
+    """A mask (d, d, d) with values from 0 to 1 on a known grid, and what is to be said about it.
+
+    ``any_pixel_size``: the header's is not compared, as the true one was given by the user.
+
+    Raises:
+        InputError: another grid, values outside 0 .. 1, nothing in it.
+    """
+    mask, stated = read_volume(path)
+    if len(mask) != box:
+        raise InputError(
+            f"{name}={path} has {len(mask)} voxels per edge but the map has {box}: resample it with "
+            "job=volume_tools like=<map>"
+        )
+    known = stated not in (None, 1.0) and not any_pixel_size
+    if known and abs(stated / pixel_size - 1) > 0.01:
+        raise InputError(
+            f"{name}={path} has {stated:.4g} Å per voxel but the map has {pixel_size:.4g}: resample it with "
+            "job=volume_tools like=<map>"
+        )
+    low, high = float(mask.min()), float(mask.max())
+    if high <= 0.01 and low >= -0.01:
+        raise InputError(f"{name}={path} is empty, its largest value is {high:.3g}: give another")
+    if low < -0.01 or high > 1.01:
+        raise InputError(
+            f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "
+            "job=volume_tools threshold=<density>"
+        )
+    mask = mask.clamp(0, 1)
+    return mask, _advice(mask, f"{name}={path}")
+
+
+def _advice(mask: Tensor, said: str) -> list[str]:
+    width = edge_width(mask)
+    if width >= HARD:
+        return []
+    return [
+        f"{said} has a hard edge ({width:.1f} voxels wide), which correlates the half maps by itself: soften it with "
+        "job=volume_tools soften=12px"
+    ]
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` (a CUDA device where there is one), ``cpu`` or ``cuda``."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            f"device={name} cannot be used: torch finds no CUDA device, use device=cpu"
+        )
+    return torch.device(name)

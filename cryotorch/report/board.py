@@ -1,0 +1,49 @@
+"""TensorBoard runs: pictures, curves over the shell, and numbers, for jobs that have no trainer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from cryotorch.report.canvas import Picture
+
+
+def add_pictures(writer: SummaryWriter, pictures: Mapping[str, Picture], step: int) -> None:
+    """Add figures as ``plots/<name>``; ``add_image`` would compress them once more."""
+    for name, (png, width, height) in pictures.items():
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        value = Summary.Value(tag=f"plots/{name}", image=image)
+        writer.file_writer.add_summary(Summary(value=[value]), step)
+
+
+def add_curves(writer: SummaryWriter, curves: Mapping[str, Tensor]) -> None:
+    """Add FSC curves (s,) as scalars ``fsc/<name>`` over the shell."""
+    for name, curve in curves.items():
+        for shell, value in enumerate(curve.tolist()):
+            writer.add_scalar(f"fsc/{name}", value, shell)
+
+
+def write_curves(folder: Path, curves: Mapping[str, Tensor]) -> None:
+    """FSC curves in a run of their own; an older run there is replaced."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with SummaryWriter(str(folder)) as run:
+        add_curves(run, curves)
+
+
+def write_board(
+    folder: Path,
+    scalars: Mapping[str, float],
+    pictures: Mapping[str, Picture],
+    curves: Mapping[str, Tensor],
+) -> None:
+    """One run with numbers and pictures (step 0) and FSC curves (step = shell)."""
+    with SummaryWriter(str(folder)) as run:
+        for tag, value in scalars.items():
+            run.add_scalar(tag, value, 0)
+        add_pictures(run, pictures, 0)
+        add_curves(run, curves)
