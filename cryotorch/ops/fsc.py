@@ -95,21 +95,23 @@ def fsc_curves(
     loose: Tensor | None = None,
     generator: torch.Generator | None = None,
     randomise_below: float = RANDOMISE_BELOW,
+    first_shell: int | None = None,
 ) -> dict[str, Tensor]:
     """The curves of ``cryotorch.results.CURVES``, each (d//2 + 1,), of two half maps (2, d, d, d).
 
     no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
     density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
     corrected and randomised: ``mask`` with phases randomised from the first shell on whose unmasked
-    FSC falls below ``randomise_below`` after having been above. Without a generator the random
-    phases are those of seed 0: the same maps give the same curves.
+    FSC falls below ``randomise_below`` after having been above, or from ``first_shell`` on. Without
+    a generator the random phases are those of seed 0: the same maps give the same curves.
     """
     box = half_maps.shape[-1]
     if loose is None:
         loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
     sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
     no_mask = shell_correlation(*half_maps)
-    first_shell = first_randomised_shell(no_mask, randomise_below)
+    if first_shell is None:
+        first_shell = first_randomised_shell(no_mask, randomise_below)
     generator = generator or torch.Generator().manual_seed(0)
     corrected, tight, randomised = corrected_fsc(
         half_maps, mask, first_shell, generator, no_mask
