@@ -36,6 +36,7 @@ class Header:
         offset: bytes before the data.
         axes: which axis (1 = x, 2 = y, 3 = z) sections, rows and columns run along.
         pixel_size: (x, y, z) Å; 0 where the header says nothing usable.
+        corner: (x, y, z) Å, where the first voxel lies in the coordinates of an atomic model.
     """
 
     shape: tuple[int, int, int]
@@ -43,6 +44,7 @@ class Header:
     offset: int
     axes: tuple[int, int, int]
     pixel_size: tuple[float, float, float]
+    corner: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def image_bytes(self) -> int:
@@ -94,9 +96,10 @@ def parse_header(raw: bytes, path: str | Path) -> Header:
         raise InputError(f"File {path} has axis order {axes[::-1]}: rewrite it with 1, 2, 3.")
     order = ">" if header is headers[1] else "<"
     dtype = np.dtype(MODES[mode]).newbyteorder(order)
-    return Header(
-        (sections, rows, columns), dtype, HEADER_BYTES + extended, axes, _pixel_size(header)
-    )
+    size = _pixel_size(header)
+    corner = _corner(header, axes, size)
+    shape = (sections, rows, columns)
+    return Header(shape, dtype, HEADER_BYTES + extended, axes, size, corner)
 
 
 def _pixel_size(header: np.ndarray) -> tuple[float, float, float]:
@@ -106,6 +109,20 @@ def _pixel_size(header: np.ndarray) -> tuple[float, float, float]:
         size = edge / cells if cells > 0 and np.isfinite(edge) else 0.0
         sizes.append(size if 0 < size < 1e6 else 0.0)
     return tuple(sizes)
+
+
+def _corner(
+    header: np.ndarray, axes: tuple[int, ...], pixel_size: tuple[float, ...]
+) -> tuple[float, float, float]:
+    """The ORIGIN fields where they say something, else the start of columns, rows and sections in voxels.
+
+    Maps cut out of larger ones and those of the EMDB carry one or the other; ChimeraX reads them in this order.
+    """
+    origin = [float(header["origin"][axis]) for axis in "xyz"]
+    if any(origin) and np.isfinite(origin).all():
+        return tuple(origin)
+    starts = [int(header[name]) for name in ("nzstart", "nystart", "nxstart")]
+    return tuple(starts[axes.index(axis)] * pixel_size[axis - 1] for axis in (1, 2, 3))
 
 
 def read_header(path: str | Path) -> Header:

@@ -37,6 +37,19 @@ def low_pass(
     return _multiply(volume, _low_pass_gain(q, kind, order))
 
 
+def high_pass(
+    volume: Tensor, pixel_size: float, resolution: float, kind: str = "butterworth", order: int = 8
+) -> Tensor:
+    """A volume (*b, d, d, d) without what is coarser than ``resolution`` Å, its mean included.
+
+    The gain is sqrt(1 - g^2) with g that of ``low_pass``: the two share the power between them, and
+    the smooth ones have the gain 1/sqrt(2) at the resolution.
+    """
+    box = volume.shape[-1]
+    q = _wave_number(box, volume) * (resolution / (box * pixel_size))
+    return _multiply(volume, (1 - _low_pass_gain(q, kind, order).square()).sqrt())
+
+
 def _low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
     if kind == "butterworth":
         return (1 + q ** (2 * order)).rsqrt()
@@ -44,7 +57,7 @@ def _low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
         return torch.exp2(-q.square() / 2)
     if kind == "rectangular":
         return (q <= 1 + 1e-6).to(q)
-    raise ValueError(f"A low-pass is butterworth, gaussian or rectangular, got {kind!r}.")
+    raise ValueError(f"A filter is butterworth, gaussian or rectangular, got {kind!r}.")
 
 
 def filter_shells(volume: Tensor, weight: Tensor) -> Tensor:

@@ -107,11 +107,11 @@ def density_region(
         raise ValueError(f"The mask threshold must lie between 0 and 1, got {threshold:g}.")
     box = volume.shape[-1]
     # hot voxels are cut before the low-pass spreads them over more than the percentile forgives
-    calm = volume.clamp(max=_high_percentile(volume))
+    calm = volume.clamp(max=high_percentile(volume))
     smooth = filter_low_pass(calm, pixel_size, max(low_pass, 2 * pixel_size))
     # corners are empty of particle and carry what the gridding correction magnified
     smooth = torch.where(_radius(box, 3, volume.device) < box / 2, smooth, 0.0)
-    peak = _high_percentile(smooth)
+    peak = high_percentile(smooth)
     if not peak > 0:
         raise ValueError(
             "The map holds no positive density to make a mask of: "
@@ -144,7 +144,7 @@ def density_mask(
     return soft_mask(region, near / pixel_size, far / pixel_size)
 
 
-def _high_percentile(volume: Tensor) -> Tensor:
+def high_percentile(volume: Tensor) -> Tensor:
     """The 99.99th percentile; ``torch.quantile`` refuses more than 16 million values."""
     return volume.reshape(-1).topk(max(1, round(1e-4 * volume.numel()))).values[-1]
 
