@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +43,19 @@ class Atoms:
         return ((self.position * weight).sum(0) / weight.sum()).float()
 
 
-def read_atoms(path: str | Path, assembly: str | None = "1", centre: bool = True) -> Atoms:
+def read_atoms(
+    path: str | Path,
+    assembly: str | None = "1",
+    centre: bool = True,
+    select: Sequence[str] = (),
+) -> Atoms:
     """The heavy atoms of the first model in a PDB or mmCIF file, gzipped or not; hydrogens and waters are dropped.
 
     ``assembly`` names the biological assembly to build (BIOMT in PDB files); a file that defines none is
     taken as it is, and so is every file with ``None``. ``centre`` moves the centre of mass to the origin; without
-    it the file's coordinates are kept, as a symmetry axis through their origin may demand.
+    it the file's coordinates are kept, as a symmetry axis through their origin may demand. ``select`` keeps parts
+    of the file, chosen before the assembly is built: ``A`` a chain, ``A/10-120`` residues of it, ``A,B`` two chains
+    (https://gemmi.readthedocs.io/en/latest/analysis.html#selections); several parts are taken together.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,6 +72,8 @@ def read_atoms(path: str | Path, assembly: str | None = "1", centre: bool = True
     structure.setup_entities()  # tells waters from ligands in files without entities
     structure.remove_hydrogens()
     structure.remove_waters()
+    if select:
+        _select(structure, select, path)
     _build_assembly(structure, assembly, path)
     rows = [
         (*atom.pos.tolist(), atom.occ, max(atom.b_iso, 0.0), *_scattering(atom.element))
@@ -84,6 +94,32 @@ def read_atoms(path: str | Path, assembly: str | None = "1", centre: bool = True
     if not centre:
         return atoms
     return Atoms(atoms.position - atoms.centre_of_mass(), atoms.weight, atoms.bfactor)
+
+
+def _select(structure: gemmi.Structure, parts: Sequence[str], path: Path) -> None:
+    """Remove everything but the parts."""
+    for part in parts:
+        try:
+            selection = gemmi.Selection(part)
+        except (RuntimeError, ValueError):
+            raise InputError(
+                f"select={part} cannot be read: write a chain (A), chains (A,B) or residues of one (A/10-120)."
+            ) from None
+        found = [
+            atom
+            for model in selection.models(structure)
+            for chain in selection.chains(model)
+            for residue in selection.residues(chain)
+            for atom in selection.atoms(residue)
+        ]
+        if not found:
+            chains = ", ".join(dict.fromkeys(c.name for model in structure for c in model))
+            raise InputError(
+                f"select={part} chooses no atom of {path}: its chains are {chains}; residues of one are written A/10-120."
+            )
+        for atom in found:
+            atom.flag = "s"
+    gemmi.Selection().set_atom_flags("s").remove_not_selected(structure)
 
 
 def _build_assembly(structure: gemmi.Structure, name: str | None, path: Path) -> None:

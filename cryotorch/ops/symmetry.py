@@ -91,6 +91,16 @@ def rotate_volume(volume: Tensor, rotation: Tensor) -> Tensor:
     return _sample(fine, points @ rotation.to(points)).reshape(volume.shape)
 
 
+def symmetrise_volume(volume: Tensor, group: Tensor) -> Tensor:
+    """The mean of a volume (d, d, d) turned by the rotations of a group (g, 3, 3), as ``rotate_volume`` turns."""
+    points = _centred_points(volume.shape[-1], volume)
+    fine = resize_volume(volume, 2 * volume.shape[-1])
+    total = torch.zeros_like(points[:, 0])
+    for rotation in group.to(points):
+        total += _sample(fine, points @ rotation)
+    return (total / len(group)).reshape(volume.shape)
+
+
 def symmetry_correlation(volume: Tensor, group: Tensor) -> Tensor:
     """Pearson correlation (g,) of a volume with its copies turned by the rotations of a group.
 
