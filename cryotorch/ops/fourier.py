@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+SLAB = 2**20  # values summed at a time: they stay in the processor's cache
+
 
 @dataclass(frozen=True)
 class HalfPlane:
@@ -111,20 +113,27 @@ def volume_shells(box: int, device: torch.device | str = "cpu") -> Tensor:
     return _volume_shells(box, str(device))
 
 
-def shell_sum(values: Tensor, box: int) -> Tensor:
+def shell_sum(values: Tensor, box: int, first_row: int = 0) -> Tensor:
     """Sum real values (d, d, d // 2 + 1) of a half transform over the whole shells 0 .. d // 2.
 
-    Columns with 0 < kx < d/2 stand for two coefficients and count twice. Summed in float64.
+    Columns with 0 < kx < d/2 stand for two coefficients and count twice. Summed in float64. The values may be
+    only some rows, from ``first_row`` on.
     """
-    shells = volume_shells(box, values.device)
+    every = volume_shells(box, values.device)
+    shells = every[first_row : first_row + len(values)]
     twice = torch.full((box // 2 + 1,), 2.0, dtype=torch.float64, device=values.device)
     twice[0] = 1
     if box % 2 == 0:
         twice[-1] = 1
-    weighted = (values.double() * twice).flatten()
-    top = int(shells.max()) + 1
-    total = torch.zeros(top, dtype=torch.float64, device=values.device)
-    return total.index_add_(0, shells.flatten(), weighted)[: box // 2 + 1]
+    # the corner has the largest number, and with it all slabs give sums of one length
+    total = torch.zeros(
+        int(every[box // 2, box // 2, -1]) + 1, dtype=torch.float64, device=values.device
+    )
+    rows = max(1, SLAB // values[0].numel())
+    for part, shell in zip(values.split(rows), shells.split(rows), strict=True):
+        weight = part.double().mul_(twice).flatten()
+        total += torch.bincount(shell.flatten(), weight, minlength=len(total))
+    return total[: box // 2 + 1]
 
 
 def _crop_lines(transform: Tensor, dim: int, old: int, new: int) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import shell_sum, volume_shells
+from cryotorch.ops.fourier import SLAB, shell_sum, volume_shells
 from cryotorch.ops.masks import density_mask, soft_sphere
 
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
@@ -32,11 +32,21 @@ def _transform(volume: Tensor) -> Tensor:
 
 
 def _correlate(first: Tensor, second: Tensor, box: int) -> Tensor:
-    cross = shell_sum((first * second.conj()).real, box)
-    power = shell_sum(first.abs().square(), box) * shell_sum(second.abs().square(), box)
+    rows = max(1, SLAB // first[0].numel())
+    sums = torch.zeros(3, box // 2 + 1, dtype=torch.float64, device=first.device)
+    for row in range(0, box, rows):
+        a, b = first[row : row + rows], second[row : row + rows]
+        for total, (u, v) in zip(sums, ((a, b), (a, a), (b, b)), strict=True):
+            total += shell_sum(_real_product(u, v), box, row)
+    cross, power = sums[0], sums[1] * sums[2]
     curve = torch.where(power > 0, cross / power.sqrt().clamp(min=1e-300), 0.0)
     curve[0] = 1
     return curve
+
+
+def _real_product(a: Tensor, b: Tensor) -> Tensor:
+    """Re(a b*)."""
+    return torch.addcmul(a.real * b.real, a.imag, b.imag)
 
 
 def phase_randomise(volume: Tensor, first_shell: int, generator: torch.Generator) -> Tensor:
@@ -50,7 +60,7 @@ def phase_randomise(volume: Tensor, first_shell: int, generator: torch.Generator
         volume.shape, generator=generator, device=generator.device, dtype=volume.dtype
     )
     phase = torch.fft.rfftn(noise.to(volume.device), dim=dims).sgn_()
-    phase[..., volume_shells(box, volume.device) < max(first_shell, 1)] = 1
+    phase.masked_fill_(volume_shells(box, volume.device) < max(first_shell, 1), 1)
     return torch.fft.irfftn(torch.fft.rfftn(volume, dim=dims).mul_(phase), s=(box,) * 3, dim=dims)
 
 
@@ -113,9 +123,7 @@ def fsc_curves(
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomise_below)
     generator = generator or torch.Generator().manual_seed(0)
-    corrected, tight, randomised = corrected_fsc(
-        half_maps, mask, first_shell, generator, no_mask
-    )
+    corrected, tight, randomised = corrected_fsc(half_maps, mask, first_shell, generator, no_mask)
     return {
         "no_mask": no_mask,
         "spherical": shell_correlation(*(half_maps * sphere)),
