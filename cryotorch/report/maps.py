@@ -21,10 +21,12 @@ _TILE = 2.0  # inches
 _GAP = 0.04  # between tiles, in tiles
 
 
-def central_slices(volume: Tensor) -> list[np.ndarray]:
-    """The xy, xz and yz planes through pixel d//2."""
-    c = volume.shape[-1] // 2
-    return [volume[c].numpy(), volume[:, c].numpy(), volume[:, :, c].numpy()]
+def central_slices(
+    volume: Tensor, through: tuple[int, int, int] | None = None
+) -> list[np.ndarray]:
+    """The xy, xz and yz planes through a voxel (x, y, z), by default pixel d//2."""
+    x, y, z = through or (volume.shape[-1] // 2,) * 3
+    return [volume[z].numpy(), volume[:, y].numpy(), volume[:, :, x].numpy()]
 
 
 def projections(volume: Tensor) -> list[np.ndarray]:
@@ -59,11 +61,15 @@ def image_figure(
 
 
 def slice_figure(
-    volumes: Mapping[str, Tensor], pixel_size: float, title: str, subtitle: str = ""
+    volumes: Mapping[str, Tensor],
+    pixel_size: float,
+    title: str,
+    subtitle: str = "",
+    through: tuple[int, int, int] | None = None,
 ) -> Figure:
-    """Central slices of volumes (d, d, d), a row each."""
+    """Slices of volumes (d, d, d), a row each, as ``central_slices`` cuts them."""
     edge = next(iter(volumes.values())).shape[-1] * pixel_size
-    rows = {name: central_slices(volume) for name, volume in volumes.items()}
+    rows = {name: central_slices(volume, through) for name, volume in volumes.items()}
     return image_figure(rows, edge, title, subtitle)
 
 
@@ -76,16 +82,21 @@ def masks(result: IterationResult) -> Figure:
 
 
 def mask_figure(
-    volume: Tensor, masks: Mapping[str, Tensor], pixel_size: float, title: str
+    volume: Tensor,
+    masks: Mapping[str, Tensor],
+    pixel_size: float,
+    title: str,
+    through: tuple[int, int, int] | None = None,
 ) -> Figure:
     """Masks (d, d, d) over slices of a volume, a row each: tint = value, lines at 0.99, 0.5 and 0.01."""
     names = [f"{name}, {float((mask > 0.5).float().mean()):.0%}" for name, mask in masks.items()]
     subtitle = "tint = mask value; lines at 0.99 (white), 0.5 (red) and 0.01 (blue): the soft edge"
     figure, axes = _gallery(title, subtitle, names)
-    images = central_slices(volume)
+    images = central_slices(volume, through)
     low, high = limits(np.stack(images), (0.2, 99.8))
     for row, mask in enumerate(masks.values()):
-        for column, (image, values) in enumerate(zip(images, central_slices(mask), strict=True)):
+        cuts = central_slices(mask, through)
+        for column, (image, values) in enumerate(zip(images, cuts, strict=True)):
             extent = _show(axes, image, row, column, low, high)
             axes.imshow(
                 values, cmap=_TINT, vmin=0, vmax=1, origin="lower", extent=extent, aspect="auto"
