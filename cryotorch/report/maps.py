@@ -21,9 +21,7 @@ _TILE = 2.0  # inches
 _GAP = 0.04  # between tiles, in tiles
 
 
-def central_slices(
-    volume: Tensor, through: tuple[int, int, int] | None = None
-) -> list[np.ndarray]:
+def central_slices(volume: Tensor, through: tuple[int, int, int] | None = None) -> list[np.ndarray]:
     """The xy, xz and yz planes through a voxel (x, y, z), by default pixel d//2."""
     x, y, z = through or (volume.shape[-1] // 2,) * 3
     return [volume[z].numpy(), volume[:, y].numpy(), volume[:, :, x].numpy()]
