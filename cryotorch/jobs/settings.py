@@ -102,6 +102,8 @@ def shown(value: object) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.10g}"  # 12, as it was typed, not 12.0
     return "null" if value is None else str(value)
 
 
