@@ -1,0 +1,122 @@
+"""The mask behind the masked FSC curves: made of the density, given, or a sphere; tightened where asked for."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.maps import load_mask
+from cryotorch.ops.masks import density_region, soft_mask, soft_sphere
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.validation_fsc import ValidationFsc
+    from cryotorch.ops.tighten import Candidate
+
+log = logging.getLogger("cryotorch")
+LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
+
+
+@dataclass(frozen=True)
+class FscMask:
+    """A mask and how it came about.
+
+    Attributes:
+        mask: (d, d, d) from 0 to 1.
+        kind: generated, given or sphere.
+        near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
+        region: (d, d, d) bool, what the mask grows around; None for a sphere.
+        candidates: tighter masks that were tried; reason: why that ended, else "".
+        warnings: sentences about a given mask.
+    """
+
+    mask: Tensor
+    kind: str
+    near: float | None = None
+    far: float | None = None
+    region: Tensor | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    reason: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def fraction(self) -> float:
+        """The volume of the mask as a part of the box."""
+        return float(self.mask.double().mean())
+
+    def __str__(self) -> str:
+        share = f"{self.fraction:.1%} of the box"
+        if self.kind == "sphere":
+            return f"a soft sphere, {share}"
+        how = f"{self.kind}{', tightened' if self.reason else ''}"
+        edge = (
+            ""
+            if self.near is None
+            else f", 1 within {self.near:.3g} Å and 0 beyond {self.far:.3g} Å"
+        )
+        return f"{how}{edge}, {share}"
+
+
+def make_mask(mean: Tensor, pixel_size: float, settings: ValidationFsc) -> FscMask:
+    """A mask around the density of a map (d, d, d), lengths in Å.
+
+    Raises:
+        InputError: the density makes none.
+    """
+    near, far = settings.mask_near, settings.mask_far
+    threshold, relative = settings.threshold, settings.relative_threshold
+    of = "of the high density" if relative else "(absolute)"
+    where = f"1 within {near:g} Å, 0 beyond {far:g} Å"
+    log.info("Making a mask around density above %g %s: %s", threshold, of, where)
+    try:
+        region = density_region(mean, pixel_size, threshold, LOW_PASS, relative)
+    except ValueError as refused:
+        raise InputError(
+            f"{refused} Change threshold, give mask=<file>, or add generate_mask=false."
+        ) from None
+    mask = soft_mask(region, near / pixel_size, far / pixel_size)
+    return FscMask(mask, "generated", near, far, region)
+
+
+def given_mask(path: str, like: Tensor, pixel_size: float, any_pixel_size: bool) -> FscMask:
+    """The mask in a file, on the grid and device of a map (d, d, d)."""
+    mask, warnings = load_mask(path, len(like), pixel_size, any_pixel_size=any_pixel_size)
+    mask = mask.to(like.device)
+    return FscMask(mask, "given", region=mask > 0.5, warnings=warnings)
+
+
+def sphere_mask(like: Tensor) -> FscMask:
+    """The sphere of the spherical curve, for those who want no other mask."""
+    radius = len(like) / 2
+    return FscMask(soft_sphere(len(like), 0.85 * radius, 0.15 * radius, like.device), "sphere")
+
+
+def tightened(
+    start: FscMask, maps: Tensor, pixel_size: float, onset: int, settings: ValidationFsc
+) -> FscMask:
+    """The mask drawn in around its region as far as the corrected curve gains by it without a bias."""
+    from cryotorch.ops.tighten import tighten
+
+    log.info("Tightening it")
+    near, far = settings.mask_near, settings.mask_far
+    draw = torch.Generator().manual_seed(settings.seed)
+    found = tighten(maps, pixel_size, start.region, onset, near, far, draw)
+    for c in found.candidates:
+        log.info(
+            "    1 within %5.1f Å, 0 beyond %5.1f Å, %5.1f %% of the box: %6.2f Å, randomised %5.2f%s",
+            *(c.near, c.far, 100 * c.volume, c.resolution, c.randomised),
+            "" if c.accepted else "  (refused)",
+        )
+    log.info("    %s", found.reason)
+    return replace(
+        start,
+        mask=found.mask,
+        near=found.near,
+        far=found.far,
+        candidates=list(found.candidates),
+        reason=found.reason,
+    )

@@ -1,0 +1,137 @@
+"""What two half maps say about each other: mask, curves, resolutions and warnings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cryotorch.jobs import fsc_mask
+from cryotorch.jobs.fsc_advice import curve_advice, mask_advice
+from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.jobs.maps import HalfMaps
+from cryotorch.ops.fsc import (
+    crossing_shell,
+    first_randomised_shell,
+    fsc_curves,
+    resolution,
+    shell_correlation,
+)
+from cryotorch.ops.masks import density_mask
+from cryotorch.report.curves import THRESHOLD
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.validation_fsc import ValidationFsc
+
+log = logging.getLogger("cryotorch")
+STRICTER = 0.5  # a second threshold, for those who ask
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was found.
+
+    Attributes:
+        first: the mask before any tightening; mask: the one behind the tight and corrected curves.
+        curves: name -> (d//2 + 1,) FSC, on the CPU.
+        resolutions: threshold -> curve -> Å, curve "randomised" left out.
+        onset: first shell with random phases.
+        warnings: sentences.
+        seconds: phase -> wall seconds.
+    """
+
+    first: FscMask
+    mask: FscMask
+    curves: dict[str, Tensor]
+    resolutions: dict[float, dict[str, float]]
+    onset: int
+    warnings: list[str]
+    seconds: dict[str, float]
+
+    @property
+    def resolution(self) -> float:
+        """Å, the one that is claimed."""
+        return self.resolutions[THRESHOLD]["corrected"]
+
+    @property
+    def claimed_shell(self) -> int:
+        """The shell of that resolution."""
+        return int(crossing_shell(self.curves["corrected"]))
+
+
+def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) -> Validation:
+    """Masks and curves of two half maps as the settings, lengths in Å, ask for them.
+
+    Raises:
+        InputError: the given mask cannot be used, or the density makes none.
+    """
+    times = [("", time.perf_counter())]
+    maps, pixel_size = halves.maps.to(device), halves.pixel_size
+    box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
+    mask = first = _first_mask(settings, maps, pixel_size)
+    times.append(("mask", time.perf_counter()))
+    log.info("FSC without a mask")
+    onset = _onset(settings.randomise_below, shell_correlation(*maps), edge)
+    times.append(("curves", time.perf_counter()))
+    if settings.tightens:
+        mask = fsc_mask.tightened(first, maps, pixel_size, onset, settings)
+        times.append(("tighten", time.perf_counter()))
+    log.info("FSC with masks, corrected with random phases from %.2f Å on", edge / onset)
+    draw = torch.Generator().manual_seed(settings.seed)
+    loose = _loose_mask(mask, maps, pixel_size)
+    curves = fsc_curves(
+        maps, pixel_size, mask.mask, mask.mask if loose is None else loose, draw, first_shell=onset
+    )
+    curves = {n: c.cpu() for n, c in curves.items() if n != "loose" or loose is not None}
+    judged = {name: curve for name, curve in curves.items() if name != "randomised"}
+    resolutions = {
+        threshold: {n: resolution(c, box, pixel_size, threshold) for n, c in judged.items()}
+        for threshold in (THRESHOLD, STRICTER)
+    }
+    warnings = [
+        *mask.warnings,
+        *mask_advice(mask.mask),
+        *curve_advice(curves, box, pixel_size, onset),
+    ]
+    times.append(("curves", time.perf_counter()))
+    seconds = {"mask": 0.0, "curves": 0.0, "tighten": 0.0}
+    for (_, start), (name, end) in pairwise(times):
+        seconds[name] += end - start
+    return Validation(first, mask, curves, resolutions, onset, warnings, seconds)
+
+
+def _first_mask(settings: ValidationFsc, maps: Tensor, pixel_size: float) -> FscMask:
+    """The mask that the settings ask for, before tightening."""
+    if settings.generates:
+        if settings.mask is not None:
+            log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
+        return fsc_mask.make_mask(maps.mean(0), pixel_size, settings)
+    if settings.mask is not None:
+        corrected = settings.pixel_size is not None
+        return fsc_mask.given_mask(settings.mask, maps[0], pixel_size, corrected)
+    log.info("No mask: a soft sphere as wide as the box stands in for the tight one")
+    return fsc_mask.sphere_mask(maps[0])
+
+
+def _onset(below: float, no_mask: Tensor, edge: float) -> int:
+    """The shell where random phases begin: from an FSC up to 1, or a resolution in Å above."""
+    if below <= 1:
+        return first_randomised_shell(no_mask, below)
+    return min(max(math.ceil(edge / below - 1e-6), 1), len(no_mask))
+
+
+def _loose_mask(mask: FscMask, maps: Tensor, pixel_size: float) -> Tensor | None:
+    """As in refinements; None where there is no density to be loose around, or none is wanted."""
+    if mask.kind == "sphere":
+        return None
+    try:
+        return density_mask(maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
+    except ValueError as refused:
+        log.info("There is no curve with a loose mask: %s", refused)
+        return None

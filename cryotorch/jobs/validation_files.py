@@ -1,0 +1,117 @@
+"""The results of a validation: the table for the terminal, and the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryotorch.data.mrc import write_volume
+from cryotorch.jobs.maps import HalfMaps
+from cryotorch.jobs.validation import STRICTER, Validation
+from cryotorch.ops.filters import low_pass
+from cryotorch.report.board import write_board
+from cryotorch.report.canvas import Picture, render
+from cryotorch.report.curves import CURVE_LOOK, THRESHOLD, fsc_figure
+from cryotorch.report.figures import write_pictures
+from cryotorch.report.fsc_files import write_fsc_files
+from cryotorch.report.maps import mask_figure
+from cryotorch.report.summary import provenance, write_json
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.validation_fsc import ValidationFsc
+
+
+def table(found: Validation) -> list[str]:
+    """Curve by curve the resolutions, and the mask that was used."""
+    lines = [f"{'':20}FSC = {THRESHOLD:g}   FSC = {STRICTER:g}"]
+    for name, reached in found.resolutions[THRESHOLD].items():
+        half = found.resolutions[STRICTER][name]
+        lines.append(f"{CURVE_LOOK[name][0]:20}{reached:9.2f} Å{half:10.2f} Å")
+    lines.append(f"Mask: {found.mask}")
+    lines.append(f"Resolution: {found.resolution:.2f} Å (corrected FSC = {THRESHOLD:g})")
+    return lines
+
+
+def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -> None:
+    """Mask, curves, pictures and TensorBoard run; half maps too when their pixel size was corrected."""
+    box, pixel_size = halves.maps.shape[-1], halves.pixel_size
+    write_volume(folder / "mask_fsc.mrc", found.mask.mask, pixel_size)
+    if relabelled:
+        for name, half_map in zip("AB", halves.maps, strict=True):
+            write_volume(folder / f"map_half_{name}.mrc", half_map, pixel_size)
+    write_fsc_files(folder, found.curves, box, pixel_size)
+    pictures = _pictures(found, halves)
+    write_pictures(pictures, folder)
+    reached = found.resolutions[THRESHOLD]
+    scalars = {f"resolution/{name}": value for name, value in reached.items()}
+    write_board(folder / "tensorboard", scalars, pictures, found.curves)
+
+
+def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
+    box, pixel_size = halves.maps.shape[-1], halves.pixel_size
+    reached, claimed = found.resolutions[THRESHOLD], f"{found.resolution:.2f} Å"
+    curves = fsc_figure(
+        *(found.curves, reached, box, pixel_size),
+        f"Fourier shell correlation: {claimed}",
+        f"Half maps, FSC = {THRESHOLD:g}; mask: {found.mask}",
+    )
+    # finer than the half maps agree there is noise only, which would hide the density
+    mean = low_pass(halves.maps.mean(0), pixel_size, max(found.resolution, 2 * pixel_size))
+    masks = {"FSC mask": found.mask.mask.cpu()}
+    if found.mask is not found.first:
+        masks = {"Before tightening": found.first.mask.cpu(), **masks}
+    over = mask_figure(mean, masks, pixel_size, "The mask over the mean of the half maps")
+    return {"fsc": render(curves), "mask": render(over)}
+
+
+def write_summary(
+    folder: Path,
+    found: Validation,
+    halves: HalfMaps,
+    settings: ValidationFsc,
+    extras: Mapping[str, object],
+) -> None:
+    """``summary.json``: everything that a person, a script or a deposition asks for."""
+    box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.claimed_shell
+    summary = {
+        "resolution": found.resolution,
+        "resolutions": found.resolutions[THRESHOLD],
+        "threshold": THRESHOLD,
+        f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
+        "limited_by_nyquist": last == box // 2,
+        "random_phases": {
+            "from_shell": found.onset,
+            "from_resolution": box * pixel_size / found.onset,
+            "fsc_at_resolution": float(found.curves["randomised"][last]),
+        },
+        "mask": _mask_summary(found, settings, pixel_size),
+        "half_maps": [str(path) for path in halves.paths],
+        "box": box,
+        "pixel_size": pixel_size,
+        "pixel_size_corrected": settings.pixel_size is not None,
+        "nyquist": 2 * pixel_size,
+        "warnings": found.warnings,
+        **extras,
+        **provenance(),
+    }
+    write_json(folder / "summary.json", summary)
+
+
+def _mask_summary(
+    found: Validation, settings: ValidationFsc, pixel_size: float
+) -> dict[str, object]:
+    mask = found.mask
+    return {
+        "kind": mask.kind,
+        "file": settings.mask if mask.kind == "given" else None,
+        "threshold": settings.threshold if mask.kind == "generated" else None,
+        "relative_threshold": settings.relative_threshold if mask.kind == "generated" else None,
+        "near": mask.near,
+        "far": mask.far,
+        "fraction_of_box": mask.fraction,
+        "volume": mask.fraction * mask.mask.numel() * pixel_size**3,
+        "tightened": bool(mask.reason),
+        "tightening_ended": mask.reason or None,
+        "candidates": [candidate._asdict() for candidate in mask.candidates],
+    }

@@ -1,0 +1,114 @@
+"""Fourier shell correlation of two half maps: the curves, the mask behind them, and the resolution."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryotorch.jobs.settings import Length, in_angstrom, positive, require, shown, to_yaml
+from cryotorch.jobs.units import in_pixels, parse_length
+
+# Everything the job may leave in ``out``; the summary comes last and so says that all is there.
+FILES = (
+    *("config.yaml", "log.txt", "mask_fsc.mrc", "map_half_A.mrc", "map_half_B.mrc"),
+    *("fsc.txt", "fsc_*.xml", "fsc.png", "mask.png", "tensorboard", "summary.json"),
+)
+
+
+@dataclass(frozen=True)
+class ValidationFsc:
+    """The parameters; meanings and defaults in ``configs/job/validation_fsc.yaml``, lengths in Å."""
+
+    volume: str | None
+    half_map_a: str | None
+    half_map_b: str | None
+    mask: str | None
+    pixel_size: float | None
+    out: str | None
+    overwrite: bool
+    generate_mask: Literal["auto"] | bool
+    relative_threshold: bool
+    threshold: float
+    mask_near: Length
+    mask_far: Length
+    optimize_mask: Literal["auto"] | bool
+    randomise_below: Length
+    device: Literal["auto", "cpu", "cuda"]
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the maps are."""
+        positive(self, "pixel_size", "mask_far", "randomise_below")
+        fraction = not self.relative_threshold or 0 < self.threshold < 1
+        wish = (
+            "it is a fraction between 0 and 1 (an absolute density needs relative_threshold=false)"
+        )
+        require(fraction, "threshold", self.threshold, wish)
+        near, far = self.mask_near, self.mask_far
+        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
+        ordered = in_pixels(near) != in_pixels(far) or parse_length(far, 1.0) > parse_length(
+            near, 1.0
+        )
+        require(ordered, "mask_far", far, f"it must be above mask_near={shown(near)}")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
+        lost = self.optimize_mask is True and self.generate_mask is False and self.mask is None
+        wish = "generate_mask=false leaves no mask to tighten, give mask=<file>"
+        require(not lost, "optimize_mask", True, wish)
+
+    @property
+    def generates(self) -> bool:
+        """Whether a mask is made."""
+        return self.mask is None if self.generate_mask == "auto" else self.generate_mask
+
+    @property
+    def tightens(self) -> bool:
+        """Whether a mask is tightened."""
+        return self.generates if self.optimize_mask == "auto" else self.optimize_mask
+
+
+def run(settings: ValidationFsc) -> Path:
+    """Mask, curves and resolution of two half maps, in ``settings.out``."""
+    started = time.perf_counter()
+    from cryotorch.jobs.maps import load_half_maps, pick_device
+    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.validation import validate
+    from cryotorch.jobs.validation_files import table, write, write_summary
+    from cryotorch.report.run_log import RunLog
+
+    with RunLog() as log:
+        with new_files(settings.out, settings.overwrite, FILES, _inputs(settings)) as folder:
+            log.open(folder / "log.txt")
+            device = pick_device(settings.device)
+            named = (settings.volume, settings.half_map_a, settings.half_map_b)
+            halves = load_half_maps(*named, settings.pixel_size)
+            box, pixel_size = halves.maps.shape[-1], halves.pixel_size
+            log.info("Half maps %s and %s", *halves.paths)
+            log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
+            ready = time.perf_counter()
+            found = validate(in_angstrom(settings, pixel_size), halves, device)
+            for line in table(found):
+                log.info(line)
+            for warning in found.warnings:
+                log.info("WARNING: %s", warning)
+            judged = time.perf_counter()
+            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+            write(folder, found, halves, relabelled=settings.pixel_size is not None)
+            done = time.perf_counter()
+            seconds = {"read": ready - started, **found.seconds, "write": done - judged}
+            seconds = {"total": done - started, **seconds}
+            extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}
+            write_summary(folder, found, halves, settings, extras)
+        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+    return Path(settings.out)
+
+
+def _inputs(settings: ValidationFsc) -> list[str | Path | None]:
+    """Files that the job must not replace."""
+    halves = (
+        [Path(settings.volume) / name for name in FILES if "half" in name]
+        if settings.volume
+        else []
+    )
+    return [settings.half_map_a, settings.half_map_b, settings.mask, *halves]
