@@ -29,6 +29,7 @@ from cryotorch.ops.likelihood import (
 from cryotorch.ops.rotations import from_rotation_vector, rotation_angle, rotation_grid
 from cryotorch.ops.slices import Projector, extract_slices, projector
 from cryotorch.ops.symmetry import in_asymmetric_unit
+from cryotorch.refine.tether import Tether
 
 PRIOR_SIGMA = (math.radians(13),) * 3 + (4.5,) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
 SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
@@ -93,11 +94,15 @@ def prepare(
     """Pad and transform a half map, and slice it on the rotation grid of the asymmetric unit."""
     coarse = min(limit, settings.coarse_limit)
     slices = projector(volume, limit)
-    step = settings.grid_step or min(max(1 / coarse, math.radians(7)), math.radians(12))
-    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu())).to(volume.device)
+    rotation = rotation_grid(grid_step(coarse, settings), lambda view: in_asymmetric_unit(view, group.cpu())).to(volume.device)
     plane = half_plane(volume.shape[-1], volume.device)
     low = extract_slices(slices, rotation, plane.frequency[: plane.count(coarse)])
     return Reference(slices, limit, coarse, templates(low, rotation, matmul_dtype))
+
+
+def grid_step(limit: float, settings: SearchSettings) -> float:
+    """Radians between the rotations of the coarse search."""
+    return settings.grid_step or min(max(1 / limit, math.radians(7)), math.radians(12))
 
 
 def shift_grid(extent: float, step: float, device: torch.device | str = "cpu") -> Tensor:
@@ -159,22 +164,29 @@ def polish(
     rotation: Tensor,
     shift_px: Tensor,
     settings: SearchSettings,
+    tether: Tether | None = None,
 ) -> Poses:
-    """Climb from the candidates (p = b * k, k per image, ordered by image) to one pose per image."""
+    """Climb from the candidates (p = b * k, k per image, ordered by image) to one pose per image.
+
+    ``tether``, of the b images, holds them inside extents and priors.
+    """
     plane = half_plane(seen.box, rotation.device)
     limits = ladder(reference.coarse_limit, reference.limit)
     for rung, limit in enumerate(limits):
         view = seen.limited(plane.count(limit))
+        held = tether and tether.of(image)
         terms, rotation, shift_px = ascend(
-            reference.slices, view, image, rotation, shift_px, settings.newton_steps, fused=settings.compile
+            reference.slices, view, image, rotation, shift_px, settings.newton_steps, fused=settings.compile, tether=held
         )
         last = rung == len(limits) - 1
         kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
-        rows = thin_out(terms.score, rotation, shift_px, image, kept)
+        rows = thin_out(_value(terms, rotation, shift_px, held), rotation, shift_px, image, kept)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
-    terms = PoseTerms(terms.gram[rows])
-    terms, rotation, shift_px = ascend(reference.slices, view, image, rotation, shift_px, WINNER_STEPS, terms, settings.compile)
-    return Poses(rotation, shift_px, covariance(terms), terms)
+    terms, held = PoseTerms(terms.gram[rows]), tether and tether.of(image)
+    terms, rotation, shift_px = ascend(
+        reference.slices, view, image, rotation, shift_px, WINNER_STEPS, terms, settings.compile, held
+    )
+    return Poses(rotation, shift_px, covariance(terms, rotation, shift_px, held), terms)
 
 
 def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, kept: int) -> Tensor:
@@ -209,40 +221,66 @@ def ascend(
     steps: int,
     terms: PoseTerms | None = None,
     fused: bool = False,
+    tether: Tether | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts.
 
-    ``terms`` are those of the start, where they are known already.
+    ``terms`` are those of the start, where they are known already; ``tether`` is of the poses.
     """
     terms = terms or pose_terms(slices, seen, image, rotation, shift_px, fused)
-    damping = torch.full_like(terms.score, DAMPING_START)
+    value = _value(terms, rotation, shift_px, tether)
+    damping = torch.full_like(value, DAMPING_START)
     for _ in range(steps):
-        step = newton_step(terms, damping)
-        trial_rotation = from_rotation_vector(step[:, :3]) @ rotation
-        trial_shift = shift_px + step[:, 3:]
+        if tether is None:
+            step = newton_step(terms.gradient, terms.normal, damping)
+            trial_rotation = from_rotation_vector(step[:, :3]) @ rotation
+            trial_shift = shift_px + step[:, 3:]
+        else:
+            step = newton_step(*tether.derivatives(terms, rotation, shift_px), damping)
+            trial_rotation, trial_shift = tether.step(rotation, shift_px, step)
         trial = pose_terms(slices, seen, image, trial_rotation, trial_shift, fused)
-        better = trial.score > terms.score
+        trial_value = _value(trial, trial_rotation, trial_shift, tether)
+        better = trial_value > value
         rotation = torch.where(better[:, None, None], trial_rotation, rotation)
         shift_px = torch.where(better[:, None], trial_shift, shift_px)
+        value = torch.where(better, trial_value, value)
         terms = PoseTerms(torch.where(better[:, None, None], trial.gram, terms.gram))
         damping = torch.where(better, damping / 4, damping * 8).clamp(DAMPING_LEAST, DAMPING_MOST)
     return terms, rotation, shift_px
 
 
-def newton_step(terms: PoseTerms, damping: Tensor) -> Tensor:
+def _value(terms: PoseTerms, rotation: Tensor, shift_px: Tensor, tether: Tether | None) -> Tensor:
+    """What is climbed, (p,): the score, less what the priors cost."""
+    return terms.score if tether is None else terms.score - tether.cost(rotation, shift_px)
+
+
+def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
     """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than 0.2 rad and 3 px."""
-    diagonal = terms.normal.diagonal(dim1=1, dim2=2)
+    diagonal = normal.diagonal(dim1=1, dim2=2)
     ridge = damping[:, None] * diagonal + 0.5 * _prior_precision(diagonal)
-    step = torch.linalg.solve(terms.normal + torch.diag_embed(ridge), terms.gradient)
+    step = torch.linalg.solve(normal + torch.diag_embed(ridge), gradient)
     turn = step[:, :3].norm(dim=1, keepdim=True)
     move = step[:, 3:].norm(dim=1, keepdim=True)
     return step * torch.minimum(0.2 / turn.clamp_min(1e-9), 3 / move.clamp_min(1e-9)).clamp(max=1)
 
 
-def covariance(terms: PoseTerms) -> Tensor:
+def covariance(
+    terms: PoseTerms,
+    rotation: Tensor | None = None,
+    shift_px: Tensor | None = None,
+    tether: Tether | None = None,
+) -> Tensor:
     """Laplace covariance (2 H + prior)^-1 of (rotation vector, shift in pixels): a log-likelihood is twice a score."""
-    precision = 2 * terms.normal.double() + torch.diag(_prior_precision(terms.normal).double())
-    return torch.linalg.inv(precision).to(terms.gram.dtype)
+    if tether is None:
+        normal, along = terms.normal.double(), None
+    else:
+        normal = tether.derivatives(terms, rotation, shift_px)[1].double()
+        along = tether.with_fulcrum(rotation).double()
+    precision = 2 * normal + torch.diag(_prior_precision(terms.normal).double())
+    found = torch.linalg.inv(precision)
+    if along is not None:
+        found = along @ found @ along.mT
+    return found.to(terms.gram.dtype)
 
 
 def _prior_precision(like: Tensor) -> Tensor:

@@ -96,10 +96,10 @@ def test_steps_are_short(simulate: Callable) -> None:
     table, seen = reference(world), observation(world, 1e-3)
     rotation = random_rotations(20, torch.Generator().manual_seed(4))
     terms = pose_terms(table.slices, seen, torch.arange(20), rotation, torch.full((20, 2), 5.0))
-    step = newton_step(terms, torch.full((20,), 0.05))
+    step = newton_step(terms.gradient, terms.normal, torch.full((20,), 0.05))
     assert step[:, :3].norm(dim=1).max() <= 0.2001 and step[:, 3:].norm(dim=1).max() <= 3.001
     # so heavily damped it follows the gradient, a little
-    tiny = newton_step(terms, torch.full((20,), 1e6))
+    tiny = newton_step(terms.gradient, terms.normal, torch.full((20,), 1e6))
     assert ((tiny * terms.gradient).sum(1) > 0).all() and tiny.abs().max() < 0.01
 
 
