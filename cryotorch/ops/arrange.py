@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad as zero_pad
@@ -54,7 +56,7 @@ def _phase(box: int, shift: float, like: Tensor) -> Tensor:
     turn = -2 * torch.pi * shift * torch.fft.fftfreq(box, dtype=torch.float64)
     phase = torch.polar(torch.ones_like(turn), turn)
     if box % 2 == 0:
-        phase[box // 2] = phase[box // 2].real
+        phase[box // 2] = math.cos(math.pi * shift)
     return phase.to(
         like.device, torch.complex128 if like.dtype == torch.float64 else torch.complex64
     )
