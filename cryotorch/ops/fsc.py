@@ -76,15 +76,28 @@ def corrected_fsc(
         corrected = (masked - randomised) / (1 - randomised)      from first_shell on, masked before
 
     where ``randomised`` is the FSC of the half maps with phases randomised from ``first_shell``
-    on, masked afterwards; 0 where it leaves nothing to divide by. In the two shells next to the
-    onset, where true signal still leaks into the randomised maps and the correction overdoes it,
-    the value is not below the ``unmasked`` FSC (computed when not given). Returns (corrected,
-    masked, randomised), each (d//2 + 1,). Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
+    on, masked afterwards; see ``correct_for_mask``. ``unmasked`` is computed when not given.
+    Returns (corrected, masked, randomised), each (d//2 + 1,).
     """
     masked = shell_correlation(*(half_maps * mask))
     randomised = shell_correlation(*(phase_randomise(half_maps, first_shell, generator) * mask))
     if unmasked is None:
         unmasked = shell_correlation(*half_maps)
+    corrected = correct_for_mask(masked, randomised, first_shell, unmasked)
+    return corrected, masked, randomised
+
+
+def correct_for_mask(
+    masked: Tensor, randomised: Tensor, first_shell: int, unmasked: Tensor
+) -> Tensor:
+    """The corrected FSC (s,) from the masked, the phase-randomised and the unmasked one, each (s,).
+
+        corrected = (masked - randomised) / (1 - randomised)      from first_shell on, masked before
+
+    and 0 where ``randomised`` leaves nothing to divide by. In the two shells next to the onset,
+    where true signal still leaks into the randomised maps and the correction overdoes it, the value
+    is not below the unmasked FSC. Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
+    """
     rest = 1 - randomised
     corrected = torch.where(rest > 1e-3, (masked - randomised) / rest.clamp(min=1e-3), 0.0).clamp(
         -1, 1
@@ -95,7 +108,7 @@ def corrected_fsc(
     corrected[onset] = torch.maximum(
         corrected[onset], torch.minimum(unmasked[onset], masked[onset])
     )
-    return corrected, masked, randomised
+    return corrected
 
 
 def fsc_curves(

@@ -16,12 +16,12 @@ TILE = 2**20  # voxels
 
 def soft_sphere(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
     """(d, d, d): 1 within ``radius`` px of pixel d // 2, cosine to 0 at ``radius + edge``."""
-    return _cosine_edge(_radius(box, 3, device), radius, radius + edge)
+    return cosine_edge(_radius(box, 3, device), radius, radius + edge)
 
 
 def soft_circle(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
     """(d, d): 1 within ``radius`` px of pixel d // 2, cosine to 0 at ``radius + edge``."""
-    return _cosine_edge(_radius(box, 2, device), radius, radius + edge)
+    return cosine_edge(_radius(box, 2, device), radius, radius + edge)
 
 
 def _radius(box: int, dimensions: int, device: torch.device | str) -> Tensor:
@@ -32,7 +32,7 @@ def _radius(box: int, dimensions: int, device: torch.device | str) -> Tensor:
     return total.sqrt()
 
 
-def _cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
+def cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
     """(1 + cos(pi t)) / 2 with t = (distance - near) / (far - near) limited to 0 .. 1."""
     if far <= near:
         return (distance <= near).float()
@@ -78,7 +78,7 @@ def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
     """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px."""
     if not 0 <= near <= far:
         raise ValueError(f"A soft mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
-    return _cosine_edge(distance_transform(binary, max(far, 1.0)), near, far)
+    return cosine_edge(distance_transform(binary, max(far, 1.0)), near, far)
 
 
 def edge_width(mask: Tensor) -> float:
