@@ -115,18 +115,29 @@ def guinier_fit(
 
 
 def sharpen(
-    volume: Tensor, pixel_size: float, bfactor: float, curve: Tensor, resolution: float
+    volume: Tensor,
+    pixel_size: float,
+    bfactor: float,
+    curve: Tensor | None,
+    resolution: float,
+    order: int = 8,
 ) -> Tensor:
     """A merged map (d, d, d) weighted and sharpened for the eye.
 
-        F(k) * sqrt(2 FSC / (1 + FSC)) * exp(-B k^2 / 4) / sqrt(1 + (k * resolution)^16)
+        F(k) * sqrt(2 FSC / (1 + FSC)) * exp(-B k^2 / 4) / sqrt(1 + (k * resolution)^(2 order))
 
     ``bfactor`` in Å², negative sharpens; ``curve`` (d//2 + 1,) half-map FSC; ``resolution`` in Å.
+    Without a curve there is no FSC weight, and the exponential stays from the resolution on what it
+    is there: in a finely sampled map it would outgrow any Butterworth filter.
     """
     box = volume.shape[-1]
-    weight = _per_voxel(fsc_weight(curve).to(volume), volume)
     k = _wave_number(box, volume) / (box * pixel_size)
-    gain = torch.exp(-bfactor / 4 * k.square()) * _low_pass_gain(k * resolution, "butterworth", 8)
+    gain = _low_pass_gain(k * resolution, "butterworth", order)
+    if curve is None:
+        capped = k.clamp(max=1 / resolution)
+        return _multiply(volume, gain * torch.exp(-bfactor / 4 * capped.square()))
+    weight = _per_voxel(fsc_weight(curve).to(volume), volume)
+    gain = gain * torch.exp(-bfactor / 4 * k.square())
     # where nothing is left the exponential may be infinite, and 0 * inf would spoil the whole map
     return _multiply(volume, torch.where(weight > 0, weight * gain, 0.0))
 

@@ -1,0 +1,210 @@
+"""A sharpened map from two half maps: Guinier fit, FSC weight, Butterworth filter, local low-pass."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.units import in_pixels, parse_length
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.maps import HalfMaps
+    from cryotorch.jobs.sharpening import Sharpened
+
+# Everything the job may leave in ``out``; the summary comes last and so says that all is there.
+FILES = (
+    *("config.yaml", "log.txt", "mask_fsc.mrc", "map_sharp*.mrc", "map_local_resolution.mrc"),
+    *("fsc.png", "guinier.png", "slices.png", "local_resolution.png", "summary.json"),
+)
+PICTURED = 4  # sharpened maps that slices.png has room for
+
+
+@dataclass(frozen=True)
+class Sharpen:
+    """The parameters; meanings and defaults in ``configs/job/sharpen.yaml``, lengths in Å."""
+
+    volume: str | None
+    half_map_a: str | None
+    half_map_b: str | None
+    mask: str | None
+    pixel_size: float | None
+    out: str | None
+    overwrite: bool
+    apply_mask: bool
+    spherical_mask: bool
+    bfactor: float | list[float] | None
+    fit_from: Length
+    fit_to: Length | None
+    guinier_map: Literal["masked", "whole"]
+    fsc_weight: bool
+    filter_resolution: Length | None
+    filter_order: int
+    filter_offset: int
+    local: bool
+    local_threshold: float
+    threshold: float
+    mask_near: Length
+    mask_far: Length
+    device: Literal["auto", "cpu", "cuda"]
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the maps are."""
+        positive(
+            *(self, "pixel_size", "fit_from", "fit_to", "filter_resolution", "filter_order"),
+            "mask_far",
+        )
+        for name in ("threshold", "local_threshold"):
+            value = getattr(self, name)
+            require(0 < value < 1, name, value, "it is a fraction between 0 and 1")
+        near, far = self.mask_near, self.mask_far
+        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
+        if in_pixels(near) == in_pixels(far):
+            ordered = parse_length(far, 1.0) > parse_length(near, 1.0)
+            require(ordered, "mask_far", far, f"it must be above mask_near={near}")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
+        if isinstance(self.bfactor, list):
+            wish = "give one or more different B-factors, such as [-50,-100]"
+            distinct = {f"{b:g}" for b in self.bfactor}
+            require(0 < len(self.bfactor) == len(distinct), "bfactor", self.bfactor, wish)
+
+
+def run(settings: Sharpen) -> Path:
+    """Sharpened maps of two half maps, with their plots, in ``settings.out``."""
+    started = time.perf_counter()
+    from cryotorch.jobs.maps import load_half_maps, pick_device
+    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.sharpening import sharpen_half_maps
+    from cryotorch.report.run_log import RunLog
+
+    inputs = (settings.half_map_a, settings.half_map_b, settings.mask, _folder_mask(settings))
+    with RunLog() as log:
+        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+            log.open(folder / "log.txt")
+            device = pick_device(settings.device)
+            named = (settings.volume, settings.half_map_a, settings.half_map_b)
+            halves = load_half_maps(*named, settings.pixel_size)
+            box, pixel_size = halves.maps.shape[-1], halves.pixel_size
+            log.info("Half maps %s and %s", *halves.paths)
+            log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
+            reading = time.perf_counter() - started
+            found = sharpen_half_maps(_in_angstrom(settings, pixel_size), halves, device)
+            for warning in found.warnings:
+                log.warning("WARNING: %s", warning)
+            sharpening = time.perf_counter() - started - reading
+            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+            write(folder, found, pixel_size, settings.guinier_map)
+            seconds = {"reading": reading, "sharpening": sharpening}
+            seconds["total"] = time.perf_counter() - started
+            _write_summary(folder, settings, found, halves, seconds)
+        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+    return Path(settings.out)
+
+
+def _folder_mask(settings: Sharpen) -> Path | None:
+    return Path(settings.volume) / "mask_fsc.mrc" if settings.volume else None
+
+
+def _in_angstrom(settings: Sharpen, pixel_size: float) -> Sharpen:
+    """With lengths in Å; those that must be in order may have come in different units."""
+    converted = in_angstrom(settings, pixel_size)
+    wish = f"it must be above mask_near={settings.mask_near}"
+    require(converted.mask_far > converted.mask_near, "mask_far", settings.mask_far, wish)
+    if converted.fit_to is not None:
+        finer = converted.fit_to < converted.fit_from
+        require(
+            finer, "fit_to", settings.fit_to, f"it must be finer than fit_from={settings.fit_from}"
+        )
+    return converted
+
+
+def file_name(bfactor: float, alone: bool) -> str:
+    """Of the map sharpened with a B-factor."""
+    return "map_sharp.mrc" if alone else f"map_sharp_B{bfactor:g}.mrc"
+
+
+def write(folder: Path, found: Sharpened, pixel_size: float, guinier_map: str) -> None:
+    """The maps and the figures."""
+    from cryotorch.data.mrc import write_volume
+    from cryotorch.report.canvas import render
+    from cryotorch.report.curves import fsc_figure, guinier_figure
+    from cryotorch.report.figures import write_pictures
+    from cryotorch.report.local_resolution import local_resolution_figure
+    from cryotorch.report.maps import slice_figure
+
+    box, alone = len(found.mean), len(found.maps) == 1
+    for bfactor, volume in found.maps.items():
+        write_volume(folder / file_name(bfactor, alone), volume, pixel_size)
+    if found.mask_kind == "generated":
+        write_volume(folder / "mask_fsc.mrc", found.mask, pixel_size)
+    rows = {"Half maps, mean": found.mean}
+    for bfactor, volume in list(found.maps.items())[:PICTURED]:
+        rows[f"B = {bfactor:.4g} Å²".replace("-", "\N{MINUS SIGN}")] = volume
+    size = f"{box} px of {pixel_size:.4g} Å"
+    if len(found.maps) > PICTURED:
+        size += f", the first {PICTURED} of {len(found.maps)} B-factors"
+    title = f"Fourier shell correlation: {found.resolution:.2f} Å"
+    applied = ", ".join(f"{b:.4g}" for b in found.maps).replace("-", "\N{MINUS SIGN}")
+    pictures = {
+        "fsc": fsc_figure(found.curves, found.resolutions, box, pixel_size, title, "Half maps"),
+        "guinier": guinier_figure(
+            found.fit,
+            f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; applied: {applied} Å²",
+        ),
+        "slices": slice_figure(
+            rows, pixel_size, f"Sharpened map at {found.resolution:.2f} Å", size
+        ),
+    }
+    if found.local is not None:
+        write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size)
+        pictures["local_resolution"] = local_resolution_figure(
+            *(found.local, next(iter(found.maps.values())), found.mask, pixel_size),
+            "Local resolution", "within the mask, over slices of the sharpened map",
+        )  # fmt: skip
+    write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)
+
+
+def _write_summary(
+    folder: Path,
+    settings: Sharpen,
+    found: Sharpened,
+    halves: HalfMaps,
+    seconds: dict[str, float],
+) -> None:
+    from cryotorch.report.summary import provenance, write_json
+
+    fit, alone = found.fit, len(found.maps) == 1
+    ends = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist() if fit.used.any() else [None, None]
+    other = "whole" if settings.guinier_map == "masked" else "masked"
+    summary: dict[str, object] = {
+        "resolution": found.resolution,
+        "resolutions": found.resolutions,
+        "threshold": 0.143,
+        "bfactor": next(iter(found.maps)) if alone else list(found.maps),
+        "guinier": {
+            "map": settings.guinier_map,
+            "bfactor": fit.bfactor,
+            "intercept": fit.intercept,
+            "from": ends[0],
+            "to": ends[1],
+            "shells": int(fit.used.sum()),
+            "refused": fit.reason or None,
+            f"bfactor_of_{other}_map": found.other,
+        },
+        "fsc_weight": settings.fsc_weight,
+        "filter": {"resolution": found.filter_resolution, "order": settings.filter_order},
+        "local_resolution": found.local_range,
+        "maps": [file_name(bfactor, alone) for bfactor in found.maps],
+        "mask": {"origin": found.mask_kind, "volume": float(found.mask.double().mean())},
+        "half_maps": [str(path) for path in halves.paths],
+        "box": len(found.mean),
+        "pixel_size": halves.pixel_size,
+        "nyquist": 2 * halves.pixel_size,
+        "warnings": found.warnings,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        **provenance(),
+    }
+    write_json(folder / "summary.json", summary)

@@ -1,0 +1,68 @@
+"""The picture of a local resolution: colours over slices of the map, and how much of the molecule has which."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cryotorch.report import canvas
+from cryotorch.report.canvas import add_panel, empty_note, label, limits, new_figure, scale_bar
+from cryotorch.report.maps import PLANES, central_slices
+
+COLOURS = "viridis_r"  # sharp is bright
+_TILE = 2.1  # inches
+
+
+def local_resolution_figure(
+    resolution: Tensor,
+    volume: Tensor,
+    mask: Tensor,
+    pixel_size: float,
+    title: str,
+    subtitle: str = "",
+) -> Figure:
+    """Resolution (d, d, d) in Å where the mask is above 0.5, over slices of a volume, and its histogram."""
+    figure = new_figure(8.8, 3.1, title, subtitle)
+    inside = resolution[mask > 0.5].numpy()
+    low, high = limits(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    grey = central_slices(volume)
+    scale = limits(np.stack(grey), (0.2, 99.8))
+    colours, masks = central_slices(resolution), central_slices(mask)
+    for place, plane in enumerate(PLANES):
+        axes = add_panel(figure, 0.15 + place * (_TILE + 0.06), 0.15, _TILE, _TILE)
+        axes.set_axis_off()
+        look = {"origin": "lower", "extent": (0, 1, 0, 1)}
+        axes.imshow(grey[place], cmap="gray", vmin=scale[0], vmax=scale[1], **look)
+        seen = np.ma.masked_where(masks[place] <= 0.5, colours[place])
+        axes.imshow(seen, cmap=COLOURS, vmin=low, vmax=high, alpha=0.75, **look)
+        axes.set_title(plane, fontsize=9, color=canvas.INK, pad=3)
+        if place == 0:
+            scale_bar(axes, 0.05, 0.05, volume.shape[-1] * pixel_size)
+    _histogram(add_panel(figure, 7.1, 0.55, 1.5, 1.7), inside, low, high)
+    return figure
+
+
+def _histogram(axes: Axes, inside: np.ndarray, low: float, high: float) -> None:
+    """Share of the masked voxels per resolution, in the colours of the slices."""
+    label(axes, "Local resolution (Å)", "")
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    if not inside.size:
+        empty_note(axes, "empty mask")
+        return
+    margin = 0.1 * (high - low)
+    counts, edges = np.histogram(inside, 30, (low - margin, high + margin))
+    heights = counts / max(counts.max(), 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    shades = colormaps[COLOURS](np.clip((centres - low) / (high - low), 0, 1))
+    axes.bar(centres, heights, width=edges[1] - edges[0], color=shades)
+    middle = float(np.median(inside))
+    if math.isfinite(middle):
+        axes.axvline(middle, color=canvas.VERMILION, linewidth=1.1)
+        axes.set_title(f"median {middle:.1f} Å", fontsize=8, color=canvas.VERMILION, pad=3)
+    axes.set_ylim(0, 1.05)
