@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.maps import load_mask
+from cryotorch.jobs.maps import load_mask, looks_inverted
 from cryotorch.ops.masks import density_region, soft_mask, soft_sphere
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from cryotorch.ops.tighten import Candidate
 
 log = logging.getLogger("cryotorch")
+INVERTED = (
+    "The half maps look inverted, their strong densities are negative: masks are made of positive "
+    "density, multiply the maps by -1"
+)
 LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
 
 
@@ -31,7 +35,7 @@ class FscMask:
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
         region: (d, d, d) bool, what the mask grows around; None for a sphere.
         candidates: tighter masks that were tried; reason: why that ended, else "".
-        warnings: sentences about a given mask.
+        warnings: sentences.
     """
 
     mask: Tensor
@@ -79,7 +83,8 @@ def make_mask(mean: Tensor, pixel_size: float, settings: ValidationFsc) -> FscMa
             f"{refused} Change threshold, give mask=<file>, or add generate_mask=false."
         ) from None
     mask = soft_mask(region, near / pixel_size, far / pixel_size)
-    return FscMask(mask, "generated", near, far, region)
+    warnings = [INVERTED] if looks_inverted(mean) else []
+    return FscMask(mask, "generated", near, far, region, warnings=warnings)
 
 
 def given_mask(path: str, like: Tensor, pixel_size: float, any_pixel_size: bool) -> FscMask:

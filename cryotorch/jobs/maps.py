@@ -62,6 +62,12 @@ def load_map(path: str | Path, name: str, pixel_size: float | None = None) -> tu
     return volume, stated if pixel_size is None else pixel_size
 
 
+def looks_inverted(volume: Tensor) -> bool:
+    """Whether the strong densities of a map are negative: a particle stands out on one side only."""
+    centred = (volume - volume.mean()).double()
+    return float(centred.pow(3).mean()) < -0.1 * float(centred.square().mean()) ** 1.5
+
+
 def load_half_maps(
     volume: str | None,
     half_map_a: str | None,

@@ -22,6 +22,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.jobs.maps import looks_inverted
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
 from cryotorch.ops.fourier import resize_volume
@@ -64,9 +65,8 @@ def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: Partic
 
 
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
-    """A particle stands out on one side of the densities; it should be the positive one."""
-    centred = (volume - volume.mean()).double()
-    if float(centred.pow(3).mean()) < -0.1 * float(centred.square().mean()) ** 1.5:
+    """Masks need positive densities."""
+    if looks_inverted(volume):
         log.warning("WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive", path)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.validation import STRICTER, Validation
@@ -24,13 +26,20 @@ if TYPE_CHECKING:
 
 def table(found: Validation) -> list[str]:
     """Curve by curve the resolutions, and the mask that was used."""
-    lines = [f"{'':20}FSC = {THRESHOLD:g}   FSC = {STRICTER:g}"]
-    for name, reached in found.resolutions[THRESHOLD].items():
-        half = found.resolutions[STRICTER][name]
-        lines.append(f"{CURVE_LOOK[name][0]:20}{reached:9.2f} Å{half:10.2f} Å")
+    lines = [f"{'':18}FSC = {THRESHOLD:g}     FSC = {STRICTER:g}"]
+    for name, curve in found.curves.items():
+        if name in found.resolutions[THRESHOLD]:
+            cells = [_cell(curve, t, reached[name]) for t, reached in found.resolutions.items()]
+            lines.append(f"{CURVE_LOOK[name][0]:18}{cells[0]:>11}{cells[1]:>14}")
     lines.append(f"Mask: {found.mask}")
     lines.append(f"Resolution: {found.resolution:.2f} Å (corrected FSC = {THRESHOLD:g})")
     return lines
+
+
+def _cell(curve: Tensor, threshold: float, reached: float) -> str:
+    """A resolution; that of the last shell with a sign where the curve ends above the threshold."""
+    ends_above = bool((curve[1:] >= threshold).all())
+    return f"{'≤ ' if ends_above else ''}{reached:.2f} Å"
 
 
 def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -> None:
