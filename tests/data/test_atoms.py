@@ -83,6 +83,27 @@ def test_biological_assembly_is_built(tmp_path: Path) -> None:
         read_atoms(file, assembly="7")
 
 
+def test_parts_are_chosen_by_chain_and_residue(tmp_path: Path) -> None:
+    rows = [("ALA", "CA", "C", i, 0, 0, 1, 20) for i in range(1, 7)]
+    file = pdb(tmp_path / "a.pdb", *rows)
+    text = file.read_text().splitlines()
+    text[3:6] = [line[:21] + "B" + line[22:] for line in text[3:6]]  # chain B from the fourth on
+    file.write_text("\n".join(text))
+
+    def xs(*select: str) -> list[float]:
+        return read_atoms(file, centre=False, select=select).position[:, 0].tolist()
+
+    assert xs() == xs("A", "B") == xs("A,B") == [1, 2, 3, 4, 5, 6]
+    assert xs("B") == [4, 5, 6] and xs("A/2-3") == [2, 3]
+    assert xs("A/2-3", "B/6", "A/3") == [2, 3, 6]
+    with pytest.raises(
+        InputError, match=r"select=C chooses no atom of .*a\.pdb: its chains are A, B;"
+    ):
+        xs("C")
+    with pytest.raises(InputError, match=r"select=\[\[ cannot be read"):
+        xs("[[")
+
+
 def test_mmcif_and_gzip_read_the_same(tmp_path: Path) -> None:
     file = pdb(
         tmp_path / "a.pdb", ("ALA", "CA", "C", 1, 2, 3, 1, 20), ("GLY", "N", "N", 5, 2, 3, 1, 30)

@@ -63,6 +63,22 @@ def test_modes_and_byte_orders(tmp_path, dtype, order):
     np.testing.assert_array_equal(read_volume(path)[0].numpy(), values.astype(np.float32))
 
 
+def test_where_the_corner_lies(tmp_path, volume):
+    """The origin fields, else the starts of columns, rows and sections, whatever axes these run along."""
+    path = tmp_path / "map.mrc"
+    write_volume(path, volume, 2.0)
+    assert read_header(path).corner == (0, 0, 0)
+    with mrcfile.open(path, "r+") as file:
+        file.header.nxstart, file.header.nystart, file.header.nzstart = 3, -4, 5
+    assert read_header(path).corner == pytest.approx((6, -8, 10))
+    with mrcfile.open(path, "r+") as file:
+        file.header.mapc, file.header.mapr, file.header.maps = 3, 1, 2
+    assert read_header(path).corner == pytest.approx((-8, 10, 6))
+    with mrcfile.open(path, "r+") as file:
+        file.header.origin.x, file.header.origin.z = 1.5, -2.5
+    assert read_header(path).corner == pytest.approx((1.5, 0, -2.5))
+
+
 @pytest.mark.parametrize("axes", [(1, 2, 3), (3, 1, 2), (2, 1, 3), (3, 2, 1), (0, 0, 0)])
 def test_axis_order_becomes_z_y_x(tmp_path, volume, axes):
     """Column, row and section axes as in EMD-3001 (3, 1, 2)."""

@@ -11,6 +11,7 @@ from cryotorch.ops.filters import (
     filter_shells,
     fsc_weight,
     guinier_fit,
+    high_pass,
     low_pass,
     radial_amplitude,
     sharpen,
@@ -51,6 +52,18 @@ def test_low_pass_has_the_gain_it_promises(box, order):
         assert torch.allclose(found, want, atol=1e-9), kind
     with pytest.raises(ValueError, match="got 'boxcar'"):
         low_pass(volume, PX, 4.0, "boxcar")
+
+
+@pytest.mark.parametrize("box", [24, 25])
+@pytest.mark.parametrize("kind", ["butterworth", "gaussian", "rectangular"])
+def test_high_pass_takes_the_power_that_the_low_pass_leaves(box, kind):
+    volume = 3 + noise(box)
+    low, high = (gain(f(volume, PX, 6.0, kind, 4), volume) for f in (low_pass, high_pass))
+    assert torch.allclose(low**2 + high**2, torch.ones_like(low), atol=1e-9)
+    assert abs(float(high_pass(volume, PX, 6.0, kind, 4).mean())) < 1e-9
+    k = wave_number(box) * 6.0 / (box * PX)
+    if kind == "butterworth":
+        assert torch.allclose(high, k**4 / torch.sqrt(1 + k**8), atol=1e-9)
 
 
 def test_low_pass_of_a_centred_gaussian_stays_centred():

@@ -16,6 +16,7 @@ from cryotorch.ops.symmetry import (
     in_asymmetric_unit,
     point_group,
     rotate_volume,
+    symmetrise_volume,
     symmetry_correlation,
 )
 
@@ -83,6 +84,18 @@ def test_matrices_are_those_that_relion_prints(name, tmp_path):
     assert distance.shape[0] == distance.shape[1]
     # RELION's icosahedral axes are typed in with few decimals
     assert distance.amin(0).max() < 2e-3 and distance.amin(1).max() < 2e-3
+
+
+@pytest.mark.parametrize("box", [24, 25])
+def test_a_symmetrised_volume_is_the_mean_of_its_turned_copies(box):
+    volume = torch.zeros(box, box, box)
+    volume[box // 2 + 3, box // 2 - 2, box // 2 + 5] = 1
+    group = point_group("D2")
+    once = symmetrise_volume(volume, group)
+    assert torch.allclose(once, sum(rotate_volume(volume, r) for r in group) / 4, atol=1e-6)
+    assert (
+        symmetry_correlation(once, group).min() > 0.999 > symmetry_correlation(volume, group).min()
+    )
 
 
 def test_names_that_are_no_group():

@@ -15,6 +15,8 @@ def test_slices_and_projections_show_the_same_planes() -> None:
     xy, xz, yz = maps.central_slices(volume)
     assert xy[5, 6] == 1 and xy.sum() == 1
     assert xz.sum() == 0 and yz.sum() == 0
+    xy, xz, yz = maps.central_slices(volume, through=(6, 5, 4))
+    assert xy[5, 6] == 1 and xz[4, 6] == 1 and yz[4, 5] == 1
     xy, xz, yz = maps.projections(volume)
     assert xy[5, 6] == 1 and xz[4, 6] == 1 and yz[4, 5] == 1
 
