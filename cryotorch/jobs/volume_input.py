@@ -1,0 +1,209 @@
+"""What volume tools start from: a map, a mask or an atomic model, and the grid of another map."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.atoms import Atoms, density, read_atoms
+from cryotorch.data.mrc import read_header, read_volume
+from cryotorch.errors import InputError
+from cryotorch.jobs.maps import load_map
+from cryotorch.jobs.settings import require
+from cryotorch.jobs.volume_tools import VolumeTools, listed
+from cryotorch.ops.segment import Segment
+
+log = logging.getLogger("cryotorch")
+MODELS = (".pdb", ".ent", ".cif", ".mmcif")
+# Part of a model's scattering that may lie outside the box without a word.
+OUTSIDE = 0.01
+
+
+@dataclass
+class Work:
+    """The volume being edited, and what has been done to it.
+
+    Attributes:
+        volume: (d, d, d).
+        pixel_size: Å.
+        kind: map, mask or model: what it was read as.
+        mask: (d, d, d) from 0 to 1 once there is one.
+        region: voxels above the threshold that were kept, before the mask grew around them.
+        labels, segments: the segmentation, where there is one, and its table.
+        kept: labels of the segments that were kept.
+        background: the map that an atomic model was fitted into, to be looked at.
+        steps, warnings: sentences.
+    """
+
+    volume: Tensor
+    pixel_size: float
+    kind: str
+    mask: Tensor | None = None
+    region: Tensor | None = None
+    labels: Tensor | None = None
+    segments: list[Segment] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    background: Tensor | None = None
+    steps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def box(self) -> int:
+        return self.volume.shape[-1]
+
+    def did(self, sentence: str) -> None:
+        """Note a step."""
+        self.steps.append(sentence)
+        log.info("%s", sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Note what the user should look at."""
+        self.warnings.append(sentence)
+        log.info("WARNING: %s", sentence)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Box in voxels, pixel size in Å, and where the corner lies in a model's coordinates (x, y, z), Å."""
+
+    box: int
+    pixel_size: float
+    corner: tuple[float, float, float]
+
+
+def load(settings: VolumeTools, device: torch.device) -> Work:
+    """The input on its own grid; an atomic model on the one it was given.
+
+    Raises:
+        InputError: it cannot be read, or parameters for another kind of input were given.
+    """
+    path = Path(settings.volume)
+    if is_model(path):
+        return _from_model(path, settings, device)
+    for name, off in (("select", None), ("assembly", None), ("centre", "auto")):
+        value = getattr(settings, name)
+        require(value == off, name, value, f"it is for atomic models, and volume={path} is not one")
+    volume, pixel_size = load_map(path, "volume", settings.pixel_size)
+    corner = read_header(path).corner
+    # filtered or normalised it is no mask any more; and who wants a map has one
+    maps_only = settings.normalise or settings.high_pass or settings.output == "map"
+    low, high = float(volume.min()), float(volume.max())
+    is_mask = low == 0 and high == 1 and not maps_only
+    work = Work(volume.to(device), pixel_size, "mask" if is_mask else "map")
+    values = f"values {low:.4g} to {high:.4g}" + (", taken as a mask" if is_mask else "")
+    work.did(f"Read {path}: {work.box} voxels per edge, {pixel_size:.4g} Å per voxel, {values}")
+    if any(corner):
+        at = ", ".join(f"{c:.4g}" for c in corner)
+        work.warn(
+            f"The header of {path} places its corner at ({at}) Å; that of the result is at 0, so move "
+            "models fitted into the one by as much before comparing them with the other"
+        )
+    return work
+
+
+def is_model(path: Path) -> bool:
+    """Whether a file name is that of an atomic model."""
+    plain = path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2") else path
+    return plain.suffix.lower() in MODELS
+
+
+def grid_of(path: str, pixel_size: float | None) -> Grid:
+    """The grid of the map ``like``; ``pixel_size`` takes the place of one that its header lacks."""
+    if is_model(Path(path)):
+        raise InputError(f"like={path} is an atomic model, which has no grid: name a map")
+    header = read_header(path)
+    if len(set(header.shape)) != 1:
+        size = " x ".join(map(str, header.shape[::-1]))
+        raise InputError(f"like={path} is {size} voxels, not a cube: name a cubic map")
+    x, y, z = header.pixel_size
+    if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
+        raise InputError(
+            f"like={path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å: name a map with cubic ones"
+        )
+    size = x or pixel_size
+    if size is None:
+        raise InputError(
+            f"like={path} does not state its pixel size: add pixel_size=<Å> if the input has the same one, else "
+            "write it into the header with job=volume_tools first"
+        )
+    return Grid(header.shape[0], size, header.corner)
+
+
+def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work:
+    """Density of an atomic model: in the frame of ``like``, or centred."""
+    new, wish = settings.new_pixel_size, "the map of a model is made with pixel_size, give that"
+    require(new is None, "new_pixel_size", new, wish)
+    auto, resolution = settings.centre == "auto", settings.resolution
+    fitted = settings.like is not None if auto else not settings.centre
+    wish = f"the density of {path} needs one, add resolution=6 for example"
+    require(resolution is not None, "resolution", None, wish)
+    atoms = read_atoms(path, settings.assembly, centre=False, select=listed(settings.select))
+    grid = _model_grid(path, settings, atoms)
+    finest = 2 * grid.pixel_size
+    wish = f"it must be at least two pixels, {finest:.4g} Å"
+    require(resolution >= 0.999 * finest, "resolution", resolution, wish)
+    if fitted:
+        middle = torch.tensor(grid.corner) + grid.box // 2 * grid.pixel_size
+    else:  # parts keep their place in the whole, so that their masks fit together
+        whole = read_atoms(path, settings.assembly, centre=False) if settings.select else atoms
+        middle = whole.centre_of_mass()
+    atoms = Atoms(atoms.position - middle, atoms.weight, atoms.bfactor)
+    warning = _outside(path, settings, atoms, grid)
+    moved = Atoms(*(value.to(device) for value in (atoms.position, atoms.weight, atoms.bfactor)))
+    work = Work(density(moved, grid.box, grid.pixel_size, resolution), grid.pixel_size, "model")
+    if fitted and settings.like is not None:
+        work.background = read_volume(settings.like)[0]
+    where = "at its coordinates" if fitted else "the centre of mass of the whole in the middle"
+    work.did(
+        f"Density of {len(atoms)} atoms of {path} at {resolution:g} Å, {grid.box} voxels per edge of "
+        f"{grid.pixel_size:.4g} Å, {where}"
+    )
+    if fitted and any(grid.corner):
+        at = ", ".join(f"{c:.4g}" for c in grid.corner)
+        work.did(
+            f"The header of {settings.like} places its corner at ({at}) Å, that of the result is at 0"
+        )
+    if warning:
+        work.warn(warning)
+    return work
+
+
+def _model_grid(path: Path, settings: VolumeTools, atoms: Atoms) -> Grid:
+    if settings.like is not None:
+        return grid_of(settings.like, settings.pixel_size)
+    pixel_size, box = settings.pixel_size, settings.box_size
+    wish = f"the density of {path} needs a grid, add like=<map>, or pixel_size=<Å> and box_size=<voxels>"
+    require(pixel_size is not None, "pixel_size", None, wish)
+    need = _box_for(atoms, pixel_size)
+    require(box is not None, "box_size", None, f"{wish}, {need} for example")
+    return Grid(box, pixel_size, (0.0, 0.0, 0.0))
+
+
+def _box_for(atoms: Atoms, pixel_size: float) -> int:
+    """A box with a margin around centred atoms, even."""
+    reach = float((atoms.position - atoms.centre_of_mass()).norm(dim=1).max())
+    return 2 * math.ceil(1.2 * reach / pixel_size)
+
+
+def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> str | None:
+    """What is to be said of atoms outside the box; InputError where that cannot be meant."""
+    beyond = (atoms.position / grid.pixel_size).abs().amax(1) > grid.box / 2
+    part = float(atoms.weight[beyond].sum() / atoms.weight.sum())
+    if part <= OUTSIDE:
+        return None
+    if settings.like is None and settings.centre is not False:
+        raise InputError(
+            f"box_size={grid.box} at pixel_size={grid.pixel_size:g} is too small for {path}, of which {part:.0%} lies "
+            f"outside: use box_size={_box_for(atoms, grid.pixel_size)}"
+        )
+    into = f"like={settings.like}" if settings.like else "the box"
+    if part > 0.5:
+        raise InputError(
+            f"{part:.0%} of {path} lies outside {into}: fit it into that map, or add centre=true to put it into the middle"
+        )
+    return f"{part:.0%} of {path} lies outside {into} and is cut off"

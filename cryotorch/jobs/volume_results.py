@@ -1,0 +1,185 @@
+"""What volume tools print and write: the map or mask, its numbers, its picture."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.mrc import write_volume
+from cryotorch.jobs.maps import HARD
+from cryotorch.jobs.volume_input import Work
+from cryotorch.jobs.volume_tools import VolumeTools
+from cryotorch.ops.arrange import centre_of_mass
+from cryotorch.ops.masks import edge_width, high_percentile
+from cryotorch.report.canvas import Picture, render
+from cryotorch.report.figures import write_pictures
+from cryotorch.report.maps import mask_figure, slice_figure
+from cryotorch.report.summary import provenance, write_json
+
+log = logging.getLogger("cryotorch")
+# Å³ per Da of protein: partial specific volume 0.73 cm³/g = 0.73e24 / 6.022e23.
+VOLUME_PER_DALTON = 1.21
+# Width of a soft edge by resolution: narrower ones disturb the Fourier shells at that resolution.
+EDGE_PER_RESOLUTION = 5
+# Part of the high density above which a volume counts for its centre of mass: below lie solvent in a map, ripples in
+# the density of a model.
+BACKGROUND = {"map": 0.2, "model": 0.02, "mask": 0.02}
+ROWS = 20  # segments listed in the log
+
+
+def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> None:
+    """Everything but the settings into a folder, and the numbers into the log."""
+    as_map = work.mask is None or settings.output == "map"
+    result = work.volume if work.mask is None else work.mask
+    if as_map and work.mask is not None:
+        result = work.volume * work.mask
+        work.did("Multiplied the map by the mask")
+    name = "map.mrc" if as_map else "mask.mrc"
+    place = _centre(work)
+    numbers = _numbers(work, result, place, settings)
+    for line in _segment_lines(work):
+        log.info("%s", line)
+    write_volume(folder / name, result, work.pixel_size)
+    if work.labels is not None:
+        write_volume(folder / "segments.mrc", work.labels.float(), work.pixel_size)
+    write_pictures({"slices": _picture(work, name, result, place)}, folder)
+    summary = {
+        "result": name,
+        "input": settings.volume,
+        "read_as": work.kind,
+        "box": work.box,
+        "pixel_size": work.pixel_size,
+        **numbers,
+        "steps": work.steps,
+        "warnings": work.warnings,
+        "device": str(work.volume.device),
+        "seconds": {"total": round(time.perf_counter() - started, 3)},
+        **provenance(),
+    }
+    write_json(folder / "summary.json", summary)
+
+
+def _centre(work: Work) -> Tensor:
+    """Centre of mass (x, y, z) in voxels from the corner: of the mask, else of the density above the background."""
+    if work.mask is not None:
+        return centre_of_mass(work.mask)
+    density = work.volume.clamp(min=0)
+    background = BACKGROUND[work.kind] * high_percentile(density)
+    density = torch.where(density > background, density, 0.0)
+    # a map without density above zero has its centre in the middle
+    return centre_of_mass(density if bool(density.any()) else torch.ones_like(density))
+
+
+def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -> dict:
+    """The numbers for summary.json, each said in the log as well."""
+    voxel, said = work.pixel_size**3, dict[str, object]()
+    angstrom = place * work.pixel_size
+    wide = result.double()
+    said["values"] = {
+        "min": float(result.min()),
+        "max": float(result.max()),
+        "mean": float(wide.mean()),
+        "std": float(wide.std(correction=0)),
+    }
+    if work.mask is not None:
+        count = int((work.mask > 0.5).sum())
+        region = count if work.region is None else int(work.region.sum())
+        mass = region * voxel / VOLUME_PER_DALTON / 1000
+        width = edge_width(work.mask)
+        said["mask"] = {
+            "voxels": count,
+            "volume": count * voxel,
+            "fraction_of_box": count / work.mask.numel(),
+            "voxels_above_threshold": region,
+            "protein_mass_kda": mass,
+            "edge_width": width,
+        }
+        log.info(
+            "Mask: %d voxels above 0.5, %.4g Å³, %.2g%% of the box; before it was grown room for about %.3g kDa of protein",
+            *(count, count * voxel, 100 * count / work.mask.numel(), mass),
+        )
+        _softness(work, width, settings)
+        _at_border(work)
+    else:
+        log.info(
+            "Map: values %.4g to %.4g, mean %.4g, standard deviation %.4g", *said["values"].values()
+        )
+    log.info(
+        "Centre of mass (as a fulcrum): %.2f, %.2f, %.2f voxels from the corner (x, y, z), that is %.2f, %.2f, %.2f Å",
+        *(*place.tolist(), *angstrom.tolist()),
+    )
+    said["centre_of_mass"] = {"voxels": place, "angstrom": angstrom}
+    if work.labels is not None:
+        said["segments"] = [
+            {
+                **segment._asdict(),
+                "volume": segment.voxels * voxel,
+                "kept": segment.label in work.kept,
+            }
+            for segment in work.segments
+        ]
+    return said
+
+
+def _softness(work: Work, width: float, settings: VolumeTools) -> None:
+    """Whether the soft edge suits the resolution, as far as that is known."""
+    # that of a model's density says nothing about the map that the mask is for
+    pixel_size, finest = work.pixel_size, None if work.kind == "model" else settings.resolution
+    if width < HARD:
+        need = 12 if finest is None else max(12, round(EDGE_PER_RESOLUTION * finest / pixel_size))
+        work.warn(
+            f"The mask has a hard edge, which correlates half maps by itself: add soften={need}px before you use it"
+        )
+        return
+    reach = width * pixel_size / EDGE_PER_RESOLUTION
+    said = f"Soft edge: about {width:.1f} voxels ({width * pixel_size:.1f} Å), enough for maps of {reach:.1f} Å and finer"
+    log.info("%s (five times the resolution)", said)
+    if finest is not None and finest > 1.05 * reach:
+        need = round(EDGE_PER_RESOLUTION * finest / pixel_size)
+        work.warn(f"At {finest:g} Å a soft edge of {need} voxels is advised: add soften={need}px")
+
+
+def _at_border(work: Work) -> None:
+    mask = work.mask
+    faces = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
+    if max(float(face.max()) for face in faces) > 0.05 and float(mask.mean()) < 0.5:
+        work.warn(
+            "The mask reaches the border of the box, which cuts its edge off: pad with box_size"
+        )
+
+
+def _segment_lines(work: Work) -> list[str]:
+    """The table of segments for the log."""
+    if work.labels is None:
+        return []
+    lines = ["segment   voxels       Å³     kDa   centre (x, y, z), voxels     highest"]
+    for segment in work.segments[:ROWS]:
+        volume = segment.voxels * work.pixel_size**3
+        x, y, z = segment.centre
+        mark = " kept" if segment.label in work.kept else ""
+        lines.append(
+            f"{segment.label:7d} {segment.voxels:8d} {volume:8.4g} {volume / VOLUME_PER_DALTON / 1000:7.1f}   "
+            f"{x:7.1f} {y:7.1f} {z:7.1f}   {segment.peak:10.4g}{mark}"
+        )
+    if len(work.segments) > ROWS:
+        lines.append(f"    and {len(work.segments) - ROWS} smaller ones, see summary.json")
+    return lines
+
+
+def _picture(work: Work, name: str, result: Tensor, place: Tensor) -> Picture:
+    """Slices through the centre of mass; a fitted model's over the map that it was fitted into."""
+    through = tuple(round(c) for c in place.clamp(0, work.box - 1).tolist())
+    title = f"{name}: slices through {through}"
+    if work.mask is None:
+        volumes = {"Map": result.cpu()}
+        if work.background is not None:
+            volumes["Map fitted into"] = work.background
+        subtitle = f"{work.box} voxels of {work.pixel_size:.4g} Å"
+        return render(slice_figure(volumes, work.pixel_size, title, subtitle, through))
+    below = work.volume if work.background is None else work.background
+    masks = {"Mask": work.mask.cpu()}
+    return render(mask_figure(below.cpu(), masks, work.pixel_size, title, through))

@@ -1,0 +1,285 @@
+"""The steps of volume tools, in their order; each is one of ``ops`` and a sentence in the log."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.maps import load_mask
+from cryotorch.jobs.settings import in_angstrom, require, shown
+from cryotorch.jobs.units import parse_length
+from cryotorch.jobs.volume_input import Work, grid_of
+from cryotorch.jobs.volume_tools import VolumeTools, rows
+from cryotorch.ops import arrange, morphology
+from cryotorch.ops.filters import high_pass, low_pass
+from cryotorch.ops.masks import high_percentile, soft_mask
+from cryotorch.ops.resample import resample_volume
+from cryotorch.ops.rotations import euler_to_matrix
+from cryotorch.ops.segment import (
+    connected_components,
+    labels_at,
+    segment_table,
+    select_segments,
+    watershed,
+)
+from cryotorch.ops.symmetry import point_group, rotate_volume, symmetrise_volume
+
+COMBINE = {
+    "unite": morphology.unite,
+    "intersect": morphology.intersect,
+    "subtract": morphology.subtract,
+}
+HALF = 0.5  # where a soft mask ends
+
+
+def edit(work: Work, settings: VolumeTools) -> Work:
+    """All that was asked for, in order.
+
+    Raises:
+        InputError: a step cannot be done, or leaves nothing.
+    """
+    grid = grid_of(settings.like, settings.pixel_size) if settings.like else None
+    # lengths in px are voxels of the result
+    final = grid.pixel_size if grid else settings.new_pixel_size or work.pixel_size
+    settings = in_angstrom(settings, final)
+    if grid and work.kind != "model":
+        _regrid(work, grid.box, grid.pixel_size)
+    _filter(work, settings)
+    if work.kind != "model":
+        _new_grid(work, settings)
+    _orient(work, settings)
+    if work.kind == "mask":  # interpolation and filters ring
+        work.volume = work.volume.clamp(0, 1)
+    _spheres(work, settings)
+    _outline(work, settings)
+    if settings.invert:
+        _needs_mask(work, settings, "invert")
+        work.mask = 1 - work.mask
+        work.did("Inverted the mask")
+    _combine(work, settings)
+    _finish(work, settings)
+    return work
+
+
+def _regrid(work: Work, box: int, pixel_size: float) -> None:
+    if box == work.box and abs(pixel_size / work.pixel_size - 1) < 1e-4:
+        work.pixel_size = pixel_size
+        return
+    work.volume = resample_volume(work.volume, work.pixel_size, box, pixel_size)
+    work.pixel_size = pixel_size
+    work.did(f"Resampled to {box} voxels per edge of {pixel_size:.4g} Å, middle on middle")
+
+
+def _filter(work: Work, settings: VolumeTools) -> None:
+    kind, order = settings.filter_type, settings.filter_order
+    shape = f"{kind} of order {order}" if kind == "butterworth" else kind
+    for name, gain in (("low_pass", low_pass), ("high_pass", high_pass)):
+        value = getattr(settings, name)
+        if value is not None:
+            edge, nyquist = work.box * work.pixel_size, 2 * work.pixel_size
+            wish = f"it must lie between Nyquist, {nyquist:.4g} Å, and the edge of the box, {edge:.4g} Å"
+            require(0.999 * nyquist <= value <= edge, name, value, wish)
+            work.volume = gain(work.volume, work.pixel_size, value, kind, order)
+            work.did(f"{name.replace('_', '-').capitalize()} at {value:g} Å, {shape}")
+
+
+def _new_grid(work: Work, settings: VolumeTools) -> None:
+    size, box = settings.new_pixel_size, settings.box_size
+    if size is not None and abs(size / work.pixel_size - 1) > 1e-6:
+        # the same edge, and odd boxes stay odd
+        same = 2 * round((work.box * work.pixel_size / size - work.box % 2) / 2) + work.box % 2
+        require(same >= 8, "new_pixel_size", size, f"it leaves {same} voxels per edge")
+        _regrid(work, box or same, size)
+    elif box is not None and box != work.box:
+        old = work.box
+        work.volume = arrange.crop_or_pad(work.volume, box)
+        work.did(f"{'Cropped' if box < old else 'Padded'} from {old} to {box} voxels per edge")
+
+
+def _orient(work: Work, settings: VolumeTools) -> None:
+    if settings.flip_hand:
+        work.volume = arrange.flip_hand(work.volume)
+        work.did("Flipped the hand: x, y and z to -x, -y and -z about the middle of the box")
+    if settings.rotate is not None:
+        angles = (
+            torch.tensor(math.radians(angle), dtype=torch.float64) for angle in settings.rotate
+        )
+        work.volume = rotate_volume(work.volume, euler_to_matrix(*angles))
+        work.did("Turned by rot {:g}, tilt {:g}, psi {:g} degrees".format(*settings.rotate))
+    if settings.shift is not None:
+        shift = [parse_length(value, work.pixel_size, "shift") for value in settings.shift]
+        work.volume = arrange.shift_volume(work.volume, torch.tensor(shift) / work.pixel_size)
+        work.did("Moved by ({:.4g}, {:.4g}, {:.4g}) Å".format(*shift))
+    try:
+        group = point_group(settings.symmetry)
+    except ValueError as error:
+        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
+    if len(group) > 1:
+        work.volume = symmetrise_volume(work.volume, group)
+        work.did(f"Averaged over the {len(group)} rotations of {settings.symmetry}")
+    if settings.normalise:
+        work.volume = arrange.normalise(work.volume)
+        work.did("Brought to mean 0 and standard deviation 1")
+
+
+def _spheres(work: Work, settings: VolumeTools) -> None:
+    unit = 1.0 if settings.coordinates == "voxels" else work.pixel_size
+    edge = settings.sphere_edge / work.pixel_size
+    for name, verb in (("erase", "Erased"), ("keep", "Kept")):
+        table = torch.tensor(rows(getattr(settings, name)), dtype=torch.float64) / unit
+        if not len(table):
+            continue
+        try:
+            inside = morphology.spheres(work.box, table, edge, work.volume.device)
+        except ValueError as error:
+            raise InputError(f"{name}={getattr(settings, name)} cannot be used: {error}") from None
+        work.volume = work.volume * (inside if name == "keep" else 1 - inside)
+        work.did(f"{verb} {len(table)} sphere{'s' if len(table) > 1 else ''}")
+        if not bool(work.volume.any()):
+            raise InputError(
+                f"{name}={getattr(settings, name)} leaves nothing of the volume: check the coordinates"
+            )
+
+
+def _outline(work: Work, settings: VolumeTools) -> None:
+    """From density to a mask: threshold, segments, holes, pieces, growth, soft edge."""
+    if settings.threshold is not None:
+        work.region = _above(work, settings)
+        _segment(work, settings)
+    elif work.kind == "mask":
+        work.mask = work.volume
+        if not settings.outlines:
+            return
+        work.region = work.volume > HALF
+        work.did(f"Outline of the mask where it passes {HALF:g}: {int(work.region.sum())} voxels")
+    if work.region is None:
+        for name in settings.outlines:
+            _needs_mask(work, settings, name)
+        return
+    region = work.region
+    if settings.fill_holes:
+        region = morphology.fill_holes(region)
+        work.did(f"Filled holes of {int(region.sum() - work.region.sum())} voxels")
+    if settings.keep_largest:
+        pieces = connected_components(region)
+        region = pieces == 1
+        work.did(f"Kept the largest of {int(pieces.max())} pieces")
+    work.region = region
+    work.mask = _grown(work, region, settings)
+
+
+def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
+    grow, edge = settings.dilate / work.pixel_size, settings.soften / work.pixel_size
+    if grow:
+        work.did(f"{'Grew' if grow > 0 else 'Shrank'} by {abs(grow):.4g} voxels")
+    if grow < 0:
+        region = morphology.dilate(region, grow)
+        require(
+            bool(region.any()),
+            "dilate",
+            settings.dilate,
+            "nothing is left of the mask, shrink it less",
+        )
+    if edge:
+        work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å")
+    # growth and edge by one distance: the edge then follows the true outline, not its staircase
+    near = max(grow, 0.0)
+    return soft_mask(region, near, near + edge)
+
+
+def _above(work: Work, settings: VolumeTools) -> Tensor:
+    relative, high = settings.relative_threshold, float(high_percentile(work.volume))
+    if work.kind == "mask":
+        high = 1.0
+    level = settings.threshold * high if relative else settings.threshold
+    lowest, highest = float(work.volume.min()), float(work.volume.max())
+    region = work.volume > level
+    if not bool(region.any()):
+        of = f", which is {level:.3g}," if relative else ""
+        raise InputError(
+            f"threshold={settings.threshold:g}{of} leaves an empty mask: the map's values go from {lowest:.3g} to "
+            f"{highest:.3g}, 99.99% of them below {high:.3g}; lower it"
+        )
+    said = f"{settings.threshold:g} of the high density {high:.4g}" if relative else "a density"
+    work.did(f"Threshold at {level:.4g} ({said}): {int(region.sum())} voxels")
+    if bool(region.all()):
+        raise InputError(
+            f"threshold={settings.threshold:g} leaves no background: the map's values go from {lowest:.3g} to "
+            f"{highest:.3g}; raise it"
+        )
+    return region
+
+
+def _segment(work: Work, settings: VolumeTools) -> None:
+    wanted = settings.segment
+    if wanted.method == "none":
+        return
+    if wanted.method == "components":
+        work.labels = connected_components(work.region)
+    else:
+        work.labels = watershed(work.volume, work.region, wanted.scale / work.pixel_size)
+    work.segments = segment_table(work.labels, work.volume)
+    chosen = _chosen(work, settings)
+    voxel = work.pixel_size**3
+    least = wanted.min_volume or 0.0
+    work.kept = [n for n in chosen if work.segments[n - 1].voxels * voxel >= least]
+    if not work.kept:
+        most = max((work.segments[n - 1].voxels * voxel for n in chosen), default=0.0)
+        raise InputError(
+            f"segment.min_volume={least:g} leaves nothing: the largest segment chosen has {most:.4g} Å³, lower it"
+        )
+    work.region = select_segments(work.labels, work.kept)
+    what = "connected pieces" if wanted.method == "components" else "segments of a watershed"
+    work.did(f"Kept {len(work.kept)} of {len(work.segments)} {what}")
+
+
+def _chosen(work: Work, settings: VolumeTools) -> list[int]:
+    """Labels of the segments that were asked for by number or by a point in them; all where nothing was."""
+    wanted = settings.segment
+    if wanted.labels is None and wanted.points is None:
+        return [segment.label for segment in work.segments]
+    labels = [wanted.labels] if isinstance(wanted.labels, int) else list(wanted.labels or [])
+    try:
+        select_segments(work.labels, labels)
+    except ValueError as error:
+        raise InputError(f"segment.labels={shown(wanted.labels)} cannot be used: {error}") from None
+    unit = 1.0 if settings.coordinates == "voxels" else work.pixel_size
+    points = torch.tensor(rows(wanted.points), dtype=torch.float64) / unit
+    try:
+        labels += labels_at(work.labels, points)
+    except ValueError as error:
+        raise InputError(f"segment.points={shown(wanted.points)} cannot be used: {error}") from None
+    return sorted(set(labels))
+
+
+def _combine(work: Work, settings: VolumeTools) -> None:
+    for name, path in settings.others:
+        _needs_mask(work, settings, name)
+        other, said = load_mask(path, work.box, work.pixel_size, name)
+        work.mask = COMBINE[name](work.mask, other.to(work.mask.device))
+        work.did(f"{name.capitalize()}: {path}")
+        for sentence in said:
+            work.warn(sentence)
+        if not bool((work.mask > HALF).any()):
+            raise InputError(
+                f"{name}={path} leaves nothing of the mask: check that both lie in the same frame"
+            )
+
+
+def _needs_mask(work: Work, settings: VolumeTools, name: str) -> None:
+    """Refuses a step on masks where there is none."""
+    if work.mask is None:
+        wish = f"it works on masks and volume={settings.volume} is a {work.kind}, add threshold=0.3 for example"
+        require(False, name, getattr(settings, name), wish)
+
+
+def _finish(work: Work, settings: VolumeTools) -> None:
+    wish = "no mask is made, add threshold=0.3 for example"
+    require(work.mask is not None or settings.output != "mask", "output", "mask", wish)
+    if work.mask is not None and not bool((work.mask > HALF).any()):
+        raise InputError(
+            "The mask is empty after all steps: lower threshold, or leave invert or dilate out"
+        )
