@@ -96,7 +96,7 @@ def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) ->
     }
     warnings = [
         *mask.warnings,
-        *mask_advice(mask.mask),
+        *([] if mask.kind == "sphere" else mask_advice(mask.mask)),
         *curve_advice(curves, box, pixel_size, onset),
     ]
     times.append(("curves", time.perf_counter()))

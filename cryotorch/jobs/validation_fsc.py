@@ -77,6 +77,7 @@ def run(settings: ValidationFsc) -> Path:
     from cryotorch.jobs.validation_files import table, write, write_summary
     from cryotorch.report.run_log import RunLog
 
+    loaded = time.perf_counter()
     with RunLog() as log:
         with new_files(settings.out, settings.overwrite, FILES, _inputs(settings)) as folder:
             log.open(folder / "log.txt")
@@ -96,8 +97,8 @@ def run(settings: ValidationFsc) -> Path:
             (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             write(folder, found, halves, relabelled=settings.pixel_size is not None)
             done = time.perf_counter()
-            seconds = {"read": ready - started, **found.seconds, "write": done - judged}
-            seconds = {"total": done - started, **seconds}
+            seconds = {"total": done - started, "load_program": loaded - started}
+            seconds |= {"read": ready - loaded, **found.seconds, "write": done - judged}
             extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}
             write_summary(folder, found, halves, settings, extras)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)

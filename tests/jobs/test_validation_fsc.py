@@ -225,6 +225,7 @@ def test_without_any_mask_the_sphere_stands_in(run_folder: Path) -> None:
     sphere = soft_sphere(BOX, 0.85 * BOX / 2, 0.15 * BOX / 2)
     assert torch.equal(read_volume("out/mask_fsc.mrc")[0], sphere)
     assert "a soft sphere as wide as the box stands in for the tight one" in out
+    assert summary["warnings"] == []
     assert summary["mask"]["kind"] == "sphere" and "Mask: a soft sphere" in out
     found = columns()
     assert "loose" not in found and "loose" not in summary["resolutions"]
