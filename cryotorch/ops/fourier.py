@@ -131,7 +131,7 @@ def shell_sum(values: Tensor, box: int, first_row: int = 0) -> Tensor:
     )
     rows = max(1, SLAB // values[0].numel())
     for part, shell in zip(values.split(rows), shells.split(rows), strict=True):
-        weight = part.double().mul_(twice).flatten()
+        weight = (part.double() * twice).flatten()
         total += torch.bincount(shell.flatten(), weight, minlength=len(total))
     return total[: box // 2 + 1]
 

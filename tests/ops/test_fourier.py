@@ -136,3 +136,12 @@ def test_cropping_after_padding_gives_the_band_limited_original() -> None:
     rows = [both[tuple(k)] for k in half_plane(8).frequency[:count].tolist()]
     # density is kept and sums run over fewer pixels: orthonormal coefficients shrink by (new / old)^2
     assert torch.allclose(kept[:, :count], pack(images)[:, rows] * (8 / 12) ** 2, atol=1e-5)
+
+
+def test_shell_sums_add_up_by_rows_and_leave_their_input_alone():
+    values = torch.rand(9, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = values.clone()
+    whole = shell_sum(values, 9)
+    parts = shell_sum(values[:4], 9) + shell_sum(values[4:], 9, first_row=4)
+    torch.testing.assert_close(parts, whole)
+    assert torch.equal(values, before)
