@@ -20,8 +20,10 @@ from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.slices import Accumulator, accumulator, insert_slices_
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.frame import Drift, take_out
+from cryotorch.refine.local import local_candidates
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.state import Settings, State
+from cryotorch.refine.tether import Tether
 
 RELOCATE = 2.0  # pixels around the last centre that later coarse searches look at
 
@@ -150,7 +152,7 @@ class Expectation:
                     self.state.references[half],
                     self.state.limit,
                     self.settings.search,
-                    self.settings.group,
+                    self.settings.group if self.settings.local is None else None,
                     self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
                 self.half = half
@@ -165,23 +167,38 @@ class Expectation:
         reference = self.use_half(batch.half)
         with self.timed("transform"):
             seen = observe(state.particles, rows, batch.images, state.noise, batch.half, s)
+        tether = self._tether(rows)
         with self.timed("coarse"):
             previous = state.particles.rotation[rows].to(self.device) if state.posed else None
             centre = (state.particles.shift[rows] / s.pixel_size).to(self.device)
-            extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
-            candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
+            if tether is None:
+                extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
+                candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
+            else:
+                candidates = local_candidates(reference, seen, previous, centre, tether, s.search)
         with self.timed("polish"):
-            poses = polish(reference, seen.limited(self._count(state.limit)), *candidates, s.search)
+            view = seen.limited(self._count(state.limit))
+            poses = polish(reference, view, *candidates, s.search, tether)
         with self.timed("insert"):
             self._add_noise(rows, seen, poses, reference, batch.half)
-            poses = self._in_frame(poses)
+            poses = self._in_frame(poses, tether)
             self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
         self._record(rows, poses, state.particles.scale[rows])
 
-    def _in_frame(self, poses: Poses) -> Poses:
+    def _tether(self, rows: Tensor) -> Tether | None:
+        """What ties these particles down in a local search."""
+        state, s = self.state, self.settings
+        if s.local is None:
+            return None
+        shift_px = state.centre_shift[rows] / s.pixel_size
+        return Tether(state.centre_rotation[rows].to(self.device), shift_px.to(self.device), s.local.reach)
+
+    def _in_frame(self, poses: Poses, tether: Tether | None) -> Poses:
         """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""
         drift = Drift(self.state.drift_turn, self.state.drift_move / self.settings.pixel_size)
         rotation, shift_px = take_out(drift, poses.rotation, poses.shift_px)
+        if tether is not None:
+            rotation, shift_px = tether.confine(rotation, shift_px)
         return replace(poses, rotation=rotation, shift_px=shift_px)
 
     def _count(self, limit: float) -> int:
@@ -234,7 +251,8 @@ class Expectation:
         """Cut the noise around each particle: centre, multiply by a soft circle, move back."""
         s = self.settings
         edge = max(3.0, 0.05 * s.box)
-        radius = s.particle_radius or self.state.mask_radius
+        # the mask of a local search is around a part of the particle
+        radius = s.particle_radius or (self.state.mask_radius if s.local is None else None)
         if radius is None or radius + edge >= s.window[1]:
             radius = s.window[1] - edge
         circle = soft_circle(s.box, radius, edge).to(self.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
-from cryotorch.ops.masks import density_mask, soft_sphere
+from cryotorch.ops.masks import density_mask, soft_mask, soft_sphere
 from cryotorch.ops.reconstruct import (
     Sums,
     collect,
@@ -29,6 +29,7 @@ from cryotorch.results import Guinier, IterationResult
 
 HALF_MAP_PRIOR = 0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
 FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
+LOOSER = (10.0, 25.0)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
 SCALE_RANGE = (0.2, 3.0)
 
 
@@ -152,7 +153,9 @@ def _leading_curve(resolutions: dict[str, float], s: Settings) -> str:
 
 
 def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
-    """The tight mask of the FSC curves; a soft sphere where the density makes none."""
+    """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
+    if s.mask.judge is not None:
+        return s.mask.judge.to(volume.device), []
     try:
         return density_mask(volume, s.pixel_size, low_pass=12.0, **FSC_MASK), []
     except ValueError as refused:
@@ -160,6 +163,9 @@ def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
 
 
 def _loose_mask(volume: Tensor, s: Settings) -> Tensor:
+    if s.mask.judge is not None:
+        around = s.mask.judge.to(volume.device) > 0.5
+        return soft_mask(around, *(length / s.pixel_size for length in LOOSER))
     try:
         return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
     except ValueError:
@@ -195,6 +201,8 @@ def update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) ->
     if s.mask.mode == "dynamic" and resolution < s.mask.start:
         near, far = s.mask.near, s.mask.far
         state.mask = density_mask(smooth, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
+        if s.local is not None and given is not None:
+            state.mask = state.mask * given.to(smooth)  # of the region, what is there
     elif given is not None:
         state.mask = given.to(smooth)
     if state.mask is not None:
@@ -244,7 +252,22 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     drift = frame.measure(found.rotation, found.shift, *anchor, s.group)
     state.drift_turn, state.drift_move = drift.turn, drift.move
     state.posed = True
+    if s.local is not None:
+        _recentre(state, s)
     return torch.rad2deg(angle), move
+
+
+def _recentre(state: State, s: Settings) -> None:
+    """Tie a local search to the poses of now, where that is asked for."""
+    now, reach = state.particles, s.local.reach
+    fulcrum = torch.tensor(reach.fulcrum) * s.pixel_size
+    if s.local.recenter_rotation:
+        # the image of the fulcrum stays where the old centre has it
+        swing = (now.rotation - state.centre_rotation)[:, :2] @ fulcrum
+        state.centre_rotation, state.centre_shift = now.rotation.clone(), state.centre_shift + swing
+    if s.local.recenter_shift:
+        swing = (now.rotation - state.centre_rotation)[:, :2] @ fulcrum
+        state.centre_shift = now.shift - swing
 
 
 def _update_scale(state: State, found: Found) -> None:

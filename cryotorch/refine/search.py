@@ -64,13 +64,14 @@ class Reference:
     """One half set's map, prepared for an iteration's searches.
 
     Attributes:
-        slices: the projector, up to the current limit; limit: Fourier pixels; grid: the coarse search's templates.
+        slices: the projector, up to the current limit; limit: Fourier pixels; grid: the coarse search's templates, None
+            for a search around known poses.
     """
 
     slices: Projector
     limit: float
     coarse_limit: float
-    grid: Templates
+    grid: Templates | None
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,15 @@ class Poses:
 
 
 def prepare(
-    volume: Tensor, limit: float, settings: SearchSettings, group: Tensor, matmul_dtype: torch.dtype
+    volume: Tensor, limit: float, settings: SearchSettings, group: Tensor | None, matmul_dtype: torch.dtype
 ) -> Reference:
-    """Pad and transform a half map, and slice it on the rotation grid of the asymmetric unit."""
+    """Pad and transform a half map, and slice it on the rotation grid of the asymmetric unit (of no grid without a group)."""
     coarse = min(limit, settings.coarse_limit)
     slices = projector(volume, limit)
-    rotation = rotation_grid(grid_step(coarse, settings), lambda view: in_asymmetric_unit(view, group.cpu())).to(volume.device)
+    if group is None:
+        return Reference(slices, limit, coarse, None)
+    step = grid_step(coarse, settings)
+    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu())).to(volume.device)
     plane = half_plane(volume.shape[-1], volume.device)
     low = extract_slices(slices, rotation, plane.frequency[: plane.count(coarse)])
     return Reference(slices, limit, coarse, templates(low, rotation, matmul_dtype))

@@ -19,6 +19,7 @@ from cryotorch.refine.state import Settings, State
 
 SAMPLE = 200  # images of each half set that noise and grey scale are estimated from
 LEAST_PER_HALF = 8
+POSE_DOUBT = 5.0  # standard errors by which images should correlate with their projections
 CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
 
 
@@ -66,31 +67,49 @@ def begin(
 ) -> tuple[State, list[str]]:
     """The state before the first iteration, and what there is to say about it.
 
-    ``fresh=False`` leaves out the estimates, for a state that a checkpoint is about to replace.
+    ``volume`` (d, d, d), or (2, d, d, d) with a map for each half set. ``fresh=False`` leaves out the estimates, for a state that a checkpoint is about to replace.
 
     Raises:
         InputError: the images correlate better with the inverted map.
     """
     particles = particles.replace(scale=torch.ones(len(particles)))
-    reference = initial_reference(volume, s, resolution, device)
+    references = initial_reference(volume, s, resolution, device).expand(2, -1, -1, -1).clone()
     shells = s.box // 2 + 1
     noise = torch.ones(2, len(particles.optics.voltage_kv), shells, device=device)
-    state = State(particles, torch.stack([reference] * 2), noise, s.schedule.first_limit)
-    update_mask(state, reference, resolution=float("inf"), s=s)
+    state = State(particles, references, noise, s.schedule.first_limit)
+    if s.local is not None:
+        state.posed = True
+        state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
+        state.anchor_shift = state.centre_shift = particles.shift.clone()
+    update_mask(state, references.mean(0), resolution=float("inf"), s=s)
     if not fresh:
         return state, []
     sample = _sample(batches)
     state.noise = initial_noise(particles, sample, s, device)
-    if not s.rescale_reference:
-        return state, []
-    factor, doubt = grey_scale(state, reference, sample, s)
+    notes = []
+    if s.rescale_reference:
+        notes.append(_rescale(state, sample, s))
+    if state.mask is not None:
+        state.references = state.references * state.mask
+    return state, notes
+
+
+def _rescale(state: State, sample: list[Batch], s: Settings) -> str:
+    """Bring the references to the grey scale of the images; what was done, as a sentence."""
+    if s.local is None:
+        factor, doubt = grey_scale(state, state.references.mean(0), sample, s)
+    else:
+        factor, doubt = grey_scale_at_poses(state, sample, s)
     if doubt < CONTRAST_DOUBT:
         raise InputError(
             "the particles correlate better with the inverted initial map, their contrast is opposite: "
             "change invert (true is for particles that are dark on bright), or invert the map"
         )
     state.references = state.references * factor
-    return state, [f"grey scale of the initial map multiplied by {factor:.3g}"]
+    note = f"grey scale of the initial map multiplied by {factor:.3g}"
+    if s.local is not None and doubt < POSE_DOUBT:
+        note += f"; WARNING: the poses hardly match the map (correlation {doubt:.1f} standard errors above zero)"
+    return note
 
 
 def _sample(batches: Batches) -> list[Batch]:
@@ -169,6 +188,26 @@ def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) 
     margin = torch.cat(margins)
     doubt = float(margin.mean() / margin.std().clamp_min(1e-30)) * len(margin) ** 0.5
     return factor / float(volume.std().clamp_min(1e-30)), doubt
+
+
+def grey_scale_at_poses(state: State, batches: list[Batch], s: Settings) -> tuple[float, float]:
+    """The factor from known poses, sum cross / sum power, and the images' mean correlation in standard errors."""
+    cross, power = [], []
+    for half in (0, 1):
+        reference = prepare(state.references[half], state.limit, s.search, None, torch.float32)
+        for batch in (b for b in batches if b.half == half):
+            rows, device = batch.index.cpu(), state.references.device
+            seen = observe(state.particles, rows, batch.images.to(device), state.noise, half, s)
+            seen = seen.limited(half_plane(s.box).count(state.limit))
+            rotation = state.particles.rotation[rows].to(device)
+            shift_px = (state.particles.shift[rows] / s.pixel_size).to(device)
+            terms = pose_terms(reference.slices, seen, torch.arange(len(rows), device=device), rotation, shift_px)
+            cross.append(terms.cross)
+            power.append(terms.power)
+    cross, power = torch.cat(cross), torch.cat(power)
+    match = cross / power.clamp_min(1e-30).sqrt()
+    doubt = float(match.mean() / match.std().clamp_min(1e-30)) * len(match) ** 0.5
+    return max(float(cross.sum() / power.sum().clamp_min(1e-30)), 1e-6), doubt
 
 
 def _correlate(seen: Observation, reference: Reference, centre: Tensor, s: Settings):

@@ -10,6 +10,7 @@ from torch import Tensor
 from cryotorch.particles import Particles
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
+from cryotorch.refine.tether import Reach
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class MaskSettings:
         mode: "dynamic", "static" (``given`` from the first iteration on) or "none" (a soft sphere only).
         given: (d, d, d) the user's mask; in dynamic mode it is used until the map is better than ``start``.
         threshold: fraction of the density's 99.99th percentile; near, far: Å; start: Å.
+        judge: (d, d, d) mask of the tight and corrected FSC; None = made from the density.
     """
 
     mode: str = "dynamic"
@@ -28,6 +30,21 @@ class MaskSettings:
     near: float = 6
     far: float = 14
     start: float = 12
+    judge: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Local:
+    """A search around known poses.
+
+    Attributes:
+        reach: extents, priors and fulcrum.
+        recenter_rotation, recenter_shift: search around the last pose rather than the first.
+    """
+
+    reach: Reach
+    recenter_rotation: bool = False
+    recenter_shift: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Settings:
         posterior: "laplace" or "map", see ``expectation.pose_samples``.
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
         bfactor: Å², None = Guinier.
+        local: a search around the poses that the particles come with; None = all over.
         padding: of the insertion grid.
         matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
     """
@@ -60,6 +78,7 @@ class Settings:
     scale_start_iteration: int = 0
     rescale_reference: bool = True
     bfactor: float | None = None
+    local: Local | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
 
@@ -76,6 +95,7 @@ class State:
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
         drift_turn, drift_move: (3,) radians and Å, of the references' frame since then, see ``frame``.
+        centre_rotation, centre_shift: (n, 3, 3) and (n, 2) Å, what a local search is tied to; None = nothing.
         scale_spread: standard deviation of the particle scales' distribution.
         crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
             iteration so far; history: one dict of numbers each.
@@ -89,6 +109,8 @@ class State:
     mask_radius: float | None = None
     anchor_rotation: Tensor | None = None
     anchor_shift: Tensor | None = None
+    centre_rotation: Tensor | None = None
+    centre_shift: Tensor | None = None
     drift_turn: Tensor = field(default_factory=lambda: torch.zeros(3))
     drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
     scale_spread: float = 0.0
@@ -105,7 +127,7 @@ class State:
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
     TENSORS = ("references", "noise", "mask")
-    POSES = ("anchor_rotation", "anchor_shift", "drift_turn", "drift_move")
+    POSES = ("anchor_rotation", "anchor_shift", "centre_rotation", "centre_shift", "drift_turn", "drift_move")
     NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "areas", "history", "stopped")
 
     def state_dict(self) -> dict:
