@@ -91,7 +91,7 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
     volume, pixel_size = load_map(path, "volume", settings.pixel_size)
     corner = read_header(path).corner
     # filtered or normalised it is no mask any more; and who wants a map has one
-    maps_only = settings.normalise or settings.high_pass or settings.output == "map"
+    maps_only = settings.normalise or settings.high_pass or settings.write == "map"
     low, high = float(volume.min()), float(volume.max())
     is_mask = low == 0 and high == 1 and not maps_only
     work = Work(volume.to(device), pixel_size, "mask" if is_mask else "map")

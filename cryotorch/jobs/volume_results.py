@@ -33,7 +33,7 @@ ROWS = 20  # segments listed in the log
 
 def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> None:
     """Everything but the settings into a folder, and the numbers into the log."""
-    as_map = work.mask is None or settings.output == "map"
+    as_map = work.mask is None or settings.write == "map"
     result = work.volume if work.mask is None else work.mask
     if as_map and work.mask is not None:
         result = work.volume * work.mask
@@ -99,8 +99,9 @@ def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -
             "edge_width": width,
         }
         log.info(
-            "Mask: %d voxels above 0.5, %.4g Å³, %.2g%% of the box; before it was grown room for about %.3g kDa of protein",
-            *(count, count * voxel, 100 * count / work.mask.numel(), mass),
+            "Mask: %d voxels above 0.5, %.4g Å³, %.2g%% of the box; %s has room for about %s kDa of protein",
+            *(count, count * voxel, 100 * count / work.mask.numel()),
+            *("it" if work.kind == "mask" else "what lies above the threshold", _short(mass)),
         )
         _softness(work, width, settings)
         _at_border(work)
@@ -123,6 +124,11 @@ def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -
             for segment in work.segments
         ]
     return said
+
+
+def _short(value: float) -> str:
+    """Three digits at least, and no power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _softness(work: Work, width: float, settings: VolumeTools) -> None:

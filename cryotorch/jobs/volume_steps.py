@@ -278,7 +278,7 @@ def _needs_mask(work: Work, settings: VolumeTools, name: str) -> None:
 
 def _finish(work: Work, settings: VolumeTools) -> None:
     wish = "no mask is made, add threshold=0.3 for example"
-    require(work.mask is not None or settings.output != "mask", "output", "mask", wish)
+    require(work.mask is not None or settings.write != "mask", "write", "mask", wish)
     if work.mask is not None and not bool((work.mask > HALF).any()):
         raise InputError(
             "The mask is empty after all steps: lower threshold, or leave invert or dilate out"

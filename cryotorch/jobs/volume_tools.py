@@ -35,7 +35,7 @@ class VolumeTools:
     volume: str | None
     pixel_size: float | None
     like: str | None
-    output: Literal["auto", "map", "mask"]
+    write: Literal["auto", "map", "mask"]
     out: str | None
     overwrite: bool
     resolution: float | None
@@ -107,6 +107,7 @@ class VolumeTools:
             wish = "add segment.method=watershed or segment.method=components"
             unused = value is not None and segment.method == "none"
             require(not unused, f"segment.{name}", value, wish)
+        require(segment.labels != [], "segment.labels", [], "write numbers, [1,2] for example")
         wish = "it cuts what lies above a threshold, add threshold=0.3 for example"
         without = segment.method != "none" and self.threshold is None
         require(not without, "segment.method", segment.method, wish)
@@ -114,12 +115,8 @@ class VolumeTools:
     @property
     def outlines(self) -> list[str]:
         """Names of the parameters in use that change the outline of a mask."""
-        names = ("fill_holes", "keep_largest", "dilate", "soften")
-        return [
-            name
-            for name in names
-            if parse_length(float(v) if isinstance(v := getattr(self, name), bool) else v, 1.0)
-        ]
+        lengths = [n for n in ("dilate", "soften") if parse_length(getattr(self, n), 1.0)]
+        return [n for n in ("fill_holes", "keep_largest") if getattr(self, n)] + lengths
 
     @property
     def others(self) -> list[tuple[str, str]]:

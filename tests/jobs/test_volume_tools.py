@@ -183,7 +183,7 @@ def test_a_watershed_cuts_out_the_part_that_holds_the_point(files: Path, tmp_pat
     pieces, summary = edit(tmp_path / "d", **common, segment__method="components")
     assert len(summary["segments"]) == 1 and torch.equal(pieces > 0, labels > 0)
     cut, summary = edit(
-        tmp_path / "e", **common, segment__method="watershed", segment__labels=2, output="map"
+        tmp_path / "e", **common, segment__method="watershed", segment__labels=2, write="map"
     )
     assert summary["result"] == "map.mrc"
     assert torch.allclose(cut, read_volume(files / "balls.mrc")[0] * mask)
@@ -376,6 +376,21 @@ def test_a_ribosome_in_an_odd_box_goes_through_everything(shared_data, tmp_path)
     assert summary["warnings"] == []
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same(files: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = dict(
+        volume=f"{files}/blob.mrc", low_pass=7, new_pixel_size=2.5, flip_hand=True, rotate=[20, 30, -40],
+        shift=[3, 0.5, 0], symmetry="C2", keep=[13, 13, 13, 12], threshold=0.3, fill_holes=True,
+        segment__method="watershed", dilate="1px", soften="3px",
+    )  # fmt: skip
+    masks = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        volume_tools.run(make_settings("volume_tools", out=str(out), device=device, **changes))
+        masks.append(read_volume(out / "mask.mrc")[0])
+    assert float((masks[0] - masks[1]).abs().mean()) < 1e-3
+
+
 def refused(tmp_path: Path, **changes: Any) -> str:
     with pytest.raises(InputError) as caught:
         edit(tmp_path / "refused", **changes)
@@ -397,7 +412,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(dilate="3px"), "dilate=6 cannot be used: it works on masks and volume="),
         (dict(invert=True), "invert=true cannot be used: it works on masks"),
         (dict(unite="{files}/mask.mrc"), "it works on masks"),
-        (dict(output="mask"), "no mask is made, add threshold"),
+        (dict(write="mask"), "no mask is made, add threshold"),
         (dict(threshold=0.3, dilate=-40), "nothing is left of the mask, shrink it less"),
         (dict(threshold=0.3, unite="{files}/balls.mrc"), "has 40 voxels per edge but the map has 32"),
         (dict(threshold=0.3, subtract="{files}/blob.mrc"), "must have values from 0 to 1"),
@@ -418,6 +433,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(keep=[[1, 2, 3, 0]]), "needs a radius above zero"),
         (dict(erase=[[16, 16, 16, 60]]), "leaves nothing of the volume"),
         (dict(segment__method="watershed"), "it cuts what lies above a threshold"),
+        (dict(threshold=0.3, segment__method="components", segment__labels=[]), "write numbers, [1,2]"),
         (dict(threshold=0.3, segment__labels=[1]), "add segment.method=watershed"),
         (
             dict(threshold=0.3, segment__method="components", segment__labels=[99]),
