@@ -60,16 +60,27 @@ class Sharpen:
         for name in ("threshold", "local_threshold"):
             value = getattr(self, name)
             require(0 < value < 1, name, value, "it is a fraction between 0 and 1")
-        near, far = self.mask_near, self.mask_far
-        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
-        if in_pixels(near) == in_pixels(far):
-            ordered = parse_length(far, 1.0) > parse_length(near, 1.0)
-            require(ordered, "mask_far", far, f"it must be above mask_near={near}")
+        require(
+            parse_length(self.mask_near, 1.0) >= 0,
+            "mask_near",
+            self.mask_near,
+            "it must not be negative",
+        )
+        self._ordered("mask_near", "mask_far", "above")
+        if self.fit_to is not None:
+            self._ordered("fit_to", "fit_from", "coarser than")
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
         if isinstance(self.bfactor, list):
             wish = "give one or more different B-factors, such as [-50,-100]"
             distinct = {f"{b:g}" for b in self.bfactor}
             require(0 < len(self.bfactor) == len(distinct), "bfactor", self.bfactor, wish)
+
+    def _ordered(self, small: str, large: str, word: str) -> None:
+        """Pixels and Å are compared when all are Å: ``in_angstrom`` makes a new one, which comes here again."""
+        low, high = getattr(self, small), getattr(self, large)
+        if in_pixels(low) == in_pixels(high):
+            ordered = parse_length(high, 1.0) > parse_length(low, 1.0)
+            require(ordered, large, high, f"it must be {word} {small}={low}")
 
 
 def run(settings: Sharpen) -> Path:
@@ -91,9 +102,9 @@ def run(settings: Sharpen) -> Path:
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             reading = time.perf_counter() - started
-            found = sharpen_half_maps(_in_angstrom(settings, pixel_size), halves, device)
+            found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:
-                log.warning("WARNING: %s", warning)
+                log.info("WARNING: %s", warning)
             sharpening = time.perf_counter() - started - reading
             (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             write(folder, found, pixel_size, settings.guinier_map)
@@ -106,19 +117,6 @@ def run(settings: Sharpen) -> Path:
 
 def _folder_mask(settings: Sharpen) -> Path | None:
     return Path(settings.volume) / "mask_fsc.mrc" if settings.volume else None
-
-
-def _in_angstrom(settings: Sharpen, pixel_size: float) -> Sharpen:
-    """With lengths in Å; those that must be in order may have come in different units."""
-    converted = in_angstrom(settings, pixel_size)
-    wish = f"it must be above mask_near={settings.mask_near}"
-    require(converted.mask_far > converted.mask_near, "mask_far", settings.mask_far, wish)
-    if converted.fit_to is not None:
-        finer = converted.fit_to < converted.fit_from
-        require(
-            finer, "fit_to", settings.fit_to, f"it must be finer than fit_from={settings.fit_from}"
-        )
-    return converted
 
 
 def file_name(bfactor: float, alone: bool) -> str:

@@ -12,7 +12,7 @@ from cryotorch.ops.filters import filter_shells, low_pass, radial_amplitude
 from cryotorch.ops.fourier import resize_volume
 
 STEP = 1.12  # from one band to the next finer one
-WIDTH = 1.2  # a band goes from its centre / WIDTH to its centre * WIDTH
+WIDTH = 1.35  # a band goes from centre / WIDTH to centre * WIDTH: narrower ones blur more in space
 WINDOW = 1.0  # standard deviation of the window, in wavelengths of the band
 COARSEST = 25.0  # Å
 FEWEST_WAVES = 4  # of the coarsest band along the box
@@ -40,8 +40,8 @@ def local_resolution(
     far. The mask only weighs, so that solvent near the surface does not count.
 
     The window has a standard deviation of one wavelength: it sees as much as a ball 4.4 wavelengths
-    wide, about 100 independent coefficients of the band, so that C of pure noise scatters by 0.1,
-    and more where the mask cuts the window. Noise passes 0.143 by chance in one window of fourteen;
+    wide, about 170 independent coefficients of the band, so that C of pure noise scatters by 0.08,
+    and more where the mask cuts the window. Noise passes 0.143 by chance in one window of thirty;
     0.5 it does not pass. Larger windows let a sharp part speak for its blurred neighbours.
     ValueError for a threshold outside 0 .. 1.
     """

@@ -176,3 +176,15 @@ def test_low_pass_at_the_resolution_of_a_curve_changes_nothing_before_it():
     cut = resolution(curve, 32, PX)
     found = gain(low_pass(volume, PX, cut), volume)
     assert found[wave_number(32) < 6].min() > 0.98 and found[wave_number(32) > 12].max() < 0.12
+
+
+@pytest.mark.parametrize("order", [4, 8])
+def test_sharpen_without_a_curve_holds_the_exponential_at_the_resolution(order):
+    """Finely sampled: the exponential alone would reach e^45 at Nyquist."""
+    box, px, cut = 32, 0.5, 3.0
+    volume, k = noise(box), wave_number(box) / (box * px)
+    expected = torch.exp(180 / 4 * k.clamp(max=1 / cut) ** 2) / torch.sqrt(
+        1 + (k * cut) ** (2 * order)
+    )
+    found = gain(sharpen(volume, px, -180.0, None, cut, order), volume)
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
