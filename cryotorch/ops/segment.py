@@ -42,16 +42,26 @@ def watershed(volume: Tensor, region: Tensor, scale: float) -> Tensor:
     maps by Pintilie et al. 2010, doi:10.1016/j.jsb.2010.03.007). Maxima are at least ``scale / 2`` apart.
     0 = outside, 1 = the largest segment, 2 = the next. A plateau is cut by the distance from its border.
     """
-    # skimage takes a second to import
-    from skimage.feature import peak_local_max
-    from skimage.segmentation import watershed as flood
-
     if not scale > 0:
         raise ValueError(f"The scale of a watershed must be above zero, got {scale:g}.")
     inside = region.cpu().numpy()
     if not inside.any():
         return torch.zeros(region.shape, dtype=torch.int32, device=region.device)
     values = torch.where(region, volume - volume[region].min().clamp(max=0), 0.0).cpu().numpy()
+    # the rest of the box is empty: most of the work would be spent on it
+    (part,) = scipy.ndimage.find_objects(inside.astype(numpy.int8))
+    values, within = numpy.pad(values[part], 1), numpy.pad(inside[part], 1)
+    labels = numpy.zeros(inside.shape, numpy.int32)
+    labels[part] = _flooded(values, within, scale)[1:-1, 1:-1, 1:-1]
+    return _by_size(labels, region)
+
+
+def _flooded(values: numpy.ndarray, inside: numpy.ndarray, scale: float) -> numpy.ndarray:
+    """Labels of the catchment areas in a region, in any order; see ``watershed``."""
+    # skimage takes a second to import
+    from skimage.feature import peak_local_max
+    from skimage.segmentation import watershed as flood
+
     height = scipy.ndimage.gaussian_filter(values, SIGMA_PER_WIDTH * scale, mode="constant")
     depth = scipy.ndimage.distance_transform_edt(inside)
     height = height / max(float(height.max()), 1e-30) + PLATEAU * depth / depth.max()
@@ -64,7 +74,7 @@ def watershed(volume: Tensor, region: Tensor, scale: float) -> Tensor:
         places = numpy.concatenate([places, scipy.ndimage.maximum_position(height, pieces, lost)])
     seeds = numpy.zeros(inside.shape, numpy.int32)
     seeds[tuple(places.T)] = numpy.arange(1, len(places) + 1)
-    return _by_size(flood(-height, seeds, mask=inside), region)
+    return flood(-height, seeds, mask=inside)
 
 
 def _by_size(labels: numpy.ndarray, like: Tensor) -> Tensor:
