@@ -106,6 +106,10 @@ def tightened(
     """The mask drawn in around its region as far as the corrected curve gains by it without a bias."""
     from cryotorch.ops.tighten import tighten
 
+    if not start.region.any():
+        raise InputError(
+            "optimize_mask=true needs a mask with values above 0.5, the given one has none"
+        )
     log.info("Tightening it")
     near, far = settings.mask_near, settings.mask_far
     draw = torch.Generator().manual_seed(settings.seed)

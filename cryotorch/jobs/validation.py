@@ -41,7 +41,7 @@ class Validation:
         first: the mask before any tightening; mask: the one behind the tight and corrected curves.
         curves: name -> (d//2 + 1,) FSC, on the CPU.
         resolutions: threshold -> curve -> Å, curve "randomised" left out.
-        onset: first shell with random phases.
+        onset: first shell with random phases, d//2 + 1 if there is none.
         warnings: sentences.
         seconds: phase -> wall seconds.
     """
@@ -82,7 +82,10 @@ def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) ->
     if settings.tightens:
         mask = fsc_mask.tightened(first, maps, pixel_size, onset, settings)
         times.append(("tighten", time.perf_counter()))
-    log.info("FSC with masks, corrected with random phases from %.2f Å on", edge / onset)
+    if onset < box // 2 + 1:
+        log.info("FSC with masks, corrected with random phases from %.2f Å on", edge / onset)
+    else:
+        log.info("FSC with masks; without one it stays so high that there is nothing to correct")
     draw = torch.Generator().manual_seed(settings.seed)
     loose = _loose_mask(mask, maps, pixel_size)
     curves = fsc_curves(

@@ -83,6 +83,7 @@ def write_summary(
 ) -> None:
     """``summary.json``: everything that a person, a script or a deposition asks for."""
     box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.claimed_shell
+    random = found.onset <= box // 2
     summary = {
         "resolution": found.resolution,
         "resolutions": found.resolutions[THRESHOLD],
@@ -90,8 +91,8 @@ def write_summary(
         f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
         "limited_by_nyquist": last == box // 2,
         "random_phases": {
-            "from_shell": found.onset,
-            "from_resolution": box * pixel_size / found.onset,
+            "from_shell": found.onset if random else None,
+            "from_resolution": box * pixel_size / found.onset if random else None,
             "fsc_at_resolution": float(found.curves["randomised"][last]),
         },
         "mask": _mask_summary(found, settings, pixel_size),

@@ -10,6 +10,7 @@ import math
 import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 
 import mrcfile
@@ -36,6 +37,7 @@ RESULTS = {
 }
 
 
+@lru_cache
 def molecule(box: int = BOX) -> torch.Tensor:
     """Four hundred blobs of 2.2 Å within 27 Å of the origin."""
     draw = torch.Generator().manual_seed(5)
@@ -312,6 +314,17 @@ def test_the_same_seed_gives_the_same_files(run_folder: Path) -> None:
     assert first["fsc.txt"] != other["fsc.txt"]
 
 
+def test_half_maps_that_agree_everywhere_need_no_correction(tmp_path: Path) -> None:
+    write_halves(tmp_path / "fine", half_maps(noise=0.02))
+    out, summary = validate("volume=fine", "generate_mask=false")
+    assert "there is nothing to correct" in out
+    assert summary["random_phases"]["from_shell"] is None and summary["limited_by_nyquist"]
+    assert "Corrected          ≤ 6.00 Å" in re.sub(" +≤", "          ≤", out)
+    found = columns()
+    np.testing.assert_array_equal(found["corrected"], found["tight"])
+    assert "the pixel size limits the resolution to 6.00 Å" in summary["warnings"][0]
+
+
 def test_maps_with_an_odd_box(tmp_path: Path) -> None:
     write_halves(tmp_path / "odd", half_maps(41))
     _, summary = validate("volume=odd", "optimize_mask=false")
@@ -382,6 +395,7 @@ def snapshot() -> dict[str, bytes]:
             ["volume=good", "mask=high.mrc"],
             r"mask=high\.mrc must have values from 0 to 1, got 0 to 3",
         ),
+        (["volume=good", "mask=faint.mrc", "optimize_mask=true"], r"values above 0\.5.*has none"),
         (["volume=good", "mask=large_mask.mrc"], r"mask=large_mask\.mrc has 44 .*volume_tools"),
         (["volume=good", "mask=finer_mask.mrc"], r"has 2\.9 Å per voxel but the map has 3"),
         (["volume=good", "device=gpu"], r"device must be auto or cpu or cuda, got 'gpu'"),
@@ -404,14 +418,17 @@ def snapshot() -> dict[str, bytes]:
         (["volume=good", "out=a.mrc"], r"out=a\.mrc"),
     ],
 )
-def test_bad_input_ends_in_one_sentence(bad: None, arguments, sentence: str) -> None:
+def test_bad_input_ends_in_one_sentence(
+    bad: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(bad)
     refused(sentence, *arguments)
 
 
-@pytest.fixture
-def bad(tmp_path: Path) -> None:
-    """Every file that the refusals name."""
-    maps = half_maps()
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every file that the refusals name; none of them may change it."""
+    tmp_path, maps = tmp_path_factory.mktemp("bad"), half_maps()
     write_halves(tmp_path / "good", maps)
     a = tmp_path / "a.mrc"
     write_volume(a, maps[0], PIXEL)
@@ -425,12 +442,14 @@ def bad(tmp_path: Path) -> None:
     sphere = soft_sphere(BOX, 10, 5)
     write_volume(tmp_path / "empty.mrc", 0 * sphere, PIXEL)
     write_volume(tmp_path / "high.mrc", 3 * sphere, PIXEL)
+    write_volume(tmp_path / "faint.mrc", 0.4 * sphere, PIXEL)
     write_volume(tmp_path / "large_mask.mrc", soft_sphere(44, 10, 5), PIXEL)
     write_volume(tmp_path / "finer_mask.mrc", sphere, 2.9)
     (tmp_path / "empty").mkdir()
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "fsc.txt").write_text("somebody's own\n")
+    return tmp_path
 
 
 def test_a_hard_mask_is_used_with_a_warning_and_a_remedy(run_folder: Path) -> None:
