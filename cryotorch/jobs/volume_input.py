@@ -20,6 +20,7 @@ from cryotorch.ops.segment import Segment
 
 log = logging.getLogger("cryotorch")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")
+NEAR = 0.01  # how closely the values of a mask reach 0 and 1, after another program's interpolation
 # Part of a model's scattering that may lie outside the box without a word.
 OUTSIDE = 0.01
 
@@ -93,7 +94,7 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
     # filtered or normalised it is no mask any more; and who wants a map has one
     maps_only = settings.normalise or settings.high_pass or settings.write == "map"
     low, high = float(volume.min()), float(volume.max())
-    is_mask = low == 0 and high == 1 and not maps_only
+    is_mask = abs(low) <= NEAR and abs(high - 1) <= NEAR and not maps_only
     work = Work(volume.to(device), pixel_size, "mask" if is_mask else "map")
     values = f"values {low:.4g} to {high:.4g}" + (", taken as a mask" if is_mask else "")
     work.did(f"Read {path}: {work.box} voxels per edge, {pixel_size:.4g} Å per voxel, {values}")

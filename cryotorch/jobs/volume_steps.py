@@ -100,6 +100,7 @@ def _new_grid(work: Work, settings: VolumeTools) -> None:
 
 
 def _orient(work: Work, settings: VolumeTools) -> None:
+    before = len(work.steps)
     if settings.flip_hand:
         work.volume = arrange.flip_hand(work.volume)
         work.did("Flipped the hand: x, y and z to -x, -y and -z about the middle of the box")
@@ -123,6 +124,8 @@ def _orient(work: Work, settings: VolumeTools) -> None:
     if settings.normalise:
         work.volume = arrange.normalise(work.volume)
         work.did("Brought to mean 0 and standard deviation 1")
+    if len(work.steps) > before:
+        work.background = None  # it lies elsewhere now
 
 
 def _spheres(work: Work, settings: VolumeTools) -> None:
