@@ -32,6 +32,23 @@ class Guinier:
 
 
 @dataclass(frozen=True)
+class Departures:
+    """How far poses are from those that a local search started with.
+
+    Attributes:
+        initial: (n, 3, 3) rotations at the start.
+        rotation: (n,) degrees; shift: (n,) Å, of the fulcrum's image.
+        most_rotation: degrees; most_shift: Å: the extents.
+    """
+
+    initial: Tensor
+    rotation: Tensor
+    shift: Tensor
+    most_rotation: float
+    most_shift: float
+
+
+@dataclass(frozen=True)
 class IterationResult:
     """State of the refinement after an iteration. Volumes are (d, d, d) float32 on the CPU.
 
@@ -56,6 +73,7 @@ class IterationResult:
         messages: sentences for the log (warnings and outcomes).
         final: True for the last one.
         group: (g, 3, 3) point group of the particles; None = C1.
+        departures: of a local search, else None.
     """
 
     iteration: int
@@ -78,3 +96,4 @@ class IterationResult:
     messages: list[str] = field(default_factory=list)
     final: bool = False
     group: Tensor | None = None
+    departures: Departures | None = None

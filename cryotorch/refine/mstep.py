@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -25,7 +26,8 @@ from cryotorch.refine import frame
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.state import Settings, State
-from cryotorch.results import Guinier, IterationResult
+from cryotorch.refine.tether import Tether
+from cryotorch.results import Departures, Guinier, IterationResult
 
 HALF_MAP_PRIOR = 0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
 FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
@@ -136,6 +138,7 @@ def maximize(
         messages=messages,
         final=bool(state.stopped),
         group=s.group.cpu(),
+        departures=_departures(state, s),
     )
 
 
@@ -255,6 +258,22 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     if s.local is not None:
         _recentre(state, s)
     return torch.rad2deg(angle), move
+
+
+def _departures(state: State, s: Settings) -> Departures | None:
+    if s.local is None:
+        return None
+    reach = s.local.reach
+    start = Tether(state.anchor_rotation, state.anchor_shift / s.pixel_size, reach)
+    now = state.particles
+    turn, offset = start.relative(now.rotation, now.shift / s.pixel_size)
+    return Departures(
+        state.anchor_rotation,
+        torch.rad2deg(turn.norm(dim=1)),
+        offset.norm(dim=1) * s.pixel_size,
+        math.degrees(reach.rotation),
+        reach.shift * s.pixel_size,
+    )
 
 
 def _recentre(state: State, s: Settings) -> None:

@@ -22,12 +22,14 @@ FIGURES: dict[str, Callable[[IterationResult], Figure]] = {
     "noise": curves.noise,
     "scales": poses.scales,
     "poses": poses.pose_changes,
+    "departures": poses.departures,
 }
 
 
 def draw(result: IterationResult, names: Iterable[str] = tuple(FIGURES)) -> dict[str, Picture]:
-    """The named figures, drawn."""
-    return {name: render(FIGURES[name](result)) for name in names}
+    """The named figures, drawn; those of a local search only where there was one."""
+    known = (name for name in names if name != "departures" or result.departures is not None)
+    return {name: render(FIGURES[name](result)) for name in known}
 
 
 def write_pictures(pictures: dict[str, Picture], folder: Path) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from cryotorch.data.files import replace_file
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
@@ -56,7 +58,18 @@ def write_outputs(
         file.write(orientation_bild(rotation, box, result.pixel_size, radius).encode())
     if source is not None:
         paths.append(folder / "particles.star")
-        write_particles(paths[-1], source, result.particles)
+        write_particles(paths[-1], source, result.particles, _departures(result))
     paths.append(folder / "summary.json")
     write_summary(paths[-1], result, extras)
     return paths
+
+
+def _departures(result: IterationResult) -> dict[str, np.ndarray]:
+    """Columns of a local search: how far each pose has moved, degrees and Å."""
+    moved = result.departures
+    if moved is None:
+        return {}
+    return {
+        "cryotorchRotationChange": moved.rotation.double().numpy(),
+        "cryotorchShiftChange": moved.shift.double().numpy(),
+    }

@@ -22,7 +22,7 @@ def orientations(result: IterationResult) -> Figure:
     if copies > 1:  # a view stands for its symmetric copies; the search names only one of them
         direction = np.einsum("ni,gij->gnj", direction, result.group.numpy()).reshape(-1, 3)
         error = np.tile(error, copies)
-    lon, lat, at = sphere_grid(180, 90)
+    at = sphere_grid(180, 90)[2]
     density = smooth_density(direction, None, at, sigma).clip(0)
     panels = [("Particles, relative to uniform", density, "viridis")]
     if (error > 0).any():
@@ -34,29 +34,64 @@ def orientations(result: IterationResult) -> Figure:
     subtitle = f"{n:,} particles{mates}, smoothed by {np.degrees(sigma):.1f}°; longitude = rot, latitude = 90° − tilt"
     figure = new_figure(width, 3.55, "Viewing directions", subtitle)
     for place, (name, values, colours) in enumerate(panels):
-        axes = add_panel(figure, 0.4 + 4.2 * place, 0.75, 3.9, 2.05, projection="mollweide")
-        top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-        image = axes.pcolormesh(
-            *(lon, lat, values),
-            cmap=colours,
-            vmin=0,
-            vmax=max(top, 1e-6),
-            rasterized=True,
-        )
-        axes.set_facecolor("#d5d9de")
-        axes.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["−120°", "−60°", "0°", "60°", "120°"])
-        axes.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["−60°", "−30°", "0°", "30°", "60°"])
-        axes.tick_params(labelsize=7.5, colors=canvas.INK)
-        for tick in axes.get_xticklabels():
-            tick.set_color("white")
-        axes.set_axisbelow(False)
-        axes.grid(color="white", linewidth=0.5, alpha=0.45)
-        axes.spines["geo"].set_linewidth(0.7)
-        bar_axes = add_panel(figure, 1.1 + 4.2 * place, 0.5, 2.5, 0.1)
-        bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=7.5, colors=canvas.INK, length=2)
-        bar.set_label(name, fontsize=8.5, color=canvas.INK, labelpad=2)
+        _sphere(figure, 0.4 + 4.2 * place, 0.5, values, name, colours)
+    return figure
+
+
+def _sphere(
+    figure: Figure, left: float, bottom: float, values: np.ndarray, name: str, colours: str
+) -> None:
+    """Values on ``sphere_grid(180, 90)`` as a Mollweide map with its colour bar, from zero up."""
+    lon, lat, _ = sphere_grid(180, 90)
+    axes = add_panel(figure, left, bottom + 0.25, 3.9, 2.05, projection="mollweide")
+    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    look = {"cmap": colours, "vmin": 0, "vmax": max(top, 1e-6), "rasterized": True}
+    image = axes.pcolormesh(lon, lat, values, **look)
+    axes.set_facecolor("#d5d9de")
+    axes.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["−120°", "−60°", "0°", "60°", "120°"])
+    axes.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["−60°", "−30°", "0°", "30°", "60°"])
+    axes.tick_params(labelsize=7.5, colors=canvas.INK)
+    for tick in axes.get_xticklabels():
+        tick.set_color("white")
+    axes.set_axisbelow(False)
+    axes.grid(color="white", linewidth=0.5, alpha=0.45)
+    axes.spines["geo"].set_linewidth(0.7)
+    bar_axes = add_panel(figure, left + 0.7, bottom, 2.5, 0.1)
+    bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7.5, colors=canvas.INK, length=2)
+    bar.set_label(name, fontsize=8.5, color=canvas.INK, labelpad=2)
+
+
+def departures(result: IterationResult) -> Figure:
+    """How far a local search has taken the poses from where they started: over the initial viewing direction, and how often."""
+    rotation, shift = result.departures.rotation.numpy(), result.departures.shift.numpy()
+    direction = viewing_directions(result.departures.initial.numpy())
+    sigma = bandwidth(len(direction))
+    at = sphere_grid(180, 90)[2]
+    density = smooth_density(direction, None, at, sigma).clip(0)
+    title = "Poses: how far they have moved from where they started"
+    subtitle = f"Iteration {result.iteration}, {len(rotation):,} particles; longitude = rot, latitude = 90° − tilt of the initial poses"
+    figure = new_figure(8.75, 5.6, title, subtitle)
+    panels = (
+        (rotation, "rotation (°)", canvas.GREEN, result.departures.most_rotation),
+        (shift, "shift (Å)", canvas.ORANGE, result.departures.most_shift),
+    )
+    for place, (values, name, colour, most) in enumerate(panels):
+        spread = smooth_density(direction, values, at, sigma)
+        mean = np.where(density > 0.05, spread / np.maximum(density, 1e-6), np.nan)
+        _sphere(figure, 0.4 + 4.2 * place, 2.55, mean, f"Mean change of {name}", "magma")
+        axes = add_panel(figure, 0.75 + 4.2 * place, 0.5, 3.3, 1.5)
+        top = max(min(most, 1.15 * float(values.max())), 1e-6)
+        counts, edges = np.histogram(values.clip(0, top), np.linspace(0, top, 61))
+        axes.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
+        axes.stairs(counts, edges, color=colour, linewidth=1.3)
+        axes.axvline(float(np.median(values)), color=canvas.INK, linewidth=1.1)
+        text = f"median {np.median(values):.3g}, extent {most:.3g}"
+        axes.set_title(text, fontsize=8, color=canvas.INK, loc="right", pad=3)
+        axes.set_xlim(0, top)
+        axes.set_ylim(bottom=0)
+        label(axes, f"Change of {name}", "Particles" if place == 0 else "")
     return figure
 
 

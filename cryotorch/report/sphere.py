@@ -39,9 +39,16 @@ def smooth_density(
         sigma: s, radians.
     """
     voxel = 2 * _REACH / _GRID
-    index = ((direction + _REACH) / voxel).astype(np.int64).clip(0, _GRID - 1)
-    flat = (index[:, 0] * _GRID + index[:, 1]) * _GRID + index[:, 2]
-    counts = np.bincount(flat, weight, minlength=_GRID**3).reshape((_GRID,) * 3)
+    # shared between the eight voxels around: whole voxels would favour some directions over others
+    place = (direction + _REACH) / voxel - 0.5
+    lower = np.floor(place).astype(np.int64).clip(0, _GRID - 2)
+    near = place - lower
+    counts = np.zeros(_GRID**3)
+    for corner in np.ndindex(2, 2, 2):
+        share = np.where(corner, near, 1 - near).prod(1)
+        flat = np.ravel_multi_index((lower + corner).T, (_GRID,) * 3)
+        counts += np.bincount(flat, share if weight is None else share * weight, _GRID**3)
+    counts = counts.reshape((_GRID,) * 3)
     blurred = gaussian_filter(counts.astype(np.float32), sigma / voxel, truncate=3.5)
     place = (np.moveaxis(at, -1, 0) + _REACH) / voxel - 0.5
     values = map_coordinates(blurred, place, order=1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryotorch.particles import Optics, unposed
-from cryotorch.results import Guinier, IterationResult
+from cryotorch.results import Departures, Guinier, IterationResult
 
 BOX, PIXEL = 32, 2.5
 
@@ -47,6 +47,8 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
         | dict(shift_change=5.0 / i, seconds=2.5, seconds_coarse=1.5)
         for i in range(1, iteration + 1)
     ]
+    # poses seen from above have moved more
+    moved = Departures(rotation, 3 + 2 * rotation[:, 2, 2], 1 + 0.5 * rotation[:, 2, 2], 20.0, 5.0)
     result = IterationResult(
         iteration=iteration,
         pixel_size=PIXEL,
@@ -66,6 +68,7 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
         seconds=dict(coarse=1.5, solve=0.5),
         history=history,
         messages=["Resolution improved."],
+        departures=moved,
     )
     return replace(result, **changes)
 

@@ -30,6 +30,11 @@ def test_draw_all_writes_every_figure(result: IterationResult, tmp_path: Path) -
         assert 0.03 < ink(path) < 0.9, path.name
 
 
+def test_only_a_local_search_has_departures(result: IterationResult) -> None:
+    assert list(draw(result, ["departures"])) == ["departures"]
+    assert draw(replace(result, departures=None), ["departures"]) == {}
+
+
 def test_an_older_figure_is_replaced(result: IterationResult, tmp_path: Path) -> None:
     (tmp_path / "fsc.png").write_bytes(b"old")
     draw_all(result, tmp_path)

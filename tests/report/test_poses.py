@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cryotorch.report import poses
+from cryotorch.report.sphere import smooth_density
 from cryotorch.results import IterationResult
 
 
@@ -65,3 +66,27 @@ def test_empty_panels_say_why(result: IterationResult) -> None:
     bare = replace(result, rotation_change=zero, shift_change=nan, particles=unknown)
     notes = [axes.texts[0].get_text() for axes in poses.pose_changes(bare).axes]
     assert notes == ["nothing moved", "not known", "not known", "not known"]
+
+
+def test_departures_stand_over_the_initial_view_and_as_histograms(make) -> None:
+    """The made-up poses moved by 3 + 2 z degrees and 1 + z / 2 Å, z the height of the view."""
+    result = make(n=4000)
+    figure = poses.departures(result)
+    spheres = [axes for axes in figure.axes if axes.name == "mollweide"]
+    mean = np.asarray(spheres[0].collections[0].get_array()).reshape(90, 180)
+    rows = np.nanmean(mean[48:85], 1)  # where the made-up views are
+    height = np.sin(np.radians(np.arange(-89, 90, 2)))
+    np.testing.assert_allclose(rows, 3 + 2 * height[48:85], atol=0.3)
+    counts = [axes for axes in figure.axes if axes.patches]
+    assert [int(axes.patches[0].get_data().values.sum()) for axes in counts] == [4000, 4000]
+    median = float(result.departures.rotation.median())
+    assert counts[0].get_title("right") == f"median {median:.3g}, extent 20"
+
+
+def test_equal_peaks_are_equally_high(make) -> None:
+    """Views along many directions, a particle each: where a voxel of the binning ends must not matter."""
+    n = 60
+    direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(5)), dim=1)
+    at = direction.numpy().astype(float)
+    peaks = [float(smooth_density(d[None], None, d[None], 0.1)[0]) for d in at]
+    assert max(peaks) / min(peaks) < 1.1
