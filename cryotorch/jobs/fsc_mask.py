@@ -34,7 +34,7 @@ class FscMask:
         kind: generated, given or sphere.
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
         region: (d, d, d) bool, what the mask grows around; None for a sphere.
-        candidates: tighter masks that were tried; reason: why that ended, else "".
+        tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else "".
         warnings: sentences.
     """
 
@@ -43,6 +43,7 @@ class FscMask:
     near: float | None = None
     far: float | None = None
     region: Tensor | None = None
+    tightened: bool = False
     candidates: list[Candidate] = field(default_factory=list)
     reason: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ class FscMask:
         share = f"{self.fraction:.1%} of the box"
         if self.kind == "sphere":
             return f"a soft sphere, {share}"
-        how = f"{self.kind}{', tightened' if self.reason else ''}"
+        how = f"{self.kind}{', tightened' if self.tightened else ''}"
         edge = (
             ""
             if self.near is None
@@ -103,7 +104,7 @@ def sphere_mask(like: Tensor) -> FscMask:
 def tightened(
     start: FscMask, maps: Tensor, pixel_size: float, onset: int, settings: ValidationFsc
 ) -> FscMask:
-    """The mask drawn in around its region as far as the corrected curve gains by it without a bias."""
+    """The mask drawn in around its region as far as the corrected curve gains by it without a bias, else as it was."""
     from cryotorch.ops.tighten import tighten
 
     if not start.region.any():
@@ -116,16 +117,12 @@ def tightened(
     found = tighten(maps, pixel_size, start.region, onset, near, far, draw)
     for c in found.candidates:
         log.info(
-            "    1 within %5.1f Å, 0 beyond %5.1f Å, %5.1f %% of the box: %6.2f Å, randomised %5.2f%s",
-            *(c.near, c.far, 100 * c.volume, c.resolution, c.randomised),
-            "" if c.accepted else "  (refused)",
+            "    1 within %4.1f Å, 0 beyond %4.1f Å, %4.1f %% of the box: %6.2f Å, random phases %5.2f%s",
+            *(c.near, c.far, 100 * c.fraction, c.resolution, c.randomised),
+            "" if c.accepted else "  (not taken)",
         )
     log.info("    %s", found.reason)
-    return replace(
-        start,
-        mask=found.mask,
-        near=found.near,
-        far=found.far,
-        candidates=list(found.candidates),
-        reason=found.reason,
-    )
+    tried = replace(start, candidates=list(found.candidates), reason=found.reason)
+    if (found.near, found.far) == (near, far):
+        return tried
+    return replace(tried, mask=found.mask, near=found.near, far=found.far, tightened=True)

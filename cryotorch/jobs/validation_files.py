@@ -68,7 +68,7 @@ def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
     # finer than the half maps agree there is noise only, which would hide the density
     mean = low_pass(halves.maps.mean(0), pixel_size, max(found.resolution, 2 * pixel_size))
     masks = {"FSC mask": found.mask.mask.cpu()}
-    if found.mask is not found.first:
+    if found.mask.tightened:
         masks = {"Before tightening": found.first.mask.cpu(), **masks}
     over = mask_figure(mean, masks, pixel_size, "The mask over the mean of the half maps")
     return {"fsc": render(curves), "mask": render(over)}
@@ -121,7 +121,7 @@ def _mask_summary(
         "far": mask.far,
         "fraction_of_box": mask.fraction,
         "volume": mask.fraction * mask.mask.numel() * pixel_size**3,
-        "tightened": bool(mask.reason),
+        "tightened": mask.tightened,
         "tightening_ended": mask.reason or None,
         "candidates": [candidate._asdict() for candidate in mask.candidates],
     }
