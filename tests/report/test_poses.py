@@ -79,7 +79,7 @@ def test_departures_stand_over_the_initial_view_and_as_histograms(make) -> None:
     np.testing.assert_allclose(rows, 3 + 2 * height[48:85], atol=0.3)
     counts = [axes for axes in figure.axes if axes.patches]
     assert [int(axes.patches[0].get_data().values.sum()) for axes in counts] == [4000, 4000]
-    median = float(result.departures.rotation.median())
+    median = float(np.median(result.departures.rotation))
     assert counts[0].get_title("right") == f"median {median:.3g}, extent 20"
 
 
