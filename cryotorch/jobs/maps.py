@@ -14,7 +14,7 @@ from cryotorch.errors import InputError
 from cryotorch.ops.masks import edge_width
 
 log = logging.getLogger("cryotorch")
-HARD = 2.0  # voxels: an edge narrower than this rings in Fourier space
+HARD = 1.5  # voxels: an edge narrower than this rings in Fourier space
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
     ("map_half_A.mrc", "map_half_B.mrc"),

@@ -1,0 +1,119 @@
+"""The course of a refinement job, the same for all of them: input, state, trainer, results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.errors import InputError
+from cryotorch.jobs import refinement as r
+from cryotorch.jobs.refine_settings import RefineSettings
+from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
+from cryotorch.jobs.settings import in_angstrom
+from cryotorch.ops.symmetry import point_group
+from cryotorch.particles import Particles
+from cryotorch.refine.distributed import Batches
+from cryotorch.refine.module import Refinement, coming
+from cryotorch.refine.schedule import Stop
+from cryotorch.refine.start import begin
+from cryotorch.refine.state import Settings
+from cryotorch.report.run_log import RunLog
+
+S = TypeVar("S", bound=RefineSettings)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a job makes of its files before the first iteration.
+
+    Attributes:
+        plan: the parameters in the algorithm's units, masks included.
+        volume: (d, d, d), or (2, d, d, d) with a map for each half set.
+        particles: with their half sets.
+        extras: entries of ``summary.json``.
+    """
+
+    plan: Settings
+    volume: Tensor
+    particles: Particles
+    extras: dict[str, object]
+
+
+def refine(
+    given: S,
+    prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
+    log: RunLog,
+    started: float,
+) -> None:
+    """From a particle stack to validated maps in ``given.out``.
+
+    Args:
+        prepare: (settings with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
+        started: of the job, on time.perf_counter.
+    """
+    try:
+        group = point_group(given.symmetry)
+    except ValueError as error:
+        raise InputError(f"symmetry={given.symmetry} cannot be used: {error}") from None
+    inputs = (given.particles, given.volume, given.mask)
+    folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
+    file = read_particles(given.particles)
+    for message in file.messages:
+        log.info(message)
+    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert)
+    images.normalise = r.normalise_needed(images, given.normalize)
+    settings = in_angstrom(given, file.pixel_size)
+    ready = prepare(settings, file, images, group)
+    particles, plan = ready.particles, ready.plan
+    size = settings.minibatch_size
+    batches = Batches(images, particles.half, r.batch_size(images.box) if size == "auto" else size)
+
+    belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
+    checkpoint = last_checkpoint(folder.path) if settings.resume else None
+    if checkpoint is not None:
+        then = coming(belongs.check(checkpoint), plan)
+        if isinstance(then, Stop):
+            log.info("The run in %s has finished already: %s.", folder.path, then.reason)
+            return
+        for change in folder.changes(given):
+            log.info("resumed with %s", change)
+    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
+    most = settings.max_iterations + settings.extra_final_passes
+    callbacks = r.callbacks(folder.path, file, extras, belongs, started)
+    trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
+    extras["device"] = r.machine(trainer)
+    log.info("%d particles of %d pixels, %.4g Å, on %s", len(particles), images.box, images.pixel_size, extras["device"])
+    with torch.no_grad():
+        state, notes = begin(
+            *(particles, ready.volume, batches, plan, settings.initial_resolution),
+            trainer.strategy.root_device,
+            fresh=checkpoint is None,
+        )
+    for note in notes:
+        log.info(note)
+    extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
+    module = Refinement(state, plan, batches)
+    log.open(folder.open(given) / "log.txt")
+    try:
+        r.fit(trainer, module, checkpoint)
+    except InputError:
+        folder.discard()
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"add resume=true to the same command to go on in {folder.path}") from None
+    seconds = time.perf_counter() - started
+    found = module.result.resolution
+    bound = ", the limit of the pixel size" if found < 2.1 * images.pixel_size else ""
+    log.info("Resolution %.2f Å%s, %.0f s. The results are in %s", found, bound, seconds, folder.path)
+
+
+def run_log() -> RunLog:
+    """The log of this process's rank."""
+    return RunLog(rank())

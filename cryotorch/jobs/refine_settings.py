@@ -1,0 +1,154 @@
+"""The parameters that all refinement jobs share, and what they are in the algorithm's units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cryotorch.jobs.settings import Angle, Length, TrainerSettings, positive, require, shown
+from cryotorch.jobs.units import parse_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cryotorch.data.images import ParticleImages
+    from cryotorch.refine.state import Settings
+
+LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
+LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
+
+
+@dataclass(frozen=True)
+class Search:
+    """The pose search; meanings and defaults in ``configs/job/*_refine.yaml``."""
+
+    coarse_limit: int
+    grid_step: Angle | None
+    candidates: int
+    newton_steps: int
+    posterior: Literal["laplace", "map"]
+
+    def __post_init__(self) -> None:
+        names = ("coarse_limit", "grid_step", "candidates", "newton_steps")
+        positive(self, *names, prefix="search.")
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """Meanings and defaults in ``configs/job/*_refine.yaml``, lengths in Å."""
+
+    trainer: TrainerSettings
+    particles: str
+    volume: str | None
+    mask: str | None
+    out: str | None
+    resume: bool
+    overwrite: bool
+    cache_dir: str | None
+    box_size: int | None
+    particle_diameter: Length | None
+    window_inner: float
+    window_outer: float
+    normalize: Literal["auto"] | bool
+    invert: bool
+    symmetry: str
+    initial_resolution: Length
+    rescale_reference: bool
+    max_iterations: int
+    extra_final_passes: int
+    max_align_resolution: Length | None
+    minibatch_size: Literal["auto"] | int
+    seed: int
+    compile: Literal["auto"] | bool
+    half_sets: Literal["keep", "resplit"]
+    split_resolution: Length
+    per_particle_scale: bool
+    scale_start_iteration: int
+    mask_mode: Literal["dynamic", "static", "none"]
+    mask_threshold: float
+    mask_near: Length
+    mask_far: Length
+    mask_start_resolution: Length
+    bfactor: float | None
+    search: Search
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the data are."""
+        positive(self, "particle_diameter", "initial_resolution", "max_iterations", "mask_far")
+        positive(self, "max_align_resolution", "split_resolution", "mask_start_resolution")
+        box, batch = self.box_size, self.minibatch_size
+        require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
+        require(box is None or box % 2 == 0, "box_size", box, "it must be even")
+        require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
+        for name in ("extra_final_passes", "scale_start_iteration", "seed"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "it must not be negative")
+        inner, outer = self.window_inner, self.window_outer
+        require(0 < inner <= 1, "window_inner", inner, "it must be above 0 and at most 1")
+        require(inner <= outer <= 1, "window_outer", outer, "it must lie in window_inner to 1")
+        threshold = self.mask_threshold
+        require(0 < threshold < 1, "mask_threshold", threshold, "it must lie between 0 and 1")
+        near, far = self.mask_near, self.mask_far
+        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
+        same_unit = isinstance(near, str) == isinstance(far, str)
+        longer = parse_length(near, 1.0) < parse_length(far, 1.0)
+        require(not same_unit or longer, "mask_far", far, f"it must be above mask_near={shown(near)}")
+
+
+def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:
+    """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
+    from cryotorch.refine.schedule import ScheduleSettings
+    from cryotorch.refine.search import SearchSettings
+    from cryotorch.refine.state import MaskSettings, Settings
+
+    box, pixel = images.box, images.pixel_size
+    edge, search = box * pixel, settings.search
+    step, finest = search.grid_step, settings.max_align_resolution
+    _check_lengths(settings, edge, pixel)
+    most = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
+    return Settings(
+        box=box,
+        pixel_size=pixel,
+        group=group,
+        search=SearchSettings(
+            coarse_limit=search.coarse_limit,
+            grid_step=None if step is None else math.radians(step),
+            candidates=search.candidates,
+            newton_steps=search.newton_steps,
+            compile=len(images) >= LONG_JOB if settings.compile == "auto" else settings.compile,
+        ),
+        schedule=ScheduleSettings(
+            first_limit=min(edge / settings.initial_resolution, most),
+            most=most,
+            max_iterations=settings.max_iterations,
+            extra_final_passes=settings.extra_final_passes,
+        ),
+        mask=MaskSettings(
+            mode=settings.mask_mode,
+            threshold=settings.mask_threshold,
+            near=settings.mask_near,
+            far=settings.mask_far,
+            start=settings.mask_start_resolution,
+        ),
+        split=edge / settings.split_resolution,
+        window=(settings.window_inner * box / 2, settings.window_outer * box / 2),
+        particle_radius=settings.particle_diameter and settings.particle_diameter / 2 / pixel,
+        posterior=search.posterior,
+        per_particle_scale=settings.per_particle_scale,
+        scale_start_iteration=settings.scale_start_iteration,
+        rescale_reference=settings.rescale_reference,
+        bfactor=settings.bfactor,
+    )
+
+
+def _check_lengths(settings: RefineSettings, edge: float, pixel: float) -> None:
+    """Refuses lengths in Å that make no sense in a box of this edge."""
+    lowest = edge / LEAST_SHELLS
+    for name in ("initial_resolution", "max_align_resolution"):
+        value = getattr(settings, name)
+        require(value is None or value <= lowest, name, value, f"in a box of {edge:.4g} Å it must be at most {lowest:.4g} Å")
+    split, nyquist = settings.split_resolution, 2 * pixel
+    require(split > nyquist, "split_resolution", split, f"the half sets would share everything, it must be above {nyquist:.4g} Å")
+    diameter = settings.particle_diameter
+    require(diameter is None or diameter <= edge, "particle_diameter", diameter, f"the box is only {edge:.4g} Å wide")
