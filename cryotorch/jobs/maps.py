@@ -79,7 +79,7 @@ def load_half_maps(
     Raises:
         InputError: none or too many of them, different grids, or twice the same map.
     """
-    paths, folder = _half_paths(volume, half_map_a, half_map_b)
+    paths, folder = half_paths(volume, half_map_a, half_map_b)
     (a, size_a), (b, size_b) = (
         load_map(path, name, pixel_size)
         for path, name in zip(paths, ("half_map_a", "half_map_b"), strict=True)
@@ -100,9 +100,10 @@ def load_half_maps(
     return HalfMaps(torch.stack([a, b]), size_a, paths, folder)
 
 
-def _half_paths(
+def half_paths(
     volume: str | None, half_map_a: str | None, half_map_b: str | None
 ) -> tuple[tuple[Path, Path], Path | None]:
+    """The two files, and the run folder that they were found in."""
     named = [path for path in (half_map_a, half_map_b) if path is not None]
     if volume is not None and named:
         raise InputError(

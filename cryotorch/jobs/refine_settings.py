@@ -39,7 +39,7 @@ class RefineSettings:
     """Meanings and defaults in ``configs/job/*_refine.yaml``, lengths in Å."""
 
     trainer: TrainerSettings
-    particles: str
+    particles: str | None
     volume: str | None
     mask: str | None
     out: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import signal
 import threading
@@ -22,10 +23,11 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.maps import looks_inverted
+from cryotorch.jobs.maps import HARD, half_paths, looks_inverted
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
 from cryotorch.ops.fourier import resize_volume
+from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.refine.distributed import EMStrategy
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
@@ -78,6 +80,31 @@ def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> T
     if low < -0.01 - slack or high > 1.01 + slack or high < 0.5:
         raise InputError(f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it")
     return mask.clamp(0, 1)
+
+
+def load_references(path: str | Path, file: ParticleFile, images: ParticleImages) -> tuple[Tensor, str]:
+    """A map for each half set (2, d, d, d), and where they come from as a sentence.
+
+    Half maps of a run folder, or one map twice.
+    """
+    if Path(path).is_dir():
+        (a, b), _ = half_paths(str(path), None, None)
+        halves = [load_on_grid(half, "volume", file, images) for half in (a, b)]
+        return torch.stack(halves), f"each half set starts from its own half map, {a.name} and {b.name}"
+    volume = load_on_grid(path, "volume", file, images)
+    return volume.expand(2, -1, -1, -1).clone(), f"both half sets start from the map {path}"
+
+
+def warn_if_hard(mask: Tensor, path: str | Path, pixel_size: float) -> None:
+    """A mask's edge should be at least five times the resolution wide; how wide it should be here."""
+    width = edge_width(mask)
+    if width < HARD:
+        log.warning(
+            "WARNING: mask=%s has a hard edge: soften it by five times the expected resolution, %d voxels for 4 Å, with "
+            "job=volume_tools soften=<width>",
+            path,
+            math.ceil(20 / pixel_size),
+        )
 
 
 def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
