@@ -7,14 +7,14 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs.output import new_files
-from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Angle, Length, in_angstrom, positive, require, to_yaml
 from cryotorch.jobs.units import parse_length
 
 # In the order in which they appear: who sees a STAR file finds its images.
@@ -25,6 +25,15 @@ FILES = (
     "config.yaml",
     "truth.star",
     "particles.star",
+)
+# With a second body also these, before the tables that name the images.
+BODY_FILES = (
+    "truth_body1.mrc",
+    "truth_body2.mrc",
+    "mask_body1.mrc",
+    "mask_body2.mrc",
+    "truth_body2.star",
+    "consensus.star",
 )
 # The built-in demo: small enough to refine in well under a minute on two cores, noisy enough to be a task.
 DEMO: dict[str, Any] = dict(box_size=48, pixel_size=3.0, n_particles=1000, snr=0.1, seed=1)
@@ -42,6 +51,11 @@ class Simulate:
     symmetry: str
     resolution: Length | None
     bfactor: float
+    second_body: str | None
+    second_body_size: float
+    second_body_rotation: Angle
+    second_body_shift: Length
+    hinge: list[float] | None
     box_size: int
     pixel_size: float
     n_particles: int
@@ -69,7 +83,8 @@ class Simulate:
         require(box >= 8, "box_size", box, "it must be at least 8 pixels")
         require(box % 2 == 0, "box_size", box, f"it must be even, {box + 1} for example")
         require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
-        for name in ("shift_sigma", "scale_sigma", "astigmatism", "concentration"):
+        spreads = ("shift_sigma", "scale_sigma", "astigmatism", "concentration")
+        for name in (*spreads, "second_body_shift"):
             value = getattr(self, name)
             number = parse_length(value, 1.0, name) if isinstance(value, str) else value
             require(number >= 0, name, value, "it must not be negative")
@@ -86,44 +101,74 @@ class Simulate:
         contrast = self.amplitude_contrast
         require(0 <= contrast <= 1, "amplitude_contrast", contrast, "it is a fraction from 0 to 1")
         require(bool(self.source), "source", self.source, "give phantom or a file")
+        self._check_second_body()
+
+    def _check_second_body(self) -> None:
+        body, size, angle = self.second_body, self.second_body_size, self.second_body_rotation
+        require(body != "", "second_body", body, "give phantom, a file or null")
+        require(0.3 <= size <= 1, "second_body_size", size, "it must be from 0.3 to 1")
+        require(0 <= angle <= 90, "second_body_rotation", angle, "it is from 0 to 90 degrees")
+        if self.hinge is None:
+            return
+        place = "[" + ",".join(f"{x:g}" for x in self.hinge) + "]"
+        require(body is not None, "hinge", place, "it needs a second_body")
+        require(len(self.hinge) == 3, "hinge", place, "it has three numbers, [x,y,z] in voxels")
+        inside = all(0 <= x <= self.box_size - 1 for x in self.hinge)
+        wish = f"it must lie in the box, from 0 to {self.box_size - 1} voxels in x, y and z"
+        require(inside, "hinge", place, wish)
 
 
 def run(settings: Simulate) -> Path:
     """Images of a molecule in random orientations, with CTF and white noise, in ``settings.out``.
 
     The map is brought to the grey scale on which the noise has variance 1 and the CTF-modulated signal, over the
-    whole image and averaged over the particles, variance ``snr`` (1 without noise).
+    whole image and averaged over the particles, variance ``snr`` (1 without noise). With a second body the signal is
+    that of both.
     """
-    _simulate(settings)
+    used = _simulate(settings)
     box, pixel_size, snr = settings.box_size, settings.pixel_size, settings.snr
     noise = "no noise" if snr is None else f"SNR {snr:g} over the whole image"
     print(
         f"{settings.out}: {settings.n_particles} particles of {box} pixels, {pixel_size:g} Å per "
         f"pixel, {noise}"
     )
+    if used.second_body is not None:
+        print(
+            f"The second body turns by up to {used.second_body_rotation:g} degrees about "
+            f"hinge=[{','.join(f'{x:g}' for x in used.hinge)}] and moves by up to {used.second_body_shift:g} Å"
+        )
     return Path(settings.out)
 
 
-def _simulate(settings: Simulate) -> None:
+def _simulate(settings: Simulate) -> Simulate:
+    """Everything in its place; the settings with what was found for them."""
     import torch
 
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
-    from cryotorch.jobs import simulation
+    from cryotorch.jobs import simulation, two_bodies
     from cryotorch.ops.filters import low_pass
-    from cryotorch.ops.slices import projector
 
     settings = in_angstrom(settings, settings.pixel_size)
     n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
-    with new_files(settings.out, settings.overwrite, FILES) as folder:
-        volume = simulation.source_volume(settings)
+    names = (FILES[0], *BODY_FILES, *FILES[1:])
+    inputs = (settings.source, settings.second_body)
+    with new_files(settings.out, settings.overwrite, names, inputs) as folder:
+        rest = None if settings.second_body is None else two_bodies.at_rest(settings)
+        maps = [simulation.source_volume(settings)] if rest is None else rest.maps
         draw = torch.Generator().manual_seed(settings.seed)
         particles = simulation.draw_particles(settings, draw)
-        power = simulation.signal_power(projector(volume), particles, settings)
-        volume = volume * math.sqrt((settings.snr or 1.0) / power)
-        images = simulation.images(projector(volume), particles, settings, draw)
+        poses = [particles]
+        if rest is not None:
+            settings = replace(settings, hinge=rest.hinge.tolist())
+            poses.append(two_bodies.poses_of_second(particles, rest.hinge, settings, draw))
+        bodies = [simulation.Body(*body) for body in zip(maps, poses, strict=True)]
+        gain = math.sqrt((settings.snr or 1.0) / simulation.signal_power(bodies, settings))
+        bodies = [body._replace(volume=body.volume * gain) for body in bodies]
         stack = folder / "particles.mrcs"
+        images = simulation.images(bodies, settings, draw)
         write_stack(stack, images, n, box, pixel_size, settings.dtype)
+        volume = bodies[0].volume if rest is None else bodies[0].volume + bodies[1].volume
         write_volume(folder / "truth.mrc", volume, pixel_size)
         initial = low_pass(volume, pixel_size, settings.initial_resolution)
         write_volume(folder / "initial.mrc", initial, pixel_size)
@@ -131,7 +176,10 @@ def _simulate(settings: Simulate) -> None:
         source = new_particle_file(folder / "particles.star", [stack], box, blind)
         write_particles(source.path, source, blind)
         write_particles(folder / "truth.star", source, particles)
+        if rest is not None:
+            two_bodies.write(folder, bodies, rest, source, settings)
         (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+    return settings
 
 
 def demo_folder(cache: str | Path | None = None) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from cryotorch.ops.forward import predict
 from cryotorch.ops.fourier import half_plane, unpack
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.resample import resample_volume
-from cryotorch.ops.slices import Projector
+from cryotorch.ops.slices import Projector, projector
 from cryotorch.ops.symmetry import point_group, symmetry_correlation
 from cryotorch.ops.views import random_views
 from cryotorch.particles import Optics, Particles, unposed
@@ -34,39 +35,65 @@ BATCH_PIXELS = 1 << 20
 SYMMETRIC = 0.9
 
 
+class Body(NamedTuple):
+    """A rigid body: its map (d, d, d) and the particles with its poses."""
+
+    volume: Tensor
+    particles: Particles
+
+
 def source_volume(settings: Simulate) -> Tensor:
     """The map (d, d, d) to be projected, on an arbitrary grey scale.
 
     Raises:
         InputError: the source cannot be read, does not fit into the box, is blank or lacks the symmetry.
     """
-    try:
-        group = point_group(settings.symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
-    box, pixel_size = settings.box_size, settings.pixel_size
-    path = Path(settings.source)
-    unpacked = path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2") else path
-    if settings.source == "phantom":
+    group = group_of(settings)
+    box, pixel_size, source = settings.box_size, settings.pixel_size, settings.source
+    if kind(source) == "phantom":
         try:
             volume = phantom(box, pixel_size, group, settings.phantom_seed, settings.resolution)
         except ValueError as error:
             raise InputError(str(error)) from None
-    elif unpacked.suffix.lower() in MAPS:
-        volume = _from_map(path, box, pixel_size)
+    elif kind(source) == "map":
+        volume = map_on_grid(Path(source), box, pixel_size)
     else:
-        volume = _from_atoms(read_atoms(path, settings.assembly), settings)
-    if not float(volume.std()) > 0:
-        raise InputError(f"source={settings.source} is blank: give a map with a molecule in it")
-    if settings.source != "phantom" and len(group) > 1:
+        volume = density_on_grid(read_atoms(source, settings.assembly), settings, source)
+    if kind(source) != "phantom" and len(group) > 1 and float(volume.std()) > 0:
         _check_symmetry(volume, group, settings)
-    if settings.bfactor:
-        inverse_d2 = (torch.arange(box // 2 + 1) / (box * pixel_size)) ** 2
-        volume = filter_shells(volume, torch.exp(-settings.bfactor / 4 * inverse_d2))
-    return volume
+    return finished(volume, settings, "source", source)
 
 
-def _from_map(path: Path, box: int, pixel_size: float) -> Tensor:
+def group_of(settings: Simulate) -> Tensor:
+    """The point group (g, 3, 3) asked for."""
+    try:
+        return point_group(settings.symmetry)
+    except ValueError as error:
+        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
+
+
+def kind(source: str) -> Literal["phantom", "map", "model"]:
+    """What ``source`` names."""
+    if source == "phantom":
+        return "phantom"
+    path = Path(source)
+    unpacked = path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2") else path
+    return "map" if unpacked.suffix.lower() in MAPS else "model"
+
+
+def finished(volume: Tensor, settings: Simulate, name: str, source: str) -> Tensor:
+    """A map with the B-factor applied; ``name`` is the parameter that gave its source, for the refusal of a blank one."""
+    if not float(volume.std()) > 0:
+        raise InputError(f"{name}={source} is blank: give a map with a molecule in it")
+    if not settings.bfactor:
+        return volume
+    box = settings.box_size
+    inverse_d2 = (torch.arange(box // 2 + 1) / (box * settings.pixel_size)) ** 2
+    return filter_shells(volume, torch.exp(-settings.bfactor / 4 * inverse_d2))
+
+
+def map_on_grid(path: Path, box: int, pixel_size: float) -> Tensor:
+    """The map of a file (d, d, d) on another grid, origin on origin; refused where most of it would be cut."""
     volume, stored = read_volume(path)
     stored = stored or pixel_size
     old = len(volume)
@@ -82,15 +109,16 @@ def _from_map(path: Path, box: int, pixel_size: float) -> Tensor:
     return resampled
 
 
-def _from_atoms(atoms: Atoms, settings: Simulate) -> Tensor:
+def density_on_grid(atoms: Atoms, settings: Simulate, source: str) -> Tensor:
+    """The density (d, d, d) of the atoms of a file, the origin of their coordinates in the middle of the box."""
     box, pixel_size = settings.box_size, settings.pixel_size
     radius = atoms.position.norm(dim=1)
     outside = float(atoms.weight[radius > box * pixel_size / 2].sum() / atoms.weight.sum())
     if outside > 0.01:
         need = 2 * math.ceil(1.2 * float(radius.max()) / pixel_size)
         raise InputError(
-            f"box_size={box} at pixel_size={pixel_size:g} ({box * pixel_size:g} Å) is too small for {settings.source}, "
-            f"whose atoms reach {float(radius.max()):.0f} Å from its centre: use box_size={need}"
+            f"box_size={box} at pixel_size={pixel_size:g} ({box * pixel_size:g} Å) is too small for {source}, "
+            f"whose atoms reach {float(radius.max()):.0f} Å from the middle of the box: use box_size={need}"
         )
     resolution = settings.resolution or 2 * pixel_size
     return density(atoms, box, pixel_size, resolution)
@@ -156,24 +184,37 @@ def signal_spectra(reference: Projector, particles: Particles, rows: Tensor) -> 
     return predict(reference, particles.rotation[rows], shift_px, ctf, particles.scale[rows])
 
 
-def signal_power(reference: Projector, particles: Particles, settings: Simulate) -> float:
+def summed_spectra(bodies: Sequence[Body]) -> Callable[[Tensor], Tensor]:
+    """A function from rows to the packed spectra (b, m) of their noise-free images, the bodies' projections added."""
+    prepared = [(projector(body.volume), body.particles) for body in bodies]
+
+    def spectra(rows: Tensor) -> Tensor:
+        first, *others = (signal_spectra(*body, rows) for body in prepared)
+        for other in others:
+            first = first + other
+        return first
+
+    return spectra
+
+
+def signal_power(bodies: Sequence[Body], settings: Simulate) -> float:
     """Mean variance over the whole image of the first noise-free images."""
-    total, n = 0.0, min(len(particles), CALIBRATION)
+    spectra = summed_spectra(bodies)
+    total, n = 0.0, min(settings.n_particles, CALIBRATION)
     for rows in _batches(n, settings):
         # Parseval: each packed coefficient stands for two of the d^2
-        spectra = signal_spectra(reference, particles, rows)
-        total += 2 * float(spectra.abs().double().square().sum()) / reference.box**2
+        total += 2 * float(spectra(rows).abs().double().square().sum()) / settings.box_size**2
     return total / n
 
 
 def images(
-    reference: Projector, particles: Particles, settings: Simulate, generator: torch.Generator
+    bodies: Sequence[Body], settings: Simulate, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """The images in batches (b, d, d), with white noise of variance 1 unless ``snr`` is None."""
-    box = reference.box
-    with tqdm(total=len(particles), desc="simulate", unit=" particles", disable=None) as bar:
-        for rows in _batches(len(particles), settings):
-            batch = unpack(signal_spectra(reference, particles, rows), box)
+    box, n, spectra = settings.box_size, settings.n_particles, summed_spectra(bodies)
+    with tqdm(total=n, desc="simulate", unit=" particles", disable=None) as bar:
+        for rows in _batches(n, settings):
+            batch = unpack(spectra(rows), box)
             if settings.snr is not None:
                 # one draw per image: the same noise whatever the size of the batches
                 batch += torch.stack([torch.randn(box, box, generator=generator) for _ in rows])
