@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import refinement
+from benchmarks import fsc, refinement
 from benchmarks.table import markdown
 from cryotorch.errors import InputError
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if o.threads:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
-        tables = _kernels(o) if o.command == "kernels" else _refine(o)
+        tables = {"kernels": _kernels, "refine": _refine, "fsc": _fsc}[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -64,20 +64,37 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=int, default=1, help="how often")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
-    for command in (kernels, refine):
+    curves = commands.add_parser("fsc", help="job=validation_fsc beside relion_postprocess")
+    add = curves.add_argument
+    add("--boxes", type=int, nargs="+", default=[256, 400], metavar="D", help="voxels per edge")
+    add("--device", choices=["all", "cpu", "cuda"], default="all")
+    for command in (kernels, refine, curves):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
 
 
+def _devices(o: argparse.Namespace) -> list[str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return {"cpu": ["cpu"], "cuda": ["cuda"], "all": ["cpu", "cuda"]}[o.device]
+    if o.device == "cuda":
+        raise InputError("--device cuda needs a CUDA device and there is none: use cpu")
+    return ["cpu"]
+
+
+def _fsc(o: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = fsc.processes(o.boxes, Path(temporary))
+        parts = fsc.computation(o.boxes, Path(temporary), _devices(o))
+    return {"Whole programs": whole, "Maps in memory": parts}
+
+
 def _kernels(o: argparse.Namespace) -> dict:
     import torch
 
-    devices = {"cpu": ["cpu"], "cuda": ["cuda"], "all": ["cpu", "cuda"]}[o.device]
-    if not torch.cuda.is_available():
-        if o.device == "cuda":
-            raise InputError("--device cuda needs a CUDA device and there is none: use cpu")
-        devices = ["cpu"]
+    devices = _devices(o)
     from benchmarks import kernels
 
     with torch.no_grad():

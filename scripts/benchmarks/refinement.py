@@ -48,7 +48,7 @@ def simulated(folder: Path, changes: Sequence[str], symmetry: str) -> Data:
     settings = {k: str(v) for k, v in SIMULATED.items()} | dict(c.split("=", 1) for c in changes)
     arguments = [f"{name}={value}" for name, value in settings.items()]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    command = _cryotorch("simulate", f"out={folder}", f"symmetry={symmetry}", *arguments)
+    command = cryotorch("simulate", f"out={folder}", f"symmetry={symmetry}", *arguments)
     finish(command, folder.parent / "simulate.log")
     names = ("particles.star", "initial.mrc", "truth.mrc", "truth.star")
     return Data(*(folder / name for name in names), symmetry=symmetry)
@@ -58,7 +58,7 @@ def refine(data: Data, out: Path, changes: Sequence[str]) -> Run:
     """One refinement; its output goes to a log beside ``out``."""
     inputs = [f"particles={data.particles}", f"volume={data.volume}", f"symmetry={data.symmetry}"]
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = _cryotorch("homo_refine", *inputs, f"out={out}", *changes)
+    command = cryotorch("homo_refine", *inputs, f"out={out}", *changes)
     return finish(command, out.parent / f"{out.name}.log")
 
 
@@ -131,5 +131,5 @@ def _phases(run: Run, summary: dict) -> list[dict[str, object]]:
     ]
 
 
-def _cryotorch(job: str, *arguments: str) -> list[str]:
+def cryotorch(job: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "cryotorch", f"job={job}", *arguments]
