@@ -12,10 +12,10 @@ from torch import Tensor
 from cryotorch.errors import InputError
 from cryotorch.jobs.maps import load_mask, looks_inverted
 from cryotorch.ops.masks import density_region, soft_mask, soft_sphere
+from cryotorch.ops.tighten import Candidate, tighten
 
 if TYPE_CHECKING:
     from cryotorch.jobs.validation_fsc import ValidationFsc
-    from cryotorch.ops.tighten import Candidate
 
 log = logging.getLogger("cryotorch")
 INVERTED = (
@@ -105,8 +105,6 @@ def tightened(
     start: FscMask, maps: Tensor, pixel_size: float, onset: int, settings: ValidationFsc
 ) -> FscMask:
     """The mask drawn in around its region as far as the corrected curve gains by it without a bias, else as it was."""
-    from cryotorch.ops.tighten import tighten
-
     if not start.region.any():
         raise InputError(
             "optimize_mask=true needs a mask with values above 0.5, the given one has none"
@@ -114,15 +112,17 @@ def tightened(
     log.info("Tightening it")
     near, far = settings.mask_near, settings.mask_far
     draw = torch.Generator().manual_seed(settings.seed)
-    found = tighten(maps, pixel_size, start.region, onset, near, far, draw)
-    for c in found.candidates:
-        log.info(
-            "    1 within %4.1f Å, 0 beyond %4.1f Å, %4.1f %% of the box: %6.2f Å, random phases %5.2f%s",
-            *(c.near, c.far, 100 * c.fraction, c.resolution, c.randomised),
-            "" if c.accepted else "  (not taken)",
-        )
+    found = tighten(maps, pixel_size, start.region, onset, near, far, draw, _tell)
     log.info("    %s", found.reason)
     tried = replace(start, candidates=list(found.candidates), reason=found.reason)
     if (found.near, found.far) == (near, far):
         return tried
     return replace(tried, mask=found.mask, near=found.near, far=found.far, tightened=True)
+
+
+def _tell(tried: Candidate) -> None:
+    log.info(
+        "    1 within %4.1f Å, 0 beyond %4.1f Å, %4.1f %% of the box: %6.2f Å, random phases %5.2f%s",
+        *(tried.near, tried.far, 100 * tried.fraction, tried.resolution, tried.randomised),
+        "" if tried.accepted else "  (not taken)",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,7 @@ def tighten(
     near: float,
     far: float,
     generator: torch.Generator | None = None,
+    watch: Callable[[Candidate], None] = lambda candidate: None,
 ) -> Tightened:
     """The mask around a region (d, d, d) bool that serves the FSC of half maps (2, d, d, d) best.
 
@@ -86,8 +88,8 @@ def tighten(
     - it keeps 90 % of the density that the half maps share.
 
     With fewer than 3 shells between those next to the onset and the resolution, as in half maps of
-    noise, nothing can be judged and the first mask stays; also where it reaches Nyquist. ValueError
-    for an empty region or lengths out of order.
+    noise, nothing can be judged and the first mask stays; also where it reaches Nyquist. ``watch``
+    is told each candidate when it is judged. ValueError for an empty region or lengths out of order.
     """
     if not 0 <= near <= far:
         raise ValueError(f"A mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
@@ -97,6 +99,7 @@ def tighten(
     best = maps.look(near, far)
     least, rise = KEPT * best.shared, 0.0
     candidates = [best.candidate(True)]
+    watch(candidates[-1])
     while True:
         reason = _nothing_to_gain(best, first_shell) or _enough(len(candidates))
         following = _tighter(near, far, best.resolution, pixel_size)
@@ -117,6 +120,7 @@ def tighten(
             and maps.outline(best, new) <= OUTLINE
         )
         candidates.append(new.candidate(better))
+        watch(candidates[-1])
         if reason:
             break
         rise = 0.0 if better else gain
@@ -132,7 +136,7 @@ class _Look(NamedTuple):
     """A mask with its curves (s,).
 
     independent: part of a shell's coefficients that stay independent under the mask. shared: sum of the product of
-    the masked half maps.
+    the half maps in the mask, the density that both have.
     """
 
     near: float
@@ -187,7 +191,7 @@ class _Maps:
         solvent = 1 - mask
         voxels = max(_sum(solvent), 1.0)
         levels = [_sum(half * solvent) / voxels for half in self._half_maps]
-        shared = _sum((first - levels[0]).mul_(second - levels[1]).mul_(square))
+        shared = _sum((first - levels[0]).mul_(second - levels[1]).mul_(mask))
         resolution = len(mask) * px / shell
         return _Look(near, far, mask, curve, randomised, shell, resolution, independent, shared)
 

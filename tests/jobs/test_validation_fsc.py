@@ -26,7 +26,7 @@ from cryotorch.jobs.catalog import make_settings
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fsc import resolution
 from cryotorch.ops.gaussians import gaussian_density
-from cryotorch.ops.masks import density_mask, soft_mask, soft_sphere
+from cryotorch.ops.masks import density_mask, density_region, soft_mask, soft_sphere
 from cryotorch.report.fsc_files import TEXT_COLUMNS
 
 BOX, PIXEL = 40, 3.0
@@ -232,6 +232,43 @@ def test_without_any_mask_the_sphere_stands_in(run_folder: Path) -> None:
     found = columns()
     assert "loose" not in found and "loose" not in summary["resolutions"]
     np.testing.assert_array_equal(found["tight"], found["spherical"])
+
+
+LOOSE = ("mask_near=18", "mask_far=28")
+
+
+def test_a_loose_mask_is_tightened_and_every_step_told(run_folder: Path) -> None:
+    _, before = validate(f"volume={run_folder}", *LOOSE, "optimize_mask=false")
+    out, after = validate(f"volume={run_folder}", *LOOSE, "overwrite=true")
+    mask, candidates = after["mask"], after["mask"]["candidates"]
+    assert mask["tightened"] and mask["near"] < 18 and mask["far"] < 28
+    assert after["resolution"] < before["resolution"]
+    assert (candidates[0]["near"], candidates[0]["far"], len(candidates) > 1) == (18, 28, True)
+    assert candidates[0]["resolution"] == pytest.approx(before["resolution"])
+    best = [c for c in candidates if c["accepted"]][-1]
+    assert (best["near"], best["far"]) == (mask["near"], mask["far"])
+    assert best["resolution"] == pytest.approx(after["resolution"])
+    a, b = (read_volume(run_folder / f"map_half_{n}.mrc")[0] for n in "AB")
+    region = density_region((a + b) / 2, PIXEL, 0.5, 12.0)
+    expected = soft_mask(region, mask["near"] / PIXEL, mask["far"] / PIXEL)
+    assert torch.allclose(read_volume("out/mask_fsc.mrc")[0], expected, atol=1e-5)
+    assert len(re.findall(r"^ +1 within +[\d.]+ Å", out, re.M)) == len(candidates)
+    assert mask["tightening_ended"] in out and "Mask: generated, tightened, 1 within" in out
+
+
+def test_a_given_mask_is_tightened_when_asked_for(run_folder: Path) -> None:
+    write_volume("mask.mrc", soft_sphere(BOX, 14, 4), PIXEL)
+    more = ("mask=mask.mrc", "optimize_mask=true")
+    out, summary = validate(f"volume={run_folder}", *more)
+    mask, written = summary["mask"], read_volume("out/mask_fsc.mrc")[0]
+    assert mask["kind"] == "given" and mask["candidates"]
+    if mask["tightened"]:
+        grown = (mask["near"] / PIXEL, mask["far"] / PIXEL)
+        expected = soft_mask(soft_sphere(BOX, 14, 4) > 0.5, *grown)
+        assert "Mask: given, tightened" in out
+    else:
+        expected = soft_sphere(BOX, 14, 4)
+    assert torch.allclose(written, expected, atol=1e-5)
 
 
 def test_the_pixel_size_rescales_curves_and_half_maps(run_folder: Path) -> None:
