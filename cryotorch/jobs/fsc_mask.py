@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.maps import load_mask, looks_inverted
-from cryotorch.ops.masks import density_region, soft_mask, soft_sphere
+from cryotorch.ops.fsc import corrected_fsc, resolution
+from cryotorch.ops.masks import density_region, distance_transform, soft_mask, soft_sphere
 from cryotorch.ops.tighten import Candidate, tighten
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class FscMask:
         mask: (d, d, d) from 0 to 1.
         kind: generated, given or sphere.
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
-        region: (d, d, d) bool, what the mask grows around; None for a sphere.
+        region: (d, d, d) bool, the density that a generated mask grows around.
         tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else "".
         warnings: sentences.
     """
@@ -58,12 +59,10 @@ class FscMask:
         if self.kind == "sphere":
             return f"a soft sphere, {share}"
         how = f"{self.kind}{', tightened' if self.tightened else ''}"
-        edge = (
-            ""
-            if self.near is None
-            else f", 1 within {self.near:.3g} Å and 0 beyond {self.far:.3g} Å"
-        )
-        return f"{how}{edge}, {share}"
+        if self.near is not None:
+            of = " of its core" if self.kind == "given" else ""
+            how += f", 1 within {self.near:.3g} Å and 0 beyond {self.far:.3g} Å{of}"
+        return f"{how}, {share}"
 
 
 def make_mask(mean: Tensor, pixel_size: float, settings: ValidationFsc) -> FscMask:
@@ -92,7 +91,7 @@ def given_mask(path: str, like: Tensor, pixel_size: float, any_pixel_size: bool)
     """The mask in a file, on the grid and device of a map (d, d, d)."""
     mask, warnings = load_mask(path, len(like), pixel_size, any_pixel_size=any_pixel_size)
     mask = mask.to(like.device)
-    return FscMask(mask, "given", region=mask > 0.5, warnings=warnings)
+    return FscMask(mask, "given", warnings=warnings)
 
 
 def sphere_mask(like: Tensor) -> FscMask:
@@ -105,19 +104,43 @@ def tightened(
     start: FscMask, maps: Tensor, pixel_size: float, onset: int, settings: ValidationFsc
 ) -> FscMask:
     """The mask drawn in around its region as far as the corrected curve gains by it without a bias, else as it was."""
-    if not start.region.any():
-        raise InputError(
-            "optimize_mask=true needs a mask with values above 0.5, the given one has none"
-        )
     log.info("Tightening it")
     near, far = settings.mask_near, settings.mask_far
+    region = _core(start.mask, near, far, pixel_size) if start.region is None else start.region
     draw = torch.Generator().manual_seed(settings.seed)
-    found = tighten(maps, pixel_size, start.region, onset, near, far, draw, _tell)
+    found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell)
     log.info("    %s", found.reason)
     tried = replace(start, candidates=list(found.candidates), reason=found.reason)
-    if (found.near, found.far) == (near, far):
+    if start.kind == "given":
+        reached = min(c.resolution for c in found.candidates if c.accepted)
+        if reached >= _reached(start.mask, maps, pixel_size, onset, settings.seed):
+            log.info("    The given mask stays, none of these is better")
+            return tried
+    elif start.kind == "generated" and (found.near, found.far) == (near, far):
         return tried
-    return replace(tried, mask=found.mask, near=found.near, far=found.far, tightened=True)
+    # what was said about the file is no longer true of the mask
+    warnings = [] if start.kind == "given" else start.warnings
+    shape = {"mask": found.mask, "near": found.near, "far": found.far}
+    return replace(tried, **shape, tightened=True, warnings=warnings)
+
+
+def _core(mask: Tensor, near: float, far: float, pixel_size: float) -> Tensor:
+    """The region (d, d, d) bool around which a mask with these lengths, Å, passes 0.5 about where a given one does."""
+    depth = 0.5 * (near + far) / pixel_size
+    core = distance_transform(mask <= 0.5, depth + 1) > depth
+    if not core.any():
+        raise InputError(
+            f"optimize_mask=true finds the given mask nowhere deeper than {0.5 * (near + far):g} Å: lower mask_near and "
+            "mask_far, or leave optimize_mask out"
+        )
+    return core
+
+
+def _reached(mask: Tensor, maps: Tensor, pixel_size: float, onset: int, seed: int) -> float:
+    """Resolution of the corrected curve, Å."""
+    draw = torch.Generator().manual_seed(seed)
+    corrected, _, _ = corrected_fsc(maps, mask, onset, draw)
+    return resolution(corrected, len(mask), pixel_size)
 
 
 def _tell(tried: Candidate) -> None:

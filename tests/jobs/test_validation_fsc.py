@@ -256,19 +256,31 @@ def test_a_loose_mask_is_tightened_and_every_step_told(run_folder: Path) -> None
     assert mask["tightening_ended"] in out and "Mask: generated, tightened, 1 within" in out
 
 
-def test_a_given_mask_is_tightened_when_asked_for(run_folder: Path) -> None:
+def test_a_given_mask_is_tightened_inwards_when_asked_for(run_folder: Path) -> None:
     write_volume("mask.mrc", soft_sphere(BOX, 14, 4), PIXEL)
-    more = ("mask=mask.mrc", "optimize_mask=true")
-    out, summary = validate(f"volume={run_folder}", *more)
+    lengths = ("mask_near=12", "mask_far=24")
+    more = (f"volume={run_folder}", "mask=mask.mrc", "optimize_mask=true", *lengths)
+    out, summary = validate(*more)
     mask, written = summary["mask"], read_volume("out/mask_fsc.mrc")[0]
-    assert mask["kind"] == "given" and mask["candidates"]
-    if mask["tightened"]:
-        grown = (mask["near"] / PIXEL, mask["far"] / PIXEL)
-        expected = soft_mask(soft_sphere(BOX, 14, 4) > 0.5, *grown)
-        assert "Mask: given, tightened" in out
-    else:
-        expected = soft_sphere(BOX, 14, 4)
-    assert torch.allclose(written, expected, atol=1e-5)
+    assert mask["kind"] == "given" and mask["tightened"]
+    assert "Mask: given, tightened, 1 within" in out and "Å of its core" in out
+    # It starts where the given one is and ends inside it, around the molecule.
+    given = soft_sphere(BOX, 14, 4)
+    first = mask["candidates"][0]
+    assert first["fraction"] == pytest.approx(float(given.mean()), rel=0.1)
+    assert (
+        float(written[given < 0.01].max()) < 0.01
+        and mask["fraction_of_box"] < 0.8 * first["fraction"]
+    )
+    assert float(written[soft_sphere(BOX, 9, 0) > 0.5].min()) > 0.9
+
+
+def test_a_given_mask_that_nothing_improves_stays(run_folder: Path) -> None:
+    given = soft_sphere(BOX, 8, 4)
+    write_volume("mask.mrc", given, PIXEL)
+    out, summary = validate(f"volume={run_folder}", "mask=mask.mrc", "optimize_mask=true")
+    assert "The given mask stays" in out and not summary["mask"]["tightened"]
+    assert torch.equal(read_volume("out/mask_fsc.mrc")[0], given) and summary["mask"]["candidates"]
 
 
 def test_the_pixel_size_rescales_curves_and_half_maps(run_folder: Path) -> None:
@@ -432,7 +444,10 @@ def snapshot() -> dict[str, bytes]:
             ["volume=good", "mask=high.mrc"],
             r"mask=high\.mrc must have values from 0 to 1, got 0 to 3",
         ),
-        (["volume=good", "mask=faint.mrc", "optimize_mask=true"], r"values above 0\.5.*has none"),
+        (
+            ["volume=good", "mask=faint.mrc", "optimize_mask=true"],
+            r"given mask nowhere deeper than 9 Å: lower mask_near",
+        ),
         (["volume=good", "mask=large_mask.mrc"], r"mask=large_mask\.mrc has 44 .*volume_tools"),
         (["volume=good", "mask=finer_mask.mrc"], r"has 2\.9 Å per voxel but the map has 3"),
         (["volume=good", "device=gpu"], r"device must be auto or cpu or cuda, got 'gpu'"),
