@@ -27,6 +27,7 @@ class LocalRefine(RefineSettings):
     shift_extent: Length | None
     recenter_rotations: bool
     recenter_shifts: bool
+    subtract: bool
     prior_rotation: Angle | None
     prior_shift: Length | None
 
@@ -103,7 +104,7 @@ def _prepare(settings: LocalRefine, file, images, group):
     planned = replace(
         planned,
         mask=replace(planned.mask, given=None if settings.mask_mode == "none" else mask, judge=mask),
-        local=Local(reach, settings.recenter_rotations, settings.recenter_shifts),
+        local=Local(reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract),
     )
     box = images.box
     corner = [f + box // 2 for f in reach.fulcrum]

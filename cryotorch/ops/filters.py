@@ -34,7 +34,7 @@ def low_pass(
     """
     box = volume.shape[-1]
     q = _wave_number(box, volume) * (resolution / (box * pixel_size))
-    return _multiply(volume, _low_pass_gain(q, kind, order))
+    return _multiply(volume, low_pass_gain(q, kind, order))
 
 
 def high_pass(
@@ -47,10 +47,10 @@ def high_pass(
     """
     box = volume.shape[-1]
     q = _wave_number(box, volume) * (resolution / (box * pixel_size))
-    return _multiply(volume, (1 - _low_pass_gain(q, kind, order).square()).sqrt())
+    return _multiply(volume, (1 - low_pass_gain(q, kind, order).square()).sqrt())
 
 
-def _low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
+def low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
     if kind == "butterworth":
         return (1 + q ** (2 * order)).rsqrt()
     if kind == "gaussian":
@@ -132,7 +132,7 @@ def sharpen(
     """
     box = volume.shape[-1]
     k = _wave_number(box, volume) / (box * pixel_size)
-    gain = _low_pass_gain(k * resolution, "butterworth", order)
+    gain = low_pass_gain(k * resolution, "butterworth", order)
     if curve is None:
         capped = k.clamp(max=1 / resolution)
         return _multiply(volume, gain * torch.exp(-bfactor / 4 * capped.square()))

@@ -78,7 +78,8 @@ def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
     """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px."""
     if not 0 <= near <= far:
         raise ValueError(f"A soft mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
-    return cosine_edge(distance_transform(binary, max(far, 1.0)), near, far)
+    # a limit beyond the edge: what lies at the limit may lie anywhere behind it
+    return cosine_edge(distance_transform(binary, far + 1), near, far)
 
 
 def edge_width(mask: Tensor) -> float:

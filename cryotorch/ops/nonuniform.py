@@ -12,7 +12,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from cryotorch.ops.filters import _low_pass_gain as low_pass_gain
+from cryotorch.ops.filters import low_pass_gain
 from cryotorch.ops.fourier import SLAB
 
 COARSEST = 20.0  # Å

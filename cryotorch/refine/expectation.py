@@ -17,7 +17,7 @@ from cryotorch.ops.likelihood import Observation, residual_power
 from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.rotations import from_rotation_vector
-from cryotorch.ops.slices import Accumulator, accumulator, insert_slices_
+from cryotorch.ops.slices import Accumulator, Projector, accumulator, insert_slices_, projector
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
@@ -119,6 +119,7 @@ class Expectation:
         self.seconds: dict[str, float] = {}
         self.half: int | None = None
         self.reference: Reference | None = None
+        self.rest: Projector | None = None
         self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
         groups = len(state.particles.optics.voltage_kv)
         self.found = Found(
@@ -156,6 +157,8 @@ class Expectation:
                     self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
                 self.half = half
+                if self.state.rest is not None:
+                    self.rest = projector(self.state.rest[half])
         return self.reference
 
     def __call__(self, batch: Batch) -> None:
@@ -167,23 +170,33 @@ class Expectation:
         reference = self.use_half(batch.half)
         with self.timed("transform"):
             seen = observe(state.particles, rows, batch.images, state.noise, batch.half, s)
+            searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
         with self.timed("coarse"):
             previous = state.particles.rotation[rows].to(self.device) if state.posed else None
             centre = (state.particles.shift[rows] / s.pixel_size).to(self.device)
             if tether is None:
                 extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
-                candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
+                candidates = coarse_candidates(reference, searched, previous, centre, extent, s.search)
             else:
-                candidates = local_candidates(reference, seen, previous, centre, tether, s.search)
+                candidates = local_candidates(reference, searched, previous, centre, tether, s.search)
         with self.timed("polish"):
-            view = seen.limited(self._count(state.limit))
+            view = searched.limited(self._count(state.limit))
             poses = polish(reference, view, *candidates, s.search, tether)
         with self.timed("insert"):
-            self._add_noise(rows, seen, poses, reference, batch.half)
+            self._add_noise(rows, searched, poses, reference, batch.half)
             poses = self._in_frame(poses, tether)
             self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
         self._record(rows, poses, state.particles.scale[rows])
+
+    def _without_rest(self, seen: Observation, rows: Tensor) -> Observation:
+        """The images less the projections of what a local search leaves out, where it was before."""
+        if self.rest is None:
+            return seen
+        state, s = self.state, self.settings
+        rotation = state.anchor_rotation[rows].to(self.device)
+        shift_px = (state.anchor_shift[rows] / s.pixel_size).to(self.device)
+        return replace(seen, spectrum=seen.spectrum - predict(self.rest, rotation, shift_px, seen.gain))
 
     def _tether(self, rows: Tensor) -> Tether | None:
         """What ties these particles down in a local search."""

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.ops.filters import low_pass
+from cryotorch.ops.filters import filter_shells, low_pass
 from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.fsc import crossing_shell, shell_correlation
 from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms, shift_scores
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
@@ -86,6 +87,8 @@ def begin(
         return state, []
     sample = _sample(batches)
     state.noise = initial_noise(particles, sample, s, device)
+    if s.local is not None and s.local.subtract:
+        state.rest = rest_of(volume.to(device), s, resolution)
     notes = []
     if s.rescale_reference:
         notes.append(_rescale(state, sample, s))
@@ -106,6 +109,8 @@ def _rescale(state: State, sample: list[Batch], s: Settings) -> str:
             "change invert (true is for particles that are dark on bright), or invert the map"
         )
     state.references = state.references * factor
+    if state.rest is not None:
+        state.rest = state.rest * factor
     note = f"grey scale of the initial map multiplied by {factor:.3g}"
     if s.local is not None and doubt < POSE_DOUBT:
         note += f"; WARNING: the poses hardly match the map (correlation {doubt:.1f} standard errors above zero)"
@@ -152,6 +157,21 @@ def initial_noise(particles: Particles, batches: list[Batch], s: Settings, devic
 def initial_reference(volume: Tensor, s: Settings, resolution: float, device: torch.device) -> Tensor:
     """The initial map low-passed and inside the widest soft sphere."""
     return low_pass(volume.to(device), s.pixel_size, resolution) * sphere(s, device)
+
+
+def rest_of(volume: Tensor, s: Settings, resolution: float) -> Tensor:
+    """What maps (2, d, d, d) show outside the mask, without their noise.
+
+    Half maps are weighted with their FSC F, the Wiener filter F = SNR / (1 + SNR) of one half map, up to its first fall below
+    0.143. One map for both half sets has no FSC and is low-passed at ``resolution`` Å.
+    """
+    if torch.equal(volume[0], volume[1]):
+        clean = low_pass(volume, s.pixel_size, resolution)
+    else:
+        curve = shell_correlation(*volume).clamp(0, 1)
+        curve[int(crossing_shell(curve)) + 1 :] = 0
+        clean = filter_shells(volume, curve)
+    return clean * sphere(s, volume.device) * (1 - s.mask.judge.to(volume.device))
 
 
 def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) -> tuple[float, float]:

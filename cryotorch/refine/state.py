@@ -40,11 +40,13 @@ class Local:
     Attributes:
         reach: extents, priors and fulcrum.
         recenter_rotation, recenter_shift: search around the last pose rather than the first.
+        subtract: take the projection of what lies outside the mask, at the first pose, from the images that are searched.
     """
 
     reach: Reach
     recenter_rotation: bool = False
     recenter_shift: bool = False
+    subtract: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class State:
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
         drift_turn, drift_move: (3,) radians and Å, of the references' frame since then, see ``frame``.
         centre_rotation, centre_shift: (n, 3, 3) and (n, 2) Å, what a local search is tied to; None = nothing.
+        rest: (2, d, d, d) what a local search subtracts from the images, or None.
         scale_spread: standard deviation of the particle scales' distribution.
         crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
             iteration so far; history: one dict of numbers each.
@@ -111,6 +114,7 @@ class State:
     anchor_shift: Tensor | None = None
     centre_rotation: Tensor | None = None
     centre_shift: Tensor | None = None
+    rest: Tensor | None = None
     drift_turn: Tensor = field(default_factory=lambda: torch.zeros(3))
     drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
     scale_spread: float = 0.0
@@ -126,7 +130,7 @@ class State:
         return len(self.crossings)
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
-    TENSORS = ("references", "noise", "mask")
+    TENSORS = ("references", "noise", "mask", "rest")
     POSES = ("anchor_rotation", "anchor_shift", "centre_rotation", "centre_shift", "drift_turn", "drift_move")
     NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "areas", "history", "stopped")
 

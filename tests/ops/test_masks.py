@@ -131,3 +131,12 @@ def test_density_mask_keeps_all_copies_of_a_symmetric_particle():
     volume[24, 24, 40] = 3.0  # and a speck
     mask = density_mask(volume, 2.0, 0.4, near=2, far=4, low_pass=6)
     assert (mask[first] == 1).all() and (mask[second] == 1).all() and mask[24, 24, 40] == 0
+
+
+@pytest.mark.parametrize("width", [0.0, 1.0, 3.0])
+def test_soft_mask_without_an_edge_is_a_ball(width):
+    point = torch.zeros(16, 16, 16, dtype=torch.bool)
+    point[8, 8, 8] = True
+    line = torch.arange(16.0) - 8
+    squared = line[:, None, None] ** 2 + line[:, None] ** 2 + line**2
+    assert torch.equal(soft_mask(point, width, width), (squared <= width**2).float())
