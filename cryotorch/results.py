@@ -74,6 +74,7 @@ class IterationResult:
         final: True for the last one.
         group: (g, 3, 3) point group of the particles; None = C1.
         departures: of a local search, else None.
+        cutoff: (d, d, d) Å, of the non-uniform regulariser, else None.
     """
 
     iteration: int
@@ -97,3 +98,4 @@ class IterationResult:
     final: bool = False
     group: Tensor | None = None
     departures: Departures | None = None
+    cutoff: Tensor | None = None

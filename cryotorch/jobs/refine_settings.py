@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.refine.state import Settings
+    from cryotorch.refine.state import NonUniform, Settings
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
@@ -32,6 +32,19 @@ class Search:
     def __post_init__(self) -> None:
         names = ("coarse_limit", "grid_step", "candidates", "newton_steps")
         positive(self, *names, prefix="search.")
+
+
+@dataclass(frozen=True)
+class NonUniformSettings:
+    """The filters of ``regularizer=nonuniform``; meanings and defaults in ``configs/job/*_refine.yaml``."""
+
+    filter_type: Literal["butterworth", "gaussian", "rectangular"]
+    filter_order: int
+    window: float
+
+    def __post_init__(self) -> None:
+        positive(self, "filter_order", prefix="nonuniform.")
+        require(self.window >= 1, "nonuniform.window", self.window, "it must be at least 1, 3 is usual")
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ class RefineSettings:
     mask_far: Length
     mask_start_resolution: Length
     bfactor: float | None
+    regularizer: Literal["wiener", "nonuniform"]
+    nonuniform: NonUniformSettings
     search: Search
 
     def __post_init__(self) -> None:
@@ -139,7 +154,17 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
         scale_start_iteration=settings.scale_start_iteration,
         rescale_reference=settings.rescale_reference,
         bfactor=settings.bfactor,
+        nonuniform=_nonuniform(settings),
     )
+
+
+def _nonuniform(settings: RefineSettings) -> NonUniform | None:
+    from cryotorch.refine.state import NonUniform
+
+    if settings.regularizer == "wiener":
+        return None
+    given = settings.nonuniform
+    return NonUniform(given.filter_type, given.filter_order, given.window)
 
 
 def _check_lengths(settings: RefineSettings, edge: float, pixel: float) -> None:

@@ -23,7 +23,7 @@ CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 # Everything that a run leaves behind.
 RESULTS = (
     *(CONFIG, "log.txt", "summary.json", "fsc.txt", *(f"fsc_{name}.xml" for name in CURVES)),
-    *("map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc", "mask_refine.mrc", "mask_fsc.mrc"),
+    *("map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc", "mask_refine.mrc", "mask_fsc.mrc", "map_cutoff.mrc"),
     *("particles.star", "orientations.bild", "plots", "tensorboard", CHECKPOINTS),
 )
 # What may differ between a run and its resumption without a word.

@@ -13,23 +13,16 @@ from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
 from cryotorch.ops.masks import density_mask, soft_mask, soft_sphere
-from cryotorch.ops.reconstruct import (
-    Sums,
-    collect,
-    shell_mean_weight,
-    solve,
-    symmetrise,
-    wiener_prior,
-)
+from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.refine import frame
 from cryotorch.refine.expectation import Expectation, Found
+from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
 
-HALF_MAP_PRIOR = 0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
 FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
 LOOSER = (10.0, 25.0)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
 SCALE_RANGE = (0.2, 3.0)
@@ -82,15 +75,13 @@ def maximize(
     seconds["fsc"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
-    merged = halves[0] + halves[1]
-    full = solve(merged, prior)
-    update_mask(state, low_pass(full, s.pixel_size, 12.0), resolutions["corrected"], s)
-    around = _reference_mask(state, s, full.device)
-    state.references = torch.stack([solve(_share_low(h, merged, s.split), prior) * around for h in halves])
-    guinier = guinier_fit(full * mask_fsc, curves["corrected"], s.pixel_size, resolutions["corrected"])
+    maps = regularise(halves, mean_weight, curve, s)
+    update_mask(state, low_pass(maps.full, s.pixel_size, 12.0), resolutions["corrected"], s)
+    state.references = maps.references * _reference_mask(state, s, maps.full.device)
+    judged = curves["corrected"], s.pixel_size, resolutions["corrected"]
+    guinier = guinier_fit(maps.even * mask_fsc, *judged)
     bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
-    sharp = sharpen(full, s.pixel_size, bfactor, curves["corrected"], resolutions["corrected"])
+    sharp = maps.locally(sharpen(maps.even, s.pixel_size, bfactor, *judged[::2]))
     seconds["solve"] += time.perf_counter() - started
 
     found = expectation.found
@@ -121,7 +112,7 @@ def maximize(
         iteration=state.iteration,
         pixel_size=s.pixel_size,
         half_maps=unfiltered.cpu(),
-        map=full.cpu(),
+        map=maps.full.cpu(),
         map_sharp=sharp.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
         mask_fsc=mask_fsc.cpu(),
@@ -139,6 +130,7 @@ def maximize(
         final=bool(state.stopped),
         group=s.group.cpu(),
         departures=_departures(state, s),
+        cutoff=None if maps.cutoff is None else maps.cutoff.cpu(),
     )
 
 
@@ -180,20 +172,6 @@ def sphere(s: Settings, device: torch.device) -> Tensor:
     edge = 0.04 * s.box
     widest = s.window[1] - edge
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
-
-
-def _share_low(half: Sums, merged: Sums, split: float) -> Sums:
-    """A half set's sums with those of both below the split shell: what keeps the halves in one frame.
-
-    One shell less, because windows and interpolation carry what is shared one shell further.
-    """
-    low = half.shell < split - 1
-    return Sums(
-        torch.where(low, merged.numerator, half.numerator),
-        torch.where(low, merged.weight, half.weight),
-        half.box,
-        half.padding,
-    )
 
 
 def update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) -> None:

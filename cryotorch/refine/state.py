@@ -50,6 +50,15 @@ class Local:
 
 
 @dataclass(frozen=True)
+class NonUniform:
+    """The filters of the non-uniform regulariser, see ``ops.nonuniform``: kind, order, window in their resolutions."""
+
+    kind: str = "butterworth"
+    order: int = 8
+    window: float = 3.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """A refinement in the algorithm's units.
 
@@ -62,6 +71,7 @@ class Settings:
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
         bfactor: Å², None = Guinier.
         local: a search around the poses that the particles come with; None = all over.
+        nonuniform: a low-pass that differs from place to place; None = a Wiener filter by the FSC.
         padding: of the insertion grid.
         matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
     """
@@ -81,6 +91,7 @@ class Settings:
     rescale_reference: bool = True
     bfactor: float | None = None
     local: Local | None = None
+    nonuniform: NonUniform | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cryotorch.data.files import replace_file
-from cryotorch.report import curves, maps, poses
+from cryotorch.report import curves, local_resolution, maps, poses
 from cryotorch.report.canvas import Picture, render
 from cryotorch.results import IterationResult
 
@@ -23,12 +23,14 @@ FIGURES: dict[str, Callable[[IterationResult], Figure]] = {
     "scales": poses.scales,
     "poses": poses.pose_changes,
     "departures": poses.departures,
+    "cutoff": local_resolution.cutoff,
 }
+OPTIONAL = ("departures", "cutoff")  # of what only some refinements have, under the same name
 
 
 def draw(result: IterationResult, names: Iterable[str] = tuple(FIGURES)) -> dict[str, Picture]:
-    """The named figures, drawn; those of a local search only where there was one."""
-    known = (name for name in names if name != "departures" or result.departures is not None)
+    """The named figures, drawn, as far as the result has what they show."""
+    known = (n for n in names if n not in OPTIONAL or getattr(result, n) is not None)
     return {name: render(FIGURES[name](result)) for name in known}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from cryotorch.report import canvas
 from cryotorch.report.canvas import add_panel, empty_note, label, limits, new_figure, scale_bar
 from cryotorch.report.maps import PLANES, central_slices
+from cryotorch.results import IterationResult
 
 COLOURS = "viridis_r"  # sharp is bright
 _TILE = 2.1  # inches
@@ -25,8 +26,9 @@ def local_resolution_figure(
     pixel_size: float,
     title: str,
     subtitle: str = "",
+    name: str = "Local resolution (Å)",
 ) -> Figure:
-    """Resolution (d, d, d) in Å where the mask is above 0.5, over slices of a volume, and its histogram."""
+    """Resolution (or cutoff) (d, d, d) in Å where the mask is above 0.5, over slices of a volume, and its histogram."""
     figure = new_figure(8.8, 3.1, title, subtitle)
     inside = resolution[mask > 0.5].numpy()
     low, high = limits(inside, (1, 99)) if inside.size else (0.0, 1.0)
@@ -43,13 +45,13 @@ def local_resolution_figure(
         axes.set_title(plane, fontsize=9, color=canvas.INK, pad=3)
         if place == 0:
             scale_bar(axes, 0.05, 0.05, volume.shape[-1] * pixel_size)
-    _histogram(add_panel(figure, 7.1, 0.55, 1.5, 1.7), inside, low, high)
+    _histogram(add_panel(figure, 7.1, 0.55, 1.5, 1.7), inside, low, high, name)
     return figure
 
 
-def _histogram(axes: Axes, inside: np.ndarray, low: float, high: float) -> None:
+def _histogram(axes: Axes, inside: np.ndarray, low: float, high: float, name: str) -> None:
     """Share of the masked voxels per resolution, in the colours of the slices."""
-    label(axes, "Local resolution (Å)", "")
+    label(axes, name, "")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     if not inside.size:
@@ -66,3 +68,11 @@ def _histogram(axes: Axes, inside: np.ndarray, low: float, high: float) -> None:
         axes.axvline(middle, color=canvas.VERMILION, linewidth=1.1)
         axes.set_title(f"median {middle:.1f} Å", fontsize=8, color=canvas.VERMILION, pad=3)
     axes.set_ylim(0, 1.05)
+
+
+def cutoff(result: IterationResult) -> Figure:
+    """The local cutoff of the non-uniform regulariser over slices of the map, within the FSC mask."""
+    title = "Non-uniform regularisation: cutoff of the local filter"
+    subtitle = f"Iteration {result.iteration}, inside the FSC mask"
+    volumes = (result.cutoff, result.map, result.mask_fsc)
+    return local_resolution_figure(*volumes, result.pixel_size, title, subtitle, "Cutoff (Å)")

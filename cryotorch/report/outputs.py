@@ -41,6 +41,7 @@ def write_outputs(
         "map_half_B": result.half_maps[1],
         "mask_refine": result.mask_refine,
         "mask_fsc": result.mask_fsc,
+        "map_cutoff": result.cutoff,
     }
     paths = []
     for name, volume in volumes.items():

@@ -15,7 +15,7 @@ from cryotorch.ops.masks import soft_circle, soft_sphere
 from cryotorch.ops.reconstruct import Sums
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import extract_slices, gridding_correction, insert_slices_, projector
-from cryotorch.refine import mstep
+from cryotorch.refine import mstep, regularise
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.mstep import MapSolve, coefficients_per_shell, maximize, noise_power
 from cryotorch.refine.schedule import ScheduleSettings
@@ -154,7 +154,7 @@ def test_halves_share_nothing_above_the_split() -> None:
         return Sums(numerator, torch.rand(8, 8, 5, generator=generator).double(), 8, 1)
 
     own, other = sums(), sums()
-    shared = mstep._share_low(own, own + other, 2.5)
+    shared = regularise.share_low(own, own + other, 2.5)
     low = own.shell < 1.5  # a shell less: what is shared leaks one further
     assert 0 < low.sum() < low.numel()
     assert torch.equal(shared.numerator[~low], own.numerator[~low])
@@ -171,7 +171,7 @@ def test_references_above_the_split_come_from_their_own_half(
     s, frequency = world.settings, half_plane(24).frequency
     assert 3 < s.split < 8
     # prior and mask are by design of both halves
-    monkeypatch.setattr(mstep, "wiener_prior", lambda weight, curve: torch.ones_like(weight))
+    monkeypatch.setattr(regularise, "wiener_prior", lambda weight, curve: torch.ones_like(weight))
     monkeypatch.setattr(mstep, "_reference_mask", lambda *_: torch.tensor(1.0))
     spectra = []
     for change in (0.0, 100.0):

@@ -69,6 +69,7 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
         history=history,
         messages=["Resolution improved."],
         departures=moved,
+        cutoff=6 + 0.2 * distance,
     )
     return replace(result, **changes)
 

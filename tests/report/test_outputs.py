@@ -16,7 +16,7 @@ from cryotorch.ops.rotations import rotation_angle
 from cryotorch.report.outputs import write_outputs
 from cryotorch.results import IterationResult
 
-MAPS = ("map", "map_sharp", "map_half_A", "map_half_B", "mask_refine", "mask_fsc")
+MAPS = ("map", "map_sharp", "map_half_A", "map_half_B", "mask_refine", "mask_fsc", "map_cutoff")
 
 
 def test_all_files_are_there_and_hold_the_result(result: IterationResult, tmp_path: Path) -> None:
