@@ -47,7 +47,7 @@ from cryotorch.refine.search import (
 )
 from cryotorch.refine.tether import Reach, Tether
 
-WIDTH = 64  # cells per image that go on to the next level
+WIDTH = 32  # cells per image that go on to the next level
 SCOUTS = 3  # cells climbed at the first level; one at the others
 POINTS = 1 << 21  # coefficients of the slices handled at once
 
