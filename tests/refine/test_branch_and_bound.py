@@ -161,7 +161,7 @@ def exhaustive(world, seen: Observation, limit: float, step: float, extent: floa
     [("C1", 32, 14.0, 12, 0.1), ("D2", 24, 11.0, 8, 0.13)],
 )
 def test_finds_the_exhaustive_optimum(symmetry, box, limit, coarse, step, simulate) -> None:
-    n = 16
+    n = 10
     settings = SearchSettings(grid_step=step, coarse_limit=coarse)
     world = simulate(n, 1.0, box=box, symmetry=symmetry, shift_px=0.3)
     table, seen, zero = reference(world, limit, settings), observation(world), torch.zeros(n, 2)
@@ -199,7 +199,7 @@ def ball(n: int, radius: float, dimensions: int, seed: int) -> Tensor:
     return radius * v / v.norm(dim=1, keepdim=True) * torch.rand(n, 1, generator=generator)
 
 
-def local_world(simulate, n: int = 24, snr: float = 0.5):
+def local_world(simulate, n: int = 16, snr: float = 0.5):
     """A world, its table, its images, and starts that are off by up to 0.25 rad about the fulcrum and 1.5 px."""
     world = simulate(n, snr, box=32)
     settings = SearchSettings(coarse_limit=9, grid_step=0.12)
