@@ -181,13 +181,14 @@ def test_finds_the_exhaustive_optimum(symmetry, box, limit, coarse, step, simula
         *coarse_candidates(table, seen, None, zero, 1.0, settings),
         settings,
     )
-    same = newton.terms.score > best - 0.2
+    same = (newton.terms.score - narrow.terms.score).abs() < 0.05
     assert same.float().mean() > 0.8
     angle = rotation_angle(
         narrow.rotation[:, None], newton.rotation[:, None] @ world.settings.group.float()
     )
-    assert angle.amin(1)[same].max() < math.radians(0.5)
-    assert (narrow.shift_px - newton.shift_px)[same].norm(dim=1).max() < 0.05
+    angle = angle.amin(1)[same]  # a score 0.05 lower is still a third of a sigma away
+    assert angle.max() < math.radians(1.5) and angle.median() < math.radians(0.2)
+    assert (narrow.shift_px - newton.shift_px)[same].norm(dim=1).max() < 0.1
     torch.testing.assert_close(
         narrow.covariance[same], newton.covariance[same], rtol=0.2, atol=1e-3
     )
