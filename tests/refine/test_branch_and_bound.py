@@ -186,7 +186,7 @@ def test_finds_the_exhaustive_optimum(symmetry, box, limit, coarse, step, simula
     angle = rotation_angle(
         narrow.rotation[:, None], newton.rotation[:, None] @ world.settings.group.float()
     )
-    angle = angle.amin(1)[same]  # a score 0.05 lower is still a third of a sigma away
+    angle = angle.amin(1)[same]  # a score 0.05 lower is half a sigma away
     assert angle.max() < math.radians(1.5) and angle.median() < math.radians(0.2)
     assert (narrow.shift_px - newton.shift_px)[same].norm(dim=1).max() < 0.1
     torch.testing.assert_close(
