@@ -23,6 +23,7 @@ LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
 class Search:
     """The pose search; meanings and defaults in ``configs/job/*_refine.yaml``."""
 
+    method: Literal["newton", "branch_and_bound"]
     coarse_limit: int
     grid_step: Angle | None
     candidates: int
@@ -131,6 +132,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
             grid_step=None if step is None else math.radians(step),
             candidates=search.candidates,
             newton_steps=search.newton_steps,
+            method=search.method,
             compile=len(images) >= LONG_JOB if settings.compile == "auto" else settings.compile,
         ),
         schedule=ScheduleSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.slices import Accumulator, Projector, accumulator, insert_slices_, projector
 from cryotorch.particles import Batch, Particles
+from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
@@ -36,6 +37,7 @@ class Found:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
         seen: (n,) 1 where a row was filled.
         residual: (2, g, s) sums of |y - f|^2; count: (2, g) images.
+        pruning: the numbers of ``branch_and_bound.Pruning``.
     """
 
     rotation: Tensor
@@ -46,6 +48,7 @@ class Found:
     seen: Tensor
     residual: Tensor
     count: Tensor
+    pruning: Tensor
 
     def tensors(self) -> list[Tensor]:
         """For the reduction over ranks."""
@@ -120,6 +123,7 @@ class Expectation:
         self.half: int | None = None
         self.reference: Reference | None = None
         self.rest: Projector | None = None
+        self.table: PowerTable | None = None
         self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
         groups = len(state.particles.optics.voltage_kv)
         self.found = Found(
@@ -131,6 +135,7 @@ class Expectation:
             seen=torch.zeros(n),
             residual=torch.zeros(2, groups, s.box // 2 + 1, dtype=torch.float64),
             count=torch.zeros(2, groups, dtype=torch.float64),
+            pruning=torch.zeros(len(fields(Pruning)), dtype=torch.float64),
         )
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
@@ -157,6 +162,9 @@ class Expectation:
                     self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
                 self.half = half
+                if self.settings.search.method == "branch_and_bound":
+                    local = self.settings.local
+                    self.table = power_table(self.reference, self.settings.search, local and local.reach)
                 if self.state.rest is not None:
                     self.rest = projector(self.state.rest[half])
         return self.reference
@@ -172,22 +180,32 @@ class Expectation:
             seen = observe(state.particles, rows, batch.images, state.noise, batch.half, s)
             searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
-        with self.timed("coarse"):
-            previous = state.particles.rotation[rows].to(self.device) if state.posed else None
-            centre = (state.particles.shift[rows] / s.pixel_size).to(self.device)
-            if tether is None:
-                extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
-                candidates = coarse_candidates(reference, searched, previous, centre, extent, s.search)
-            else:
-                candidates = local_candidates(reference, searched, previous, centre, tether, s.search)
-        with self.timed("polish"):
-            view = searched.limited(self._count(state.limit))
-            poses = polish(reference, view, *candidates, s.search, tether)
+        poses = self._search(reference, searched.limited(self._count(state.limit)), rows, tether)
         with self.timed("insert"):
             self._add_noise(rows, searched, poses, reference, batch.half)
             poses = self._in_frame(poses, tether)
             self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
         self._record(rows, poses, state.particles.scale[rows])
+
+    def _search(self, reference: Reference, seen: Observation, rows: Tensor, tether: Tether | None) -> Poses:
+        """The best poses of a batch, by the method asked for."""
+        state, s = self.state, self.settings
+        previous = state.particles.rotation[rows].to(self.device) if state.posed else None
+        centre = (state.particles.shift[rows] / s.pixel_size).to(self.device)
+        extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
+        if s.search.method == "branch_and_bound":
+            with self.timed("bound"):
+                where = (previous, centre, extent, tether)
+                poses, pruning = bounded_search(reference, self.table, seen, *where, s.search)
+                self.found.pruning.add_(torch.tensor(astuple(pruning), dtype=torch.float64))
+            return poses
+        with self.timed("coarse"):
+            if tether is None:
+                candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
+            else:
+                candidates = local_candidates(reference, seen, previous, centre, tether, s.search)
+        with self.timed("polish"):
+            return polish(reference, seen, *candidates, s.search, tether)
 
     def _without_rest(self, seen: Observation, rows: Tensor) -> Observation:
         """The images less the projections of what a local search leaves out, where it was before."""

@@ -16,6 +16,7 @@ from cryotorch.ops.masks import density_mask, soft_mask, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.refine import frame
+from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
@@ -86,11 +87,15 @@ def maximize(
 
     found = expectation.found
     state.noise = noise_power(found, state.noise)
+    if s.search.method == "branch_and_bound":
+        messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
         _update_scale(state, found)
     step = advance(state.crossings, state.areas, s.schedule)
     if isinstance(step, Stop):
+        if s.bfactor is None and guinier.bfactor is None:
+            messages.append(f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; give bfactor=<Å²> for another one.")
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:

@@ -49,6 +49,7 @@ class SearchSettings:
         newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
         compile: evaluate poses by the compiled function, see ``ops.fused``.
+        method: "newton" (this module), or "branch_and_bound" (that module).
     """
 
     coarse_limit: float = 12
@@ -57,6 +58,7 @@ class SearchSettings:
     newton_steps: int = 2
     shift_extent: float = 6
     compile: bool = False
+    method: str = "newton"
 
 
 @dataclass(frozen=True)
