@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import fsc, refinement
+from benchmarks import fsc, local, refinement
 from benchmarks.table import markdown
 from cryotorch.errors import InputError
 
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if o.threads:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
-        tables = {"kernels": _kernels, "refine": _refine, "fsc": _fsc}[o.command](o)
+        tables = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}[o.command](
+            o
+        )
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -68,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     add = curves.add_argument
     add("--boxes", type=int, nargs="+", default=[256, 400], metavar="D", help="voxels per edge")
     add("--device", choices=["all", "cpu", "cuda"], default="all")
-    for command in (kernels, refine, curves):
+    moving = commands.add_parser("local", help="job=local_refine on a body that moves on a hinge")
+    add = moving.add_argument
+    add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
+    add("--branch-and-bound", action="store_true", help="that search too: ten times slower")
+    add("--out", type=Path, help="folder to keep data and results in")
+    for command in (kernels, refine, curves, moving):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -89,6 +96,12 @@ def _fsc(o: argparse.Namespace) -> dict:
         whole = fsc.processes(o.boxes, Path(temporary))
         parts = fsc.computation(o.boxes, Path(temporary), _devices(o))
     return {"Whole programs": whole, "Maps in memory": parts}
+
+
+def _local(o: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        return local.run(folder, o.simulate, o.branch_and_bound)
 
 
 def _kernels(o: argparse.Namespace) -> dict:
