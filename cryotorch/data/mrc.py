@@ -6,6 +6,7 @@ no "MAP " stamp, no or a wrong machine stamp, extended headers, permuted axes, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,18 @@ class Header:
     @property
     def image_bytes(self) -> int:
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels along (x, y, z)."""
+        return tuple(self.shape[self.axes.index(axis)] for axis in (1, 2, 3))
+
+    @property
+    def cube_corner(self) -> tuple[float, float, float]:
+        """The corner, Å, of the cube that ``read_volume(pad=True)`` makes; that of a cubic map is its own."""
+        box = max(self.size)
+        rows = zip(self.corner, self.size, self.pixel_size, strict=True)
+        return tuple(start - (box // 2 - n // 2) * step for start, n, step in rows)
 
 
 def _plausible(header: np.ndarray) -> bool:
@@ -131,20 +144,28 @@ def read_header(path: str | Path) -> Header:
         return parse_header(file.read(HEADER_BYTES), path)
 
 
-def read_volume(path: str | Path) -> tuple[Tensor, float | None]:
+def read_corner(path: str | Path) -> tuple[float, float, float]:
+    """Where the first voxel (x, y, z) of a map lies in the coordinates of atomic models, Å, as ChimeraX shows it."""
+    return read_header(path).cube_corner
+
+
+def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | None]:
     """A cubic map: (d, d, d) float32 in (z, y, x) whatever the axis order in the file, and its pixel size in Å.
 
     ``.gz`` and ``.bz2`` are unpacked. The pixel size is None when the header has none; a 1.0 is passed on,
-    though many programs write it without meaning it. Odd boxes are accepted.
+    though many programs write it without meaning it. Odd boxes are accepted. ``pad`` puts a map that is no cube
+    into one as wide as its longest edge, voxel n // 2 of every axis on voxel d // 2, zeros around it.
 
     Raises:
         InputError: missing, truncated, not cubic, voxels not cubic, or values that are not finite.
     """
     with open_input(path) as file:
         header = parse_header(file.read(HEADER_BYTES), path)
-        if len(set(header.shape)) != 1:
-            size = " x ".join(map(str, header.shape[::-1]))
-            raise InputError(f"Volume {path} is {size} voxels, not a cube: pad it to one.")
+        if len(set(header.shape)) != 1 and not pad:
+            size = " x ".join(map(str, header.size))
+            raise InputError(
+                f"Volume {path} is {size} voxels, not a cube: pad it to one with job=volume_tools volume={path}"
+            )
         raw = file.read()  # not "as many bytes as the header says", which may be any number
     wanted = header.shape[0] * header.image_bytes
     present = max(len(raw) - (header.offset - HEADER_BYTES), 0)
@@ -152,29 +173,47 @@ def read_volume(path: str | Path) -> tuple[Tensor, float | None]:
         raise InputError(
             f"Volume {path} is truncated: {present} of {wanted} bytes of data; copy it again."
         )
-    count = header.shape[0] ** 3
+    count = math.prod(header.shape)
     stored = np.frombuffer(raw, header.dtype, count, header.offset - HEADER_BYTES).reshape(
         header.shape
     )
     # A copy: the bytes behind ``stored`` cannot be written to.
-    volume = np.array(
-        stored.transpose([header.axes.index(axis) for axis in (3, 2, 1)]), np.float32, order="C"
+    stored = stored.transpose([header.axes.index(axis) for axis in (3, 2, 1)])
+    volume = (
+        np.array(stored, np.float32, order="C") if len(set(header.shape)) == 1 else _cube(stored)
     )
     bad = np.count_nonzero(~np.isfinite(volume))
     if bad:
         raise InputError(
-            f"Volume {path} has {bad} voxels that are not finite (NaN or infinite): repair it."
+            f"Volume {path} has {bad} voxels that are not finite (NaN or infinite): write it again with the program "
+            "that made it, or set them to 0 there"
         )
     x, y, z = header.pixel_size
     if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
         raise InputError(
-            f"Volume {path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å: resample to cubic ones."
+            f"Volume {path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å, and only cubic ones are supported: resample it "
+            f"in another program, with 'volume resample #1 spacing {min(x, y, z):.4g}' in ChimeraX for example"
         )
     return torch.from_numpy(volume), (x or None)
 
 
-def write_volume(path: str | Path, volume: Tensor | np.ndarray, pixel_size: float) -> None:
+def _cube(values: np.ndarray) -> np.ndarray:
+    box = max(values.shape)
+    volume = np.zeros((box, box, box), np.float32)
+    starts = [box // 2 - n // 2 for n in values.shape]
+    volume[tuple(slice(at, at + n) for at, n in zip(starts, values.shape, strict=True))] = values
+    return volume
+
+
+def write_volume(
+    path: str | Path,
+    volume: Tensor | np.ndarray,
+    pixel_size: float,
+    corner: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
     """Write a map (z, y, x) as float32, pixel size in Å, atomically. Same input, same bytes.
+
+    ``corner`` (x, y, z), Å, is where the first voxel lies in the coordinates of atomic models (MRC's ORIGIN).
 
     Raises:
         ValueError: values that are not finite.
@@ -184,6 +223,8 @@ def write_volume(path: str | Path, volume: Tensor | np.ndarray, pixel_size: floa
         raise ValueError(f"The volume for {path} has values that are not finite.")
     sections, rows, columns = values.shape
     header = _new_header(columns, rows, sections, 2, pixel_size, is_stack=False)
+    for axis, start in zip("xyz", corner, strict=True):
+        header["origin"][axis] = start
     wide = values.astype(np.float64)
     _set_statistics(header, wide.min(), wide.max(), wide.mean(), wide.std())
     with replace_file(path) as file:

@@ -40,13 +40,15 @@ class HalfMaps:
     folder: Path | None = None
 
 
-def load_map(path: str | Path, name: str, pixel_size: float | None = None) -> tuple[Tensor, float]:
+def load_map(
+    path: str | Path, name: str, pixel_size: float | None = None, pad: bool = False
+) -> tuple[Tensor, float]:
     """A map (d, d, d) and its pixel size in Å: the given one, else the header's.
 
     ``name`` is the parameter that named the file, for messages. Raises InputError for a file that is no cubic map,
-    a blank one, and a header without pixel size.
+    a blank one, and a header without pixel size. ``pad`` takes one that is no cube, see ``read_volume``.
     """
-    volume, stated = read_volume(path)
+    volume, stated = read_volume(path, pad)
     if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
         raise InputError(
             f"{name}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"

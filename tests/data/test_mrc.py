@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryotorch.data.mrc import read_header, read_volume, write_stack, write_volume
+from cryotorch.data.mrc import read_corner, read_header, read_volume, write_stack, write_volume
 from cryotorch.errors import InputError
 
 
@@ -79,6 +79,31 @@ def test_where_the_corner_lies(tmp_path, volume):
     assert read_header(path).corner == pytest.approx((1.5, 0, -2.5))
 
 
+def test_a_corner_is_written(tmp_path, volume, capsys):
+    path = tmp_path / "map.mrc"
+    write_volume(path, volume, 2.0, (-177.0, 3.5, 0.0))
+    assert read_corner(path) == pytest.approx((-177, 3.5, 0))
+    assert mrcfile.validate(path)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 3), (3, 1, 2)])
+def test_a_map_that_is_no_cube_is_padded_about_its_middle(tmp_path, axes):
+    """Voxel n // 2 on voxel d // 2, and every voxel stays where it was in the coordinates of a model."""
+    values = torch.randn(5, 8, 3, generator=torch.Generator().manual_seed(1))  # z, y, x
+    path = tmp_path / "map.mrc"
+    stored = [3 - axis for axis in reversed(axes)]
+    write_volume(path, values.permute(stored), 2.0, (10.0, 20.0, 30.0))
+    raw = bytearray(path.read_bytes())
+    raw[64:76] = np.array(axes, "<i4").tobytes()
+    path.write_bytes(raw)
+    assert read_header(path).size == (3, 8, 5)
+    padded, _ = read_volume(path, pad=True)
+    assert padded.shape == (8, 8, 8)
+    assert torch.equal(padded[2:7, :, 3:6], values) and padded.count_nonzero() == values.numel()
+    assert read_corner(path) == pytest.approx((10 - 3 * 2, 20, 30 - 2 * 2))
+
+
 @pytest.mark.parametrize("axes", [(1, 2, 3), (3, 1, 2), (2, 1, 3), (3, 2, 1), (0, 0, 0)])
 def test_axis_order_becomes_z_y_x(tmp_path, volume, axes):
     """Column, row and section axes as in EMD-3001 (3, 1, 2)."""
@@ -121,7 +146,7 @@ def test_bad_volumes_are_refused(tmp_path, volume):
     path.write_bytes(b"\xff" * 2000)
     refused("not an MRC file")
     write_volume(path, volume[:4], 1)
-    refused("6 x 6 x 4 voxels, not a cube")
+    refused(f"6 x 6 x 4 voxels, not a cube: pad it to one with job=volume_tools volume={path}")
     write_volume(path, volume, 1)
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
@@ -138,7 +163,7 @@ def test_bad_volumes_are_refused(tmp_path, volume):
         path.write_bytes(whole[:place] + np.array(value, "<i4").tobytes() + whole[place + 4 :])
         refused(message)
     path.write_bytes(whole[:48] + np.array(60, "<f4").tobytes() + whole[52:])
-    refused("voxels of 1 x 1 x 10 Å")
+    refused("voxels of 1 x 1 x 10 Å, and only cubic ones are supported")
     for value in (np.nan, np.inf):
         broken = np.frombuffer(whole, "<f4").copy()
         broken[256 + 50] = value
