@@ -45,6 +45,7 @@ def main() -> None:
             # In place: Lightning starts further ranks with these arguments.
             sys.argv[1:] = _tidy(sys.argv[1:])
             _check(sys.argv[1:])
+            _check_sweep(sys.argv[1:])
             _start_clock()
             _run_hydra()
     except InputError as error:
@@ -137,6 +138,19 @@ def _check(arguments: Sequence[str]) -> None:
                 catalog.check_name(name, job)
 
 
+def _check_sweep(arguments: Sequence[str]) -> None:
+    """Refuses one output folder for all runs of a sweep, of which only the first could write into it."""
+    if not {"--multirun", "-m"} & set(arguments):
+        return
+    for name, values in _assignments(arguments):
+        one = len(values) == 1 and values[0] not in ("", "null") and "${" not in values[0]
+        if name == "out" and one:
+            raise InputError(
+                f"out={values[0]} would be the folder of every run of --multirun: leave out unset, each run then gets "
+                "a folder of its own below runs/sweep"
+            )
+
+
 def _assignments(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
     """The ``name=value`` arguments as (name, values of a sweep); Hydra's ``+name`` and ``~name`` too."""
     pairs = []
@@ -161,14 +175,21 @@ def _run_hydra() -> None:
     # With this Hydra raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     start = hydra.main(config_path=str(catalog.CONFIGS), config_name="config", version_base="1.3")
+    done = []
+
+    def task(config: Any) -> None:
+        done.append(_task(config))
+
     try:
-        start(_task)()
+        start(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_sentence(error)) from error
+    if not all(done):
+        raise _SweepFailed
 
 
-def _task(config: Any) -> None:
-    """What Hydra calls, once per job of a sweep: check, choose the run folder, run."""
+def _task(config: Any) -> bool:
+    """What Hydra calls, once per job of a sweep: check, choose the run folder, run; False where that failed."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -192,9 +213,13 @@ def _task(config: Any) -> None:
             _print_error(error)
         else:
             traceback.print_exc()
-        if sweep:
+        if not sweep:
+            sys.exit(1)
+        # Hydra puts a line of its own around what is raised; but from other processes it is all that comes back.
+        if state.runtime.choices.get("hydra/launcher") != "basic":
             raise _SweepFailed from None
-        sys.exit(1)
+        return False
+    return True
 
 
 def _run_folder(job: str) -> str:
@@ -215,11 +240,20 @@ def _sentence(error: Exception) -> str:
         return f"cannot read {getattr(error, 'override', '')}: write parameters as name=value"
     if first.startswith("Ambiguous value"):
         override = first.split("'")[1]
-        return f"{override} has several values: add --multirun to run the job once for each"
+        return f"{override} has several values: {_for_several(override)}"
     if "Could not find" in first:
         options = itertools.takewhile(lambda line: not line.startswith("Config search"), rest)
         return "; ".join([first, " ".join(options)])
     return first
+
+
+def _for_several(override: str) -> str:
+    name, _, value = override.partition("=")
+    jobs = [job for key, values in _assignments(sys.argv[1:]) if key == "job" for job in values]
+    sweep = "add --multirun to run the job once for each"
+    if any(catalog.takes_list(name.lstrip("+"), job) for job in jobs):
+        return f"write {name}=[{value}] for a list, or {sweep}"
+    return sweep
 
 
 def _print_error(error: InputError) -> None:

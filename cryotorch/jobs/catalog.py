@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -110,6 +110,14 @@ def check_name(name: str, job: str) -> None:
     parents = {k.rpartition(".")[0] for k in known}
     if name not in known and name not in parents:
         raise unknown(name, known, job)
+
+
+def takes_list(name: str, job: str) -> bool:
+    """Whether a parameter of the job may have several values at once, as ``[a,b]``."""
+    hint: Any = settings_class(job)
+    for part in name.split("."):
+        hint = get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+    return any(get_origin(option) is list for option in (hint, *get_args(hint)))
 
 
 def list_jobs(width: int = 100) -> str:

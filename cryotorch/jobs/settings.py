@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # Å; a value in pixels stays text ("6px") until ``in_angstrom`` learns the pixel size.
 Length = Annotated[float, "length"]
+# Å too, for what gives pixels their size or is needed before that is known: no pixels.
+Angstrom = Annotated[float, "angstrom"]
 # degrees
 Angle = Annotated[float, "angle"]
 
@@ -136,6 +138,9 @@ def _match(value: Any, hint: Any, name: str) -> tuple[bool, Any]:
         if isinstance(value, str) or number:
             angstrom = parse_length(value, 1.0, name)
             return True, value if in_pixels(value) else angstrom
+    elif hint == Angstrom:
+        if isinstance(value, str) or number:
+            return True, parse_length(value, None, name)
     elif hint == Angle:
         if isinstance(value, str) or number:
             return True, parse_angle(value, name)
@@ -162,11 +167,15 @@ def _match(value: Any, hint: Any, name: str) -> tuple[bool, Any]:
 
 
 def _describe(hint: Any) -> str:
-    if hint in (Length, Angle):
-        return "a length" if hint == Length else "an angle"
+    if hint in (Length, Angstrom, Angle):
+        return "an angle" if hint == Angle else "a length"
     if get_origin(hint) is Literal:
         return " or ".join(shown(choice) for choice in get_args(hint))
     if get_origin(hint) is list:
-        return "a list such as [0,1]"
+        inner = get_args(hint)[0]
+        if get_origin(inner) is list:
+            return "a list of lists of plain numbers such as [[0,1],[2,3]]"
+        plain = " of plain numbers" if inner in (int, float) else ""
+        return f"a list{plain} such as {'[a,b]' if inner is str else '[0,1]'}"
     plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return "null" if hint in (None, type(None)) else plain.get(hint, getattr(hint, "__name__", ""))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs.output import new_files
-from cryotorch.jobs.settings import Angle, Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Angle, Angstrom, Length, in_angstrom, positive, require, to_yaml
 from cryotorch.jobs.units import parse_length
 
 # In the order in which they appear: who sees a STAR file finds its images.
@@ -57,7 +57,7 @@ class Simulate:
     second_body_shift: Length
     hinge: list[float] | None
     box_size: int
-    pixel_size: float
+    pixel_size: Angstrom
     n_particles: int
     snr: float | None
     dtype: Literal["float32", "float16"]

@@ -35,6 +35,31 @@ def test_accepted(name: str, given: object, kept: object) -> None:
     assert value == kept and type(value) is type(kept)
 
 
+@pytest.mark.parametrize("given", [3.54, "3.54", "3.54A", "0.354nm"])
+def test_a_pixel_size_may_have_a_unit(given: object) -> None:
+    value = catalog.make_settings("simulate", pixel_size=given).pixel_size
+    assert type(value) is float and value == pytest.approx(3.54)
+
+
+def test_a_pixel_size_in_pixels_says_nothing() -> None:
+    with pytest.raises(InputError, match=r"pixel_size=6px is in pixels.*: give it in Å"):
+        catalog.make_settings("simulate", pixel_size="6px")
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("erase", True),
+        ("segment.labels", True),
+        ("unite", True),
+        ("threshold", False),
+        ("no", False),
+    ],
+)
+def test_which_parameters_take_a_list(name: str, takes: bool) -> None:
+    assert catalog.takes_list(name, "volume_tools") == takes
+
+
 @pytest.mark.parametrize(
     ("name", "given", "sentence"),
     [
