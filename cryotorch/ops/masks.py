@@ -12,6 +12,7 @@ from torch import Tensor
 from cryotorch.ops.filters import low_pass as filter_low_pass
 
 TILE = 2**20  # voxels
+PIECE = 0.1  # of the largest piece of density: a smaller one is rather noise than a domain
 
 
 def soft_sphere(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
@@ -108,8 +109,8 @@ def density_region(
     Cut at the 99.99th percentile and low-pass at ``low_pass`` Å; keep what lies above ``threshold``
     (times the 99.99th percentile of that when ``relative``: the maximum would follow hot voxels) in
     the sphere that fits into the box; with ``largest_only`` keep the largest connected piece and
-    those at least half as large, the copies of a symmetric particle say. ValueError where nothing
-    is left.
+    those at least a tenth as large: a domain on a thin linker, or the copies of a symmetric
+    particle. ValueError where nothing is left.
     """
     if relative and not 0 < threshold < 1:
         raise ValueError(f"The mask threshold must lie between 0 and 1, got {threshold:g}.")
@@ -158,9 +159,9 @@ def high_percentile(volume: Tensor) -> Tensor:
 
 
 def _large_pieces(binary: Tensor) -> Tensor:
-    """Sets of True voxels that hang together by faces: the largest one and those at least half its size."""
+    """Sets of True voxels that hang together by faces: the largest one and those of at least a tenth of its size."""
     labels, _ = scipy.ndimage.label(binary.cpu().numpy())
     sizes = numpy.bincount(labels.ravel())
     sizes[0] = 0
-    large = (2 * sizes >= sizes.max()) & (sizes > 0)
+    large = (sizes >= PIECE * sizes.max()) & (sizes > 0)
     return torch.from_numpy(large[labels]).to(binary.device)

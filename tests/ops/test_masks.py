@@ -88,15 +88,17 @@ def test_density_mask_is_not_led_by_hot_voxels():
     assert (hot - clean).abs().sum() < 0.05 * clean.sum()
 
 
-def test_density_mask_keeps_the_largest_piece_and_ignores_corners():
+@pytest.mark.parametrize("small, kept", [(2, False), (4, True)])
+def test_density_mask_keeps_domains_and_ignores_specks_and_corners(small, kept):
+    """A ball beside one of radius 6, of a twenty-seventh or of three tenths of its size."""
     box = 48
     z = torch.arange(box)[:, None, None] - box // 2
-    large, small = radius(box) < 6, (radius(box).roll(15, 0)) < 3
-    volume = large.float() + small.float() + 5 * (radius(box) > 36)
+    large, piece = radius(box) < 6, radius(box).roll(15, 0) < small
+    volume = large.float() + piece.float() + 5 * (radius(box) > 36)
     mask = density_mask(volume, 2.0, 0.4, near=2, far=4, low_pass=6)
     both = density_mask(volume, 2.0, 0.4, near=2, far=4, low_pass=6, largest_only=False)
-    assert (mask[large] == 1).all() and mask[small & (z > 10)].max() == 0
-    assert (both[large] == 1).all() and both[small & (radius(box) < 17)].min() == 1
+    assert (mask[large] == 1).all() and mask[piece & (z > 10)].max() == kept
+    assert (both[large] == 1).all() and both[piece & (radius(box) < 17)].min() == 1
     assert both[radius(box) > 30].max() == 0
 
 
