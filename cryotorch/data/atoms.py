@@ -113,13 +113,27 @@ def _select(structure: gemmi.Structure, parts: Sequence[str], path: Path) -> Non
             for atom in selection.atoms(residue)
         ]
         if not found:
-            chains = ", ".join(dict.fromkeys(c.name for model in structure for c in model))
             raise InputError(
-                f"select={part} chooses no atom of {path}: its chains are {chains}; residues of one are written A/10-120."
+                f"select={part} chooses no atom of {path}: {_what_there_is(structure, selection)}"
             )
         for atom in found:
             atom.flag = "s"
     gemmi.Selection().set_atom_flags("s").remove_not_selected(structure)
+
+
+def _what_there_is(structure: gemmi.Structure, selection: gemmi.Selection) -> str:
+    """The residues of the chains that a selection names, else the chains."""
+    found: dict[str, list[int]] = {}
+    for model in structure:
+        for chain in selection.chains(model):
+            found.setdefault(chain.name, []).extend(r.seqid.num for r in chain)
+    if found:
+        ranges = (
+            f"chain {name} has residues {min(n)} to {max(n)}" for name, n in found.items() if n
+        )
+        return ", ".join(ranges) + "."
+    chains = ", ".join(dict.fromkeys(c.name for model in structure for c in model))
+    return f"its chains are {chains}; residues of one are written A/10-120."
 
 
 def _build_assembly(structure: gemmi.Structure, name: str | None, path: Path) -> None:

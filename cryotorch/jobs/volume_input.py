@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cryotorch.data.atoms import Atoms, density, read_atoms
-from cryotorch.data.mrc import read_header, read_volume
+from cryotorch.data.mrc import Header, read_header, read_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs.maps import load_map
+from cryotorch.jobs.memory import require_room
 from cryotorch.jobs.settings import require
 from cryotorch.jobs.volume_tools import VolumeTools, listed
 from cryotorch.ops.segment import Segment
@@ -21,8 +23,10 @@ from cryotorch.ops.segment import Segment
 log = logging.getLogger("cryotorch")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")
 NEAR = 0.01  # how closely the values of a mask reach 0 and 1, after another program's interpolation
-# Part of a model's scattering that may lie outside the box without a word.
-OUTSIDE = 0.01
+# Part of a model's scattering that may lie outside the box without a word, and with a warning.
+OUTSIDE, ELSEWHERE = 0.01, 0.1
+
+Corner = tuple[float, float, float]
 
 
 @dataclass
@@ -30,20 +34,24 @@ class Work:
     """The volume being edited, and what has been done to it.
 
     Attributes:
+        given: the settings as they were typed.
         volume: (d, d, d).
         pixel_size: Å.
+        corner: (x, y, z) Å, where voxel 0 lies in the coordinates of atomic models, as ChimeraX shows them.
         kind: map, mask or model: what it was read as.
         mask: (d, d, d) from 0 to 1 once there is one.
         region: voxels above the threshold that were kept, before the mask grew around them.
         labels, segments: the segmentation, where there is one, and its table.
         kept: labels of the segments that were kept.
-        background: the map that an atomic model was fitted into, to be looked at.
+        background: the map whose grid an atomic model was put on, to be looked at.
         steps, warnings: sentences.
     """
 
+    given: VolumeTools
     volume: Tensor
     pixel_size: float
     kind: str
+    corner: Corner = (0.0, 0.0, 0.0)
     mask: Tensor | None = None
     region: Tensor | None = None
     labels: Tensor | None = None
@@ -56,6 +64,22 @@ class Work:
     @property
     def box(self) -> int:
         return self.volume.shape[-1]
+
+    @property
+    def middle(self) -> tuple[float, ...]:
+        """Where voxel d // 2 lies, Å."""
+        return tuple(c + self.box // 2 * self.pixel_size for c in self.corner)
+
+    def put(self, volume: Tensor, pixel_size: float) -> None:
+        """Take a volume on another grid, with its middle where that of the old one is."""
+        half = volume.shape[-1] // 2 * pixel_size
+        # rounded: a corner that comes back to 0 is 0
+        self.corner = tuple(round(c - half, 4) + 0.0 for c in self.middle)
+        self.volume, self.pixel_size = volume, pixel_size
+
+    def need(self, condition: bool, name: str, wish: str) -> None:
+        """Refuses a parameter, as it was typed, unless the condition holds."""
+        require(condition, name, getattr(self.given, name), wish)
 
     def did(self, sentence: str) -> None:
         """Note a step."""
@@ -74,7 +98,7 @@ class Grid:
 
     box: int
     pixel_size: float
-    corner: tuple[float, float, float]
+    corner: Corner
 
 
 def load(settings: VolumeTools, device: torch.device) -> Work:
@@ -89,22 +113,37 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
     for name, off in (("select", None), ("assembly", None), ("centre", "auto")):
         value = getattr(settings, name)
         require(value == off, name, value, f"it is for atomic models, and volume={path} is not one")
-    volume, pixel_size = load_map(path, "volume", settings.pixel_size)
-    corner = read_header(path).corner
+    header = read_header(path)
+    if path.suffix == ".mrcs":
+        raise InputError(f"volume={path} is a stack of images: name a map")
+    require_room(max(header.size), device, f"volume={path}")
+    volume, pixel_size = load_map(path, "volume", settings.pixel_size, pad=True)
+    corner = _corner(header, pixel_size)
     # filtered or normalised it is no mask any more; and who wants a map has one
     maps_only = settings.normalise or settings.high_pass or settings.write == "map"
     low, high = float(volume.min()), float(volume.max())
     is_mask = abs(low) <= NEAR and abs(high - 1) <= NEAR and not maps_only
-    work = Work(volume.to(device), pixel_size, "mask" if is_mask else "map")
+    work = Work(settings, volume.to(device), pixel_size, "mask" if is_mask else "map", corner)
     values = f"values {low:.4g} to {high:.4g}" + (", taken as a mask" if is_mask else "")
-    work.did(f"Read {path}: {work.box} voxels per edge, {pixel_size:.4g} Å per voxel, {values}")
     if any(corner):
-        at = ", ".join(f"{c:.4g}" for c in corner)
-        work.warn(
-            f"The header of {path} places its corner at ({at}) Å; that of the result is at 0, so move "
-            "models fitted into the one by as much before comparing them with the other"
-        )
+        values += f", corner at {point_text(corner)} Å"
+    size = f"{work.box} voxels per edge"
+    if len(set(header.size)) > 1:
+        size = " x ".join(map(str, header.size)) + f" voxels, padded with zeros to {size}"
+    work.did(f"Read {path}: {size}, {pixel_size:.4g} Å per voxel, {values}")
     return work
+
+
+def _corner(header: Header, pixel_size: float) -> Corner:
+    """Of the padded map; a pixel size that was corrected moves it along, as it does in ChimeraX."""
+    stated = header.pixel_size[0] or pixel_size
+    start = replace(header, pixel_size=(stated,) * 3).cube_corner
+    return tuple(c * pixel_size / stated for c in start)
+
+
+def point_text(point: Iterable[float]) -> str:
+    """Coordinates for the log."""
+    return "(" + ", ".join(f"{c:.4g}" for c in point) + ")"
 
 
 def is_model(path: Path) -> bool:
@@ -118,9 +157,11 @@ def grid_of(path: str, pixel_size: float | None) -> Grid:
     if is_model(Path(path)):
         raise InputError(f"like={path} is an atomic model, which has no grid: name a map")
     header = read_header(path)
-    if len(set(header.shape)) != 1:
-        size = " x ".join(map(str, header.shape[::-1]))
-        raise InputError(f"like={path} is {size} voxels, not a cube: name a cubic map")
+    if len(set(header.size)) != 1:
+        size = " x ".join(map(str, header.size))
+        raise InputError(
+            f"like={path} is {size} voxels, not a cube: pad it to one with job=volume_tools volume={path} first"
+        )
     x, y, z = header.pixel_size
     if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
         raise InputError(
@@ -154,21 +195,20 @@ def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work
         whole = read_atoms(path, settings.assembly, centre=False) if settings.select else atoms
         middle = whole.centre_of_mass()
     atoms = Atoms(atoms.position - middle, atoms.weight, atoms.bfactor)
+    asks = f"like={settings.like}" if settings.like else f"box_size={grid.box}"
+    require_room(grid.box, device, asks)
     warning = _outside(path, settings, atoms, grid)
     moved = Atoms(*(value.to(device) for value in (atoms.position, atoms.weight, atoms.bfactor)))
-    work = Work(density(moved, grid.box, grid.pixel_size, resolution), grid.pixel_size, "model")
-    if fitted and settings.like is not None:
+    volume = density(moved, grid.box, grid.pixel_size, resolution)
+    work = Work(settings, volume, grid.pixel_size, "model", grid.corner)
+    if settings.like is not None:
         work.background = read_volume(settings.like)[0]
     where = "at its coordinates" if fitted else "the centre of mass of the whole in the middle"
+    corner = f", corner at {point_text(grid.corner)} Å" if any(grid.corner) else ""
     work.did(
         f"Density of {len(atoms)} atoms of {path} at {resolution:g} Å, {grid.box} voxels per edge of "
-        f"{grid.pixel_size:.4g} Å, {where}"
+        f"{grid.pixel_size:.4g} Å, {where}{corner}"
     )
-    if fitted and any(grid.corner):
-        at = ", ".join(f"{c:.4g}" for c in grid.corner)
-        work.did(
-            f"The header of {settings.like} places its corner at ({at}) Å, that of the result is at 0"
-        )
     if warning:
         work.warn(warning)
     return work
@@ -197,14 +237,20 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> str
     part = float(atoms.weight[beyond].sum() / atoms.weight.sum())
     if part <= OUTSIDE:
         return None
-    if settings.like is None and settings.centre is not False:
+    into = f"like={settings.like}" if settings.like else f"box_size={grid.box}"
+    centred = settings.centre is True or (settings.like is None and settings.centre == "auto")
+    need = _box_for(atoms, grid.pixel_size)
+    if centred and settings.like is None:
         raise InputError(
-            f"box_size={grid.box} at pixel_size={grid.pixel_size:g} is too small for {path}, of which {part:.0%} lies "
-            f"outside: use box_size={_box_for(atoms, grid.pixel_size)}"
+            f"{into} at pixel_size={grid.pixel_size:g} is too small for {path}, of which {part:.0%} lies "
+            f"outside: use box_size={need}"
         )
-    into = f"like={settings.like}" if settings.like else "the box"
-    if part > 0.5:
-        raise InputError(
-            f"{part:.0%} of {path} lies outside {into}: fit it into that map, or add centre=true to put it into the middle"
-        )
-    return f"{part:.0%} of {path} lies outside {into} and is cut off"
+    if centred:
+        wish = f"pad that map with job=volume_tools box_size={need} and name the padded one"
+    elif settings.like:
+        wish = "fit it into that map, or add centre=true to put it into the middle"
+    else:
+        wish = "add centre=true to put it into the middle, or use a larger box_size"
+    if part > ELSEWHERE:
+        raise InputError(f"{part:.0%} of {path} lies outside {into}: {wish}")
+    return f"{part:.0%} of {path} lies outside {into} and is cut off: {wish}"

@@ -18,6 +18,7 @@ from cryotorch.ops.masks import edge_width, high_percentile
 from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import mask_figure, slice_figure
+from cryotorch.report.segments import segment_figure
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
@@ -43,16 +44,22 @@ def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> No
     numbers = _numbers(work, result, place, settings)
     for line in _segment_lines(work):
         log.info("%s", line)
-    write_volume(folder / name, result, work.pixel_size)
+    write_volume(folder / name, result, work.pixel_size, work.corner)
+    pictures = {"slices": _picture(work, name, result, place)}
     if work.labels is not None:
-        write_volume(folder / "segments.mrc", work.labels.float(), work.pixel_size)
-    write_pictures({"slices": _picture(work, name, result, place)}, folder)
+        write_volume(folder / "segments.mrc", work.labels.float(), work.pixel_size, work.corner)
+        through = _voxel(work, place)
+        title = f"{len(work.segments)} segments, {len(work.kept)} kept"
+        cut = segment_figure(work.volume, work.labels, work.kept, work.pixel_size, title, through)
+        pictures["segments"] = render(cut)
+    write_pictures(pictures, folder)
     summary = {
         "result": name,
         "input": settings.volume,
         "read_as": work.kind,
         "box": work.box,
         "pixel_size": work.pixel_size,
+        "corner": work.corner,
         **numbers,
         "steps": work.steps,
         "warnings": work.warnings,
@@ -77,7 +84,7 @@ def _centre(work: Work) -> Tensor:
 def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -> dict:
     """The numbers for summary.json, each said in the log as well."""
     voxel, said = work.pixel_size**3, dict[str, object]()
-    angstrom = place * work.pixel_size
+    angstrom = place * work.pixel_size + torch.tensor(work.corner, dtype=place.dtype)
     wide = result.double()
     said["values"] = {
         "min": float(result.min()),
@@ -86,22 +93,25 @@ def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -
         "std": float(wide.std(correction=0)),
     }
     if work.mask is not None:
-        count = int((work.mask > 0.5).sum())
+        count, share = int((work.mask > 0.5).sum()), float(work.mask.double().mean())
         region = count if work.region is None else int(work.region.sum())
-        mass = region * voxel / VOLUME_PER_DALTON / 1000
+        # the outside of a molecule is none
+        mass = None if settings.invert else region * voxel / VOLUME_PER_DALTON / 1000
         width = edge_width(work.mask)
         said["mask"] = {
             "voxels": count,
             "volume": count * voxel,
-            "fraction_of_box": count / work.mask.numel(),
+            "fraction_of_box": share,
             "voxels_above_threshold": region,
             "protein_mass_kda": mass,
             "edge_width": width,
         }
+        said_mass = (
+            f"; {_subject(work)} has room for about {_short(mass)} kDa of protein" if mass else ""
+        )
         log.info(
-            "Mask: %d voxels above 0.5, %.4g Å³, %.2g%% of the box; %s has room for about %s kDa of protein",
-            *(count, count * voxel, 100 * count / work.mask.numel()),
-            *("it" if work.kind == "mask" else "what lies above the threshold", _short(mass)),
+            "Mask: %d voxels above 0.5, %.4g Å³; mean %.1f%% of the box%s",
+            *(count, count * voxel, 100 * share, said_mass),
         )
         _softness(work, width, settings)
         _at_border(work)
@@ -110,8 +120,12 @@ def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -
             "Map: values %.4g to %.4g, mean %.4g, standard deviation %.4g", *said["values"].values()
         )
     log.info(
-        "Centre of mass (as a fulcrum): %.2f, %.2f, %.2f voxels from the corner (x, y, z), that is %.2f, %.2f, %.2f Å",
-        *(*place.tolist(), *angstrom.tolist()),
+        "Centre of mass (as a fulcrum): %.2f, %.2f, %.2f voxels from the corner (x, y, z), %s %.2f, %.2f, %.2f Å",
+        *(
+            *place.tolist(),
+            "in ChimeraX" if any(work.corner) else "that is",
+            *(round(v, 2) + 0.0 for v in angstrom.tolist()),
+        ),
     )
     said["centre_of_mass"] = {"voxels": place, "angstrom": angstrom}
     if work.labels is not None:
@@ -124,6 +138,13 @@ def _numbers(work: Work, result: Tensor, place: Tensor, settings: VolumeTools) -
             for segment in work.segments
         ]
     return said
+
+
+def _subject(work: Work) -> str:
+    """What the voxels are that the mass is counted from."""
+    if work.region is None:
+        return "it"
+    return "what lies above the threshold" if work.given.threshold is not None else "the mask read"
 
 
 def _short(value: float) -> str:
@@ -153,9 +174,13 @@ def _at_border(work: Work) -> None:
     mask = work.mask
     faces = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
     if max(float(face.max()) for face in faces) > 0.05 and float(mask.mean()) < 0.5:
-        work.warn(
-            "The mask reaches the border of the box, which cuts its edge off: pad with box_size"
+        like = work.given.like
+        wish = (
+            "pad with box_size"
+            if like is None
+            else f"pad {like} with box_size first, and name the padded one in like"
         )
+        work.warn(f"The mask reaches the border of the box, which cuts its edge off: {wish}")
 
 
 def _segment_lines(work: Work) -> list[str]:
@@ -176,14 +201,18 @@ def _segment_lines(work: Work) -> list[str]:
     return lines
 
 
+def _voxel(work: Work, place: Tensor) -> tuple[int, int, int]:
+    return tuple(round(c) for c in place.clamp(0, work.box - 1).tolist())
+
+
 def _picture(work: Work, name: str, result: Tensor, place: Tensor) -> Picture:
-    """Slices through the centre of mass; a fitted model's over the map that it was fitted into."""
-    through = tuple(round(c) for c in place.clamp(0, work.box - 1).tolist())
+    """Slices through the centre of mass; a model's over the map whose grid it was put on."""
+    through = _voxel(work, place)
     title = f"{name}: slices through {through}"
     if work.mask is None:
         volumes = {"Map": result.cpu()}
         if work.background is not None:
-            volumes["Map fitted into"] = work.background
+            volumes["Map of like"] = work.background
         subtitle = f"{work.box} voxels of {work.pixel_size:.4g} Å"
         return render(slice_figure(volumes, work.pixel_size, title, subtitle, through))
     below = work.volume if work.background is None else work.background

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.maps import load_mask
-from cryotorch.jobs.settings import in_angstrom, require, shown
+from cryotorch.jobs.memory import require_room
+from cryotorch.jobs.settings import in_angstrom, shown
 from cryotorch.jobs.units import parse_length
-from cryotorch.jobs.volume_input import Work, grid_of
+from cryotorch.jobs.volume_input import Grid, Work, grid_of, point_text
 from cryotorch.jobs.volume_tools import VolumeTools, rows
 from cryotorch.ops import arrange, morphology
 from cryotorch.ops.filters import high_pass, low_pass
@@ -46,7 +47,7 @@ def edit(work: Work, settings: VolumeTools) -> Work:
     final = grid.pixel_size if grid else settings.new_pixel_size or work.pixel_size
     settings = in_angstrom(settings, final)
     if grid and work.kind != "model":
-        _regrid(work, grid.box, grid.pixel_size)
+        _onto(work, grid)
     _filter(work, settings)
     if work.kind != "model":
         _new_grid(work, settings)
@@ -64,12 +65,26 @@ def edit(work: Work, settings: VolumeTools) -> Work:
     return work
 
 
-def _regrid(work: Work, box: int, pixel_size: float) -> None:
-    if box == work.box and abs(pixel_size / work.pixel_size - 1) < 1e-4:
-        work.pixel_size = pixel_size
-        return
-    work.volume = resample_volume(work.volume, work.pixel_size, box, pixel_size)
-    work.pixel_size = pixel_size
+def _onto(work: Work, grid: Grid) -> None:
+    """The grid of another map, and its place in the coordinates of models."""
+    known, before = any(work.corner), torch.tensor(work.middle)
+    if grid.box == work.box and abs(grid.pixel_size / work.pixel_size - 1) < 1e-4:
+        work.pixel_size = grid.pixel_size
+    else:
+        _regrid(work, grid.box, grid.pixel_size, "like")
+    work.corner = grid.corner
+    away = before - torch.tensor(work.middle)
+    if known and float(away.norm()) > work.pixel_size / 2:
+        x, y, z = (f"{c:.2f}" for c in away.tolist())
+        work.warn(
+            f"By their headers the middle of {work.given.volume} lies ({x}, {y}, {z}) Å from that of {work.given.like}; "
+            f"here it was put on it, add shift=[{x},{y},{z}] if the headers are right"
+        )
+
+
+def _regrid(work: Work, box: int, pixel_size: float, name: str) -> None:
+    require_room(box, work.volume.device, f"{name}={shown(getattr(work.given, name))}")
+    work.put(resample_volume(work.volume, work.pixel_size, box, pixel_size), pixel_size)
     work.did(f"Resampled to {box} voxels per edge of {pixel_size:.4g} Å, middle on middle")
 
 
@@ -81,7 +96,7 @@ def _filter(work: Work, settings: VolumeTools) -> None:
         if value is not None:
             edge, nyquist = work.box * work.pixel_size, 2 * work.pixel_size
             wish = f"it must lie between Nyquist, {nyquist:.4g} Å, and the edge of the box, {edge:.4g} Å"
-            require(0.999 * nyquist <= value <= edge, name, value, wish)
+            work.need(0.999 * nyquist <= value <= edge, name, wish)
             work.volume = gain(work.volume, work.pixel_size, value, kind, order)
             work.did(f"{name.replace('_', '-').capitalize()} at {value:g} Å, {shape}")
 
@@ -91,11 +106,12 @@ def _new_grid(work: Work, settings: VolumeTools) -> None:
     if size is not None and abs(size / work.pixel_size - 1) > 1e-6:
         # the same edge, and odd boxes stay odd
         same = 2 * round((work.box * work.pixel_size / size - work.box % 2) / 2) + work.box % 2
-        require(same >= 8, "new_pixel_size", size, f"it leaves {same} voxels per edge")
-        _regrid(work, box or same, size)
+        work.need(same >= 8, "new_pixel_size", f"it leaves {same} voxels per edge")
+        _regrid(work, box or same, size, "box_size" if box else "new_pixel_size")
     elif box is not None and box != work.box:
         old = work.box
-        work.volume = arrange.crop_or_pad(work.volume, box)
+        require_room(box, work.volume.device, f"box_size={box}")
+        work.put(arrange.crop_or_pad(work.volume, box), work.pixel_size)
         work.did(f"{'Cropped' if box < old else 'Padded'} from {old} to {box} voxels per edge")
 
 
@@ -129,22 +145,51 @@ def _orient(work: Work, settings: VolumeTools) -> None:
 
 
 def _spheres(work: Work, settings: VolumeTools) -> None:
-    unit = 1.0 if settings.coordinates == "voxels" else work.pixel_size
     edge = settings.sphere_edge / work.pixel_size
-    for name, verb in (("erase", "Erased"), ("keep", "Kept")):
-        table = torch.tensor(rows(getattr(settings, name)), dtype=torch.float64) / unit
+    _within_the_box(work, "sphere_edge", edge)
+    for name, verb in (("erase", "Erased"), ("keep", "Kept what lies in")):
+        table = _in_voxels(work, rows(getattr(settings, name)))
         if not len(table):
             continue
         try:
             inside = morphology.spheres(work.box, table, edge, work.volume.device)
         except ValueError as error:
-            raise InputError(f"{name}={getattr(settings, name)} cannot be used: {error}") from None
+            raise _misplaced(work, name, getattr(settings, name), error) from None
         work.volume = work.volume * (inside if name == "keep" else 1 - inside)
-        work.did(f"{verb} {len(table)} sphere{'s' if len(table) > 1 else ''}")
+        said = "; ".join(_sphere(work, *row) for row in table.tolist())
+        work.did(f"{verb} {len(table)} sphere{'s' if len(table) > 1 else ''}: {said}")
         if not bool(work.volume.any()):
             raise InputError(
                 f"{name}={getattr(settings, name)} leaves nothing of the volume: check the coordinates"
             )
+
+
+def _in_voxels(work: Work, table: list[list[float]]) -> Tensor:
+    """Rows (x, y, z) or (x, y, z, radius) in voxels from the corner; Å are those of atomic models."""
+    found = torch.tensor(table, dtype=torch.float64)
+    if len(found) and work.given.coordinates == "angstrom":
+        found[:, :3] -= torch.tensor(work.corner, dtype=torch.float64)
+        found /= work.pixel_size
+    return found
+
+
+def _sphere(work: Work, x: float, y: float, z: float, radius: float) -> str:
+    at = (c + v * work.pixel_size for c, v in zip(work.corner, (x, y, z), strict=True))
+    return f"radius {radius:.4g} voxels = {radius * work.pixel_size:.4g} Å about {point_text((x, y, z))} voxels = {point_text(at)} Å"
+
+
+def _misplaced(work: Work, name: str, value: object, error: ValueError) -> InputError:
+    """A point that lies where it cannot."""
+    sentence = f"{name}={shown(value)} cannot be used: {error}"
+    if work.given.coordinates == "angstrom":
+        sentence += f" These are voxels from the corner of the box, which lies at {point_text(work.corner)} Å."
+    return InputError(sentence)
+
+
+def _within_the_box(work: Work, name: str, voxels: float) -> None:
+    half = work.box * work.pixel_size / 2
+    wish = f"that is more than half the box, {work.box / 2:g} voxels or {half:.4g} Å"
+    work.need(voxels <= work.box / 2, name, wish)
 
 
 def _outline(work: Work, settings: VolumeTools) -> None:
@@ -176,16 +221,14 @@ def _outline(work: Work, settings: VolumeTools) -> None:
 
 def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
     grow, edge = settings.dilate / work.pixel_size, settings.soften / work.pixel_size
+    _within_the_box(work, "dilate", max(grow, 0.0))
+    _within_the_box(work, "soften", edge)
     if grow:
         work.did(f"{'Grew' if grow > 0 else 'Shrank'} by {abs(grow):.4g} voxels")
     if grow < 0:
         region = morphology.dilate(region, grow)
-        require(
-            bool(region.any()),
-            "dilate",
-            settings.dilate,
-            "nothing is left of the mask, shrink it less",
-        )
+        wish = "nothing is left of the mask, shrink it less"
+        work.need(bool(region.any()), "dilate", wish)
     if edge:
         work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å")
     # growth and edge by one distance: the edge then follows the true outline, not its staircase
@@ -249,12 +292,10 @@ def _chosen(work: Work, settings: VolumeTools) -> list[int]:
         select_segments(work.labels, labels)
     except ValueError as error:
         raise InputError(f"segment.labels={shown(wanted.labels)} cannot be used: {error}") from None
-    unit = 1.0 if settings.coordinates == "voxels" else work.pixel_size
-    points = torch.tensor(rows(wanted.points), dtype=torch.float64) / unit
     try:
-        labels += labels_at(work.labels, points)
+        labels += labels_at(work.labels, _in_voxels(work, rows(wanted.points)))
     except ValueError as error:
-        raise InputError(f"segment.points={shown(wanted.points)} cannot be used: {error}") from None
+        raise _misplaced(work, "segment.points", wanted.points, error) from None
     return sorted(set(labels))
 
 
@@ -274,15 +315,21 @@ def _combine(work: Work, settings: VolumeTools) -> None:
 
 def _needs_mask(work: Work, settings: VolumeTools, name: str) -> None:
     """Refuses a step on masks where there is none."""
-    if work.mask is None:
-        wish = f"it works on masks and volume={settings.volume} is a {work.kind}, add threshold=0.3 for example"
-        require(False, name, getattr(settings, name), wish)
+    wish = f"it works on masks and volume={settings.volume} is a {work.kind}, add threshold=0.3 for example"
+    work.need(work.mask is not None, name, wish)
 
 
 def _finish(work: Work, settings: VolumeTools) -> None:
     wish = "no mask is made, add threshold=0.3 for example"
-    require(work.mask is not None or settings.write != "mask", "write", "mask", wish)
-    if work.mask is not None and not bool((work.mask > HALF).any()):
+    work.need(work.mask is not None or settings.write != "mask", "write", wish)
+    if work.mask is None:
+        return
+    inside = work.mask > HALF
+    if bool(inside.all()):
+        raise InputError(
+            "The mask fills the whole box after all steps: raise threshold, or make dilate smaller"
+        )
+    if not bool(inside.any()):
         raise InputError(
             "The mask is empty after all steps: lower threshold, or leave invert or dilate out"
         )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Angle, Length, positive, require, to_yaml
+from cryotorch.jobs.settings import Angle, Angstrom, Length, positive, require, to_yaml
 from cryotorch.jobs.units import parse_length
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
     *("config.yaml", "log.txt", "map.mrc", "mask.mrc", "segments.mrc"),
-    *("slices.png", "summary.json"),
+    *("slices.png", "segments.png", "summary.json"),
 )
 
 
@@ -33,12 +33,12 @@ class VolumeTools:
     """The parameters; meanings and defaults in ``configs/job/volume_tools.yaml``, lengths in Å."""
 
     volume: str | None
-    pixel_size: float | None
+    pixel_size: Angstrom | None
     like: str | None
     write: Literal["auto", "map", "mask"]
     out: str | None
     overwrite: bool
-    resolution: float | None
+    resolution: Angstrom | None
     select: str | list[str] | None
     assembly: str | None
     centre: Literal["auto"] | bool
@@ -47,7 +47,7 @@ class VolumeTools:
     filter_type: Literal["butterworth", "gaussian", "rectangular"]
     filter_order: int
     box_size: int | None
-    new_pixel_size: float | None
+    new_pixel_size: Angstrom | None
     flip_hand: bool
     rotate: list[Angle] | None
     shift: list[Length] | None

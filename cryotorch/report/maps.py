@@ -49,11 +49,11 @@ def image_figure(
     rows: Mapping[str, list[np.ndarray]], edge: float, title: str, subtitle: str = ""
 ) -> Figure:
     """Rows of three images each, with their own grey scale, of boxes ``edge`` Å wide."""
-    figure, axes = _gallery(title, subtitle, list(rows))
+    figure, axes = gallery(title, subtitle, list(rows))
     for row, images in enumerate(rows.values()):
         low, high = limits(np.stack(images), (0.2, 99.8))
         for column, image in enumerate(images):
-            _show(axes, image, row, column, low, high)
+            show_image(axes, image, row, column, low, high)
         scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, edge)
     return figure
 
@@ -89,13 +89,13 @@ def mask_figure(
     """Masks (d, d, d) over slices of a volume, a row each: tint = value, lines at 0.99, 0.5 and 0.01."""
     names = [f"{name}, {float((mask > 0.5).float().mean()):.0%}" for name, mask in masks.items()]
     subtitle = "tint = mask value; lines at 0.99 (white), 0.5 (red) and 0.01 (blue): the soft edge"
-    figure, axes = _gallery(title, subtitle, names)
+    figure, axes = gallery(title, subtitle, names)
     images = central_slices(volume, through)
     low, high = limits(np.stack(images), (0.2, 99.8))
     for row, mask in enumerate(masks.values()):
         cuts = central_slices(mask, through)
         for column, (image, values) in enumerate(zip(images, cuts, strict=True)):
-            extent = _show(axes, image, row, column, low, high)
+            extent = show_image(axes, image, row, column, low, high)
             axes.imshow(
                 values, cmap=_TINT, vmin=0, vmax=1, origin="lower", extent=extent, aspect="auto"
             )
@@ -109,8 +109,8 @@ def mask_figure(
     return figure
 
 
-def _gallery(title: str, subtitle: str, names: list[str]) -> tuple[Figure, Axes]:
-    """A figure with one Axes for rows of three tiles of edge 1, the first row at y = 0 to 1.
+def gallery(title: str, subtitle: str, names: list[str]) -> tuple[Figure, Axes]:
+    """A figure with one Axes for ``show_image``: rows of three tiles of edge 1, the first row at y = 0 to 1.
 
     An Axes per image would take three times as long to draw.
     """
@@ -130,7 +130,10 @@ def _gallery(title: str, subtitle: str, names: list[str]) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def _show(axes: Axes, image: np.ndarray, row: int, column: int, low: float, high: float):
+def show_image(
+    axes: Axes, image: np.ndarray, row: int, column: int, low: float, high: float
+) -> tuple[float, float, float, float]:
+    """One image in its tile, in grey unless it brings its colours (h, w, 3); returns (left, right, bottom, top)."""
     x, y = column * (1 + _GAP), -row * (1 + _GAP)
     extent = (x, x + 1, y, y + 1)
     look = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "bicubic"}

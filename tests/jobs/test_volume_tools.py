@@ -16,13 +16,14 @@ import yaml
 
 from cryotorch.data.mrc import read_header, read_volume, write_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs import volume_tools
+from cryotorch.jobs import volume_results, volume_tools
 from cryotorch.jobs.catalog import make_settings
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.resample import resample_volume
 from cryotorch.ops.rotations import euler_to_matrix
 from cryotorch.ops.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.report import canvas
 
 PX = 2.0
 
@@ -34,7 +35,8 @@ def edit(out: Path, **changes: Any) -> tuple[torch.Tensor, dict]:
     summary = json.loads((out / "summary.json").read_text())
     result, pixel_size = read_volume(out / summary["result"])
     assert pixel_size == pytest.approx(summary["pixel_size"], rel=1e-5)
-    assert len(result) == summary["box"] and not any(read_header(out / summary["result"]).corner)
+    assert len(result) == summary["box"]
+    assert read_header(out / summary["result"]).corner == pytest.approx(summary["corner"], abs=1e-4)
     return result, summary
 
 
@@ -144,6 +146,85 @@ def test_on_the_grid_of_another_map(files: Path, tmp_path: Path, name: str, othe
     assert summary["pixel_size"] == pytest.approx(1.5)
 
 
+def off_centre(folder: Path, name: str, box: int, corner: tuple[float, float, float]) -> str:
+    """A map with a ball that is off its middle, and a header that places its corner."""
+    ball = (3 - radius(box, (0.4 * box, 0.5 * box, 0.6 * box)) / 3).clamp(0, 1)
+    write_volume(folder / name, 2 * ball, PX, corner)
+    return f"{folder}/{name}"
+
+
+@pytest.mark.parametrize("corner", [(0.0, 0.0, 0.0), (-40.0, 7.0, 12.5)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(box_size=25),
+        dict(box_size=48),
+        dict(new_pixel_size="0.25nm"),
+        dict(new_pixel_size=1.5, box_size=50),
+    ],
+)
+def test_results_overlay_with_the_input_in_chimerax(tmp_path, corner, changes) -> None:
+    """What lay at a place in Å lies there still."""
+    _, before = edit(tmp_path / "a", volume=off_centre(tmp_path, "in.mrc", 40, corner))
+    _, after = edit(tmp_path / "b", volume=f"{tmp_path}/in.mrc", **changes)
+    expected = [c + PX * f * 40 for c, f in zip(corner, (0.4, 0.5, 0.6))]
+    assert before["centre_of_mass"]["angstrom"] == pytest.approx(expected, abs=0.01)
+    assert after["centre_of_mass"]["angstrom"] == pytest.approx(expected, abs=0.05)
+    assert before["corner"] == pytest.approx(corner)
+    _, back = edit(tmp_path / "c", volume=f"{tmp_path}/b/map.mrc", like=f"{tmp_path}/in.mrc")
+    assert back["corner"] == pytest.approx(corner) and not back["warnings"]
+
+
+def test_the_frame_of_like_counts(tmp_path) -> None:
+    source = off_centre(tmp_path, "in.mrc", 40, (10, 0, 0))
+    other = off_centre(tmp_path, "other.mrc", 40, (-40, -40, -40))
+    result, summary = edit(tmp_path / "a", volume=source, like=other)
+    assert summary["corner"] == [-40, -40, -40]
+    assert torch.equal(result, read_volume(source)[0])  # middle on middle
+    assert "add shift=[50.00,40.00,40.00] if the headers are right" in summary["warnings"][0]
+    write_volume(tmp_path / "bare.mrc", result, PX)
+    _, summary = edit(tmp_path / "b", volume=f"{tmp_path}/bare.mrc", like=other)
+    assert summary["corner"] == [-40, -40, -40] and not summary["warnings"]
+
+
+def test_a_corrected_pixel_size_takes_the_corner_along(tmp_path) -> None:
+    source = off_centre(tmp_path, "in.mrc", 40, (-40, 0, 20))
+    _, summary = edit(tmp_path / "a", volume=source, pixel_size="2.2A")
+    assert summary["corner"] == pytest.approx([-44, 0, 22])
+
+
+def test_coordinates_in_angstrom_are_those_of_chimerax(tmp_path) -> None:
+    source = off_centre(tmp_path, "in.mrc", 40, (-40, 7, 12))
+    erased, summary = edit(
+        tmp_path / "a", volume=source, coordinates="angstrom", erase=[-8, 47, 60, 10]
+    )
+    expected = torch.where(radius(40, (16, 20, 24)) <= 5, 0.0, read_volume(source)[0])
+    assert torch.equal(erased, expected)
+    said = "Erased 1 sphere: radius 5 voxels = 10 Å about (16, 20, 24) voxels = (-8, 47, 60) Å"
+    assert said in summary["steps"]
+    mask, _ = edit(
+        tmp_path / "b", volume=source, threshold=0.5, coordinates="angstrom",
+        segment__method="components", segment__points=[-8, 47, 60],
+    )  # fmt: skip
+    assert bool(mask[24, 20, 16])
+    assert read_header(tmp_path / "b" / "segments.mrc").corner == pytest.approx((-40, 7, 12))
+    message = refused(tmp_path, volume=source, coordinates="angstrom", erase=[300, 7, 12, 5])
+    assert (
+        "(170, 0, 0) lies outside the box" in message and "which lies at (-40, 7, 12) Å" in message
+    )
+
+
+def test_a_map_that_is_no_cube_becomes_one(tmp_path) -> None:
+    whole = read_volume(off_centre(tmp_path, "in.mrc", 40, (0, 0, 0)))[0]
+    write_volume(tmp_path / "slab.mrc", whole[8:37, 2:], PX, (0, 4, 16))
+    result, summary = edit(tmp_path / "a", volume=f"{tmp_path}/slab.mrc")
+    place = [c * PX for c in (16, 20, 24)]
+    assert len(result) == 40
+    assert summary["centre_of_mass"]["angstrom"] == pytest.approx(place, abs=0.01)
+    assert "40 x 38 x 29 voxels, padded with zeros to 40 voxels per edge" in summary["steps"][0]
+
+
 def test_a_map_turned_by_a_symmetry_is_averaged(files: Path, tmp_path: Path) -> None:
     result, _ = edit(tmp_path / "a", volume=f"{files}/odd.mrc", symmetry="D2")
     assert float(symmetry_correlation(result, point_group("D2")).min()) > 0.999
@@ -170,6 +251,7 @@ def test_a_watershed_cuts_out_the_part_that_holds_the_point(files: Path, tmp_pat
     assert [segment["kept"] for segment in summary["segments"]] == [False, True]
     assert summary["segments"][0]["voxels"] > summary["segments"][1]["voxels"]
     assert summary["segments"][1]["centre"] == pytest.approx([24, 20, 20], abs=0.3)
+    assert (tmp_path / "a" / "segments.png").read_bytes()[:4] == b"\x89PNG"
     labels, _ = read_volume(tmp_path / "a" / "segments.mrc")
     assert torch.equal(labels == 2, mask > 0.5)
     assert any("hard edge" in warning for warning in summary["warnings"])
@@ -304,6 +386,35 @@ def test_a_model_that_was_not_fitted_is_centred_and_its_parts_with_it(model, tmp
     assert float((mask * parts[1]).sum() / parts[1].sum()) < 0.2
 
 
+def test_a_model_on_a_grid_is_shown_over_its_map(model, tmp_path, monkeypatch) -> None:
+    """Fitted or centred."""
+    like, shown = off_centre(tmp_path, "like.mrc", 40, (0, -10, 0)), []
+    monkeypatch.setattr(volume_results, "mask_figure", lambda v, *_: shown.append(v) or plain())
+    for name, centre in (("a", "auto"), ("b", True)):
+        common = dict(volume=str(model), like=like, resolution=6, threshold=0.2)
+        _, summary = edit(tmp_path / name, **common, centre=centre)
+        assert torch.equal(shown[-1], read_volume(like)[0])
+        assert summary["corner"] == [0, -10, 0]
+
+
+def plain() -> Any:
+    return canvas.new_figure(1, 1, "")
+
+
+@pytest.mark.parametrize(("move", "part"), [(0, None), (27, 0.08), (31, 0.2), (80, 1)])
+def test_a_model_outside_the_box_is_refused(model, tmp_path, move, part) -> None:
+    """One atom or two outside are spoken of, more than a tenth cannot be meant."""
+    write_volume(tmp_path / "like.mrc", torch.ones(40, 40, 40), PX, (-move, 0.0, 0.0))
+    changes = dict(volume=str(model), like=f"{tmp_path}/like.mrc", resolution=6)
+    if part is None or part < 0.1:
+        _, summary = edit(tmp_path / "a", **changes)
+        assert len(summary["warnings"]) == (part is not None)
+        assert all("add centre=true" in warning for warning in summary["warnings"])
+        return
+    message = refused(tmp_path, **changes)
+    assert "lies outside like=" in message and "or add centre=true" in message
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("box", [100, 101])
 def test_molmap_agrees_with_gemmi(shared_data: Path, tmp_path: Path, box: int) -> None:
@@ -409,7 +520,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(threshold=9.0, relative_threshold=False), "threshold=9 leaves an empty mask"),
         (dict(threshold=-9.0, relative_threshold=False), "leaves no background"),
         (dict(threshold=-0.1), "as a fraction of the high density it must be above zero"),
-        (dict(dilate="3px"), "dilate=6 cannot be used: it works on masks and volume="),
+        (dict(dilate="3px"), "dilate=3px cannot be used: it works on masks and volume="),
         (dict(invert=True), "invert=true cannot be used: it works on masks"),
         (dict(unite="{files}/mask.mrc"), "it works on masks"),
         (dict(write="mask"), "no mask is made, add threshold"),
@@ -424,10 +535,9 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(box_size=4), "at least 8 voxels"),
         (dict(like="{files}/odd.mrc", box_size=20), "gives the grid already"),
         (dict(like="{files}/two.pdb"), "is an atomic model, which has no grid"),
-        (dict(like="{files}/flat.mrc"), "is 8 x 8 x 4 voxels, not a cube"),
+        (dict(like="{files}/flat.mrc"), "not a cube: pad it to one with job=volume_tools volume={files}/flat.mrc first"),
         (dict(like="{files}/text.mrc"), "text.mrc has 5 bytes"),
         (dict(like="{files}/bare.mrc"), "like={files}/bare.mrc does not state its pixel size"),
-        (dict(volume="{files}/flat.mrc"), "is 8 x 8 x 4 voxels, not a cube"),
         (dict(erase=[1, 2, 3]), "erase=[1.0, 2.0, 3.0] cannot be used: write it as [[x,y,z,radius],...]"),
         (dict(erase=[[99, 2, 3, 4]]), "(99, 2, 3) lies outside the box, whose voxels are 0 to 31"),
         (dict(keep=[[1, 2, 3, 0]]), "needs a radius above zero"),
@@ -461,6 +571,18 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(volume="{files}/two.pdb", resolution=6, like="{files}/away.mrc"), "lies outside like="),
         (dict(volume="{files}/two.pdb", resolution=6, like="{files}/blob.mrc", select="Z"), "its chains are A, B"),
         (dict(volume="{files}/two.pdb", resolution=6, new_pixel_size=3), "made with pixel_size"),
+        (dict(volume="{files}/two.pdb", resolution=6, like="{files}/blob.mrc", select="B/100-200"), "chain B has residues 21 to 40"),
+        (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2, box_size=20, centre=False), "add centre=true to put it"),
+        (dict(volume="{files}/two.pdb", resolution=6, like="{files}/small.mrc", centre=True), "pad that map with job=volume_tools box_size=24"),
+        (dict(threshold=0.3, soften="20px"), "soften=20px cannot be used: that is more than half the box, 16 voxels or 32 Å"),
+        (dict(erase=[[16, 16, 16, 2]], sphere_edge=33), "sphere_edge=33 cannot be used: that is more than half the box"),
+        (dict(threshold=-0.0339, relative_threshold=False, dilate="3px"), "fills the whole box"),
+        (dict(new_pixel_size=0.001), "new_pixel_size=0.001 cannot be used: maps of 64000 voxels per edge need"),
+        (dict(box_size=50000), "box_size=50000 cannot be used: maps of 50000 voxels"),
+        (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2, box_size=50000), "box_size=50000 cannot be used: maps of"),
+        (dict(new_pixel_size="3px"), "new_pixel_size=3px is in pixels"),
+        (dict(erase=[[16, 16, 16, "2px"]]), "erase must be a list of lists of plain numbers such as [[0,1],[2,3]]"),
+        (dict(volume="{files}/stack.mrcs"), "is a stack of images: name a map"),
     ],
 )  # fmt: skip
 def test_refusals_are_one_sentence(bad: Path, tmp_path: Path, changes: dict, said: str) -> None:
@@ -474,6 +596,8 @@ def bad(files: Path, model: Path) -> Path:
     """The good files, and such as cannot be used."""
     (files / "two.pdb").write_text(model.read_text())
     (files / "text.mrc").write_text("hello")
+    write_volume(files / "stack.mrcs", torch.ones(9, 8, 8), PX)
+    write_volume(files / "small.mrc", torch.rand(8, 8, 8), PX)
     write_volume(files / "empty.mrc", torch.zeros(32, 32, 32), PX)
     for name, shape in (("flat", (4, 8, 8)), ("bare", (8, 8, 8)), ("away", (32, 32, 32))):
         with mrcfile.new(files / f"{name}.mrc") as file:
@@ -503,3 +627,24 @@ def test_a_hard_or_narrow_edge_is_spoken_of(files: Path, tmp_path: Path) -> None
     assert "At 8 Å a soft edge of 20 voxels is advised" in narrow["warnings"][0]
     _, wide = edit(tmp_path / "c", volume=source, threshold=0.3, soften="6px", resolution=2)
     assert not [w for w in wide["warnings"] if "edge of" in w or "hard" in w]
+
+
+def test_a_mask_at_the_border_has_a_remedy_that_can_be_followed(tmp_path) -> None:
+    write_volume(tmp_path / "m.mrc", (radius(32, (6, 16, 16)) <= 6).float(), PX)
+    common = dict(volume=f"{tmp_path}/m.mrc", soften="6px")
+    _, plain = edit(tmp_path / "a", **common)
+    assert plain["warnings"][-1].endswith("cuts its edge off: pad with box_size")
+    _, like = edit(tmp_path / "b", **common, like=f"{tmp_path}/m.mrc")
+    assert "m.mrc with box_size first, and name the padded one in like" in like["warnings"][-1]
+
+
+def test_the_outside_of_a_molecule_weighs_nothing(files: Path, tmp_path: Path) -> None:
+    common = dict(volume=f"{files}/mask.mrc", soften="4px", dilate="1px")
+    mask, summary = edit(tmp_path / "a", **common)
+    inside = int((read_volume(files / "mask.mrc")[0] > 0.5).sum())
+    assert summary["mask"]["protein_mass_kda"] == pytest.approx(inside * PX**3 / 1210)
+    assert summary["mask"]["fraction_of_box"] == pytest.approx(float(mask.mean()), rel=1e-5)
+    assert "the mask read has room for" in (tmp_path / "a" / "log.txt").read_text()
+    _, summary = edit(tmp_path / "b", **common, invert=True)
+    assert summary["mask"]["protein_mass_kda"] is None
+    assert "kDa" not in (tmp_path / "b" / "log.txt").read_text()
