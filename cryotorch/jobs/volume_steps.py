@@ -12,7 +12,8 @@ from cryotorch.jobs.maps import load_mask
 from cryotorch.jobs.memory import require_room
 from cryotorch.jobs.settings import in_angstrom, shown
 from cryotorch.jobs.units import parse_length
-from cryotorch.jobs.volume_input import Grid, Work, grid_of, point_text
+from cryotorch.jobs.volume_input import Grid, Work, grid_of
+from cryotorch.jobs.volume_places import cut_spheres, in_voxels, misplaced, within_the_box
 from cryotorch.jobs.volume_tools import VolumeTools, rows
 from cryotorch.ops import arrange, morphology
 from cryotorch.ops.filters import high_pass, low_pass
@@ -54,7 +55,7 @@ def edit(work: Work, settings: VolumeTools) -> Work:
     _orient(work, settings)
     if work.kind == "mask":  # interpolation and filters ring
         work.volume = work.volume.clamp(0, 1)
-    _spheres(work, settings)
+    cut_spheres(work, settings)
     _outline(work, settings)
     if settings.invert:
         _needs_mask(work, settings, "invert")
@@ -74,7 +75,7 @@ def _onto(work: Work, grid: Grid) -> None:
         _regrid(work, grid.box, grid.pixel_size, "like")
     work.corner = grid.corner
     away = before - torch.tensor(work.middle)
-    if known and float(away.norm()) > work.pixel_size / 2:
+    if known and work.given.shift is None and float(away.norm()) > work.pixel_size / 2:
         x, y, z = (f"{c:.2f}" for c in away.tolist())
         work.warn(
             f"By their headers the middle of {work.given.volume} lies ({x}, {y}, {z}) Å from that of {work.given.like}; "
@@ -144,54 +145,6 @@ def _orient(work: Work, settings: VolumeTools) -> None:
         work.background = None  # it lies elsewhere now
 
 
-def _spheres(work: Work, settings: VolumeTools) -> None:
-    edge = settings.sphere_edge / work.pixel_size
-    _within_the_box(work, "sphere_edge", edge)
-    for name, verb in (("erase", "Erased"), ("keep", "Kept what lies in")):
-        table = _in_voxels(work, rows(getattr(settings, name)))
-        if not len(table):
-            continue
-        try:
-            inside = morphology.spheres(work.box, table, edge, work.volume.device)
-        except ValueError as error:
-            raise _misplaced(work, name, getattr(settings, name), error) from None
-        work.volume = work.volume * (inside if name == "keep" else 1 - inside)
-        said = "; ".join(_sphere(work, *row) for row in table.tolist())
-        work.did(f"{verb} {len(table)} sphere{'s' if len(table) > 1 else ''}: {said}")
-        if not bool(work.volume.any()):
-            raise InputError(
-                f"{name}={getattr(settings, name)} leaves nothing of the volume: check the coordinates"
-            )
-
-
-def _in_voxels(work: Work, table: list[list[float]]) -> Tensor:
-    """Rows (x, y, z) or (x, y, z, radius) in voxels from the corner; Å are those of atomic models."""
-    found = torch.tensor(table, dtype=torch.float64)
-    if len(found) and work.given.coordinates == "angstrom":
-        found[:, :3] -= torch.tensor(work.corner, dtype=torch.float64)
-        found /= work.pixel_size
-    return found
-
-
-def _sphere(work: Work, x: float, y: float, z: float, radius: float) -> str:
-    at = (c + v * work.pixel_size for c, v in zip(work.corner, (x, y, z), strict=True))
-    return f"radius {radius:.4g} voxels = {radius * work.pixel_size:.4g} Å about {point_text((x, y, z))} voxels = {point_text(at)} Å"
-
-
-def _misplaced(work: Work, name: str, value: object, error: ValueError) -> InputError:
-    """A point that lies where it cannot."""
-    sentence = f"{name}={shown(value)} cannot be used: {error}"
-    if work.given.coordinates == "angstrom":
-        sentence += f" These are voxels from the corner of the box, which lies at {point_text(work.corner)} Å."
-    return InputError(sentence)
-
-
-def _within_the_box(work: Work, name: str, voxels: float) -> None:
-    half = work.box * work.pixel_size / 2
-    wish = f"that is more than half the box, {work.box / 2:g} voxels or {half:.4g} Å"
-    work.need(voxels <= work.box / 2, name, wish)
-
-
 def _outline(work: Work, settings: VolumeTools) -> None:
     """From density to a mask: threshold, segments, holes, pieces, growth, soft edge."""
     if settings.threshold is not None:
@@ -221,8 +174,8 @@ def _outline(work: Work, settings: VolumeTools) -> None:
 
 def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
     grow, edge = settings.dilate / work.pixel_size, settings.soften / work.pixel_size
-    _within_the_box(work, "dilate", max(grow, 0.0))
-    _within_the_box(work, "soften", edge)
+    within_the_box(work, "dilate", max(grow, 0.0))
+    within_the_box(work, "soften", edge)
     if grow:
         work.did(f"{'Grew' if grow > 0 else 'Shrank'} by {abs(grow):.4g} voxels")
     if grow < 0:
@@ -293,9 +246,9 @@ def _chosen(work: Work, settings: VolumeTools) -> list[int]:
     except ValueError as error:
         raise InputError(f"segment.labels={shown(wanted.labels)} cannot be used: {error}") from None
     try:
-        labels += labels_at(work.labels, _in_voxels(work, rows(wanted.points)))
+        labels += labels_at(work.labels, in_voxels(work, rows(wanted.points)))
     except ValueError as error:
-        raise _misplaced(work, "segment.points", wanted.points, error) from None
+        raise misplaced(work, "segment.points", wanted.points, error) from None
     return sorted(set(labels))
 
 
