@@ -36,8 +36,8 @@ def run(folder: Path, changes: Sequence[str], more: bool) -> dict[str, list[dict
         "consensus": [],
         "consensus, nonuniform": ["regularizer=nonuniform"],
     }.items():
-        command = cryotorch("homo_refine", *inputs, f"out={folder / name}", *change)
-        seconds[name] = finish(command, folder / f"{name}.log").seconds
+        command = cryotorch("homo_refine", *inputs, f"out={folder / slug(name)}", *change)
+        seconds[name] = finish(command, folder / f"{slug(name)}.log").seconds
     hinge = _hinge(data)
     _start_at_truth(folder, data)
     common = [f"volume={folder}/consensus", f"mask={data}/mask_body2.mrc", *EXTENTS]
@@ -53,9 +53,14 @@ def run(folder: Path, changes: Sequence[str], more: bool) -> dict[str, list[dict
     if more:
         runs["local, branch and bound"] = [start, hinge, "search.method=branch_and_bound"]
     for name, arguments in runs.items():
-        command = cryotorch("local_refine", *arguments, *common, f"out={folder / name}")
-        seconds[name] = finish(command, folder / f"{name}.log").seconds
+        command = cryotorch("local_refine", *arguments, *common, f"out={folder / slug(name)}")
+        seconds[name] = finish(command, folder / f"{slug(name)}.log").seconds
     return _tables(folder, data, seconds)
+
+
+def slug(name: str) -> str:
+    """A name as a folder: Hydra reads a comma as a list."""
+    return name.replace(",", "").replace(" ", "_")
 
 
 def _hinge(data: Path) -> str:
@@ -96,8 +101,8 @@ def _tables(folder: Path, data: Path, seconds: dict[str, float]) -> dict:
 
     rows = []
     for name, spent in seconds.items():
-        volume, _ = read_volume(folder / name / "map.mrc")
-        found = read_particles(folder / name / "particles.star").particles
+        volume, _ = read_volume(folder / slug(name) / "map.mrc")
+        found = read_particles(folder / slug(name) / "particles.star").particles
         error = rotation_angle(found.rotation, poses.rotation).rad2deg()
         rows.append(
             {
