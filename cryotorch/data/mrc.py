@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -144,9 +144,16 @@ def read_header(path: str | Path) -> Header:
         return parse_header(file.read(HEADER_BYTES), path)
 
 
-def read_corner(path: str | Path) -> tuple[float, float, float]:
-    """Where the first voxel (x, y, z) of a map lies in the coordinates of atomic models, Å, as ChimeraX shows it."""
-    return read_header(path).cube_corner
+def read_corner(path: str | Path, pixel_size: float | None = None) -> tuple[float, float, float]:
+    """Where the first voxel (x, y, z) of a map lies in the coordinates of atomic models, Å, as ChimeraX shows it.
+
+    Of a map that is no cube: of the one that it is padded to. A ``pixel_size`` that takes the place of the header's
+    moves the corner along.
+    """
+    header = read_header(path)
+    stated = header.pixel_size[0] or pixel_size or 0.0
+    scale = (pixel_size or stated) / stated if stated else 1.0
+    return tuple(c * scale for c in replace(header, pixel_size=(stated,) * 3).cube_corner)
 
 
 def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | None]:

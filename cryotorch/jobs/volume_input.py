@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cryotorch.data.atoms import Atoms, density, read_atoms
-from cryotorch.data.mrc import Header, read_header, read_volume
+from cryotorch.data.mrc import read_corner, read_header, read_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs.maps import load_map
 from cryotorch.jobs.memory import require_room
@@ -118,7 +118,7 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
         raise InputError(f"volume={path} is a stack of images: name a map")
     require_room(max(header.size), device, f"volume={path}")
     volume, pixel_size = load_map(path, "volume", settings.pixel_size, pad=True)
-    corner = _corner(header, pixel_size)
+    corner = read_corner(path, pixel_size)
     # filtered or normalised it is no mask any more; and who wants a map has one
     maps_only = settings.normalise or settings.high_pass or settings.write == "map"
     low, high = float(volume.min()), float(volume.max())
@@ -132,13 +132,6 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
         size = " x ".join(map(str, header.size)) + f" voxels, padded with zeros to {size}"
     work.did(f"Read {path}: {size}, {pixel_size:.4g} Å per voxel, {values}")
     return work
-
-
-def _corner(header: Header, pixel_size: float) -> Corner:
-    """Of the padded map; a pixel size that was corrected moves it along, as it does in ChimeraX."""
-    stated = header.pixel_size[0] or pixel_size
-    start = replace(header, pixel_size=(stated,) * 3).cube_corner
-    return tuple(c * pixel_size / stated for c in start)
 
 
 def point_text(point: Iterable[float]) -> str:

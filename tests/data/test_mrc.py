@@ -83,6 +83,7 @@ def test_a_corner_is_written(tmp_path, volume, capsys):
     path = tmp_path / "map.mrc"
     write_volume(path, volume, 2.0, (-177.0, 3.5, 0.0))
     assert read_corner(path) == pytest.approx((-177, 3.5, 0))
+    assert read_corner(path, 2.2) == pytest.approx((-177 * 1.1, 3.5 * 1.1, 0))
     assert mrcfile.validate(path)
     capsys.readouterr()
 
