@@ -12,15 +12,15 @@ from benchmarks.refinement import cryotorch, finish
 
 SIMULATED = dict(
     second_body="phantom",
-    second_body_size=0.8,
+    second_body_size=0.7,
     box_size=96,
-    pixel_size=2.2,
-    n_particles=2000,
-    snr=0.05,
-    bfactor=30,
+    pixel_size=2,
+    n_particles=500,
+    snr=0.3,
+    bfactor=20,
     seed=5,
 )
-EXTENTS = ("rotation_extent=12", "shift_extent=8")
+EXTENTS = ("rotation_extent=10", "shift_extent=6")
 
 
 def run(folder: Path, changes: Sequence[str], more: bool) -> dict[str, list[dict[str, object]]]:
