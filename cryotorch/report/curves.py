@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cryotorch.ops.fsc import crossing_shell
 from cryotorch.report import canvas
 from cryotorch.report.canvas import (
     add_panel,
@@ -59,15 +60,20 @@ def fsc_figure(
     pixel_size: float,
     title: str,
     subtitle: str = "",
+    onset: int | None = None,
 ) -> Figure:
-    """FSC curves (d//2 + 1,) of a box d with their resolutions (Å), the 0.143 line and Nyquist."""
+    """FSC curves (d//2 + 1,) of a box d with their resolutions (Å), the 0.143 line and Nyquist.
+
+    ``onset``: shell where random phases begin, which is marked: the corrected curve may show a notch there.
+    """
     figure = new_figure(7.6, 4.2, title, subtitle)
     axes = add_panel(figure, 0.65, 0.5, 4.75, 2.6)
     nyquist = 0.5 / pixel_size
     for name in (n for n in CURVES if n in curves):
         text, colour, width, style = CURVE_LOOK[name]
         if name in resolutions:
-            text = f"{text}, {resolutions[name]:.2f} Å"
+            at_best = "≤ " if _ends_above(curves[name]) else ""
+            text = f"{text}, {at_best}{resolutions[name]:.2f} Å"
         x = frequencies(len(curves[name]), pixel_size, box)
         axes.plot(
             x, curves[name].numpy(), color=colour, linewidth=width, linestyle=style, label=text
@@ -80,14 +86,21 @@ def fsc_figure(
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
     claimed = next((n for n in CLAIMED if n in resolutions), None)
     if claimed is not None:
-        place = (1 / resolutions[claimed], THRESHOLD)
-        axes.plot(*place, "o", color=canvas.VERMILION, markersize=5, zorder=5)
         curve = curves[claimed]
-        if bool((curve[1:] >= THRESHOLD).all()):
+        if not _ends_above(curve):
+            # on the curve; what is claimed is the shell before, as in RELION
+            place = crossing_shell(curve, THRESHOLD, interpolate=True) / (box * pixel_size)
+            axes.plot(place, THRESHOLD, "o", color=canvas.VERMILION, markersize=5, zorder=5)
+        else:
             sentence = (
                 f"FSC is still {float(curve[-1]):.2f} at Nyquist:\nextract with smaller pixels"
             )
             figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
+    if onset is not None and "corrected" in curves and onset < len(curves["corrected"]):
+        place = onset / (box * pixel_size)
+        axes.axvline(place, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
+        sentence = "Dotted: random phases\nbegin; a notch of the\ncorrected curve there\nis theirs, not the map's"
+        figure.text(0.735, 0.31, sentence, fontsize=8, color=canvas.FAINT)
     lowest = min(float(c.nan_to_num().min()) for c in curves.values())
     axes.set_ylim(max(-0.3, min(-0.06, lowest - 0.03)), 1.03)
     axes.set_yticks(np.arange(0, 1.01, 0.2))
@@ -98,15 +111,20 @@ def fsc_figure(
     return figure
 
 
+def _ends_above(curve: Tensor) -> bool:
+    return bool((curve[1:] >= THRESHOLD).all())
+
+
 def guinier(result: IterationResult) -> Figure:
     """The Guinier plot of an iteration."""
     return guinier_figure(result.guinier, f"Iteration {result.iteration}")
 
 
-def guinier_figure(fit: Guinier, subtitle: str = "") -> Figure:
+def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -> Figure:
     """ln(mean |F|) over 1/d^2, the shells of the fit, and its line; why there is none, in its place."""
     done = fit.bfactor is not None
-    title = f"Guinier plot: B = {fit.bfactor:.1f} Å²" if done else "Guinier plot: no fit"
+    if title is None:
+        title = f"Guinier plot: B = {fit.bfactor:.1f} Å²" if done else "Guinier plot: no fit"
     title = title.replace("-", "\N{MINUS SIGN}")
     figure = new_figure(6.0, 4.2, title, fit.reason or subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)

@@ -86,8 +86,8 @@ def mask_figure(
     title: str,
     through: tuple[int, int, int] | None = None,
 ) -> Figure:
-    """Masks (d, d, d) over slices of a volume, a row each: tint = value, lines at 0.99, 0.5 and 0.01."""
-    names = [f"{name}, {float((mask > 0.5).float().mean()):.0%}" for name, mask in masks.items()]
+    """Masks (d, d, d) over slices of a volume, a row each with its mean: tint = value, lines at 0.99, 0.5 and 0.01."""
+    names = [f"{name}, {float(mask.double().mean()):.1%}" for name, mask in masks.items()]
     subtitle = "tint = mask value; lines at 0.99 (white), 0.5 (red) and 0.01 (blue): the soft edge"
     figure, axes = gallery(title, subtitle, names)
     images = central_slices(volume, through)

@@ -41,6 +41,23 @@ def test_fsc_figure_warns_when_the_pixels_are_too_large(result: IterationResult)
     assert not any("at Nyquist" in t.get_text() for t in curves.fsc(result).texts)
 
 
+def test_fsc_figure_puts_its_dot_on_the_curve(result: IterationResult) -> None:
+    falling = torch.tensor([1.0] * 8 + [0.243, 0.043] + [0.0] * 7)
+    figure = curves.fsc_figure({"corrected": falling}, {"corrected": 10.0}, BOX, PIXEL, "", onset=6)
+    (dot,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert dot.get_xdata()[0] == pytest.approx(8.5 / (BOX * PIXEL)) and dot.get_ydata()[0] == 0.143
+    assert any("Dotted: random phases" in t.get_text() for t in figure.texts)
+    places = [line.get_xdata()[0] for line in figure.axes[0].get_lines()]
+    assert pytest.approx(6 / (BOX * PIXEL)) in places
+
+
+def test_fsc_figure_marks_resolutions_at_the_end_of_a_curve() -> None:
+    flat = {"corrected": torch.full((17,), 0.6)}
+    figure = curves.fsc_figure(flat, {"corrected": 5.0}, BOX, PIXEL, "")
+    assert texts(figure.axes[0]) == ["Corrected, ≤ 5.00 Å"]
+    assert not [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+
+
 def test_guinier_figure_draws_the_fitted_line(result: IterationResult) -> None:
     figure = curves.guinier(result)
     axes = figure.axes[0]

@@ -47,5 +47,5 @@ def test_mask_figure_outlines_the_soft_edge(result: IterationResult) -> None:
 def test_without_refinement_mask_one_row_is_drawn(result: IterationResult) -> None:
     axes = maps.masks(replace(result, mask_refine=None)).axes[0]
     assert len(axes.get_images()) == 6
-    share = float((result.mask_fsc > 0.5).float().mean())
-    assert f"FSC mask (tight), {share:.0%}" in {t.get_text() for t in axes.texts}
+    share = float(result.mask_fsc.double().mean())
+    assert f"FSC mask (tight), {share:.1%}" in {t.get_text() for t in axes.texts}
