@@ -109,9 +109,9 @@ def tighten(
         new = maps.look(near, far)
         gain, error = _gain(best, new, first_shell)
         if new.shared < least:
-            reason = f"A mask to {far:.3g} Å leaves out more than {1 - KEPT:.0%} of the density."
+            reason = f"A mask that ends at {far:.3g} Å leaves out more than {1 - KEPT:.0%} of the density."
         elif gain < rise:
-            reason = f"A mask to {far:.3g} Å loses as much signal as noise."
+            reason = f"A mask that ends at {far:.3g} Å loses as much signal as noise."
         better = (
             not reason
             and new.shell >= best.shell + max(1, round(0.02 * best.shell))
@@ -126,8 +126,8 @@ def tighten(
         rise = 0.0 if better else gain
         best = new if better else best
     reason = reason or (
-        f"No mask tighter than {far:.3g} Å keeps an edge as wide as the resolution "
-        f"of {best.resolution:.3g} Å asks for."
+        f"Any mask tighter than one that ends at {far:.3g} Å would have an edge narrower than "
+        f"the resolution of {best.resolution:.3g} Å."
     )
     return Tightened(best.mask, best.near, best.far, candidates, reason)
 
@@ -223,9 +223,10 @@ def _nothing_to_gain(best: _Look, first_shell: int) -> str:
     if best.shell >= len(best.corrected) - 1:
         return "The corrected curve reaches Nyquist, which no tighter mask improves."
     if best.shell - first_shell - NEXT_TO_ONSET + 1 < FEWEST or first_shell < 2:
+        begins = best.resolution * best.shell / max(first_shell, 1)
         return (
-            f"Too few shells, from random phases at {first_shell} to the resolution at {best.shell}, "
-            "are left to tell a better mask from a bias."
+            f"Too few shells lie between the onset of random phases ({begins:.3g} Å) and the "
+            f"resolution ({best.resolution:.3g} Å) to tell a better mask from a bias."
         )
     return ""
 
