@@ -1,61 +1,144 @@
-"""What the curves and the mask of a validation say about themselves: sentences with the remedy."""
+"""What the curves and the mask of two half maps say about themselves: sentences with the remedy."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell
+from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
+from cryotorch.ops.filters import low_pass
+from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, resolution
+from cryotorch.ops.masks import soft_sphere
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.fsc_mask import FscMask
 
 THRESHOLD = 0.143
 SAME = 0.999  # FSC in every shell that independent half maps never reach
+SHARED = 0.5  # unmasked FSC that half maps of one particle pass in some shell from the second on
+FEW = 4  # shells of agreement that are no resolution
+COARSE = 30.0  # Å: an agreement to that only, with pixels for four times as much, is one of blobs
 DIP = 0.5  # a masked FSC that falls below this and comes back points at the mask
 RISING = 3  # shells that must come back: fewer do so by chance
 BIASED = 0.1  # randomised FSC at the resolution that a fair mask does not reach
+LATE = 0.5  # unmasked FSC below which random phases begin too late to see all of a mask's bias
 SMALL = 0.002  # of the box
+CUT = 0.05  # value of a mask on the faces of its box that makes a hard edge there
+LEFT_OUT = 0.1  # of the density that both half maps share
+WEAK = 24.0  # Å: half maps that agree to half only up to here say little about where density ends
+# What to do about a mask, for one made here and for a file.
+WIDER = {
+    "generated": "lower threshold, larger mask_near",
+    "given": "job=volume_tools volume=<mask> dilate=3px soften=12px",
+}
+SOFTER = {
+    "generated": "lower threshold, larger mask_far",
+    "given": "job=volume_tools volume=<mask> soften=12px",
+}
+
+
+def advice(
+    maps: Tensor, curves: dict[str, Tensor], mask: FscMask, pixel_size: float, onset: int
+) -> list[str]:
+    """Everything there is to say about half maps (2, d, d, d), their curves (d//2 + 1,) and mask.
+
+    Half maps that cannot be judged hear why; what is said about a mask would lead astray then.
+    """
+    box = maps.shape[-1]
+    if same_map(curves["no_mask"]):
+        return [SAME_MAP]
+    masked = masked_advice(maps)
+    if masked:
+        return masked
+    wrong = disagreement(curves, box * pixel_size)
+    frame = frame_advice(maps, pixel_size)
+    if wrong or frame:
+        return [*mask.warnings, f"{wrong or FRAME}: {frame or CAUSES}"]
+    of_mask = []
+    if mask.kind != "sphere":
+        of_mask = [
+            *mask_advice(mask.mask, mask.kind),
+            *density_advice(maps, mask, pixel_size, curves["no_mask"]),
+        ]
+    of_curves = curve_advice(curves, box, pixel_size, onset, mask.kind)
+    return [*mask.warnings, *of_mask, *of_curves]
+
+
+SAME_MAP = f"The FSC is above {SAME:g} in every shell: the half maps are almost the same map, not two independent ones"
+FRAME = "The half maps do not lie on each other, and the resolution says nothing"
+CAUSES = (
+    "check that both are of one refinement, of the same hand and in the same frame (neither shifted nor turned), and "
+    "that there is a particle in them"
+)
+
+
+def same_map(no_mask: Tensor) -> bool:
+    """Whether an unmasked FSC (s,) is that of a map with itself."""
+    return bool((no_mask >= SAME).all())
+
+
+def nothing_shared(no_mask: Tensor) -> bool:
+    """Whether an unmasked FSC (s,) is that of noise, so that any resolution under a mask is the mask's."""
+    return bool((no_mask[2:] < SHARED).all())
+
+
+def disagreement(curves: dict[str, Tensor], edge: float) -> str:
+    """That the half maps, in a box of ``edge`` Å, do not agree as two of one particle do; "" where they do."""
+    if nothing_shared(curves["no_mask"]):
+        return (
+            "No resolution can be claimed, without a mask the half maps share next to nothing (their FSC stays below "
+            f"{SHARED:g} from the second shell on)"
+        )
+    reach = max(int(crossing_shell(curves[name])) for name in ("no_mask", "corrected"))
+    if reach <= FEW or (edge / reach > COARSE and 4 * reach < len(curves["no_mask"])):
+        return f"The half maps agree to {edge / reach:.3g} Å only, which is no resolution to claim"
+    return ""
 
 
 def curve_advice(
-    curves: dict[str, Tensor], box: int, pixel_size: float, first_shell: int
+    curves: dict[str, Tensor], box: int, pixel_size: float, first_shell: int, kind: str
 ) -> list[str]:
-    """What is wrong with FSC curves (d//2 + 1,), randomised from ``first_shell`` on, and what to do about it."""
+    """What is wrong with FSC curves (d//2 + 1,), randomised from ``first_shell`` on, and what to do about it.
+
+    ``kind`` of the mask: generated or given, which decides on the remedy.
+    """
     edge, said = box * pixel_size, []
     corrected, no_mask = curves["corrected"], curves["no_mask"]
     last, bare = int(crossing_shell(corrected)), int(crossing_shell(no_mask))
-    if bool((no_mask >= SAME).all()):
-        said.append(
-            f"The FSC is above {SAME:g} in every shell: the half maps are almost the same map, not two independent ones"
-        )
-    elif bool((corrected[1:] >= THRESHOLD).all()):
+    wider, softer = WIDER.get(kind, WIDER["generated"]), SOFTER.get(kind, SOFTER["generated"])
+    if bool((corrected[1:] >= THRESHOLD).all()):
         said.append(
             f"The corrected FSC never falls below {THRESHOLD:g}, it is {float(corrected[-1]):.2f} at Nyquist: the pixel "
             f"size limits the resolution to {edge / last:.2f} Å, extract the particles with smaller pixels"
         )
-    if bare <= 2:
-        said.append(
-            f"Without a mask the half maps agree to {edge / bare:.3g} Å only: check that both are of one refinement, in "
-            "the same frame and of the same hand"
-        )
-    said += _dip_advice(curves, edge)
+    said += _dip_advice(curves, edge, wider)
     randomised = float(curves["randomised"][last])
     # next to the onset true signal leaks into the randomised maps, whatever the mask
     if last >= first_shell + NEXT_TO_ONSET and randomised > BIASED:
         said.append(
             f"The FSC of randomised phases is {randomised:.2f} at the resolution, above {BIASED:g}: the mask is too tight "
-            "or too sharp, take a wider and softer one (lower threshold, larger mask_far)"
+            f"or too sharp, take a wider and softer one ({softer})"
+        )
+    if first_shell > crossing_shell(no_mask, LATE) + 1:
+        begins = edge / min(first_shell, len(no_mask) - 1)
+        said.append(
+            f"Random phases begin at {begins:.2f} Å, where the FSC without a mask is below {LATE:g} already: what the mask "
+            "adds before that is not corrected, give a coarser randomise_below, or 0.8"
         )
     if bare > last:
         said.append(
             f"Without a mask the half maps agree further, to {edge / bare:.2f} Å: the mask cuts density off, give or "
-            "make a wider one (lower threshold, larger mask_near)"
+            f"make a wider one ({wider})"
         )
     return said
 
 
-def _dip_advice(curves: dict[str, Tensor], edge: float) -> list[str]:
+def _dip_advice(curves: dict[str, Tensor], edge: float, wider: str) -> list[str]:
     reasons = {
         "no_mask": "the mask is not the reason, look at the half maps for ice, missing views or a filter",
-        "tight": "often the mask is too tight, take a wider one (lower threshold, larger mask_near)",
+        "tight": f"often the mask is too tight, take a wider one ({wider})",
     }
     for name, reason in reasons.items():
         fall, rise = dip(curves[name])
@@ -80,18 +163,56 @@ def dip(curve: Tensor) -> tuple[int, int]:
     return (fall, fall + int(again[-1])) if len(again) >= RISING else (0, 0)
 
 
-def mask_advice(mask: Tensor) -> list[str]:
-    """What is wrong with a mask (d, d, d) in its box, and what to do about it."""
+def mask_advice(mask: Tensor, kind: str) -> list[str]:
+    """What is wrong with a mask (d, d, d) in its box, generated or given, and what to do about it."""
     said, volume = [], float(mask.double().mean())
-    ends = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
-    face = max(float(end.max()) for end in ends)
-    if face > 0.05:
+    face = at_faces(mask)
+    if face > CUT:
+        smaller = "give a smaller mask" if kind == "given" else "lower mask_far, raise threshold"
         said.append(
-            f"The mask reaches the edge of the box with a value of {face:.2f}: lower mask_far, raise threshold, or "
-            "extract the particles in a larger box"
+            f"The mask reaches the edge of the box with a value of {face:.2f}: {smaller}, or extract the particles in a "
+            "larger box"
         )
     if volume < SMALL:
+        check = "check that the mask belongs to this map"
         said.append(
-            f"The mask covers {volume:.2%} of the box only: lower threshold, or check that the mask belongs to this map"
+            f"The mask covers {volume:.2%} of the box only: "
+            f"{check if kind == 'given' else f'lower threshold, or {check}'}"
         )
     return said
+
+
+def at_faces(mask: Tensor) -> float:
+    """The largest value of a mask (d, d, d) on the faces of its box."""
+    ends = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
+    return max(float(end.max()) for end in ends)
+
+
+def density_advice(maps: Tensor, mask: FscMask, pixel_size: float, no_mask: Tensor) -> list[str]:
+    """One sentence where a mask leaves out much of what half maps (2, d, d, d) share, else none."""
+    coarse = resolution(no_mask, maps.shape[-1], pixel_size, 0.5)
+    share = left_out(maps, mask.mask, pixel_size, coarse) if coarse <= WEAK else 0.0
+    if share < LEFT_OUT:
+        return []
+    remedy = f"take a wider one ({WIDER['given']}), unless it is to cover a part"
+    if mask.kind == "generated":
+        remedy = "lower threshold, unless what is missing is solvent or micelle"
+    return [
+        f"The mask leaves out {share:.0%} of the density that both half maps share, and the curves say nothing about "
+        f"that: {remedy}"
+    ]
+
+
+def left_out(maps: Tensor, mask: Tensor, pixel_size: float, coarse: float) -> float:
+    """The part of the density shared by half maps a, b (2, d, d, d) that a mask m does not hold.
+
+        sum (1 - m) a b / sum a b      over a + b > 0 in the sphere that fits into the box,
+
+    both low-passed at ``coarse`` or 12 Å, where they agree. For noise a b averages to zero, also where a + b > 0.
+    """
+    box = maps.shape[-1]
+    a, b = low_pass(maps, pixel_size, max(12.0, coarse, 2 * pixel_size))
+    inside = soft_sphere(box, box / 2, 0, maps.device)
+    shared = torch.where(a + b > 0, a * b * inside, 0.0).double()
+    total = float(shared.sum())
+    return float(((1 - mask) * shared).sum()) / total if total > 0 else 0.0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.fsc_advice import CUT, at_faces
 from cryotorch.jobs.maps import load_mask, looks_inverted
 from cryotorch.ops.fsc import corrected_fsc, resolution
 from cryotorch.ops.masks import density_region, distance_transform, soft_mask, soft_sphere
@@ -24,6 +25,7 @@ INVERTED = (
     "density, multiply the maps by -1"
 )
 LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
+WIDEST = 20.0  # Å: a wider edge reaches far into the solvent and disturbs nothing less
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,33 @@ class FscMask:
         return f"{how}, {share}"
 
 
-def make_mask(mean: Tensor, pixel_size: float, settings: ValidationFsc) -> FscMask:
+def mask_summary(made: FscMask, file: str | None, pixel_size: float) -> dict[str, object]:
+    """What ``summary.json`` says about a mask: lengths in Å, volume in Å³; ``file``: where it was read."""
+    return {
+        "kind": made.kind,
+        "file": file,
+        "near": made.near,
+        "far": made.far,
+        "fraction_of_box": made.fraction,
+        "volume": made.fraction * made.mask.numel() * pixel_size**3,
+    }
+
+
+def make_mask(
+    mean: Tensor,
+    pixel_size: float,
+    threshold: float,
+    near: float,
+    far: float,
+    relative: bool = True,
+) -> FscMask:
     """A mask around the density of a map (d, d, d), lengths in Å.
 
     Raises:
         InputError: the density makes none.
     """
-    near, far = settings.mask_near, settings.mask_far
-    threshold, relative = settings.threshold, settings.relative_threshold
     of = "of the high density" if relative else "(absolute)"
-    where = f"1 within {near:g} Å, 0 beyond {far:g} Å"
-    log.info("Making a mask around density above %g %s: %s", threshold, of, where)
+    log.info("Making a mask around density above %g %s: %s", threshold, of, _shape(near, far))
     try:
         region = density_region(mean, pixel_size, threshold, LOW_PASS, relative)
     except ValueError as refused:
@@ -85,6 +103,31 @@ def make_mask(mean: Tensor, pixel_size: float, settings: ValidationFsc) -> FscMa
     mask = soft_mask(region, near / pixel_size, far / pixel_size)
     warnings = [INVERTED] if looks_inverted(mean) else []
     return FscMask(mask, "generated", near, far, region, warnings=warnings)
+
+
+def softened(made: FscMask, pixel_size: float, bare: float) -> FscMask:
+    """A mask made here with an edge at least as wide as the resolution without a mask, ``bare`` Å.
+
+    A narrower one carries signal into shells where there is none, which the correction takes off again. The mask
+    stays as it is where it has such an edge, or no room for it in the box.
+    """
+    if made.region is None:
+        return made
+    near, far = made.near, made.near + min(bare, WIDEST)
+    if far <= made.far:
+        return made
+    mask = soft_mask(made.region, near / pixel_size, far / pixel_size)
+    if at_faces(mask) > CUT:
+        return made
+    log.info(
+        "The edge of the mask is made as wide as the resolution without a mask, %.2f Å: %s",
+        *(far - near, _shape(near, far)),
+    )
+    return replace(made, mask=mask, far=far)
+
+
+def _shape(near: float, far: float) -> str:
+    return f"1 within {near:.3g} Å, 0 beyond {far:.3g} Å"
 
 
 def given_mask(path: str, like: Tensor, pixel_size: float, any_pixel_size: bool) -> FscMask:
@@ -105,7 +148,7 @@ def tightened(
 ) -> FscMask:
     """The mask drawn in around its region as far as the corrected curve gains by it without a bias, else as it was."""
     log.info("Tightening it")
-    near, far = settings.mask_near, settings.mask_far
+    near, far = settings.mask_near, settings.mask_far if start.far is None else start.far
     region = _core(start.mask, near, far, pixel_size) if start.region is None else start.region
     draw = torch.Generator().manual_seed(settings.seed)
     found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell)

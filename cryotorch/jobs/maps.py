@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from cryotorch.errors import InputError
 from cryotorch.ops.masks import edge_width
 
 log = logging.getLogger("cryotorch")
-HARD = 1.5  # voxels: an edge narrower than this rings in Fourier space
+HARD = 1.0  # voxels: an edge narrower than this rings in Fourier space
+OTHER = 0.2  # a pixel size that differs by more is no calibration but perhaps a slip
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
     ("map_half_A.mrc", "map_half_B.mrc"),
@@ -61,6 +63,12 @@ def load_map(
             "if it is another, add pixel_size=<Å>",
             *(name, path),
         )
+    odd = pixel_size is not None and stated not in (None, 1.0)
+    if odd and abs(pixel_size / stated - 1) > OTHER:
+        log.info(
+            "The header of %s=%s says %.4g Å: pixel_size=%.4g is used",
+            *(name, path, stated, pixel_size),
+        )
     return volume, stated if pixel_size is None else pixel_size
 
 
@@ -76,7 +84,8 @@ def load_half_maps(
     half_map_b: str | None,
     pixel_size: float | None = None,
 ) -> HalfMaps:
-    """Two half maps, named one by one or found in the run folder ``volume`` (ours, CryoSPARC's or RELION's).
+    """Two half maps, named one by one or found in the folder ``volume``: of a refinement (ours, CryoSPARC's or RELION's),
+    or of a validation.
 
     Raises:
         InputError: none or too many of them, different grids, or twice the same map.
@@ -105,7 +114,7 @@ def load_half_maps(
 def half_paths(
     volume: str | None, half_map_a: str | None, half_map_b: str | None
 ) -> tuple[tuple[Path, Path], Path | None]:
-    """The two files, and the run folder that they were found in."""
+    """The two files, and the folder that named them."""
     named = [path for path in (half_map_a, half_map_b) if path is not None]
     if volume is not None and named:
         raise InputError(
@@ -115,7 +124,8 @@ def half_paths(
     if volume is None:
         if len(named) != 2:
             missing = "half_map_b" if half_map_a else "half_map_a"
-            wish = "volume=<run folder>" if not named else f"{missing}=<file>"
+            both = "volume=<run folder>, or half_map_a=<file> half_map_b=<file>"
+            wish = both if not named else f"{missing}=<file>"
             raise InputError(f"Two half maps are needed: add {wish}")
         return (Path(named[0]), Path(named[1])), None
     folder = Path(volume)
@@ -128,10 +138,23 @@ def half_paths(
         a, b = (sorted(folder.glob(pattern)) for pattern in pair)
         if a and b:
             return (a[-1], b[-1]), folder
+    judged = _judged_halves(folder)
+    if judged is not None:
+        return judged, folder
     raise InputError(
         f"volume={volume} holds no half maps (map_half_A.mrc and map_half_B.mrc): "
         "name them with half_map_a=<file> half_map_b=<file>"
     )
+
+
+def _judged_halves(folder: Path) -> tuple[Path, Path] | None:
+    """The half maps that a validation in this folder was about, which its summary names."""
+    try:
+        named = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["half_maps"]
+        a, b = (Path(path) for path in named)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (a, b) if a.is_file() and b.is_file() else None
 
 
 def load_mask(
@@ -151,6 +174,11 @@ def load_mask(
             "job=volume_tools like=<map>"
         )
     known = stated not in (None, 1.0) and not any_pixel_size
+    if stated == 1.0 and abs(pixel_size - 1) > 0.01:
+        log.info(
+            "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
+            *(name, path, pixel_size),
+        )
     if known and abs(stated / pixel_size - 1) > 0.01:
         raise InputError(
             f"{name}={path} has {stated:.4g} Å per voxel but the map has {pixel_size:.4g}: resample it with "

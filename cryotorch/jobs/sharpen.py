@@ -136,7 +136,7 @@ def write(folder: Path, found: Sharpened, pixel_size: float, guinier_map: str) -
     box, alone = len(found.mean), len(found.maps) == 1
     for bfactor, volume in found.maps.items():
         write_volume(folder / file_name(bfactor, alone), volume, pixel_size)
-    if found.mask_kind == "generated":
+    if found.mask_file is None:
         write_volume(folder / "mask_fsc.mrc", found.mask, pixel_size)
     rows = {"Half maps, mean": found.mean}
     for bfactor, volume in list(found.maps.items())[:PICTURED]:
@@ -146,11 +146,18 @@ def write(folder: Path, found: Sharpened, pixel_size: float, guinier_map: str) -
         size += f", the first {PICTURED} of {len(found.maps)} B-factors"
     title = f"Fourier shell correlation: {found.resolution:.2f} Å"
     applied = ", ".join(f"{b:.4g}" for b in found.maps).replace("-", "\N{MINUS SIGN}")
+    fitted = f"{found.fit.bfactor or 0:.1f}".replace("-", "\N{MINUS SIGN}")
     pictures = {
-        "fsc": fsc_figure(found.curves, found.resolutions, box, pixel_size, title, "Half maps"),
+        "fsc": fsc_figure(
+            *(found.curves, found.resolutions, box, pixel_size, title),
+            f"Half maps; mask: {found.made}",
+            onset=found.onset,
+        ),
         "guinier": guinier_figure(
             found.fit,
-            f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; applied: {applied} Å²",
+            found.fit.reason
+            or f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; fitted: {fitted} Å²",
+            f"Guinier plot: applied B = {applied} Å²",
         ),
         "slices": slice_figure(
             rows, pixel_size, f"Sharpened map at {found.resolution:.2f} Å", size
@@ -172,6 +179,7 @@ def _write_summary(
     halves: HalfMaps,
     seconds: dict[str, float],
 ) -> None:
+    from cryotorch.jobs.fsc_mask import mask_summary
     from cryotorch.report.summary import provenance, write_json
 
     fit, alone = found.fit, len(found.maps) == 1
@@ -196,8 +204,8 @@ def _write_summary(
         "filter": {"resolution": found.filter_resolution, "order": settings.filter_order},
         "local_resolution": found.local_range,
         "maps": [file_name(bfactor, alone) for bfactor in found.maps],
-        "mask": {"origin": found.mask_kind, "volume": float(found.mask.double().mean())},
-        "half_maps": [str(path) for path in halves.paths],
+        "mask": mask_summary(found.made, found.mask_file, halves.pixel_size),
+        "half_maps": [str(path.resolve()) for path in halves.paths],
         "box": len(found.mean),
         "pixel_size": halves.pixel_size,
         "nyquist": 2 * halves.pixel_size,

@@ -10,20 +10,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryotorch.errors import InputError
-from cryotorch.jobs.maps import HalfMaps, load_mask
+from cryotorch.jobs import fsc_mask
+from cryotorch.jobs.fsc_advice import advice
+from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.settings import require
 from cryotorch.ops.filters import GuinierFit, guinier_fit, sharpen
-from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
+from cryotorch.ops.fsc import (
+    crossing_shell,
+    first_randomised_shell,
+    fsc_curves,
+    resolution,
+    shell_correlation,
+)
 from cryotorch.ops.local_resolution import local_low_pass, local_resolution
-from cryotorch.ops.masks import density_mask, soft_sphere
+from cryotorch.ops.masks import soft_sphere
 
 if TYPE_CHECKING:
     from cryotorch.jobs.sharpen import Sharpen
 
 log = logging.getLogger("cryotorch")
-LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
 SPHERE = 0.95  # of half the box, where the soft sphere begins to fall
+FEW = 10  # shells: a line through fewer is led by what the structure does there
+APART = 2.0  # ratio of the fits of masked and whole map that is no matter of choice
+STEEP = -1000.0  # Å²: B-factors beyond it make noise of a map
+WIDER_FIT = 15.0  # Å: where to begin the fit when too few shells are left
 
 
 @dataclass
@@ -31,10 +42,10 @@ class Sharpened:
     """What sharpening finds; tensors on the CPU.
 
     Attributes:
-        mean: (d, d, d) of the half maps; mask: behind FSC and fit.
-        mask_kind: ``given``, ``run folder`` or ``generated``.
+        mean: (d, d, d) of the half maps; mask: (d, d, d) behind FSC and fit.
+        made: that mask and how it came about; mask_file: where it was read, or None.
         curves: name -> (d//2 + 1,); resolutions: name -> Å.
-        resolution: Å, corrected FSC.
+        resolution: Å, corrected FSC; onset: first shell with random phases.
         fit: the Guinier fit of ``guinier_map``; other: its B-factor with the other choice, or None.
         filter_resolution: Å, of the Butterworth filter.
         maps: B-factor -> (d, d, d).
@@ -44,10 +55,12 @@ class Sharpened:
 
     mean: Tensor
     mask: Tensor
-    mask_kind: str
+    made: FscMask
+    mask_file: str | None
     curves: dict[str, Tensor]
     resolutions: dict[str, float]
     resolution: float
+    onset: int
     fit: GuinierFit
     other: float | None
     filter_resolution: float
@@ -74,8 +87,12 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     pixel_size, box = halves.pixel_size, halves.maps.shape[-1]
     maps = halves.maps.to(device)
     mean = maps.mean(0)
-    mask, kind, warnings = _mask(settings, halves, mean)
-    curves = fsc_curves(maps, pixel_size, mask, mask, torch.Generator().manual_seed(settings.seed))
+    no_mask = shell_correlation(*maps)
+    made, mask_file = _mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
+    mask, onset = made.mask, first_randomised_shell(no_mask)
+    log.info("Mask: %s", made)
+    draw = torch.Generator().manual_seed(settings.seed)
+    curves = fsc_curves(maps, pixel_size, mask, mask, draw, first_shell=onset)
     del curves["loose"]  # nobody asked for one
     resolutions = {
         name: resolution(curve, box, pixel_size)
@@ -97,19 +114,24 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
         # both are said: programs differ, and with little solvent left in the mask they agree
         name = "whole" if settings.guinier_map == "masked" else "masked"
         log.info("For comparison, of the %s map: %.1f Å²", name, other.bfactor)
-    bfactors, said = _bfactors(settings, fit)
+    bfactors, said = _bfactors(settings, fit, other, box * pixel_size)
+    how = "given" if settings.bfactor is not None else "fitted"
+    how = how if fit.bfactor is not None or how == "given" else "no fit"
+    log.info("Applied: B = %s Å² (%s)", ", ".join(f"{b:.4g}" for b in bfactors), how)
     cut, also = _filter_resolution(settings, curve, box, pixel_size)
     found = Sharpened(
         *(
             mean.cpu(),
             mask.cpu(),
-            kind,
+            made,
+            mask_file,
             {n: c.cpu() for n, c in curves.items()},
             resolutions,
             reached,
+            onset,
         ),
         *(_on_cpu(fit), other.bfactor, cut),
-        warnings=[*warnings, *said, *also],
+        warnings=[*advice(maps, curves, made, pixel_size, onset), *said, *also],
     )
     local = None
     if settings.local:
@@ -139,42 +161,72 @@ def _on_cpu(fit: GuinierFit) -> GuinierFit:
     return GuinierFit(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
 
 
-def _mask(settings: Sharpen, halves: HalfMaps, mean: Tensor) -> tuple[Tensor, str, list[str]]:
-    """The mask given, that of the run folder, or one made of the density; its origin; warnings."""
+def _mask(
+    settings: Sharpen, halves: HalfMaps, mean: Tensor, bare: float
+) -> tuple[FscMask, str | None]:
+    """The mask given, that beside the half maps, or one made of the density; the file it was read from.
+
+    ``bare``: resolution without a mask, Å.
+    """
     beside = None if halves.folder is None else halves.folder / "mask_fsc.mrc"
     path = settings.mask or (str(beside) if beside is not None and beside.is_file() else None)
     if path is not None:
         log.info("Mask %s", path)
         trusted = settings.pixel_size is not None
-        size = halves.pixel_size
-        mask, warnings = load_mask(path, len(mean), size, any_pixel_size=trusted)
-        return mask.to(mean.device), "given" if settings.mask else "run folder", warnings
-    near, far = settings.mask_near, settings.mask_far
-    log.info("Making a mask around density above %g of the map's high density, 1 within %g Å and "
-             "0 beyond %g Å", settings.threshold, near, far)  # fmt: skip
-    try:
-        mask = density_mask(mean, halves.pixel_size, settings.threshold, near, far, LOW_PASS)
-    except ValueError as refused:
-        raise InputError(f"{refused} Give mask=<file> or another threshold.") from None
-    return mask, "generated", []
+        return fsc_mask.given_mask(path, mean, halves.pixel_size, trusted), path
+    lengths = settings.mask_near, settings.mask_far
+    made = fsc_mask.make_mask(mean, halves.pixel_size, settings.threshold, *lengths)
+    return fsc_mask.softened(made, halves.pixel_size, bare), None
 
 
-def _bfactors(settings: Sharpen, fit: GuinierFit) -> tuple[list[float], list[str]]:
-    """The B-factors to apply, and what is to be said about them."""
+def _bfactors(
+    settings: Sharpen, fit: GuinierFit, other: GuinierFit, edge: float
+) -> tuple[list[float], list[str]]:
+    """The B-factors to apply in a box of ``edge`` Å, and what is to be said about them."""
     given = settings.bfactor
     if given is not None:
         return given if isinstance(given, list) else [given], []
+    remedy = "give bfactor=<Å²>" + _wider_fit(settings, fit, edge)
     if fit.bfactor is None:
         return [0.0], [
-            f"The Guinier fit was refused, {fit.reason}: the map is weighted and filtered but not sharpened, give "
-            "bfactor=<Å²> to sharpen it"
+            f"The Guinier fit was refused, {fit.reason}: the map is weighted and filtered but not sharpened, {remedy}"
         ]
     if fit.bfactor > 0:
         return [fit.bfactor], [
             f"The fitted B-factor of {fit.bfactor:.0f} Å² is positive and blurs the map: were the half maps sharpened "
             "before? Give unsharpened ones, or bfactor=0"
         ]
-    return [fit.bfactor], []
+    doubts = _doubts(settings, fit, other)
+    if not doubts:
+        return [fit.bfactor], []
+    return [fit.bfactor], [
+        f"The fitted B-factor of {fit.bfactor:.0f} Å² is uncertain, {'; '.join(doubts)}: look at guinier.png and "
+        f"slices.png, {remedy}"
+    ]
+
+
+def _doubts(settings: Sharpen, fit: GuinierFit, other: GuinierFit) -> list[str]:
+    """Reasons not to trust a fit."""
+    doubts, shells = [], int(fit.used.sum())
+    if shells < FEW:
+        coarse, fine = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist()
+        doubts.append(f"it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å")
+    if fit.bfactor < STEEP:
+        doubts.append(f"below {STEEP:g} Å² a map is mostly its noise")
+    if other.bfactor is not None and not 1 / APART < other.bfactor / fit.bfactor < APART:
+        name = "whole" if settings.guinier_map == "masked" else "masked"
+        doubts.append(f"the {name} map has {other.bfactor:.0f} Å²")
+    return doubts
+
+
+def _wider_fit(settings: Sharpen, fit: GuinierFit, edge: float) -> str:
+    """`` or fit_from=15`` where that gives the fit shells enough."""
+    if settings.fit_from >= WIDER_FIT or int(fit.used.sum()) >= FEW:
+        return ""
+    with_signal = fit.log_amplitude.isfinite()
+    shell = torch.arange(len(with_signal), device=with_signal.device)
+    last = int(shell[fit.used].max()) if fit.used.any() else 0
+    return f", or fit_from={WIDER_FIT:g}" if last - edge / WIDER_FIT >= 4 else ""
 
 
 def _filter_resolution(
@@ -183,8 +235,11 @@ def _filter_resolution(
     """Resolution of the Butterworth filter in Å, and what is to be said about it."""
     reached, wanted = crossing_shell(curve), settings.filter_resolution
     shell = (reached if wanted is None else box * pixel_size / wanted) + settings.filter_offset
-    wish = f"only {shell - settings.filter_offset:.0f} shells lie before the resolution"
-    require(shell >= 1, "filter_offset", settings.filter_offset, wish)
+    offset, base = settings.filter_offset, shell - settings.filter_offset
+    wish = f"only {base:.0f} shells lie before the resolution"
+    require(shell >= 1, "filter_offset", offset, wish)
+    wish = f"only {max(box // 2 - base, 0):.0f} shells lie between the resolution and Nyquist"
+    require(offset <= 0 or shell <= box // 2, "filter_offset", offset, wish)
     said = []
     # beyond that nothing passes the weight
     if settings.fsc_weight and wanted is not None and shell > reached + 2:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from cryotorch.jobs import fsc_mask
-from cryotorch.jobs.fsc_advice import curve_advice, mask_advice
+from cryotorch.jobs.fsc_advice import advice, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.maps import HalfMaps
+from cryotorch.jobs.settings import require
 from cryotorch.ops.fsc import (
+    RANDOMISE_BELOW,
     crossing_shell,
     first_randomised_shell,
     fsc_curves,
@@ -56,8 +58,13 @@ class Validation:
 
     @property
     def resolution(self) -> float:
-        """Å, the one that is claimed."""
+        """Å, of the corrected curve; see ``claims``."""
         return self.resolutions[THRESHOLD]["corrected"]
+
+    @property
+    def claims(self) -> bool:
+        """Whether it is one: not that of noise in a mask."""
+        return not nothing_shared(self.curves["no_mask"])
 
     @property
     def claimed_shell(self) -> int:
@@ -77,15 +84,19 @@ def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) ->
     mask = first = _first_mask(settings, maps, pixel_size)
     times.append(("mask", time.perf_counter()))
     log.info("FSC without a mask")
-    onset = _onset(settings.randomise_below, shell_correlation(*maps), edge)
+    no_mask = shell_correlation(*maps)
+    onset = _onset(settings.randomise_below, no_mask, edge)
     times.append(("curves", time.perf_counter()))
-    if settings.tightens:
+    if settings.tightens and not nothing_shared(no_mask):
+        first = fsc_mask.softened(first, pixel_size, resolution(no_mask, box, pixel_size))
         mask = fsc_mask.tightened(first, maps, pixel_size, onset, settings)
         times.append(("tighten", time.perf_counter()))
     if onset < box // 2 + 1:
         log.info("FSC with masks, corrected with random phases from %.2f Å on", edge / onset)
-    else:
+    elif bool((no_mask >= RANDOMISE_BELOW).all()):
         log.info("FSC with masks; without one it stays so high that there is nothing to correct")
+    else:
+        log.info("FSC with masks, not corrected: no random phases before Nyquist")
     draw = torch.Generator().manual_seed(settings.seed)
     loose = _loose_mask(mask, maps, pixel_size)
     curves = fsc_curves(
@@ -97,11 +108,7 @@ def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) ->
         threshold: {n: resolution(c, box, pixel_size, threshold) for n, c in judged.items()}
         for threshold in (THRESHOLD, STRICTER)
     }
-    warnings = [
-        *mask.warnings,
-        *([] if mask.kind == "sphere" else mask_advice(mask.mask)),
-        *curve_advice(curves, box, pixel_size, onset),
-    ]
+    warnings = advice(maps, curves, mask, pixel_size, onset)
     times.append(("curves", time.perf_counter()))
     seconds = {"mask": 0.0, "curves": 0.0, "tighten": 0.0}
     for (_, start), (name, end) in pairwise(times):
@@ -114,7 +121,10 @@ def _first_mask(settings: ValidationFsc, maps: Tensor, pixel_size: float) -> Fsc
     if settings.generates:
         if settings.mask is not None:
             log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
-        return fsc_mask.make_mask(maps.mean(0), pixel_size, settings)
+        lengths = settings.mask_near, settings.mask_far
+        return fsc_mask.make_mask(
+            *(maps.mean(0), pixel_size, settings.threshold, *lengths, settings.relative_threshold)
+        )
     if settings.mask is not None:
         corrected = settings.pixel_size is not None
         return fsc_mask.given_mask(settings.mask, maps[0], pixel_size, corrected)
@@ -123,10 +133,23 @@ def _first_mask(settings: ValidationFsc, maps: Tensor, pixel_size: float) -> Fsc
 
 
 def _onset(below: float, no_mask: Tensor, edge: float) -> int:
-    """The shell where random phases begin: from an FSC up to 1, or a resolution in Å above."""
+    """The shell where random phases begin: from an FSC up to 1, or a resolution in Å above.
+
+    Raises:
+        InputError: that is beyond what the half maps resolve without a mask, and nothing would be corrected.
+    """
     if below <= 1:
-        return first_randomised_shell(no_mask, below)
-    return min(max(math.ceil(edge / below - 1e-6), 1), len(no_mask))
+        onset = first_randomised_shell(no_mask, below)
+    else:
+        onset = min(max(math.ceil(edge / below - 1e-6), 1), len(no_mask))
+    end = first_randomised_shell(no_mask, THRESHOLD)
+    begin = f"begin at {edge / onset:.2f} Å" if onset < len(no_mask) else "not begin before Nyquist"
+    wish = (
+        f"random phases would {begin}, but the FSC without a mask falls below {THRESHOLD:g} at {edge / end:.2f} Å already, "
+        "and what the mask adds before they begin is not corrected: give a coarser resolution, or an FSC such as 0.8"
+    )
+    require(onset <= end, "randomise_below", below, wish)
+    return onset
 
 
 def _loose_mask(mask: FscMask, maps: Tensor, pixel_size: float) -> Tensor | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
+from cryotorch.jobs.fsc_mask import mask_summary
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.validation import STRICTER, Validation
 from cryotorch.ops.filters import low_pass
@@ -32,7 +33,8 @@ def table(found: Validation) -> list[str]:
             cells = [_cell(curve, t, reached[name]) for t, reached in found.resolutions.items()]
             lines.append(f"{CURVE_LOOK[name][0]:18}{cells[0]:>11}{cells[1]:>14}")
     lines.append(f"Mask: {found.mask}")
-    lines.append(f"Resolution: {found.resolution:.2f} Å (corrected FSC = {THRESHOLD:g})")
+    claim = f"{found.resolution:.2f} Å (corrected FSC = {THRESHOLD:g})"
+    lines.append(f"Resolution: {claim if found.claims else 'none can be claimed'}")
     return lines
 
 
@@ -59,11 +61,13 @@ def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -
 
 def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
     box, pixel_size = halves.maps.shape[-1], halves.pixel_size
-    reached, claimed = found.resolutions[THRESHOLD], f"{found.resolution:.2f} Å"
+    reached = found.resolutions[THRESHOLD]
+    claimed = f"{found.resolution:.2f} Å" if found.claims else "no resolution"
     curves = fsc_figure(
         *(found.curves, reached, box, pixel_size),
         f"Fourier shell correlation: {claimed}",
         f"Half maps, FSC = {THRESHOLD:g}; mask: {found.mask}",
+        onset=found.onset,
     )
     # finer than the half maps agree there is noise only, which would hide the density
     mean = low_pass(halves.maps.mean(0), pixel_size, max(found.resolution, 2 * pixel_size))
@@ -85,7 +89,7 @@ def write_summary(
     box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.claimed_shell
     random = found.onset <= box // 2
     summary = {
-        "resolution": found.resolution,
+        "resolution": found.resolution if found.claims else None,
         "resolutions": found.resolutions[THRESHOLD],
         "threshold": THRESHOLD,
         f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
@@ -96,7 +100,7 @@ def write_summary(
             "fsc_at_resolution": float(found.curves["randomised"][last]),
         },
         "mask": _mask_summary(found, settings, pixel_size),
-        "half_maps": [str(path) for path in halves.paths],
+        "half_maps": [str(path.resolve()) for path in halves.paths],
         "box": box,
         "pixel_size": pixel_size,
         "pixel_size_corrected": settings.pixel_size is not None,
@@ -111,16 +115,11 @@ def write_summary(
 def _mask_summary(
     found: Validation, settings: ValidationFsc, pixel_size: float
 ) -> dict[str, object]:
-    mask = found.mask
-    return {
-        "kind": mask.kind,
-        "file": settings.mask if mask.kind == "given" else None,
-        "threshold": settings.threshold if mask.kind == "generated" else None,
-        "relative_threshold": settings.relative_threshold if mask.kind == "generated" else None,
-        "near": mask.near,
-        "far": mask.far,
-        "fraction_of_box": mask.fraction,
-        "volume": mask.fraction * mask.mask.numel() * pixel_size**3,
+    mask, generated = found.mask, found.mask.kind == "generated"
+    file = settings.mask if mask.kind == "given" else None
+    return mask_summary(mask, file, pixel_size) | {
+        "threshold": settings.threshold if generated else None,
+        "relative_threshold": settings.relative_threshold if generated else None,
         "tightened": mask.tightened,
         "tightening_ended": mask.reason or None,
         "candidates": [candidate._asdict() for candidate in mask.candidates],

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.jobs.fsc_advice import curve_advice, dip, mask_advice
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.jobs.fsc_advice import advice as judge
+from cryotorch.jobs.fsc_advice import (
+    curve_advice,
+    dip,
+    disagreement,
+    left_out,
+    mask_advice,
+    nothing_shared,
+)
+from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
+from cryotorch.ops.fsc import first_randomised_shell, fsc_curves
+from cryotorch.ops.masks import density_mask, soft_sphere
+from cryotorch.ops.phantom import phantom
 
 BOX, PIXEL, SHELLS, ONSET = 64, 2.0, 33, 10
 
@@ -22,8 +35,8 @@ def healthy(**changes: Tensor) -> dict[str, Tensor]:
     return curves | changes
 
 
-def advice(**changes: Tensor) -> list[str]:
-    return curve_advice(healthy(**changes), BOX, PIXEL, ONSET)
+def advice(kind: str = "generated", **changes: Tensor) -> list[str]:
+    return curve_advice(healthy(**changes), BOX, PIXEL, ONSET, kind)
 
 
 def only(said: list[str], *words: str) -> None:
@@ -40,16 +53,20 @@ def test_a_curve_that_never_falls_is_limited_by_the_pixel_size() -> None:
     only(advice(corrected=flat), "never falls below 0.143", "0.40 at Nyquist", "4.00 Å", "smaller")
 
 
-def test_almost_the_same_map_twice() -> None:
-    ones = torch.full((SHELLS,), 0.9999).double()
-    only(advice(no_mask=ones, tight=ones, corrected=ones, randomised=falling(5)), "almost the same")
-
-
-def test_half_maps_that_do_not_belong_together() -> None:
-    nothing = torch.zeros(SHELLS).double()
-    nothing[0] = 1
-    said = advice(no_mask=nothing, tight=nothing, corrected=nothing, randomised=nothing)
-    only(said, "agree to 128 Å only", "same frame", "hand")
+def test_curves_of_half_maps_that_do_not_belong_together() -> None:
+    nothing = torch.full((SHELLS,), 0.1).double()
+    nothing[:2] = 1
+    assert nothing_shared(nothing) and not nothing_shared(falling(5))
+    said = disagreement(healthy(no_mask=nothing), BOX * PIXEL)
+    assert "No resolution can be claimed" in said and "share next to nothing" in said
+    few = falling(2.5)  # 0.143 behind shell 4
+    assert "agree to 32 Å only" in disagreement(healthy(no_mask=few, corrected=few), BOX * PIXEL)
+    # a mask may find what is hidden in the noise of the box
+    assert disagreement(healthy(no_mask=few), BOX * PIXEL) == ""
+    coarse = torch.cat([falling(6), torch.zeros(100)])  # 7 shells of 133 in 500 Å
+    assert "agree to 71.4 Å only" in disagreement(healthy(no_mask=coarse, corrected=coarse), 500.0)
+    assert disagreement(healthy(no_mask=coarse, corrected=coarse), 200.0) == ""
+    assert disagreement(healthy(), BOX * PIXEL) == ""
 
 
 def test_a_dip_points_at_the_mask_unless_the_maps_have_it_too() -> None:
@@ -87,9 +104,112 @@ def test_a_mask_that_makes_things_worse() -> None:
     )
 
 
+def test_random_phases_that_begin_too_late() -> None:
+    """The unmasked curve passes 0.5 at shell 14."""
+    assert curve_advice(healthy(), BOX, PIXEL, 15, "generated") == []
+    said = curve_advice(healthy(), BOX, PIXEL, 16, "generated")
+    only(said, "begin at 8.00 Å", "below 0.5 already", "coarser randomise_below")
+
+
+def test_the_remedy_for_a_given_mask_is_one_that_works_on_it() -> None:
+    (made,), (given,) = (advice(kind, no_mask=falling(22)) for kind in ("generated", "given"))
+    assert "lower threshold" in made and "volume_tools" not in made
+    assert "job=volume_tools volume=<mask> dilate" in given and "threshold" not in given
+    touching, tiny = soft_sphere(32, 15, 6), soft_sphere(32, 1.0, 1.0)
+    assert "mask_far" not in mask_advice(touching, "given")[0]
+    assert "threshold" not in mask_advice(tiny, "given")[0]
+
+
 def test_masks_that_touch_the_box_or_hardly_exist() -> None:
-    assert mask_advice(soft_sphere(32, 8, 4)) == []
-    only(mask_advice(soft_sphere(32, 15, 6)), "reaches the edge of the box", "larger box")
-    only(mask_advice(soft_sphere(32, 1.0, 1.0)), "covers 0.0", "lower threshold")
+    made = "generated"
+    assert mask_advice(soft_sphere(32, 8, 4), made) == []
+    only(mask_advice(soft_sphere(32, 15, 6), made), "reaches the edge of the box", "larger box")
+    only(mask_advice(soft_sphere(32, 1.0, 1.0), made), "covers 0.0", "lower threshold")
     shifted = soft_sphere(32, 8, 4).roll(-6, 2)  # towards the faces x = 0
-    only(mask_advice(shifted), "with a value of 0.5")
+    only(mask_advice(shifted, made), "with a value of 0.5")
+
+
+# --- Whole half maps ---
+
+
+def noise(box: int, seed: int) -> Tensor:
+    return torch.randn(2, box, box, box, generator=torch.Generator().manual_seed(seed))
+
+
+def halves(level: float = 2.0) -> Tensor:
+    truth = phantom(48, 3.0, torch.eye(3)[None], 1)
+    return truth / truth.std() + level * noise(48, 1)
+
+
+def said_of(maps: Tensor, mask: Tensor, kind: str = "generated") -> list[str]:
+    curves = fsc_curves(maps, 3.0, mask, loose=mask)
+    onset = first_randomised_shell(curves["no_mask"])
+    return judge(maps, curves, FscMask(mask, kind), 3.0, onset)
+
+
+def tight(maps: Tensor, threshold: float = 0.3) -> Tensor:
+    return density_mask(maps.mean(0), 3.0, threshold, 6, 20, 12)
+
+
+def test_good_half_maps_need_no_words() -> None:
+    maps = halves(4.0)
+    assert said_of(maps, tight(maps)) == []
+
+
+def test_what_a_mask_leaves_out() -> None:
+    maps = halves()
+    half = tight(maps)
+    half[..., 24:] = 0
+    (lost,) = [w for w in said_of(maps, half) if "leaves out" in w]
+    assert "lower threshold" in lost
+    truth = phantom(48, 3.0, torch.eye(3)[None], 1).clamp(min=0).square()
+    share = float(((1 - half) * truth).sum() / truth.sum())
+    assert left_out(maps, half, 3.0, 12.0) == pytest.approx(share, abs=0.03)
+    assert f"leaves out {share:.0%}"[:11] in lost
+    (given,) = [w for w in said_of(maps, half, "given") if "leaves out" in w]
+    assert "job=volume_tools" in given and "unless it is to cover a part" in given
+
+
+def test_noise_outside_a_mask_is_not_density_left_out() -> None:
+    maps = halves(6.0)
+    assert left_out(maps, tight(maps, 0.2), 3.0, 20.0) < 0.07
+
+
+def test_half_maps_of_noise_hear_that_and_nothing_about_the_mask() -> None:
+    for seed in range(4):
+        maps = noise(40, seed)
+        only(
+            said_of(maps, tight(maps, 0.5)), "No resolution can be claimed", "share next to nothing"
+        )
+
+
+def test_the_same_map_twice() -> None:
+    maps = halves(0.5)
+    maps[1] = 1.7 * maps[0] + 0.3
+    only(said_of(maps, tight(maps)), "almost the same map")
+
+
+def test_a_mirrored_half_map() -> None:
+    maps = halves()
+    maps[1] = maps[1].flip(0)
+    only(said_of(maps, tight(maps)), "mirror image", "flip_hand=true")
+
+
+def test_a_shifted_half_map() -> None:
+    maps = halves(1.0)
+    maps[1] = maps[1].roll(4, 2)
+    only(said_of(maps, tight(maps)), "shifted by about 1", "job=volume_tools shift")
+
+
+@pytest.mark.parametrize("level", [2.0, 6.0, 12.0])
+def test_half_maps_that_lie_on_each_other_are_left_in_peace(level: float) -> None:
+    assert frame_advice(halves(level), 3.0) == "" and masked_advice(halves(level)) == []
+
+
+def test_half_maps_that_were_masked_before() -> None:
+    maps = halves()
+    hard = density_mask(maps.mean(0), 3.0, 0.3, 3, 6, 12)
+    only(said_of(maps * hard, tight(maps)), "constant in", "masked before")
+    # corners that a program blanks are no mask
+    ball = soft_sphere(48, 20, 4)
+    assert masked_advice(maps * ball) == []

@@ -14,10 +14,10 @@ import torch
 
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs import sharpen
+from cryotorch.jobs import sharpen, sharpening, validation_fsc
 from cryotorch.jobs.catalog import make_settings
 from cryotorch.ops import filters
-from cryotorch.ops.filters import guinier_fit, low_pass, radial_amplitude
+from cryotorch.ops.filters import GuinierFit, guinier_fit, low_pass, radial_amplitude
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.symmetry import point_group
@@ -74,7 +74,10 @@ def test_a_run_folder_is_sharpened_by_the_decay_of_the_molecule(
     assert found["guinier"]["from"] <= 10 and found["guinier"]["to"] == pytest.approx(
         found["resolution"]
     )
-    assert found["mask"]["origin"] == "run folder" and found["warnings"] == []
+    assert found["mask"]["kind"] == "given"
+    (warning,) = found["warnings"]  # as validation_fsc says it
+    assert "the pixel size limits the resolution to 4.00 Å" in warning
+    assert found["mask"]["file"] == str(folder / "mask_fsc.mrc")
     assert (
         found["resolution"] == found["resolutions"]["corrected"] < found["resolutions"]["no_mask"]
     )
@@ -90,14 +93,17 @@ def test_a_run_folder_is_sharpened_by_the_decay_of_the_molecule(
 def test_half_maps_without_a_mask_get_one_that_is_written(folder: Path, tmp_path: Path) -> None:
     out = job(tmp_path / "out", **halves_of(folder), guinier_map="whole", threshold=0.3)
     found = summary(out)
-    assert (out / "mask_fsc.mrc").is_file() and found["mask"]["origin"] == "generated"
+    assert (out / "mask_fsc.mrc").is_file() and found["mask"]["kind"] == "generated"
     mask, size = read_volume(out / "mask_fsc.mrc")
-    assert size == PX and float(mask.double().mean()) == pytest.approx(found["mask"]["volume"])
+    assert size == PX and float(mask.double().mean()) == pytest.approx(
+        found["mask"]["fraction_of_box"]
+    )
+    assert found["mask"]["volume"] == pytest.approx(float(mask.double().mean()) * (BOX * PX) ** 3)
     assert found["guinier"]["map"] == "whole"
     assert found["guinier"]["bfactor_of_masked_map"] < found["bfactor"] < 0
     given = job(tmp_path / "given", **halves_of(folder), mask=str(out / "mask_fsc.mrc"))
     assert summary(given)["resolutions"] == found["resolutions"]
-    assert summary(given)["mask"]["origin"] == "given"
+    assert summary(given)["mask"]["kind"] == "given"
 
 
 def test_several_bfactors_make_several_maps(folder: Path, tmp_path: Path) -> None:
@@ -154,10 +160,67 @@ def test_a_refused_fit_leaves_a_weighted_map(folder: Path, tmp_path: Path) -> No
     found = summary(out)
     assert found["bfactor"] == 0 and found["guinier"]["bfactor"] is None
     assert "is worse than 10 Å" in found["guinier"]["refused"]
-    (warning,) = found["warnings"]
+    warning = found["warnings"][-1]
     assert "The Guinier fit was refused" in warning and "not sharpened" in warning
     assert f"WARNING: {warning}" in (out / "log.txt").read_text()
     assert sharp(out).std() > 0
+
+
+def test_a_fit_of_few_shells_is_applied_with_a_warning(folder: Path, tmp_path: Path) -> None:
+    """The whole window of 10 to 4.3 Å holds 17 shells; 7 of them are too few to trust."""
+    out = job(tmp_path / "out", volume=str(folder), fit_to=6.5)
+    found, log = summary(out), (out / "log.txt").read_text()
+    warning = found["warnings"][-1]
+    assert found["guinier"]["shells"] == 7 and "it rests on 7 shells from 9.8 to 6.7 Å" in warning
+    assert warning.endswith("give bfactor=<Å²>, or fit_from=15")
+    assert f"Applied: B = {found['bfactor']:.4g} Å² (fitted)" in log
+    named = job(tmp_path / "named", volume=str(folder), fit_to=6.5, bfactor=-150)
+    assert not any("B-factor" in said for said in summary(named)["warnings"])
+    assert "Applied: B = -150 Å² (given)" in (named / "log.txt").read_text()
+
+
+def test_doubts_about_a_fit() -> None:
+    shells = torch.arange(33)
+    s2 = (shells / (BOX * PX)) ** 2
+
+    def fit(bfactor: float, last: int = 27) -> GuinierFit:
+        used = (shells >= 13) & (shells <= last)
+        return GuinierFit(s2, 0.0 * s2, used, bfactor, 0.0)
+
+    settings = make_settings("sharpen")
+    assert sharpening._doubts(settings, fit(-100), fit(-60)) == []
+    assert sharpening._doubts(settings, fit(-100), fit(-60)._replace(bfactor=None)) == []
+    for doubted, other, words in (
+        (fit(-100, 19), fit(-60, 19), "7 shells"),
+        (fit(-1500), fit(-1000), "mostly its noise"),
+        (fit(-100), fit(-40), "the whole map has -40"),
+        (fit(-100), fit(30), "the whole map has 30"),
+    ):
+        (said,) = sharpening._doubts(settings, doubted, other)
+        assert words in said
+
+
+def test_half_maps_and_mask_of_a_validation_folder(folder: Path, tmp_path: Path) -> None:
+    judged = tmp_path / "judged"
+    settings = make_settings("validation_fsc", out=str(judged), **halves_of(folder), threshold=0.3)
+    validation_fsc.run(settings)
+    out = job(tmp_path / "out", volume=str(judged))
+    found, before = summary(out), summary(judged)
+    assert found["half_maps"] == before["half_maps"] == list(halves_of(folder).values())
+    assert found["mask"]["file"] == str(judged / "mask_fsc.mrc")
+    assert found["resolutions"]["corrected"] == before["resolution"]
+    assert not (out / "mask_fsc.mrc").exists()
+    (judged / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="holds no half maps"):
+        job(tmp_path / "none", volume=str(judged))
+
+
+def test_the_mask_is_judged_as_in_a_validation(folder: Path, tmp_path: Path) -> None:
+    tight = (read_volume(folder / "mask_fsc.mrc")[0] > 0.999).float()
+    write_volume(tmp_path / "tight.mrc", tight, PX)
+    out = job(tmp_path / "out", **halves_of(folder), mask=str(tmp_path / "tight.mrc"))
+    said = " ".join(summary(out)["warnings"])
+    assert "has a hard edge" in said and "the pixel size limits" in said
 
 
 def test_sharpened_half_maps_are_noticed(folder: Path, tmp_path: Path) -> None:
@@ -224,6 +287,10 @@ def test_same_input_same_maps_and_nothing_replaced_by_accident(
         (dict(fit_to=12), "fit_from=10 .* coarser than fit_to=12"),
         (dict(fit_to="7px"), "fit_from=10 .* coarser than fit_to=14"),
         (dict(filter_offset=-99), "filter_offset=-99 .* shells lie before the resolution"),
+        (
+            dict(filter_offset=30),
+            "filter_offset=30 .* shells lie between the resolution and Nyquist",
+        ),
         (dict(filter_order=0), "filter_order=0 .* above zero"),
         (dict(local_threshold=1.5), "local_threshold=1.5 .* fraction"),
         (dict(threshold=2), "threshold=2 .* fraction"),

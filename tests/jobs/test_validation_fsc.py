@@ -424,7 +424,7 @@ def snapshot() -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], r"Two half maps are needed: add volume=<run folder>"),
+        ([], r"are needed: add volume=<run folder>, or half_map_a=<file> half_map_b=<file>"),
         (["half_map_a=a.mrc"], r"add half_map_b=<file>"),
         (["half_map_a=a.mrc", "half_map_b=missing.mrc"], r"missing\.mrc does not exist"),
         (["volume=missing"], r"volume=missing is not a folder"),
@@ -459,6 +459,12 @@ def snapshot() -> dict[str, bytes]:
         (["volume=good", "mask_near=-1"], r"mask_near=-1 cannot be used"),
         (["volume=good", "pixel_size=0"], r"pixel_size=0 cannot be used"),
         (["volume=good", "randomise_below=0"], r"randomise_below=0 cannot be used"),
+        (
+            ["volume=good", "randomise_below=2"],
+            r"randomise_below=2 .* not begin before Nyquist, .* falls below 0\.143 at [\d.]+ Å",
+        ),
+        (["volume=good", "randomise_below=7"], r"=7 .* begin at 6\.67 Å, .*below 0\.143 at "),
+        (["volume=good", "randomise_below=0.01"], r"randomise_below=0\.01 cannot be used"),
         (["volume=good", "seed=-1"], r"seed=-1 cannot be used"),
         (["volume=good", "generate_mask=no_mask"], r"generate_mask must be auto or true or false"),
         (["volume=good", "generate_mask=false", "optimize_mask=true"], r"no mask to tighten"),
@@ -502,6 +508,35 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "fsc.txt").write_text("somebody's own\n")
     return tmp_path
+
+
+def test_a_mask_to_be_tightened_begins_with_an_edge_as_wide_as_the_resolution(run_folder) -> None:
+    out, summary = validate(f"volume={run_folder}")
+    bare = summary["resolutions"]["no_mask"]
+    assert bare > 6 and summary["mask"]["candidates"][0]["far"] == pytest.approx(6 + bare)
+    assert f"as wide as the resolution without a mask, {bare:.2f} Å" in out
+    _, summary = validate(f"volume={run_folder}", "mask_far=30", "overwrite=true")
+    assert summary["mask"]["candidates"][0]["far"] == 30
+
+
+def test_noise_makes_no_claim(tmp_path: Path) -> None:
+    write_halves(tmp_path / "noise", half_maps() - molecule())
+    out, summary = validate("volume=noise")
+    assert "Resolution: none can be claimed" in out and summary["resolution"] is None
+    (warning,) = summary["warnings"]
+    assert "No resolution can be claimed" in warning
+
+
+def test_a_pixel_size_far_from_the_headers_is_said(run_folder: Path) -> None:
+    more = (f"volume={run_folder}", "generate_mask=false", "overwrite=true")
+    assert "says 3 Å: pixel_size=30 is used" in validate(*more, "pixel_size=30")[0]
+    assert "says 3 Å" not in validate(*more, "pixel_size=3.1")[0]
+
+
+def test_a_mask_without_a_pixel_size_of_its_own_is_taken_and_said(run_folder: Path) -> None:
+    write_volume("mask.mrc", soft_sphere(BOX, 11, 5), 1.0)
+    out, _ = validate(f"volume={run_folder}", "mask=mask.mrc")
+    assert "mask=mask.mrc states 1 Å per voxel" in out and "taken as the map's 3 Å" in out
 
 
 def test_a_hard_mask_is_used_with_a_warning_and_a_remedy(run_folder: Path) -> None:

@@ -1,0 +1,70 @@
+"""What two half maps say about themselves before any mask: masked already, mirrored, or shifted against each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.resample import resample_volume
+
+MASKED = 0.3  # of the sphere that fits into the box, constant in both half maps
+COARSE = 5.0  # Å: what shows a frame or a hand
+BETTER = 1.05  # correlation in another frame over that as they are
+CLEAR = 0.3  # correlation that noise does not reach in another frame
+
+
+def masked_before(maps: Tensor) -> float:
+    """The part of the sphere that fits into the box where both half maps (2, d, d, d) are constant.
+
+    Only there: many programs blank the corners. Noise is not constant anywhere.
+    """
+    box = maps.shape[-1]
+    inside = soft_sphere(box, 0.8 * box / 2, 0, maps.device) > 0.5
+    constant = inside.clone()
+    for half in maps:
+        flat = torch.zeros_like(inside)
+        flat[..., 1:] = half.diff(dim=-1) == 0
+        held = half[flat & inside]
+        constant &= (half == held.median()) if len(held) else False
+    return float(constant.sum() / inside.sum())
+
+
+def masked_advice(maps: Tensor) -> list[str]:
+    """One sentence for half maps (2, d, d, d) that somebody has masked, else none."""
+    share = masked_before(maps)
+    if share < MASKED:
+        return []
+    return [
+        f"Both half maps are constant in {share:.0%} of their sphere: they were masked before, and share the mask, which "
+        "no FSC without a mask can tell from signal. Give the half maps as the refinement left them"
+    ]
+
+
+def frame_advice(maps: Tensor, pixel_size: float) -> str:
+    """How half map B must be moved to agree better with half map A; "" where it agrees best as it is.
+
+    The peak of the cross-correlation of both maps, sampled at 5 Å, as they are and mirrored.
+    """
+    box, coarse = maps.shape[-1], max(pixel_size, COARSE)
+    size = max(8, 2 * int(box * pixel_size / coarse / 2))
+    a, b = (resample_volume(half, pixel_size, size, coarse) for half in maps)
+    as_is, peak, shift = _peak(a, b)
+    mirrored = max(_peak(a, b.flip(axis))[1] for axis in range(3))
+    if mirrored > max(BETTER * peak, CLEAR):
+        return "half map B is the mirror image of half map A: flip one with job=volume_tools flip_hand=true"
+    distance = coarse * float(shift.double().norm())
+    if peak > max(BETTER * as_is, CLEAR):
+        return f"half map B is shifted by about {distance:.0f} Å against half map A: move it with job=volume_tools shift"
+    return ""
+
+
+def _peak(a: Tensor, b: Tensor) -> tuple[float, float, Tensor]:
+    """Correlation of two volumes (d, d, d) as they are and at the best shift, and that shift (3,) in voxels."""
+    first, second = (torch.fft.rfftn(v - v.mean()) for v in (a, b))
+    scale = a.numel() * a.std(correction=0) * b.std(correction=0)
+    table = torch.fft.irfftn(first * second.conj(), s=a.shape) / scale.clamp(min=1e-30)
+    place = torch.stack(torch.unravel_index(table.argmax(), table.shape))
+    half = a.shape[-1] // 2
+    shift = (place + half) % a.shape[-1] - half
+    return float(table[0, 0, 0]), float(table.max()), shift
