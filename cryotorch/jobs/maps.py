@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cryotorch.data.mrc import read_volume
+from cryotorch.data.mrc import read_corner, read_volume
 from cryotorch.errors import InputError
 from cryotorch.ops.masks import edge_width
 
@@ -40,6 +40,11 @@ class HalfMaps:
     pixel_size: float
     paths: tuple[Path, Path]
     folder: Path | None = None
+
+    @property
+    def corner(self) -> tuple[float, float, float]:
+        """Where they lie in the coordinates of models, Å: results on their grid are written there too."""
+        return read_corner(self.paths[0], self.pixel_size)
 
 
 def load_map(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, positive, require, to_yaml
 from cryotorch.jobs.units import in_pixels, parse_length
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Sharpen:
     half_map_a: str | None
     half_map_b: str | None
     mask: str | None
-    pixel_size: float | None
+    pixel_size: Angstrom | None
     out: str | None
     overwrite: bool
     apply_mask: bool
@@ -107,7 +107,7 @@ def run(settings: Sharpen) -> Path:
                 log.info("WARNING: %s", warning)
             sharpening = time.perf_counter() - started - reading
             (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
-            write(folder, found, pixel_size, settings.guinier_map)
+            write(folder, found, halves, settings.guinier_map)
             seconds = {"reading": reading, "sharpening": sharpening}
             seconds["total"] = time.perf_counter() - started
             _write_summary(folder, settings, found, halves, seconds)
@@ -124,7 +124,7 @@ def file_name(bfactor: float, alone: bool) -> str:
     return "map_sharp.mrc" if alone else f"map_sharp_B{bfactor:g}.mrc"
 
 
-def write(folder: Path, found: Sharpened, pixel_size: float, guinier_map: str) -> None:
+def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) -> None:
     """The maps and the figures."""
     from cryotorch.data.mrc import write_volume
     from cryotorch.report.canvas import render
@@ -133,11 +133,12 @@ def write(folder: Path, found: Sharpened, pixel_size: float, guinier_map: str) -
     from cryotorch.report.local_resolution import local_resolution_figure
     from cryotorch.report.maps import slice_figure
 
+    pixel_size, corner = halves.pixel_size, halves.corner
     box, alone = len(found.mean), len(found.maps) == 1
     for bfactor, volume in found.maps.items():
-        write_volume(folder / file_name(bfactor, alone), volume, pixel_size)
+        write_volume(folder / file_name(bfactor, alone), volume, pixel_size, corner)
     if found.mask_file is None:
-        write_volume(folder / "mask_fsc.mrc", found.mask, pixel_size)
+        write_volume(folder / "mask_fsc.mrc", found.mask, pixel_size, corner)
     rows = {"Half maps, mean": found.mean}
     for bfactor, volume in list(found.maps.items())[:PICTURED]:
         rows[f"B = {bfactor:.4g} Å²".replace("-", "\N{MINUS SIGN}")] = volume
@@ -164,7 +165,7 @@ def write(folder: Path, found: Sharpened, pixel_size: float, guinier_map: str) -
         ),
     }
     if found.local is not None:
-        write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size)
+        write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size, corner)
         pictures["local_resolution"] = local_resolution_figure(
             *(found.local, next(iter(found.maps.values())), found.mask, pixel_size),
             "Local resolution", "within the mask, over slices of the sharpened map",

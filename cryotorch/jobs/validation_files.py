@@ -46,11 +46,11 @@ def _cell(curve: Tensor, threshold: float, reached: float) -> str:
 
 def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -> None:
     """Mask, curves, pictures and TensorBoard run; half maps too when their pixel size was corrected."""
-    box, pixel_size = halves.maps.shape[-1], halves.pixel_size
-    write_volume(folder / "mask_fsc.mrc", found.mask.mask, pixel_size)
+    box, pixel_size, corner = halves.maps.shape[-1], halves.pixel_size, halves.corner
+    write_volume(folder / "mask_fsc.mrc", found.mask.mask, pixel_size, corner)
     if relabelled:
         for name, half_map in zip("AB", halves.maps, strict=True):
-            write_volume(folder / f"map_half_{name}.mrc", half_map, pixel_size)
+            write_volume(folder / f"map_half_{name}.mrc", half_map, pixel_size, corner)
     write_fsc_files(folder, found.curves, box, pixel_size)
     pictures = _pictures(found, halves)
     write_pictures(pictures, folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Length, in_angstrom, positive, require, shown, to_yaml
+from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, positive, require, shown, to_yaml
 from cryotorch.jobs.units import in_pixels, parse_length
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
@@ -25,7 +25,7 @@ class ValidationFsc:
     half_map_a: str | None
     half_map_b: str | None
     mask: str | None
-    pixel_size: float | None
+    pixel_size: Angstrom | None
     out: str | None
     overwrite: bool
     generate_mask: Literal["auto"] | bool

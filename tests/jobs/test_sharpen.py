@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from cryotorch.data.mrc import read_volume, write_volume
+from cryotorch.data.mrc import read_corner, read_volume, write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import sharpen, sharpening, validation_fsc
 from cryotorch.jobs.catalog import make_settings
@@ -104,6 +104,16 @@ def test_half_maps_without_a_mask_get_one_that_is_written(folder: Path, tmp_path
     given = job(tmp_path / "given", **halves_of(folder), mask=str(out / "mask_fsc.mrc"))
     assert summary(given)["resolutions"] == found["resolutions"]
     assert summary(given)["mask"]["kind"] == "given"
+
+
+def test_results_lie_where_the_half_maps_do(folder: Path, tmp_path: Path) -> None:
+    """In ChimeraX."""
+    for name in "AB":
+        half, _ = read_volume(folder / f"map_half_{name}.mrc")
+        write_volume(tmp_path / f"map_half_{name}.mrc", half, PX, (-64.0, 5.0, 0.0))
+    out = job(tmp_path / "out", **halves_of(tmp_path), local=True)
+    for name in ("map_sharp", "mask_fsc", "map_local_resolution"):
+        assert read_corner(out / f"{name}.mrc") == pytest.approx((-64, 5, 0)), name
 
 
 def test_several_bfactors_make_several_maps(folder: Path, tmp_path: Path) -> None:

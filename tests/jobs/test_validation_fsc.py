@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from cryotorch import __main__ as cli
-from cryotorch.data.mrc import read_header, read_volume, write_volume
+from cryotorch.data.mrc import read_corner, read_header, read_volume, write_volume
 from cryotorch.data.star import read_star
 from cryotorch.jobs.catalog import make_settings
 from cryotorch.ops.filters import low_pass
@@ -281,6 +281,16 @@ def test_a_given_mask_that_nothing_improves_stays(run_folder: Path) -> None:
     out, summary = validate(f"volume={run_folder}", "mask=mask.mrc", "optimize_mask=true")
     assert "The given mask stays" in out and not summary["mask"]["tightened"]
     assert torch.equal(read_volume("out/mask_fsc.mrc")[0], given) and summary["mask"]["candidates"]
+
+
+def test_results_lie_where_the_half_maps_do(run_folder: Path) -> None:
+    """In ChimeraX; a corrected pixel size moves the corner along."""
+    Path("placed").mkdir()
+    for name in ("map_half_A.mrc", "map_half_B.mrc"):
+        write_volume(f"placed/{name}", read_volume(run_folder / name)[0], PIXEL, (-60.0, 6.0, 0.0))
+    validate("volume=placed", "optimize_mask=false", "pixel_size=0.33nm")
+    for name in ("map_half_A", "map_half_B", "mask_fsc"):
+        assert read_corner(f"out/{name}.mrc") == pytest.approx((-66, 6.6, 0)), name
 
 
 def test_the_pixel_size_rescales_curves_and_half_maps(run_folder: Path) -> None:
