@@ -119,9 +119,13 @@ def read_particles(
     defocus = np.stack([column(label) for label in DEFOCUS], 1)
     largest = np.abs(defocus[:, :2]).max()
     if 0 < largest < LEAST_DEFOCUS:
-        raise InputError(f"_{DEFOCUS[0]} is at most {largest:.3g} in {path}: give the defocus in Å, not in µm.")
+        raise InputError(
+            f"_{DEFOCUS[0]} is at most {largest:.3g} in {path}: give the defocus in Å, not in µm."
+        )
     if defocus[:, :2].max() < 0:
-        messages.append(f"All particles of {path} are overfocused: _{DEFOCUS[0]} is negative (underfocus is positive).")
+        messages.append(
+            f"All particles of {path} are overfocused: _{DEFOCUS[0]} is negative (underfocus is positive)."
+        )
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
     reach = np.abs(np.stack(shift)).max(0)
     if box and reach.max() > box * optics.pixel_size / 2:

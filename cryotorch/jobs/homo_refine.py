@@ -31,7 +31,12 @@ class HomoRefine(RefineSettings):
         static = self.mask_mode != "static" or self.mask is not None
         require(static, "mask_mode", self.mask_mode, "it needs a mask, add mask=<file>")
         known = self.particles == "demo" or self.volume is not None
-        require(known, "volume", self.volume, "your own particles need an initial map, add volume=<file>")
+        require(
+            known,
+            "volume",
+            self.volume,
+            "your own particles need an initial map, add volume=<file>",
+        )
 
 
 def run(settings: HomoRefine) -> None:
@@ -55,7 +60,10 @@ def _demo(settings: HomoRefine) -> HomoRefine:
 
     folder = demo_folder()
     log = logging.getLogger("cryotorch")
-    log.info("particles=demo: simulated particles of a made-up molecule from %s, not data of yours", folder)
+    log.info(
+        "particles=demo: simulated particles of a made-up molecule from %s, not data of yours",
+        folder,
+    )
     volume = settings.volume or str(folder / "initial.mrc")
     return replace(settings, particles=str(folder / "particles.star"), volume=volume)
 
@@ -82,8 +90,13 @@ def _prepare(settings: HomoRefine, file, images, group):
     if settings.mask is not None and settings.mask_mode != "none":
         mask = r.load_mask(settings.mask, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
-    particles, note = assign_half_sets(file.particles, settings.half_sets == "resplit", settings.seed)
+    particles, note = assign_half_sets(
+        file.particles, settings.half_sets == "resplit", settings.seed
+    )
     log.info(note)
     if particles.has_pose or bool(particles.shift.any()):
-        log.info("orientations in %s are not used, the search is global; it starts at the origins given there", file.path)
+        log.info(
+            "orientations in %s are not used, the search is global; it starts at the origins given there",
+            file.path,
+        )
     return Inputs(planned, volume, particles, {})

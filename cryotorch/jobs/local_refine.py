@@ -39,7 +39,9 @@ class LocalRefine(RefineSettings):
             number = None if value is None else parse_length(value, 1.0)
             require(number is None or number >= 0, name, value, "it must not be negative")
         turn = self.rotation_extent
-        require(turn is None or turn <= 180, "rotation_extent", turn, "it must be at most 180 degrees")
+        require(
+            turn is None or turn <= 180, "rotation_extent", turn, "it must be at most 180 degrees"
+        )
         if not isinstance(self.fulcrum, str):
             wish = "write three numbers, [x,y,z] in voxels from the corner of the box, or [35A,40A,52A]"
             require(len(self.fulcrum) == 3, "fulcrum", self.fulcrum, wish)
@@ -52,7 +54,12 @@ class LocalRefine(RefineSettings):
             return  # comes again with the pixel size
         within = sigma <= most / share
         name = extent if share == 1 else f"half of {extent}"
-        require(within, prior, sigma, f"a prior wider than the search does nothing, it must be at most {name}, {most / share:g}")
+        require(
+            within,
+            prior,
+            sigma,
+            f"a prior wider than the search does nothing, it must be at most {name}, {most / share:g}",
+        )
 
 
 def run(settings: LocalRefine) -> None:
@@ -103,14 +110,21 @@ def _prepare(settings: LocalRefine, file, images, group):
     planned = plan(settings, images, group)
     planned = replace(
         planned,
-        mask=replace(planned.mask, given=None if settings.mask_mode == "none" else mask, judge=mask),
-        local=Local(reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract),
+        mask=replace(
+            planned.mask, given=None if settings.mask_mode == "none" else mask, judge=mask
+        ),
+        local=Local(
+            reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract
+        ),
     )
     box = images.box
     corner = [f + box // 2 for f in reach.fulcrum]
     log.info(
         "fulcrum %s voxels from the corner of the box (%s Å)",
-        *("[" + ", ".join(f"{v * size:.1f}" for v in corner) + "]" for size in (1.0, images.pixel_size)),
+        *(
+            "[" + ", ".join(f"{v * size:.1f}" for v in corner) + "]"
+            for size in (1.0, images.pixel_size)
+        ),
     )
     log.info("%s", describe(reach, images.pixel_size))
     return Inputs(planned, volume, particles, {"fulcrum_voxels": corner, "half_sets_from": note})
@@ -140,7 +154,9 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
     )
 
 
-def _fulcrum(given, mask, pixel_size: float, particle_pixel_size: float) -> tuple[float, float, float]:
+def _fulcrum(
+    given, mask, pixel_size: float, particle_pixel_size: float
+) -> tuple[float, float, float]:
     """(x, y, z) pixels from pixel d // 2: voxels count those of the particles as extracted, from the corner."""
     from cryotorch.ops.arrange import centre_of_mass
 
@@ -150,7 +166,10 @@ def _fulcrum(given, mask, pixel_size: float, particle_pixel_size: float) -> tupl
     if given == "mask_center":
         corner = [float(v) for v in centre_of_mass(mask)]
     else:
-        lengths = [parse_length(v if isinstance(v, str) else f"{v}px", particle_pixel_size, "fulcrum") for v in given]
+        lengths = [
+            parse_length(v if isinstance(v, str) else f"{v}px", particle_pixel_size, "fulcrum")
+            for v in given
+        ]
         corner = [length / pixel_size for length in lengths]
         inside = all(-0.5 <= v <= box - 0.5 for v in corner)
         wish = f"it lies outside the box, whose voxels go from 0 to {box - 1}"

@@ -89,7 +89,13 @@ def refine(
     callbacks = r.callbacks(folder.path, file, extras, belongs, started)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
     extras["device"] = r.machine(trainer)
-    log.info("%d particles of %d pixels, %.4g Å, on %s", len(particles), images.box, images.pixel_size, extras["device"])
+    log.info(
+        "%d particles of %d pixels, %.4g Å, on %s",
+        len(particles),
+        images.box,
+        images.pixel_size,
+        extras["device"],
+    )
     with torch.no_grad():
         state, notes = begin(
             *(particles, ready.volume, batches, plan, settings.initial_resolution),
@@ -107,11 +113,15 @@ def refine(
         folder.discard()
         raise
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"add resume=true to the same command to go on in {folder.path}") from None
+        raise KeyboardInterrupt(
+            f"add resume=true to the same command to go on in {folder.path}"
+        ) from None
     seconds = time.perf_counter() - started
     found = module.result.resolution
     bound = ", the limit of the pixel size" if found < 2.1 * images.pixel_size else ""
-    log.info("Resolution %.2f Å%s, %.0f s. The results are in %s", found, bound, seconds, folder.path)
+    log.info(
+        "Resolution %.2f Å%s, %.0f s. The results are in %s", found, bound, seconds, folder.path
+    )
 
 
 def run_log() -> RunLog:

@@ -45,7 +45,9 @@ class NonUniformSettings:
 
     def __post_init__(self) -> None:
         positive(self, "filter_order", prefix="nonuniform.")
-        require(self.window >= 1, "nonuniform.window", self.window, "it must be at least 1, 3 is usual")
+        require(
+            self.window >= 1, "nonuniform.window", self.window, "it must be at least 1, 3 is usual"
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ class RefineSettings:
         require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
         same_unit = isinstance(near, str) == isinstance(far, str)
         longer = parse_length(near, 1.0) < parse_length(far, 1.0)
-        require(not same_unit or longer, "mask_far", far, f"it must be above mask_near={shown(near)}")
+        require(
+            not same_unit or longer, "mask_far", far, f"it must be above mask_near={shown(near)}"
+        )
 
 
 def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:
@@ -174,8 +178,23 @@ def _check_lengths(settings: RefineSettings, edge: float, pixel: float) -> None:
     lowest = edge / LEAST_SHELLS
     for name in ("initial_resolution", "max_align_resolution"):
         value = getattr(settings, name)
-        require(value is None or value <= lowest, name, value, f"in a box of {edge:.4g} Å it must be at most {lowest:.4g} Å")
+        require(
+            value is None or value <= lowest,
+            name,
+            value,
+            f"in a box of {edge:.4g} Å it must be at most {lowest:.4g} Å",
+        )
     split, nyquist = settings.split_resolution, 2 * pixel
-    require(split > nyquist, "split_resolution", split, f"the half sets would share everything, it must be above {nyquist:.4g} Å")
+    require(
+        split > nyquist,
+        "split_resolution",
+        split,
+        f"the half sets would share everything, it must be above {nyquist:.4g} Å",
+    )
     diameter = settings.particle_diameter
-    require(diameter is None or diameter <= edge, "particle_diameter", diameter, f"the box is only {edge:.4g} Å wide")
+    require(
+        diameter is None or diameter <= edge,
+        "particle_diameter",
+        diameter,
+        f"the box is only {edge:.4g} Å wide",
+    )

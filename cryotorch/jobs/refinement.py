@@ -62,14 +62,19 @@ def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: Partic
     if not meant:
         log.info("%s=%s does not state its pixel size; %.4g Å is assumed", what, path, grids[box])
     if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
-        raise InputError(f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it")
+        raise InputError(
+            f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
+        )
     return resize_volume(volume, images.box)
 
 
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
     """Masks need positive densities."""
     if looks_inverted(volume):
-        log.warning("WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive", path)
+        log.warning(
+            "WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive",
+            path,
+        )
 
 
 def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> Tensor:
@@ -78,11 +83,15 @@ def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> T
     low, high = float(mask.min()), float(mask.max())
     slack = 0.0 if images.box == file.box else 0.2  # cropping in Fourier space rings at the edges
     if low < -0.01 - slack or high > 1.01 + slack or high < 0.5:
-        raise InputError(f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it")
+        raise InputError(
+            f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it"
+        )
     return mask.clamp(0, 1)
 
 
-def load_references(path: str | Path, file: ParticleFile, images: ParticleImages) -> tuple[Tensor, str]:
+def load_references(
+    path: str | Path, file: ParticleFile, images: ParticleImages
+) -> tuple[Tensor, str]:
     """A map for each half set (2, d, d, d), and where they come from as a sentence.
 
     Half maps of a run folder, or one map twice.
@@ -90,7 +99,9 @@ def load_references(path: str | Path, file: ParticleFile, images: ParticleImages
     if Path(path).is_dir():
         (a, b), _ = half_paths(str(path), None, None)
         halves = [load_on_grid(half, "volume", file, images) for half in (a, b)]
-        return torch.stack(halves), f"each half set starts from its own half map, {a.name} and {b.name}"
+        return torch.stack(
+            halves
+        ), f"each half set starts from its own half map, {a.name} and {b.name}"
     volume = load_on_grid(path, "volume", file, images)
     return volume.expand(2, -1, -1, -1).clone(), f"both half sets start from the map {path}"
 
@@ -151,9 +162,17 @@ def world_size(trainer: TrainerSettings) -> int:
     return n * trainer.num_nodes
 
 
-def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: list[Callback]) -> L.Trainer:
+def make_trainer(
+    out: Path, settings: TrainerSettings, most: int, callbacks: list[Callback]
+) -> L.Trainer:
     """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own."""
-    for noise in (".*treespec, LeafSpec.*", ".*does not have many workers.*", ".*log_every_n_steps.*", ".*isinstance.treespec.*", ".*Checkpoint directory.*not empty.*"):
+    for noise in (
+        ".*treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*log_every_n_steps.*",
+        ".*isinstance.treespec.*",
+        ".*Checkpoint directory.*not empty.*",
+    ):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -161,13 +180,17 @@ def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: lis
     if accelerator == "auto":  # not mps, which has no float64
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise InputError(f"trainer.accelerator={settings.accelerator} needs a CUDA device and there is none: use cpu")
+        raise InputError(
+            f"trainer.accelerator={settings.accelerator} needs a CUDA device and there is none: use cpu"
+        )
     strategy = settings.strategy
     if world_size(settings) > 1 and strategy in ("auto", "ddp"):
         strategy = EMStrategy()
     devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
     if settings.precision not in ("32-true", "32"):
-        raise InputError(f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true")
+        raise InputError(
+            f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"
+        )
     try:
         return L.Trainer(
             accelerator=accelerator,
@@ -186,9 +209,13 @@ def make_trainer(out: Path, settings: TrainerSettings, most: int, callbacks: lis
             default_root_dir=out,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        given = " ".join(f"trainer.{name}={shown(value)}" for name, value in asdict(settings).items())
+        given = " ".join(
+            f"trainer.{name}={shown(value)}" for name, value in asdict(settings).items()
+        )
         reason = str(error).split(". ")[0].rstrip(".")
-        raise InputError(f"there is no trainer with {given} ({reason}): correct that, or use trainer=auto") from None
+        raise InputError(
+            f"there is no trainer with {given} ({reason}): correct that, or use trainer=auto"
+        ) from None
 
 
 def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None:
@@ -237,7 +264,9 @@ class WriteResults(Callback):
             write_outputs(self.out, result, self.source if result.final else None, extras)
 
 
-def callbacks(out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint, started: float) -> list[Callback]:
+def callbacks(
+    out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint, started: float
+) -> list[Callback]:
     """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
         belongs,

@@ -23,7 +23,15 @@ CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 # Everything that a run leaves behind.
 RESULTS = (
     *(CONFIG, "log.txt", "summary.json", "fsc.txt", *(f"fsc_{name}.xml" for name in CURVES)),
-    *("map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc", "mask_refine.mrc", "mask_fsc.mrc", "map_cutoff.mrc"),
+    *(
+        "map.mrc",
+        "map_sharp.mrc",
+        "map_half_A.mrc",
+        "map_half_B.mrc",
+        "mask_refine.mrc",
+        "mask_fsc.mrc",
+        "map_cutoff.mrc",
+    ),
     *("particles.star", "orientations.bild", "plots", "tensorboard", CHECKPOINTS),
 )
 # What may differ between a run and its resumption without a word.
@@ -54,7 +62,9 @@ class RunFolder:
         InputError: it holds a run, there is nothing to resume, an input lies where a result goes, or it cannot be written.
     """
 
-    def __init__(self, out: str | Path, resume: bool, overwrite: bool, inputs: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, out: str | Path, resume: bool, overwrite: bool, inputs: tuple[Any, ...] = ()
+    ) -> None:
         self.path, self.resume, self.overwrite = Path(out), resume, overwrite
         self._new = False
         if rank() == 0:
@@ -63,21 +73,33 @@ class RunFolder:
     def _check(self, inputs: tuple[Any, ...] = ()) -> None:
         out, held = self.path, self._held()
         if self.resume and not held:
-            raise InputError(f"resume=true finds no run in out={out}: leave resume out, or name the folder of the run")
+            raise InputError(
+                f"resume=true finds no run in out={out}: leave resume out, or name the folder of the run"
+            )
         if held and not self.resume and not self.overwrite:
             if CONFIG in held:
-                what, ways = "a run", "name another folder, or add resume=true to go on or overwrite=true to replace it"
+                what, ways = (
+                    "a run",
+                    "name another folder, or add resume=true to go on or overwrite=true to replace it",
+                )
             else:
-                what, ways = f"{held[0]}, which a run would replace", "name another folder, or add overwrite=true"
+                what, ways = (
+                    f"{held[0]}, which a run would replace",
+                    "name another folder, or add overwrite=true",
+                )
             raise InputError(f"out={out} already holds {what}: {ways}")
         for path in filter(None, inputs):
             if Path(path).resolve() in [(out / name).resolve() for name in held]:
-                raise InputError(f"out={out} cannot be used: its {Path(path).name} is an input of this run, name another folder")
+                raise InputError(
+                    f"out={out} cannot be used: its {Path(path).name} is an input of this run, name another folder"
+                )
         above = next((p for p in (out, *out.absolute().parents) if os.path.lexists(p)), Path("/"))
         if not above.is_dir():
             raise InputError(f"out={out} cannot be made: {above} is a file, name another folder")
         if not os.access(above, os.W_OK | os.X_OK):
-            raise InputError(f"out={out} cannot be written (no permission in {above}): name a folder that you can write to")
+            raise InputError(
+                f"out={out} cannot be written (no permission in {above}): name a folder that you can write to"
+            )
 
     def _held(self) -> list[str]:
         return [name for name in RESULTS if os.path.lexists(self.path / name)]
@@ -95,7 +117,9 @@ class RunFolder:
             (self.path / CONFIG).write_text(to_yaml(settings), encoding="utf-8")
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"out={self.path} cannot be written ({reason}): name a folder that you can write to") from None
+            raise InputError(
+                f"out={self.path} cannot be written ({reason}): name a folder that you can write to"
+            ) from None
         return self.path
 
     def discard(self) -> None:
@@ -130,7 +154,11 @@ class RunFolder:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        found |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {prefix + name: value}
+        )
     return found
 
 
@@ -164,9 +192,13 @@ class Fingerprint(Callback):
         return state
 
 
-def fingerprint(file: ParticleFile, particles: Particles, box: int, pixel_size: float, symmetry: str) -> Fingerprint:
+def fingerprint(
+    file: ParticleFile, particles: Particles, box: int, pixel_size: float, symmetry: str
+) -> Fingerprint:
     """Of particles with their half sets, in a box."""
-    digest = hashlib.sha256("\0".join(path.name for path in file.stacks).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(
+        "\0".join(path.name for path in file.stacks).encode("utf-8", "surrogateescape")
+    )
     for values in (particles.address, particles.defocus):
         digest.update(values.numpy().tobytes())
     return Fingerprint(

@@ -17,7 +17,11 @@ def shift_phase(shift_px: Tensor, box: int, count: int | None = None) -> Tensor:
 
 
 def predict(
-    reference: Projector, rotation: Tensor, shift_px: Tensor, ctf: Tensor, scale: Tensor | None = None
+    reference: Projector,
+    rotation: Tensor,
+    shift_px: Tensor,
+    ctf: Tensor,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """Packed spectra (b, m) of the images of a volume: Y(k) = scale CTF(k) exp(2 pi i k.s / d) V(R^T k).
 
@@ -26,7 +30,11 @@ def predict(
     count = ctf.shape[-1]
     frequency = half_plane(reference.box, ctf.device).frequency[:count]
     gain = ctf if scale is None else ctf * scale[:, None]
-    return extract_slices(reference, rotation, frequency) * gain * shift_phase(shift_px, reference.box, count)
+    return (
+        extract_slices(reference, rotation, frequency)
+        * gain
+        * shift_phase(shift_px, reference.box, count)
+    )
 
 
 def backproject_terms(
@@ -42,7 +50,9 @@ def backproject_terms(
     numerator = a c w conj(phase) y and weight = a^2 c^2 w. Shapes (b, m); precision w = 1 / sigma2, scale a (b,).
     """
     gain = ctf * precision * scale[:, None]
-    return spectrum * shift_phase(-shift_px, box, spectrum.shape[-1]) * gain, gain * ctf * scale[:, None]
+    return spectrum * shift_phase(-shift_px, box, spectrum.shape[-1]) * gain, gain * ctf * scale[
+        :, None
+    ]
 
 
 def project(

@@ -64,7 +64,10 @@ def products(
     re, *re_gradient = interpolate(0)
     im, *im_gradient = interpolate(1)
     im = im * sign
-    dp_re, dp_im = by_rotation(tuple(g * sign for g in re_gradient)), by_rotation(tuple(im_gradient))
+    dp_re, dp_im = (
+        by_rotation(tuple(g * sign for g in re_gradient)),
+        by_rotation(tuple(im_gradient)),
+    )
     root = precision[image].sqrt()
     weight = root * gain[image]
     phase = (2 * torch.pi / box) * (shift_px @ frequency.T)
@@ -75,7 +78,9 @@ def products(
     vectors = [(y_re * cos + y_im * sin, y_im * cos - y_re * sin), (re * weight, im * weight)]
     vectors += [(a * weight, b * weight) for a, b in zip(dp_re, dp_im, strict=True)]
     vectors += [(-im * weight * q * k, re * weight * q * k) for q in (kx, ky)]
-    sums = [(vectors[i][0] * vectors[j][0] + vectors[i][1] * vectors[j][1]).sum(-1) for i, j in PAIRS]
+    sums = [
+        (vectors[i][0] * vectors[j][0] + vectors[i][1] * vectors[j][1]).sum(-1) for i, j in PAIRS
+    ]
     return torch.stack(sums, -1)
 
 

@@ -97,7 +97,9 @@ def grid_correlations(
     left = torch.cat([moved.real, moved.imag], -1).view(b * t, -1)
     power = seen.gain**2 * seen.precision
     upright, inverted = [], []
-    for cross, norm in zip(grid.cross.float().split(block, 1), grid.norm.float().split(block, 1), strict=True):
+    for cross, norm in zip(
+        grid.cross.float().split(block, 1), grid.norm.float().split(block, 1), strict=True
+    ):
         length = (power @ norm).clamp_min(1e-30).rsqrt()
         low, high = (left @ cross).view(b, t, -1).aminmax(dim=1)
         upright.append(high * length)
@@ -109,7 +111,9 @@ def shift_scores(seen: Observation, shift_px: Tensor, slices: Tensor) -> Tensor:
     """Cross term of candidate slices (b, k, m) at every shift (b, t, 2): (b, k, t). The norm does not depend on shift."""
     weighted = seen.spectrum * (seen.gain * seen.precision)
     moved = weighted[:, None] * shift_phase(-shift_px, seen.box, weighted.shape[1])
-    return (torch.view_as_real(slices).flatten(-2) @ torch.view_as_real(moved).flatten(-2).mT).float()
+    return (
+        torch.view_as_real(slices).flatten(-2) @ torch.view_as_real(moved).flatten(-2).mT
+    ).float()
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,9 @@ def pose_terms(
     evaluate = _fused_gram if fused else _gram
     parts = [
         evaluate(reference, seen, *rows)
-        for rows in zip(image.split(chunk), rotation.split(chunk), shift_px.split(chunk), strict=True)
+        for rows in zip(
+            image.split(chunk), rotation.split(chunk), shift_px.split(chunk), strict=True
+        )
     ]
     return PoseTerms(torch.cat(parts))
 
@@ -178,7 +184,9 @@ def _fused_gram(
     return square(compiled_products()(*table, frequency, *images, image, rotation, shift_px))
 
 
-def _gram(reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor) -> Tensor:
+def _gram(
+    reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
+) -> Tensor:
     """Inner products (p, 7, 7) of (y, f, df/dw 1-3, df/ds 1-2), all weighted by sqrt(w).
 
     The image is moved rather than the prediction, so every product is one of real vectors of 2 m numbers.

@@ -25,7 +25,9 @@ class Sums:
     padding: int
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.numerator + other.numerator, self.weight + other.weight, self.box, self.padding)
+        return Sums(
+            self.numerator + other.numerator, self.weight + other.weight, self.box, self.padding
+        )
 
     @property
     def shell(self) -> Tensor:

@@ -48,7 +48,9 @@ class Projector:
     limit: float
 
 
-def projector(volume: Tensor, limit: float | None = None, padding: int = 2, correct: bool = True) -> Projector:
+def projector(
+    volume: Tensor, limit: float | None = None, padding: int = 2, correct: bool = True
+) -> Projector:
     """Prepare a volume (d, d, d) for slicing up to ``limit`` Fourier pixels (default: all, d/2)."""
     box = volume.shape[-1]
     padded = padding * box
@@ -60,7 +62,9 @@ def projector(volume: Tensor, limit: float | None = None, padding: int = 2, corr
     reach = min(math.ceil(padding * limit) + 1, padded // 2)
     lines = torch.arange(-reach, reach + 1, device=transform.device) % padded
     columns = torch.arange(reach + 2, device=transform.device)
-    mirrored = columns > padded // 2  # only beyond Nyquist of the padded box, where nothing is asked for
+    mirrored = (
+        columns > padded // 2
+    )  # only beyond Nyquist of the padded box, where nothing is asked for
     cut = transform[lines][:, lines][:, :, columns.clamp(max=padded // 2)]
     cut = torch.where(mirrored, 0, cut)
     pairs = torch.stack([cut[..., :-1], cut[..., 1:]], -1)
@@ -85,7 +89,9 @@ def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor
     fraction = coordinate - lower
     lower = lower.clamp(-reach, reach - 1).to(torch.int32)
     side = 2 * reach + 1
-    index = ((lower[..., 2, :] + reach) * side + lower[..., 1, :] + reach) * columns + lower[..., 0, :]
+    index = ((lower[..., 2, :] + reach) * side + lower[..., 1, :] + reach) * columns + lower[
+        ..., 0, :
+    ]
     return index, fraction, sign
 
 
@@ -93,7 +99,9 @@ def _corners(projector: Projector, point: Tensor) -> tuple[Tensor, Tensor, Tenso
     """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of points (b, 3, m), fractions and signs."""
     columns = projector.reach + 1
     index, fraction, sign = corner_indices(point * projector.padding, projector.reach, columns)
-    step = torch.tensor([0, 1, 2 * projector.reach + 1, 2 * projector.reach + 2], device=index.device)
+    step = torch.tensor(
+        [0, 1, 2 * projector.reach + 1, 2 * projector.reach + 2], device=index.device
+    )
     index = index + (step * columns).to(torch.int32)[:, None, None]
     rows = projector.table.index_select(0, index.flatten())
     return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
@@ -113,10 +121,14 @@ def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) ->
     """Central slices (b, m) complex64 at R^T (kx, ky, 0) for rotations (b, 3, 3), frequencies (m, 2) Fourier pixels."""
     chunk = rows_at_once(len(frequency), frequency.device)
     parts = [sample(projector, slice_coordinates(r, frequency)) for r in rotation.split(chunk)]
-    return torch.cat(parts) if parts else rotation.new_zeros(0, len(frequency), dtype=torch.complex64)
+    return (
+        torch.cat(parts) if parts else rotation.new_zeros(0, len(frequency), dtype=torch.complex64)
+    )
 
 
-def slices_with_gradient(projector: Projector, rotation: Tensor, frequency: Tensor) -> tuple[Tensor, Tensor]:
+def slices_with_gradient(
+    projector: Projector, rotation: Tensor, frequency: Tensor
+) -> tuple[Tensor, Tensor]:
     """Slices p (b, m, 2) as (re, im) and dp/dw (b, 3, m, 2), w a rotation vector in the particle frame.
 
     With R' = exp(w) R and g = R grad V (particle frame), per Fourier pixel:
@@ -179,7 +191,9 @@ def insert_slices_(
         _insert_(sums, *part, frequency)
 
 
-def _insert_(sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor) -> None:
+def _insert_(
+    sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
+) -> None:
     point = slice_coordinates(rotation, frequency) * sums.padding
     index, fraction, sign = corner_indices(point, sums.reach, sums.reach + 1)
     both = torch.stack([1 - fraction, fraction], -1)  # (b, 3, m, 2)
@@ -208,7 +222,9 @@ def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
                 full[z : side + z, y : side + y, x : columns + x] += rows[..., z, y, x, :]
     full = full[:side, :side, : padded // 2 + 1]
     plane = full[:, :, 0]
-    mirrored = plane.flip(0, 1) * torch.tensor([1.0, -1.0, 1.0], dtype=full.dtype, device=full.device)
+    mirrored = plane.flip(0, 1) * torch.tensor(
+        [1.0, -1.0, 1.0], dtype=full.dtype, device=full.device
+    )
     full[:, :, 0] = plane + mirrored
     # frequencies beyond the padded Nyquist are rims that no wanted coefficient reaches
     half = padded // 2

@@ -55,7 +55,9 @@ class Found:
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
-def observe(particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, half: int, s: Settings) -> Observation:
+def observe(
+    particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, half: int, s: Settings
+) -> Observation:
     """Window and transform images (b, d, d); attach scale times CTF and the noise precision."""
     device = images.device
     plane = half_plane(s.box, device)
@@ -164,7 +166,9 @@ class Expectation:
                 self.half = half
                 if self.settings.search.method == "branch_and_bound":
                     local = self.settings.local
-                    self.table = power_table(self.reference, self.settings.search, local and local.reach)
+                    self.table = power_table(
+                        self.reference, self.settings.search, local and local.reach
+                    )
                 if self.state.rest is not None:
                     self.rest = projector(self.state.rest[half])
         return self.reference
@@ -187,7 +191,9 @@ class Expectation:
             self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
         self._record(rows, poses, state.particles.scale[rows])
 
-    def _search(self, reference: Reference, seen: Observation, rows: Tensor, tether: Tether | None) -> Poses:
+    def _search(
+        self, reference: Reference, seen: Observation, rows: Tensor, tether: Tether | None
+    ) -> Poses:
         """The best poses of a batch, by the method asked for."""
         state, s = self.state, self.settings
         previous = state.particles.rotation[rows].to(self.device) if state.posed else None
@@ -214,7 +220,9 @@ class Expectation:
         state, s = self.state, self.settings
         rotation = state.anchor_rotation[rows].to(self.device)
         shift_px = (state.anchor_shift[rows] / s.pixel_size).to(self.device)
-        return replace(seen, spectrum=seen.spectrum - predict(self.rest, rotation, shift_px, seen.gain))
+        return replace(
+            seen, spectrum=seen.spectrum - predict(self.rest, rotation, shift_px, seen.gain)
+        )
 
     def _tether(self, rows: Tensor) -> Tether | None:
         """What ties these particles down in a local search."""
@@ -222,7 +230,9 @@ class Expectation:
         if s.local is None:
             return None
         shift_px = state.centre_shift[rows] / s.pixel_size
-        return Tether(state.centre_rotation[rows].to(self.device), shift_px.to(self.device), s.local.reach)
+        return Tether(
+            state.centre_rotation[rows].to(self.device), shift_px.to(self.device), s.local.reach
+        )
 
     def _in_frame(self, poses: Poses, tether: Tether | None) -> Poses:
         """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""

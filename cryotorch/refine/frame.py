@@ -57,7 +57,9 @@ def measure(
     rows, offset = rotation[near, :2], (shift - anchor_shift)[near]
     length = offset.norm(dim=1)
     usual = length <= 4 * length.median() + 1e-6
-    solved = torch.linalg.lstsq(rows[usual].flatten(0, 1).double(), offset[usual].reshape(-1, 1).double())
+    solved = torch.linalg.lstsq(
+        rows[usual].flatten(0, 1).double(), offset[usual].reshape(-1, 1).double()
+    )
     return Drift(turn, free @ solved.solution[:, 0].to(turn))
 
 

@@ -48,7 +48,9 @@ def local_candidates(
             turns.repeat(len(rows), 1), torch.zeros(len(rows) * len(turns), 2, device=device)
         )
         trial, at_fulcrum = (v.unflatten(0, (len(rows), -1)) for v in (trial, at_fulcrum))
-        slices = extract_slices(reference.slices, trial.flatten(0, 1), plane.frequency[: low.spectrum.shape[1]])
+        slices = extract_slices(
+            reference.slices, trial.flatten(0, 1), plane.frequency[: low.spectrum.shape[1]]
+        )
         slices = slices.unflatten(0, (len(rows), -1))
         power = (slices.real**2 + slices.imag**2) @ (here.gain**2 * here.precision)[..., None]
         # the fulcrum's swing moves the slices, which leaves one disc of shifts for all rotations of an image

@@ -27,7 +27,9 @@ class Refinement(L.LightningModule):
     map in ``result``.
     """
 
-    def __init__(self, state: State, settings: Settings, batches: Batches, workers: int = 0) -> None:
+    def __init__(
+        self, state: State, settings: Settings, batches: Batches, workers: int = 0
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.state, self.settings, self.batches, self.workers = state, settings, batches, workers
@@ -79,7 +81,9 @@ class Refinement(L.LightningModule):
             return
         for tensor in tensors:
             moved = tensor.to(self.device)
-            torch.distributed.all_reduce(moved)  # a sum; the trainer's own reductions default to the mean
+            torch.distributed.all_reduce(
+                moved
+            )  # a sum; the trainer's own reductions default to the mean
             tensor.copy_(moved)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:

@@ -25,7 +25,10 @@ from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
 
 FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
-LOOSER = (10.0, 25.0)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
+LOOSER = (
+    10.0,
+    25.0,
+)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
 SCALE_RANGE = (0.2, 3.0)
 
 
@@ -45,7 +48,10 @@ class MapSolve(torch.optim.Optimizer):
 
 
 def maximize(
-    state: State, expectation: Expectation, settings: Settings, reduce: Callable[[list[Tensor]], None]
+    state: State,
+    expectation: Expectation,
+    settings: Settings,
+    reduce: Callable[[list[Tensor]], None],
 ) -> IterationResult:
     """Solve for new maps, judge them, and set ``state`` up for the next iteration.
 
@@ -57,13 +63,19 @@ def maximize(
     reduce([a.rows for a in expectation.sums] + expectation.found.tensors())
     halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
     mean_weight = [shell_mean_weight(h) for h in halves]
-    unfiltered = torch.stack([solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)])
+    unfiltered = torch.stack(
+        [solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)]
+    )
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
     mask_fsc, messages = _fsc_mask(unfiltered.mean(0), s)
-    curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(unfiltered.mean(0), s))
-    curves = {name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()}
+    curves = fsc_curves(
+        unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(unfiltered.mean(0), s)
+    )
+    curves = {
+        name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()
+    }
     resolutions = {
         name: resolution(curve, s.box, s.pixel_size)
         for name, curve in curves.items()
@@ -95,7 +107,9 @@ def maximize(
     step = advance(state.crossings, state.areas, s.schedule)
     if isinstance(step, Stop):
         if s.bfactor is None and guinier.bfactor is None:
-            messages.append(f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; give bfactor=<Å²> for another one.")
+            messages.append(
+                f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; give bfactor=<Å²> for another one."
+            )
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
@@ -231,7 +245,9 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     move = (found.shift - old.shift).norm(dim=1)
     if not (old.has_pose or state.posed):  # nothing to compare with
         angle, move = angle.fill_(torch.nan), move.fill_(torch.nan)
-    state.particles = old.replace(rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True)
+    state.particles = old.replace(
+        rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True
+    )
     if state.anchor_rotation is None:
         state.anchor_rotation, state.anchor_shift = found.rotation.clone(), found.shift.clone()
     anchor = (state.anchor_rotation, state.anchor_shift)

@@ -13,7 +13,9 @@ from cryotorch.ops.nonuniform import apply_cutoff, filter_bank, local_cutoff
 from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
 from cryotorch.refine.state import Settings
 
-HALF_MAP_PRIOR = 0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
+HALF_MAP_PRIOR = (
+    0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ def regularise(halves: list[Sums], mean_weight: list[Tensor], curve: Tensor, s: 
         prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
         full = solve(merged, prior)
         return Maps(full, full, torch.stack([solve(h, prior) for h in shared]))
-    unfiltered = torch.stack([solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)])
+    unfiltered = torch.stack(
+        [solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)]
+    )
     n = s.nonuniform
     bank = filter_bank(s.box, s.pixel_size)
     shape = {"resolutions": bank, "kind": n.kind, "order": n.order}
@@ -50,7 +54,9 @@ def regularise(halves: list[Sums], mean_weight: list[Tensor], curve: Tensor, s: 
     shape["weight"] = fsc_weight(curve.to(unfiltered.device)).square()
     cutoff = local_cutoff(unfiltered, s.pixel_size, window=n.window, **shape)
     even = solve(merged, HALF_MAP_PRIOR * shell_mean_weight(merged))
-    references = torch.stack([solve(h, HALF_MAP_PRIOR * w) for h, w in zip(shared, mean_weight, strict=True)])
+    references = torch.stack(
+        [solve(h, HALF_MAP_PRIOR * w) for h, w in zip(shared, mean_weight, strict=True)]
+    )
 
     def locally(volume: Tensor) -> Tensor:
         return apply_cutoff(volume, s.pixel_size, cutoff, bank, n.kind, n.order)

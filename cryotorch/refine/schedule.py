@@ -49,10 +49,14 @@ def advance(crossings: list[float], areas: list[float], settings: ScheduleSettin
     if done == 0:
         return Next(min(settings.first_limit, settings.most))
     if done >= settings.max_iterations:
-        return Stop(f"max_iterations={settings.max_iterations} reached; raise it if the resolution still improves")
+        return Stop(
+            f"max_iterations={settings.max_iterations} reached; raise it if the resolution still improves"
+        )
     converged = converged_at(areas, settings)
     if converged is not None and done >= converged + settings.extra_final_passes:
-        return Stop(f"the FSC has not improved by {settings.least_gain} shell for {settings.patience} iterations")
+        return Stop(
+            f"the FSC has not improved by {settings.least_gain} shell for {settings.patience} iterations"
+        )
     limit = crossings[-1] + (2 if done < 3 else 1)
     limit = max(min(settings.first_limit, settings.most), min(limit, settings.most))
     if converged == done:

@@ -31,10 +31,14 @@ from cryotorch.ops.slices import Projector, extract_slices, projector
 from cryotorch.ops.symmetry import in_asymmetric_unit
 from cryotorch.refine.tether import Tether
 
-PRIOR_SIGMA = (math.radians(13),) * 3 + (4.5,) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
+PRIOR_SIGMA = (math.radians(13),) * 3 + (
+    4.5,
+) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
 SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
 HOPELESS = 15.0  # score below the best at which a candidate is given up
-WINNER_STEPS = 5  # more for the pose that stays: where it ends must not depend on where it came from
+WINNER_STEPS = (
+    5  # more for the pose that stays: where it ends must not depend on where it came from
+)
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
 
 
@@ -92,7 +96,11 @@ class Poses:
 
 
 def prepare(
-    volume: Tensor, limit: float, settings: SearchSettings, group: Tensor | None, matmul_dtype: torch.dtype
+    volume: Tensor,
+    limit: float,
+    settings: SearchSettings,
+    group: Tensor | None,
+    matmul_dtype: torch.dtype,
 ) -> Reference:
     """Pad and transform a half map, and slice it on the rotation grid of the asymmetric unit (of no grid without a group)."""
     coarse = min(limit, settings.coarse_limit)
@@ -100,7 +108,9 @@ def prepare(
     if group is None:
         return Reference(slices, limit, coarse, None)
     step = grid_step(coarse, settings)
-    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu())).to(volume.device)
+    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu())).to(
+        volume.device
+    )
     plane = half_plane(volume.shape[-1], volume.device)
     low = extract_slices(slices, rotation, plane.frequency[: plane.count(coarse)])
     return Reference(slices, limit, coarse, templates(low, rotation, matmul_dtype))
@@ -182,7 +192,14 @@ def polish(
         view = seen.limited(plane.count(limit))
         held = tether and tether.of(image)
         terms, rotation, shift_px = ascend(
-            reference.slices, view, image, rotation, shift_px, settings.newton_steps, fused=settings.compile, tether=held
+            reference.slices,
+            view,
+            image,
+            rotation,
+            shift_px,
+            settings.newton_steps,
+            fused=settings.compile,
+            tether=held,
         )
         last = rung == len(limits) - 1
         kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
@@ -190,7 +207,15 @@ def polish(
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
     terms, held = PoseTerms(terms.gram[rows]), tether and tether.of(image)
     terms, rotation, shift_px = ascend(
-        reference.slices, view, image, rotation, shift_px, WINNER_STEPS, terms, settings.compile, held
+        reference.slices,
+        view,
+        image,
+        rotation,
+        shift_px,
+        WINNER_STEPS,
+        terms,
+        settings.compile,
+        held,
     )
     return Poses(rotation, shift_px, covariance(terms, rotation, shift_px, held), terms)
 

@@ -42,7 +42,11 @@ def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Pa
         note = f"half sets kept, and drawn with seed {seed} for the {int((~known).sum())} particles without one"
     count = [int((half == h).sum()) for h in (0, 1)]
     if min(count) < LEAST_PER_HALF:
-        cure = "give more particles" if n < 2 * LEAST_PER_HALF else "add half_sets=resplit to draw them anew"
+        cure = (
+            "give more particles"
+            if n < 2 * LEAST_PER_HALF
+            else "add half_sets=resplit to draw them anew"
+        )
         raise InputError(
             f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: {cure}"
         )
@@ -127,7 +131,9 @@ def _sample(batches: Batches) -> list[Batch]:
     return sample
 
 
-def initial_noise(particles: Particles, batches: list[Batch], s: Settings, device: torch.device) -> Tensor:
+def initial_noise(
+    particles: Particles, batches: list[Batch], s: Settings, device: torch.device
+) -> Tensor:
     """sigma2 (2, g, s) from the mean power of images, signal included: too large at first, corrected by residuals.
 
     A group without a sample takes the mean of the others. Both half sets start from the same curve.
@@ -154,7 +160,9 @@ def initial_noise(particles: Particles, batches: list[Batch], s: Settings, devic
     return noise.float().expand(2, -1, -1).clone().to(device)
 
 
-def initial_reference(volume: Tensor, s: Settings, resolution: float, device: torch.device) -> Tensor:
+def initial_reference(
+    volume: Tensor, s: Settings, resolution: float, device: torch.device
+) -> Tensor:
     """The initial map low-passed and inside the widest soft sphere."""
     return low_pass(volume.to(device), s.pixel_size, resolution) * sphere(s, device)
 
@@ -174,7 +182,9 @@ def rest_of(volume: Tensor, s: Settings, resolution: float) -> Tensor:
     return clean * sphere(s, volume.device) * (1 - s.mask.judge.to(volume.device))
 
 
-def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) -> tuple[float, float]:
+def grey_scale(
+    state: State, volume: Tensor, batches: list[Batch], s: Settings
+) -> tuple[float, float]:
     """The factor that brings an external map to the grey scale of the images, and a doubt about its contrast.
 
     The first search ranks poses by normalised correlation, which knows no scale; then the factor is the least-squares
@@ -191,7 +201,9 @@ def grey_scale(state: State, volume: Tensor, batches: list[Batch], s: Settings) 
         cross = power = 0.0
         for batch in batches:
             rows = batch.index.cpu()
-            seen = observe(state.particles, rows, batch.images.to(device), state.noise, batch.half, s).limited(count)
+            seen = observe(
+                state.particles, rows, batch.images.to(device), state.noise, batch.half, s
+            ).limited(count)
             centre = (state.particles.shift[rows] / s.pixel_size).to(device)
             if attempt == 0:
                 candidates, upright, inverted = _correlate(seen, reference, centre, s)
@@ -221,7 +233,9 @@ def grey_scale_at_poses(state: State, batches: list[Batch], s: Settings) -> tupl
             seen = seen.limited(half_plane(s.box).count(state.limit))
             rotation = state.particles.rotation[rows].to(device)
             shift_px = (state.particles.shift[rows] / s.pixel_size).to(device)
-            terms = pose_terms(reference.slices, seen, torch.arange(len(rows), device=device), rotation, shift_px)
+            terms = pose_terms(
+                reference.slices, seen, torch.arange(len(rows), device=device), rotation, shift_px
+            )
             cross.append(terms.cross)
             power.append(terms.power)
     cross, power = torch.cat(cross), torch.cat(power)

@@ -142,13 +142,31 @@ class State:
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
     TENSORS = ("references", "noise", "mask", "rest")
-    POSES = ("anchor_rotation", "anchor_shift", "centre_rotation", "centre_shift", "drift_turn", "drift_move")
-    NUMBERS = ("limit", "mask_radius", "scale_spread", "posed", "crossings", "areas", "history", "stopped")
+    POSES = (
+        "anchor_rotation",
+        "anchor_shift",
+        "centre_rotation",
+        "centre_shift",
+        "drift_turn",
+        "drift_move",
+    )
+    NUMBERS = (
+        "limit",
+        "mask_radius",
+        "scale_spread",
+        "posed",
+        "crossings",
+        "areas",
+        "history",
+        "stopped",
+    )
 
     def state_dict(self) -> dict:
         """Plain tensors and numbers, for a checkpoint."""
         poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
-        return {"poses": poses} | {name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS}
+        return {"poses": poses} | {
+            name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS
+        }
 
     def load_state_dict(self, saved: dict, device: torch.device) -> None:
         """Take over a checkpoint of the same particles."""

@@ -90,14 +90,18 @@ class Tether:
         along = self.with_fulcrum(rotation)
         turn, offset = self.relative(rotation, shift_px)
         precision = self._precision(rotation)
-        gradient = (along.mT @ terms.gradient[..., None])[..., 0] - precision * torch.cat([turn, offset], 1)
+        gradient = (along.mT @ terms.gradient[..., None])[..., 0] - precision * torch.cat(
+            [turn, offset], 1
+        )
         return gradient, along.mT @ terms.normal @ along + torch.diag(precision)
 
     def with_fulcrum(self, rotation: Tensor) -> Tensor:
         """The Jacobian (p, 5, 5) of (rotation vector, shift) by (rotation vector, d): turning by e moves s by (e x R f)_xy."""
         fulcrum = torch.tensor(self.reach.fulcrum, dtype=rotation.dtype, device=rotation.device)
         x, y, z = (rotation @ fulcrum).unbind(1)
-        jacobian = torch.eye(5, dtype=rotation.dtype, device=rotation.device).repeat(len(rotation), 1, 1)
+        jacobian = torch.eye(5, dtype=rotation.dtype, device=rotation.device).repeat(
+            len(rotation), 1, 1
+        )
         jacobian[:, 3, 1], jacobian[:, 3, 2] = z, -y
         jacobian[:, 4, 0], jacobian[:, 4, 2] = -z, x
         return jacobian

@@ -100,7 +100,9 @@ def test_a_blank_image_is_refused(particle_set):
         file.data[4] = 7
     images = ParticleImages(read_particles(particle_set.write()))
     assert images[[3, 5]].isfinite().all()
-    with pytest.raises(InputError, match=r"Image 5 of .*stack\.mrcs is blank, all its pixels are 7"):
+    with pytest.raises(
+        InputError, match=r"Image 5 of .*stack\.mrcs is blank, all its pixels are 7"
+    ):
         images[[3, 4]]
 
 

@@ -54,7 +54,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refine(data: Path, out: Path, **changes: object) -> Path:
     given = dict(
-        particles=str(data / "start.star"), volume=str(data / "truth.mrc"), mask=str(data / "mask.mrc"), out=str(out)
+        particles=str(data / "start.star"),
+        volume=str(data / "truth.mrc"),
+        mask=str(data / "mask.mrc"),
+        out=str(out),
     )
     local_refine.run(make_settings("local_refine", **{**FAST, **given, **changes}))
     return out
@@ -67,7 +70,10 @@ def found(out: Path) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (dict(particles=None), "particles=null cannot be used: add particles=<STAR file with orientations"),
+        (
+            dict(particles=None),
+            "particles=null cannot be used: add particles=<STAR file with orientations",
+        ),
         (dict(volume=None), "add volume=<run folder or map>"),
         (dict(mask=None), "needs a soft mask around the region, add mask=<file>"),
         (dict(particles="particles.star"), "has no orientations"),
@@ -80,8 +86,14 @@ def found(out: Path) -> torch.Tensor:
         (dict(rotation_extent=-1), "rotation_extent=-1 cannot be used: it must not be negative"),
         (dict(rotation_extent=190), "at most 180"),
         (dict(shift_extent="-2px"), "it must not be negative"),
-        (dict(rotation_extent=5, prior_rotation=8), "prior_rotation=8 cannot be used: .* at most rotation_extent, 5"),
-        (dict(shift_extent=6, prior_shift=4), "prior_shift=4 cannot be used: .* at most half of shift_extent, 3"),
+        (
+            dict(rotation_extent=5, prior_rotation=8),
+            "prior_rotation=8 cannot be used: .* at most rotation_extent, 5",
+        ),
+        (
+            dict(shift_extent=6, prior_shift=4),
+            "prior_shift=4 cannot be used: .* at most half of shift_extent, 3",
+        ),
     ],
 )
 def test_refused_with_a_sentence(data: Path, tmp_path: Path, changes: dict, sentence: str) -> None:
@@ -93,21 +105,39 @@ def test_refused_with_a_sentence(data: Path, tmp_path: Path, changes: dict, sent
     assert not (tmp_path / "out").exists()
 
 
-def test_poses_come_nearer_to_the_truth_and_stay_within_the_extents(data: Path, tmp_path: Path) -> None:
-    out = refine(data, tmp_path / "out", rotation_extent=12, shift_extent=8, initial_resolution=9.0, max_iterations=1)
-    truth, start, now = (read_particles(p).particles for p in (data / "truth.star", data / "start.star", out / "particles.star"))
+def test_poses_come_nearer_to_the_truth_and_stay_within_the_extents(
+    data: Path, tmp_path: Path
+) -> None:
+    out = refine(
+        data,
+        tmp_path / "out",
+        rotation_extent=12,
+        shift_extent=8,
+        initial_resolution=9.0,
+        max_iterations=1,
+    )
+    truth, start, now = (
+        read_particles(p).particles
+        for p in (data / "truth.star", data / "start.star", out / "particles.star")
+    )
     before, after = (rotation_angle(p.rotation, truth.rotation).rad2deg() for p in (start, now))
     assert after.median() < 0.6 * before.median()
     assert torch.equal(now.half, start.half)
     table = read_star(out / "particles.star")["particles"]
-    turned, moved = (np.array(table[c], float) for c in ("cryotorchRotationChange", "cryotorchShiftChange"))
-    np.testing.assert_allclose(turned, rotation_angle(now.rotation, start.rotation).rad2deg(), atol=0.02)
+    turned, moved = (
+        np.array(table[c], float) for c in ("cryotorchRotationChange", "cryotorchShiftChange")
+    )
+    np.testing.assert_allclose(
+        turned, rotation_angle(now.rotation, start.rotation).rad2deg(), atol=0.02
+    )
     assert turned.max() <= 12.01 and moved.max() <= 4.01 and turned.max() > 3
     summary = json.loads((out / "summary.json").read_text())
     assert summary["fulcrum_voxels"] == pytest.approx([12, 12, 12], abs=0.01)
     assert (out / "plots" / "departures.png").is_file()
     # the region's mask is the one that judges
-    torch.testing.assert_close(read_volume(out / "mask_fsc.mrc")[0], read_volume(data / "mask.mrc")[0])
+    torch.testing.assert_close(
+        read_volume(out / "mask_fsc.mrc")[0], read_volume(data / "mask.mrc")[0]
+    )
 
 
 def test_priors_without_width_keep_the_poses(data: Path, tmp_path: Path) -> None:
@@ -117,15 +147,35 @@ def test_priors_without_width_keep_the_poses(data: Path, tmp_path: Path) -> None
     assert (now.shift - start.shift).abs().max() < 1e-2
 
 
-def test_extents_follow_priors(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    refine(data, tmp_path / "out", prior_rotation="0.05rad", prior_shift="0.5px", max_iterations=1, fulcrum=["40A", "48A", "48A"])
+def test_extents_follow_priors(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refine(
+        data,
+        tmp_path / "out",
+        prior_rotation="0.05rad",
+        prior_shift="0.5px",
+        max_iterations=1,
+        fulcrum=["40A", "48A", "48A"],
+    )
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "rotations up to 8.59°, shifts up to 6 Å from the start, priors of 2.86° and 2 Å" in log
-    assert "fulcrum [10.0, 12.0, 12.0] voxels from the corner of the box ([40.0, 48.0, 48.0] Å)" in log
+    assert (
+        "fulcrum [10.0, 12.0, 12.0] voxels from the corner of the box ([40.0, 48.0, 48.0] Å)" in log
+    )
 
 
 def test_half_maps_of_a_run_folder_and_a_hard_mask(data: Path, tmp_path: Path) -> None:
-    refine(data, tmp_path / "out", volume=str(data), mask=str(data / "hard.mrc"), max_iterations=1, mask_mode="dynamic")
+    refine(
+        data,
+        tmp_path / "out",
+        volume=str(data),
+        mask=str(data / "hard.mrc"),
+        max_iterations=1,
+        mask_mode="dynamic",
+    )
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "each half set starts from its own half map, map_half_A.mrc and map_half_B.mrc" in log
-    assert "has a hard edge: soften it by five times the expected resolution, 5 voxels for 4 Å" in log
+    assert (
+        "has a hard edge: soften it by five times the expected resolution, 5 voxels for 4 Å" in log
+    )

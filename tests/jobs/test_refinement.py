@@ -44,7 +44,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "mask": ((volume > volume.std()).astype(np.float32), PIXEL),
     }
     for name, (values, pixel_size) in maps.items():
-        write_volume(folder / f"{name}.mrc", torch.as_tensor(np.array(values, np.float32)), pixel_size)
+        write_volume(
+            folder / f"{name}.mrc", torch.as_tensor(np.array(values, np.float32)), pixel_size
+        )
     images = mrcfile.read(folder / "particles.mrcs").copy()
     for name, stack in {"nan": images, "flat": np.ones_like(images)}.items():
         write_stack(folder / f"{name}.mrcs", [stack], N, BOX, PIXEL)
@@ -69,7 +71,13 @@ def _rename(table: Any, name: str) -> None:
 
 
 def _pose(table: Any) -> None:
-    for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst"):
+    for label in (
+        "rlnAngleRot",
+        "rlnAngleTilt",
+        "rlnAnglePsi",
+        "rlnOriginXAngst",
+        "rlnOriginYAngst",
+    ):
         table[label] = np.linspace(-5, 5, N)
 
 
@@ -97,7 +105,14 @@ def finished(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None:
     left = {path.name for path in finished.iterdir()}
     assert left <= set(RESULTS)
-    assert left >= {"map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc", "mask_fsc.mrc", "particles.star"}
+    assert left >= {
+        "map.mrc",
+        "map_sharp.mrc",
+        "map_half_A.mrc",
+        "map_half_B.mrc",
+        "mask_fsc.mrc",
+        "particles.star",
+    }
     assert len(list((finished / "plots").glob("*.png"))) == 9
     log = (finished / "log.txt").read_text(encoding="utf-8")
     assert "rotation new   shift new" in log and "Finished: max_iterations=1" in log
@@ -115,7 +130,10 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
         (dict(particles="one_half.star"), "40 and 0 particles.*half_sets=resplit"),
         (dict(volume="missing.mrc"), r"missing\.mrc does not exist"),
         (dict(volume="blank.mrc"), r"volume=.*blank\.mrc is blank"),
-        (dict(volume="other_box.mrc"), r"volume=.* has 12 voxels per edge but the particles have 16"),
+        (
+            dict(volume="other_box.mrc"),
+            r"volume=.* has 12 voxels per edge but the particles have 16",
+        ),
         (dict(volume="other_pixel.mrc"), r"volume=.* has 5 Å per voxel but the particles have 6"),
         (dict(volume="inverted.mrc"), "contrast is opposite: change invert"),
         (dict(mask="mask255.mrc"), r"mask=.* values from 0 to 1, got 0 to 255"),
@@ -132,7 +150,9 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
         (dict(trainer__precision="16-mixed"), "trainer.precision=16-mixed .* needs 32-true"),
         (dict(resume=True), "resume=true finds no run"),
     ],
-    ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+    ids=lambda value: (
+        "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else ""
+    ),
 )
 def test_bad_input_is_refused_before_anything_is_written(
     inputs: Path, tmp_path: Path, changes: dict, message: str
@@ -188,10 +208,14 @@ def test_overwrite_replaces_a_run_and_nothing_else(inputs: Path, tmp_path: Path)
     (out / "notes.txt").write_text("mine")
     (out / "other.mrc").write_text("mine too")
     (out / "mask_refine.mrc").write_text("an earlier run's")
-    with pytest.raises(InputError, match=r"already holds mask_refine\.mrc, which a run would replace"):
+    with pytest.raises(
+        InputError, match=r"already holds mask_refine\.mrc, which a run would replace"
+    ):
         refine(inputs, out)
     refine(inputs, out, overwrite=True)
-    assert (out / "notes.txt").read_text() == "mine" and (out / "other.mrc").read_text() == "mine too"
+    assert (out / "notes.txt").read_text() == "mine" and (
+        out / "other.mrc"
+    ).read_text() == "mine too"
     assert not (out / "mask_refine.mrc").exists()  # too coarse for one
 
 
@@ -233,7 +257,10 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
         (dict(volume="off_axes.mrc", symmetry="D2"), "not D2 about the axes"),
         (dict(half_sets="resplit", particles="one_half.star"), "20 and 20 particles"),
         (dict(mask="mask.mrc", mask_mode="static", bfactor=-100.0, minibatch_size=1), "Resolution"),
-        (dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14), "40 particles of 14 pixels"),
+        (
+            dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14),
+            "40 particles of 14 pixels",
+        ),
     ],
     ids=["poses", "inverted", "symmetry", "resplit", "static", "none"],
 )
@@ -280,6 +307,8 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cryotorch.jobs.refinement.write_outputs", full)
-    with pytest.raises(InputError, match=r"cannot be written any more .No space left on device.: mend that"):
+    with pytest.raises(
+        InputError, match=r"cannot be written any more .No space left on device.: mend that"
+    ):
         refine(inputs, tmp_path / "out")
     assert not (tmp_path / "out").exists()

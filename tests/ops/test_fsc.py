@@ -158,7 +158,9 @@ def test_correction_follows_the_formula_and_never_falls_below_the_unmasked_curve
     assert torch.equal(corrected[:6], masked[:6])
     expected = (masked - randomised) / (1 - randomised)
     unmasked = shell_correlation(*halves)
-    assert torch.allclose(corrected[6:8], torch.maximum(expected, torch.minimum(unmasked, masked))[6:8])
+    assert torch.allclose(
+        corrected[6:8], torch.maximum(expected, torch.minimum(unmasked, masked))[6:8]
+    )
     assert torch.allclose(corrected[8:], expected[8:].clamp(-1, 1))
     assert torch.allclose(randomised[:4], masked[:4], atol=0.05)
 

@@ -67,6 +67,9 @@ def test_goes_on_plainly_where_compiling_fails(monkeypatch: pytest.MonkeyPatch, 
     arguments = scene(7.5)
     with caplog.at_level("WARNING", "cryotorch"):
         assert torch.allclose(
-            pose_terms(*arguments, fused=True).score, pose_terms(*arguments).score, rtol=1e-4, atol=1e-3
+            pose_terms(*arguments, fused=True).score,
+            pose_terms(*arguments).score,
+            rtol=1e-4,
+            atol=1e-3,
         )
     assert "compile" in caplog.text

@@ -72,7 +72,8 @@ def test_iterations_come_nearer_and_never_leave_extents_or_half_sets(simulate: C
         moved = result.departures
         assert moved.rotation.max() <= 15.01 and moved.shift.max() <= 1.5 * 4 + 0.01
     before, after = (
-        rotation_angle(r, world.truth.rotation).rad2deg().median() for r in (start.rotation, result.particles.rotation)
+        rotation_angle(r, world.truth.rotation).rad2deg().median()
+        for r in (start.rotation, result.particles.rotation)
     )
     assert after < 0.7 * before
     assert torch.equal(state.centre_rotation, start.rotation)  # nobody asked to recentre
@@ -97,10 +98,15 @@ def test_references_above_the_split_come_from_their_own_half(
         maximize(state, expectation, world.settings, alone)
         spectra.append(fft_volume(state.references * gridding_correction(24, 24)))
         monkeypatch.undo()
-        monkeypatch.setattr(regularise, "wiener_prior", lambda weight, curve: torch.ones_like(weight))
+        monkeypatch.setattr(
+            regularise, "wiener_prior", lambda weight, curve: torch.ones_like(weight)
+        )
     moved, size = (spectra[1] - spectra[0]).abs(), spectra[0].abs()
     shell = volume_shells(24)
-    above, below = (shell > world.settings.split) & (shell < 12), (shell < world.settings.split - 1) & (shell > 0)
+    above, below = (
+        (shell > world.settings.split) & (shell < 12),
+        (shell < world.settings.split - 1) & (shell > 0),
+    )
     assert moved[0][above].mean() < 1e-4 * size[0][above].mean()
     assert moved[0][below].mean() > 0.1 * size[0][below].mean()
     assert moved[1][above].mean() > 0.1 * size[1][above].mean()
@@ -114,7 +120,9 @@ def test_centres_follow_the_poses_when_asked(simulate: Callable, turn: bool, mov
     assert torch.equal(state.centre_rotation, now.rotation if turn else start.rotation)
     held = Tether(state.centre_rotation, state.centre_shift / pixel, REACH)
     w, d = held.relative(now.rotation, now.shift / pixel)
-    first = Tether(start.rotation, start.shift / pixel, REACH).relative(now.rotation, now.shift / pixel)
+    first = Tether(start.rotation, start.shift / pixel, REACH).relative(
+        now.rotation, now.shift / pixel
+    )
     if turn:
         assert w.abs().max() < 1e-3
     # what is not followed keeps its distance

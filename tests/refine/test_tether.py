@@ -40,7 +40,9 @@ def test_turning_about_the_fulcrum_leaves_its_image_in_place() -> None:
     rotation, shift = held.pose(ball(20, 0.3, 3, 1), torch.zeros(20, 2))
     before = image_of(FULCRUM, held.rotation, held.shift_px)
     assert (image_of(FULCRUM, rotation, shift) - before).abs().max() < 1e-5
-    moved = image_of((8.0, 0.0, 0.0), rotation, shift) - image_of((8.0, 0.0, 0.0), held.rotation, held.shift_px)
+    moved = image_of((8.0, 0.0, 0.0), rotation, shift) - image_of(
+        (8.0, 0.0, 0.0), held.rotation, held.shift_px
+    )
     assert moved.norm(dim=1).median() > 0.3
 
 
@@ -59,10 +61,14 @@ def test_extents_hold_and_leave_what_is_inside_alone() -> None:
     far = turn.norm(dim=1) > 0.3
     assert far.sum() > 50
     # brought back along the same axis
-    torch.testing.assert_close(w[far] / 0.3, turn[far] / turn[far].norm(dim=1, keepdim=True), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        w[far] / 0.3, turn[far] / turn[far].norm(dim=1, keepdim=True), atol=1e-4, rtol=0
+    )
     again = held.confine(rotation, shift)
     inside = (turn.norm(dim=1) < 0.299) & (offset.norm(dim=1) < 3.99)
-    assert torch.equal(again[0][inside], rotation[inside]) and torch.equal(again[1][inside], shift[inside])
+    assert torch.equal(again[0][inside], rotation[inside]) and torch.equal(
+        again[1][inside], shift[inside]
+    )
 
 
 def test_cost_is_half_the_log_prior() -> None:
@@ -87,7 +93,10 @@ def test_derivatives_are_those_of_score_less_cost(simulate) -> None:
 
     def value(step: Tensor) -> Tensor:
         pose = held.step(*start, step)
-        return pose_terms(reference.slices, seen, rows, *pose).score.double() - held.cost(*pose).double()
+        return (
+            pose_terms(reference.slices, seen, rows, *pose).score.double()
+            - held.cost(*pose).double()
+        )
 
     gradient, normal = held.derivatives(pose_terms(reference.slices, seen, rows, *start), *start)
     for axis in range(5):
@@ -113,7 +122,9 @@ def local_search(world, held: Tether, start: tuple[Tensor, Tensor], limit: float
 def test_local_search_finds_what_moved_about_the_fulcrum(simulate) -> None:
     world = simulate(n=40, snr=2.0)
     truth = (world.truth.rotation, world.truth.shift / world.settings.pixel_size)
-    displaced = Tether(*truth, Reach(FULCRUM, 1.0, 9.0)).pose(ball(40, 0.35, 3, 3), ball(40, 1.5, 2, 4))
+    displaced = Tether(*truth, Reach(FULCRUM, 1.0, 9.0)).pose(
+        ball(40, 0.35, 3, 3), ball(40, 1.5, 2, 4)
+    )
     held = Tether(*displaced, Reach(FULCRUM, 0.4, 2.5))
     poses = local_search(world, held, displaced)
     error = rotation_angle(poses.rotation, truth[0]).rad2deg()
@@ -147,13 +158,19 @@ def test_covariance_with_priors_is_no_wider_than_either(simulate) -> None:
     expected = torch.tensor([0.02] * 3 + [0.5] * 2)
     torch.testing.assert_close(sigma, expected.expand(4, 5), rtol=0.02, atol=0)
     swung = replace(held, reach=replace(held.reach, fulcrum=(30.0, 0.0, 0.0)))
-    wider = covariance(nothing, swung.rotation, swung.shift_px, swung).diagonal(dim1=1, dim2=2)[:, 3:].sum(1)
+    wider = (
+        covariance(nothing, swung.rotation, swung.shift_px, swung)
+        .diagonal(dim1=1, dim2=2)[:, 3:]
+        .sum(1)
+    )
     lever = (swung.rotation @ torch.tensor([30.0, 0.0, 0.0])) * 0.02
     added = lever[:, :2].square().sum(1) + 2 * lever[:, 2].square()
     torch.testing.assert_close(wider, 0.5 + added, rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize(("radius", "step", "n"), [(0.0, 0.1, 1), (0.1, 0.1, 7), (0.1, 0.2, 1), (0.2, 0.1, 33)])
+@pytest.mark.parametrize(
+    ("radius", "step", "n"), [(0.0, 0.1, 1), (0.1, 0.1, 7), (0.1, 0.2, 1), (0.2, 0.1, 33)]
+)
 def test_ball_grid_holds_the_centre_first(radius: float, step: float, n: int) -> None:
     points = ball_grid(radius, step)
     assert len(points) == n and points[0].abs().max() == 0

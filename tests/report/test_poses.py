@@ -86,7 +86,9 @@ def test_departures_stand_over_the_initial_view_and_as_histograms(make) -> None:
 def test_equal_peaks_are_equally_high(make) -> None:
     """Views along many directions, a particle each: where a voxel of the binning ends must not matter."""
     n = 60
-    direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(5)), dim=1)
+    direction = torch.nn.functional.normalize(
+        torch.randn(n, 3, generator=torch.Generator().manual_seed(5)), dim=1
+    )
     at = direction.numpy().astype(float)
     peaks = [float(smooth_density(d[None], None, d[None], 0.1)[0]) for d in at]
     assert max(peaks) / min(peaks) < 1.1

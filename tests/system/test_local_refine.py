@@ -24,7 +24,9 @@ def cryotorch_job(*arguments: str, cwd: Path) -> str:
     path = str(Path(cryotorch.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "cryotorch", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -33,7 +35,9 @@ def cryotorch_job(*arguments: str, cwd: Path) -> str:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     few = ("box_size=48", "pixel_size=3.5", "n_particles=400", "snr=0.5", "seed=2")
-    cryotorch_job("job=simulate", "second_body=phantom", "second_body_size=0.8", *few, "out=data", cwd=folder)
+    cryotorch_job(
+        "job=simulate", "second_body=phantom", "second_body_size=0.8", *few, "out=data", cwd=folder
+    )
     return folder / "data"
 
 
@@ -52,10 +56,17 @@ def test_the_second_body_is_found_and_sharper(data: Path, tmp_path: Path) -> Non
     cryotorch_job(*common, fulcrum, *still, "out=still", cwd=tmp_path)
     said = cryotorch_job(*common, fulcrum, "out=moved", cwd=tmp_path)
     assert "each half set" not in said and "both half sets start from the map" in said
-    before, after = (rotation_error(tmp_path / n / "particles.star", data) for n in ("still", "moved"))
+    before, after = (
+        rotation_error(tmp_path / n / "particles.star", data) for n in ("still", "moved")
+    )
     assert before > 4 and after < 0.5 * before
     truth, mask = (read_volume(data / f"{n}.mrc")[0] for n in ("truth_body2", "mask_body2"))
     maps = [read_volume(tmp_path / n / "map.mrc")[0] for n in ("still", "moved")]
     curves = [shell_correlation(m * mask, truth * mask)[6:22].mean() for m in maps]
     assert curves[1] > curves[0] + 0.05
-    assert torch.equal(*(read_particles(p).particles.half for p in (data / "consensus.star", tmp_path / "moved" / "particles.star")))
+    assert torch.equal(
+        *(
+            read_particles(p).particles.half
+            for p in (data / "consensus.star", tmp_path / "moved" / "particles.star")
+        )
+    )
