@@ -258,7 +258,7 @@ BAD = [
     ({"hinge": [1, 2, 32]}, r"hinge=\[1,2,32\] cannot be used: it must lie in the box"),
     ({"hinge": [-1, 2, 3]}, "from 0 to 31 voxels"),
     ({"hinge": [1, 2]}, "it has three numbers"),
-    ({"hinge": "middle"}, "hinge must be a list such as"),
+    ({"hinge": "middle"}, "hinge must be a list of plain numbers such as"),
     ({"hinge": HINGE, "second_body": None}, "it needs a second_body"),
     ({"second_body_rotation": 91}, "second_body_rotation=91.*from 0 to 90 degrees"),
     ({"second_body_shift": -1}, "second_body_shift=-1.*must not be negative"),
