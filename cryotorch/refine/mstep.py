@@ -108,7 +108,7 @@ def maximize(
     if isinstance(step, Stop):
         if s.bfactor is None and guinier.bfactor is None:
             messages.append(
-                f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; give bfactor=<Å²> for another one."
+                f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
             )
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
