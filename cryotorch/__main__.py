@@ -39,7 +39,7 @@ def main() -> None:
     # Threads that wait spin for milliseconds by default. On a machine that others use too, that is measured to slow a refinement
     # down tenfold and more; a short spin costs 10 % on an idle one. It must be set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.
@@ -59,7 +59,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed for the next array.
 
     By default it hands every large array back to the system, which must clear the pages of the next one: at a box of 256 that

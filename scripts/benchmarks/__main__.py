@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import fsc, local, refinement
 from benchmarks.table import markdown
+from cryotorch.__main__ import keep_freed_memory
 from cryotorch.errors import InputError
 
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load = os.getloadavg()[0]
     # as `python -m cryotorch` does, before torch is loaded
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    keep_freed_memory()
     if o.threads:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
