@@ -11,11 +11,11 @@ from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, resolution
 from cryotorch.ops.masks import soft_sphere
+from cryotorch.report.curves import THRESHOLD
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc_mask import FscMask
 
-THRESHOLD = 0.143
 SAME = 0.999  # FSC in every shell that independent half maps never reach
 SHARED = 0.5  # unmasked FSC that half maps of one particle pass in some shell from the second on
 FEW = 4  # shells of agreement that are no resolution

@@ -1,11 +1,22 @@
-"""Non-uniform regularisation: every place of a map low-passed where cross-validation of the half maps says."""
+"""Non-uniform regularisation: every place of a map low-passed where cross-validation of the half maps says.
+
+``local_cutoff`` chooses, ``apply_cutoff`` filters half maps and merged map alike. The half maps stay as independent as
+they were. Each result is its own half map under a filter; no coefficient of one enters the other. What they share is the
+choice among a few smooth gains per place, as they share one FSC-weighted filter elsewhere. The choice is unbiased towards
+agreement where there is none: with independent noise each finer filter costs its noise in full, see ``local_cutoff``, so
+the coarsest one stays. It acts on both alike all the same: a correlation of the filtered maps counts the places where
+noise agreed, and their solvent is empty as under a mask. Report the FSC of the unfiltered half maps.
+
+Punjani, Zhang and Fleet 2020, doi:10.1038/s41592-020-00990-8. Beyond half maps and results, 4 d^3 floats at most. With the
+default bank of a 256 box (18 filters, 1 Å pixels) about 25 transforms of the box for the choice and 38 for two half maps,
+16 seconds of one core.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from scipy.fft import next_fast_len
@@ -22,43 +33,6 @@ TAIL = 0.02  # gain of a filter below which a band is cut off
 SAMPLES = 1.25  # of the choice per finest cutoff; 2 change the error by less than a percent
 COVERED = 0.01  # share of a window within the support below which it says nothing
 ROUNDING = (1e-6, 1e-11)  # in float32: of the largest value of a band, and of all
-
-
-class NonUniform(NamedTuple):
-    """Half maps (2, d, d, d) filtered alike, and the cutoff (d, d, d) in Å that did it."""
-
-    maps: Tensor
-    cutoff: Tensor
-
-
-def nonuniform(
-    half_maps: Tensor,
-    pixel_size: float,
-    resolutions: Sequence[float] | None = None,
-    kind: str = "butterworth",
-    order: int = 8,
-    window: float = 3.0,
-    support: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> NonUniform:
-    """Half maps (2, d, d, d) filtered by ``apply_cutoff`` at their ``local_cutoff``, which has the arguments.
-
-    The half maps stay as independent as they were. Each output is its own half map under a filter;
-    no coefficient of one enters the other. What they share is the choice among a few smooth gains per
-    place, as they share one FSC-weighted filter elsewhere. The choice is unbiased towards agreement
-    where there is none: with independent noise each finer filter costs its noise in full, see
-    ``local_cutoff``, so the coarsest one stays. It acts on both alike all the same: a correlation of
-    the filtered maps counts the places where noise agreed, and their solvent is empty as under a
-    mask. Report the FSC of the unfiltered half maps.
-
-    Punjani, Zhang and Fleet 2020, doi:10.1038/s41592-020-00990-8. Beyond half maps and results, 4 d^3
-    floats at most. With the default bank of a 256 box (18 filters, 1 Å pixels) about 25 transforms of
-    the box for the choice and 38 for the result, 16 seconds of one core.
-    """
-    bank = _checked(resolutions, half_maps, pixel_size)
-    cutoff = local_cutoff(half_maps, pixel_size, bank, kind, order, window, support, weight)
-    maps = apply_cutoff(half_maps, pixel_size, cutoff, bank, kind, order, weight)
-    return NonUniform(maps, cutoff)
 
 
 def filter_bank(

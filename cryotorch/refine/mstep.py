@@ -88,7 +88,7 @@ def maximize(
     seconds["fsc"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    maps = regularise(halves, mean_weight, curve, s)
+    maps = regularise(halves, mean_weight, unfiltered, curve, s)
     update_mask(state, low_pass(maps.full, s.pixel_size, 12.0), resolutions["corrected"], s)
     state.references = maps.references * _reference_mask(state, s, maps.full.device)
     judged = curves["corrected"], s.pixel_size, resolutions["corrected"]

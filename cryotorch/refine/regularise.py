@@ -36,17 +36,17 @@ class Maps:
     locally: Callable[[Tensor], Tensor] = lambda volume: volume
 
 
-def regularise(halves: list[Sums], mean_weight: list[Tensor], curve: Tensor, s: Settings) -> Maps:
-    """Maps from the sums of the half sets, their mean weight per shell (d // 2 + 1,) and their FSC (d // 2 + 1,)."""
+def regularise(
+    halves: list[Sums], mean_weight: list[Tensor], unfiltered: Tensor, curve: Tensor, s: Settings
+) -> Maps:
+    """Maps from the sums of the half sets, their mean weight per shell (d // 2 + 1,), the half maps (2, d, d, d) that were
+    solved from them for the FSC, and that FSC (d // 2 + 1,)."""
     merged = halves[0] + halves[1]
     shared = [share_low(h, merged, s.split) for h in halves]
     if s.nonuniform is None:
         prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
         full = solve(merged, prior)
         return Maps(full, full, torch.stack([solve(h, prior) for h in shared]))
-    unfiltered = torch.stack(
-        [solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)]
-    )
     n = s.nonuniform
     bank = filter_bank(s.box, s.pixel_size)
     shape = {"resolutions": bank, "kind": n.kind, "order": n.order}

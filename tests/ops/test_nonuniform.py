@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,8 +14,23 @@ from cryotorch.ops.filters import filter_shells, low_pass
 from cryotorch.ops.fsc import crossing_shell, shell_correlation
 from cryotorch.ops.gaussians import bfactor_to_sigma, gaussian_density
 from cryotorch.ops.masks import density_mask, soft_sphere
-from cryotorch.ops.nonuniform import apply_cutoff, filter_bank, local_cutoff, nonuniform
+from cryotorch.ops.nonuniform import apply_cutoff, filter_bank, local_cutoff
 from cryotorch.ops.phantom import phantom_atoms
+
+
+class Filtered(NamedTuple):
+    """Half maps filtered alike, and the cutoff that did it."""
+
+    maps: torch.Tensor
+    cutoff: torch.Tensor
+
+
+def nonuniform(half_maps, pixel_size, bank=None, kind="butterworth", window=3.0, weight=None):
+    """What a refinement does with half maps: choose, then filter both."""
+    shape = {"resolutions": bank, "kind": kind, "weight": weight}
+    cutoff = local_cutoff(half_maps, pixel_size, window=window, **shape)
+    return Filtered(apply_cutoff(half_maps, pixel_size, cutoff, **shape), cutoff)
+
 
 PX = 1.5
 
