@@ -17,12 +17,68 @@ class Optics:
         spherical_aberration: (g,) Cs, mm.
         amplitude_contrast: (g,) fraction of amplitude contrast, 0 to 1.
         pixel_size: (g,) Å per pixel of the images as extracted.
+        beam_tilt: (g, 2) mrad, x and y, RELION's sign.
+        odd_zernike, even_zernike: (g, o) and (g, e) RELION's coefficients of the antisymmetric and symmetric aberrations, rad.
+        magnification: (g, 2, 2) M of RELION, from frequencies of the image to those of the reference.
+        mtf: (g, q) of the detector, at q equally spaced frequencies from 0 to 1 / (2 pixel_size).
+        premultiplied: (g,) bool, whether images come multiplied by their CTF.
+
+    The last six are None where no group has any.
     """
 
     voltage_kv: Tensor
     spherical_aberration: Tensor
     amplitude_contrast: Tensor
     pixel_size: Tensor
+    beam_tilt: Tensor | None = None
+    odd_zernike: Tensor | None = None
+    even_zernike: Tensor | None = None
+    magnification: Tensor | None = None
+    mtf: Tensor | None = None
+    premultiplied: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.voltage_kv)
+
+    def replace(self, **changes) -> Optics:
+        """A copy with some fields exchanged."""
+        return replace(self, **changes)
+
+
+# Places of RELION's coefficients, see ops.aberrations: the order of each list is that of the files.
+ODD_TILT, ODD_TREFOIL = [0, 1, 3, 4], [2, 5]
+EVEN_TETRA = [4, 5, 7, 8]
+
+
+def ignore(
+    optics: Optics,
+    tilt: bool = False,
+    trefoil: bool = False,
+    tetra: bool = False,
+    anisomag: bool = False,
+) -> Optics:
+    """Optics without some aberrations.
+
+    Args:
+        tilt: beam tilt, and the odd Zernike terms of azimuthal order 1.
+        trefoil: odd terms of azimuthal order 3; tetra: even terms of fourth radial order but for the round one.
+        anisomag: the magnification matrix.
+    """
+    odd = (ODD_TILT if tilt else []) + (ODD_TREFOIL if trefoil else [])
+    return optics.replace(
+        beam_tilt=None if tilt else optics.beam_tilt,
+        odd_zernike=_without(optics.odd_zernike, odd),
+        even_zernike=_without(optics.even_zernike, EVEN_TETRA if tetra else []),
+        magnification=None if anisomag else optics.magnification,
+    )
+
+
+def _without(coefficients: Tensor | None, places: list[int]) -> Tensor | None:
+    if coefficients is None or not places:
+        return coefficients
+    kept = coefficients.clone()
+    kept[:, [place for place in places if place < kept.shape[1]]] = 0
+    return kept
 
 
 @dataclass(frozen=True)
@@ -41,6 +97,8 @@ class Particles:
         pose_sigma: (n, 2) float32: standard deviation of the rotation (radians) and of the shift (Å); 0 = unknown.
         has_pose: whether rotation and shift come from the input.
         optics: the optics groups.
+        bfactor: (n,) float32 Å², envelope exp(-B k^2 / 4) of the particle; None = 0.
+        ctf_scale: (n,) float32, factor on the CTF; None = 1.
     """
 
     rotation: Tensor
@@ -54,6 +112,8 @@ class Particles:
     pose_sigma: Tensor
     has_pose: bool
     optics: Optics
+    bfactor: Tensor | None = None
+    ctf_scale: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.shift)
