@@ -1,4 +1,4 @@
-"""A table of a STAR file: columns of text by label, and numbers out of them."""
+"""A table of a STAR file: columns of text or numbers by label, and numbers out of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import numpy as np
 
 from cryotorch.errors import InputError
 
+BIGGEST = 1e30  # beyond it a number is a mistake, and float32 soon overflows
+
 
 class Table(MutableMapping[str, np.ndarray]):
-    """The columns of a block by label (without the underscore), in order; every value is text.
+    """The columns of a block by label (without the underscore), in order.
 
-    ``table["rlnX"]`` is an array of str; assigning floats writes them with six decimals, integers as they are.
-    ``floats`` and ``integers`` read numbers.
+    A column is kept as it was assigned (arrays are not copied): text, numbers (n,), or numbers (n, k), a vector per
+    row. ``table["rlnX"]`` is an array of str; ``floats``, ``integers`` and ``vectors`` read numbers. Numbers become
+    text in ``raw``: float64 with six decimals, float32 in its shortest exact form, integers as they are, vectors
+    as ``[a,b,c]``.
 
     Attributes:
         single: written as label-value pairs instead of a loop (one row).
@@ -32,14 +36,14 @@ class Table(MutableMapping[str, np.ndarray]):
         return len(next(iter(self._columns.values()))) if self._columns else 0
 
     def __getitem__(self, label: str) -> np.ndarray:
-        column = self._columns[label]
+        column = self.raw(label)
         try:
             return column.astype(str)
         except UnicodeDecodeError:
             return np.char.decode(column, "utf-8", "surrogateescape")
 
     def __setitem__(self, label: str, values: Iterable) -> None:
-        column = _to_text(values)
+        column = _column(values)
         others = [name for name in self._columns if name != label]
         if others and len(column) != self.rows:
             raise ValueError(
@@ -57,14 +61,15 @@ class Table(MutableMapping[str, np.ndarray]):
         return len(self._columns)
 
     def __eq__(self, other: object) -> bool:
+        """The same when written."""
         if not isinstance(other, Table):
             return NotImplemented
         same_form = self.single == other.single and list(self) == list(other)
         return same_form and all(np.array_equal(self.raw(x), other.raw(x)) for x in self)
 
-    def raw(self, label: str) -> np.ndarray:
-        """The column as UTF-8 bytes: the cheap way into a million rows."""
-        return self._columns[label]
+    def raw(self, label: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start to stop of the column as UTF-8 bytes: the cheap way into a million rows of text."""
+        return _text(self._columns[label][start:stop])
 
     def copy(self) -> Table:
         """A table whose columns can be exchanged without touching this one."""
@@ -85,17 +90,10 @@ class Table(MutableMapping[str, np.ndarray]):
             InputError: a value is not a finite number; ``path`` is named.
         """
         column = self._columns[label]
-        try:
-            numbers = column.astype(np.float64)
-        except ValueError:
-            numbers = np.array([_to_float(text) for text in column.tolist()])
-        bad = ~(np.abs(numbers) < 1e30)
-        if bad.any():
-            row = int(np.argmax(bad))
-            value = self[label][row]
-            raise InputError(
-                f"_{label} is '{value}' in row {row + 1} of {path}: give a finite number."
-            )
+        if column.ndim == 2:
+            column = self.raw(label)
+        numbers = _numbers(column)
+        self._refuse(~(np.abs(numbers) < BIGGEST), label, path, "a finite number")
         return numbers
 
     def integers(self, label: str, path: str | Path = "") -> np.ndarray:
@@ -104,15 +102,74 @@ class Table(MutableMapping[str, np.ndarray]):
         Raises:
             InputError: a value is not a whole number; ``path`` is named.
         """
+        column = self._columns[label]
+        if column.ndim == 1 and np.can_cast(column.dtype, np.int64):
+            return column.astype(np.int64)
         numbers = self.floats(label, path)
         bad = (numbers != np.round(numbers)) | (np.abs(numbers) > 2**53)
+        self._refuse(bad, label, path, "a whole number")
+        return numbers.astype(np.int64)
+
+    def vectors(self, label: str, path: str | Path = "") -> np.ndarray:
+        """The column of vectors, ``[a,b,c]`` as text, as float64 (n, k).
+
+        Raises:
+            InputError: a value is not a list of finite numbers, or not as long as in the first row; ``path`` is named.
+        """
+        column = self._columns[label]
+        if column.ndim == 2:
+            numbers = column.astype(np.float64)
+        else:
+            rows = [_parts(text) for text in self.raw(label).tolist()]
+            width = len(rows[0]) if rows else 0
+            bad = np.array([not row or len(row) != width for row in rows], dtype=bool)
+            self._refuse(bad, label, path, f"{width or 'some'} numbers as [a,b,c]")
+            parts = np.array([part for row in rows for part in row], dtype=bytes)
+            numbers = _numbers(parts).reshape(len(rows), width)
+        bad = ~(np.abs(numbers) < BIGGEST)
+        self._refuse(bad.any(1), label, path, "finite numbers")
+        return numbers
+
+    def _refuse(self, bad: np.ndarray, label: str, path: str | Path, wish: str) -> None:
+        """Name the first bad row (n,)."""
         if bad.any():
             row = int(np.argmax(bad))
-            value = self[label][row]
-            raise InputError(
-                f"_{label} is '{value}' in row {row + 1} of {path}: give a whole number."
-            )
-        return numbers.astype(np.int64)
+            value = self.raw(label, row, row + 1)[0].decode("utf-8", "replace")
+            raise InputError(f"_{label} is '{value}' in row {row + 1} of {path}: give {wish}.")
+
+
+def _column(values: Iterable) -> np.ndarray:
+    """An array of numbers, or of UTF-8 bytes for everything else."""
+    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+    numbers = array.dtype.kind in "fiub"
+    if array.ndim != 1 and not (numbers and array.ndim == 2):
+        raise ValueError(f"A column has one dimension, got shape {array.shape}.")
+    if numbers or array.dtype.kind == "S":
+        return array
+    encoded = [str(text).encode("utf-8", "surrogateescape") for text in array.tolist()]
+    return np.array(encoded, dtype=bytes)
+
+
+def _text(column: np.ndarray) -> np.ndarray:
+    """Any column as UTF-8 bytes."""
+    if column.dtype.kind == "S":
+        return column
+    if column.ndim == 2:
+        rows = _text(column.ravel()).reshape(column.shape).tolist()
+        return np.array([b"[%s]" % b",".join(row) for row in rows], dtype=bytes)
+    if column.dtype.kind == "b":
+        column = column.astype(np.int8)
+    if column.dtype.kind != "f" or column.itemsize < 8:
+        return column.astype(bytes)
+    return np.array((b"%.6f " * len(column) % tuple(column.tolist())).split(), dtype=bytes)
+
+
+def _numbers(column: np.ndarray) -> np.ndarray:
+    """A column (n,) as float64, NaN for what is no number."""
+    try:
+        return column.astype(np.float64)
+    except ValueError:
+        return np.array([_to_float(text) for text in column.tolist()])
 
 
 def _to_float(text: bytes) -> float:
@@ -122,16 +179,7 @@ def _to_float(text: bytes) -> float:
         return float("nan")
 
 
-def _to_text(values: Iterable) -> np.ndarray:
-    """Any column as an array of UTF-8 bytes."""
-    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
-    if array.ndim != 1:
-        raise ValueError(f"A column has one dimension, got shape {array.shape}.")
-    if array.dtype.kind == "S":
-        return array
-    if array.dtype.kind == "f":
-        array = np.array([f"{number:.6f}" for number in array.tolist()], dtype=str)
-    elif array.dtype.kind in "iub":
-        array = np.array([str(int(number)) for number in array.tolist()], dtype=str)
-    encoded = [str(text).encode("utf-8", "surrogateescape") for text in array.tolist()]
-    return np.array(encoded, dtype=bytes)
+def _parts(text: bytes) -> list[bytes]:
+    """The numbers of ``[a,b,c]``; none where it is something else."""
+    text = text.strip()
+    return text[1:-1].split(b",") if text[:1] == b"[" and text[-1:] == b"]" else []
