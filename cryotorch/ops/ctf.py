@@ -23,14 +23,15 @@ def contrast_transfer(
     voltage_kv: Tensor,
     spherical_aberration: Tensor,
     amplitude_contrast: Tensor,
+    symmetric: Tensor | None = None,
 ) -> Tensor:
-    """CTF = sin(chi), chi = pi lambda df(k) k^2 - pi/2 Cs lambda^3 k^4 + phase_shift + asin(amplitude_contrast).
+    """CTF = sin(chi), chi = pi lambda df(k) k^2 - pi/2 Cs lambda^3 k^4 + phase_shift + asin(amplitude_contrast) - symmetric.
 
     df(k) = (u + v)/2 + (u - v)/2 cos 2(angle(k) - angle_u), underfocus positive. RELION's sign: the value at
     k = 0 is +amplitude_contrast (Rohou & Grigorieff 2015, doi:10.1016/j.jsb.2015.08.008, with opposite sign).
 
-    Shapes: frequency (m, 2) in 1/Å; defocus (b, 3) as defocus_u Å, defocus_v Å, angle rad; the rest (b,): phase
-    shift in radians, kV, Cs in mm, amplitude contrast in [0, 1]. Returns (b, m).
+    Shapes: frequency (m, 2), or (b, m, 2) where it differs between images, in 1/Å; defocus (b, 3) as defocus_u Å, defocus_v Å, angle rad; the rest (b,): phase
+    shift in radians, kV, Cs in mm, amplitude contrast in [0, 1]; symmetric (b, m) is ``aberrations.symmetric_phase``. Returns (b, m).
     """
     kx, ky = frequency.unbind(-1)
     k2 = kx * kx + ky * ky
@@ -44,5 +45,8 @@ def contrast_transfer(
     quartic = -pi / 2 * spherical_aberration.double()[:, None] * 1e7 * lam**3
     constant = phase_shift.double()[:, None] + torch.asin(amplitude_contrast.double())[:, None]
     coefficients = torch.cat([pi * lam * xx, pi * lam * xy, pi * lam * yy, quartic, constant], 1)
-    basis = torch.stack([kx * kx, kx * ky, ky * ky, k2 * k2, torch.ones_like(k2)]).double()
-    return torch.sin(coefficients @ basis).to(frequency.dtype)
+    basis = torch.stack([kx * kx, kx * ky, ky * ky, k2 * k2, torch.ones_like(k2)], -2).double()
+    chi = (coefficients[:, None] @ basis)[:, 0] if basis.dim() == 3 else coefficients @ basis
+    if symmetric is not None:
+        chi = chi - symmetric
+    return torch.sin(chi).to(frequency.dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.slices import Projector, extract_slices, projector
+from cryotorch.ops.slices import Projector, extract_slices, of_each, projector
 
 
 def shift_phase(shift_px: Tensor, box: int, count: int | None = None) -> Tensor:
@@ -22,16 +22,18 @@ def predict(
     shift_px: Tensor,
     ctf: Tensor,
     scale: Tensor | None = None,
+    magnification: Tensor | None = None,
 ) -> Tensor:
-    """Packed spectra (b, m) of the images of a volume: Y(k) = scale CTF(k) exp(2 pi i k.s / d) V(R^T k).
+    """Packed spectra (b, m) of the images of a volume: Y(k) = scale CTF(k) exp(2 pi i k.s / d) V(R^T M k).
 
-    rotation (b, 3, 3), shift_px (b, 2) pixels, ctf (b, m), scale (b,); m = ctf.shape[1] sets the limit.
+    rotation (b, 3, 3), shift_px (b, 2) pixels, ctf (b, m), scale (b,), magnification M (b, 2, 2); m = ctf.shape[1] sets the
+    limit.
     """
     count = ctf.shape[-1]
     frequency = half_plane(reference.box, ctf.device).frequency[:count]
     gain = ctf if scale is None else ctf * scale[:, None]
     return (
-        extract_slices(reference, rotation, frequency)
+        extract_slices(reference, rotation, of_each(frequency, magnification))
         * gain
         * shift_phase(shift_px, reference.box, count)
     )

@@ -28,14 +28,22 @@ def products(
     image: Tensor,
     rotation: Tensor,
     shift_px: Tensor,
+    magnification: Tensor | None = None,
 ) -> Tensor:
     """The 28 different inner products of ``likelihood.PoseTerms.gram``, (p, 28), in the order of ``PAIRS``.
 
     table, reach, padding: of a ``Projector``; frequency (m, 2); spectrum (b, m, 2); gain, precision (b, m); image (p,);
-    rotation (p, 3, 3); shift_px (p, 2).
+    rotation (p, 3, 3); shift_px (p, 2); magnification (b, 2, 2) or None.
     """
     kx, ky = frequency[:, 0], frequency[:, 1]
-    point = (rotation[:, :2].transpose(1, 2) @ frequency.T) * padding
+    if magnification is None:
+        qx, qy, turned = kx, ky, rotation[:, :2]
+    else:
+        stretch = magnification[image]
+        qx = stretch[:, 0, 0, None] * kx + stretch[:, 0, 1, None] * ky
+        qy = stretch[:, 1, 0, None] * kx + stretch[:, 1, 1, None] * ky
+        turned = stretch.mT @ rotation[:, :2]
+    point = (turned.transpose(1, 2) @ frequency.T) * padding
     sign = torch.where(point[:, 0] < 0, -1.0, 1.0)
     point = point * sign[:, None]
     floor = point.floor()
@@ -59,7 +67,7 @@ def products(
 
     def by_rotation(gradient: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         g = [sum(turn[:, i, j, None] * gradient[j] for j in range(3)) for i in range(3)]
-        return -ky * g[2], kx * g[2], ky * g[0] - kx * g[1]
+        return -qy * g[2], qx * g[2], qy * g[0] - qx * g[1]
 
     re, *re_gradient = interpolate(0)
     im, *im_gradient = interpolate(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cryotorch.ops.forward import shift_phase
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.fused import compiled_products, square
-from cryotorch.ops.slices import Projector, rows_at_once, slices_with_gradient
+from cryotorch.ops.slices import Projector, of_each, rows_at_once, slices_with_gradient
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,36 @@ class Observation:
         gain: (b, m) float32, scale times CTF.
         precision: (b, m) float32, w = 1 / sigma2.
         box: d.
+        magnification: (b, 2, 2) from frequencies of the image to those of the reference, or None. The coarse search, which
+            has the same templates for all images, leaves it out.
     """
 
     spectrum: Tensor
     gain: Tensor
     precision: Tensor
     box: int
+    magnification: Tensor | None = None
 
     def limited(self, count: int) -> Observation:
         """The same images up to a lower limit."""
         return Observation(
-            self.spectrum[:, :count], self.gain[:, :count], self.precision[:, :count], self.box
+            self.spectrum[:, :count],
+            self.gain[:, :count],
+            self.precision[:, :count],
+            self.box,
+            self.magnification,
         )
 
     def of(self, rows: Tensor) -> Observation:
         """Some of the images."""
-        return Observation(self.spectrum[rows], self.gain[rows], self.precision[rows], self.box)
+        m = self.magnification
+        return Observation(
+            self.spectrum[rows],
+            self.gain[rows],
+            self.precision[rows],
+            self.box,
+            None if m is None else m[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,8 @@ def _fused_gram(
     frequency = half_plane(seen.box, rotation.device).frequency[: seen.spectrum.shape[1]]
     table = (reference.table, reference.reach, reference.padding, seen.box)
     images = (torch.view_as_real(seen.spectrum), seen.gain, seen.precision)
-    return square(compiled_products()(*table, frequency, *images, image, rotation, shift_px))
+    poses = (image, rotation, shift_px, seen.magnification)
+    return square(compiled_products()(*table, frequency, *images, *poses))
 
 
 def _gram(
@@ -193,7 +208,8 @@ def _gram(
     """
     count = seen.spectrum.shape[1]
     frequency = half_plane(seen.box, rotation.device).frequency[:count]
-    value, dp = slices_with_gradient(reference, rotation, frequency)
+    stretch = None if seen.magnification is None else seen.magnification[image]
+    value, dp = slices_with_gradient(reference, rotation, of_each(frequency, stretch))
     root = seen.precision[image].sqrt()
     weight = (root * seen.gain[image])[..., None]
     y = seen.spectrum[image] * root * shift_phase(-shift_px, seen.box, count)

@@ -73,8 +73,23 @@ def projector(
 
 
 def slice_coordinates(rotation: Tensor, frequency: Tensor) -> Tensor:
-    """R^T (kx, ky, 0) for rotations (b, 3, 3) and frequencies (m, 2): (b, 3, m), in the frequencies' unit."""
-    return rotation[:, :2].transpose(1, 2) @ frequency.T
+    """R^T (kx, ky, kz) for rotations (b, 3, 3): (b, 3, m), in the unit of the frequencies.
+
+    Frequencies are (m, 2), kz = 0, or (m, 3); one more dimension (b, m, 2 or 3) where they differ between the slices.
+    """
+    return rotation[:, : frequency.shape[-1]].transpose(1, 2) @ frequency.mT
+
+
+def of_each(frequency: Tensor, magnification: Tensor | None) -> Tensor:
+    """Frequencies (m, 2) as the reference has them, M k: (b, m, 2) for M (b, 2, 2), unchanged where there is none."""
+    return frequency if magnification is None else frequency @ magnification.mT
+
+
+def _in_parts(frequency: Tensor, chunk: int, n: int) -> tuple[Tensor, ...]:
+    """The frequencies of every chunk of n slices."""
+    if frequency.dim() == 3:
+        return frequency.split(chunk)
+    return (frequency,) * -(-n // chunk)
 
 
 def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,11 +133,14 @@ def sample(projector: Projector, point: Tensor) -> Tensor:
 
 
 def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
-    """Central slices (b, m) complex64 at R^T (kx, ky, 0) for rotations (b, 3, 3), frequencies (m, 2) Fourier pixels."""
-    chunk = rows_at_once(len(frequency), frequency.device)
-    parts = [sample(projector, slice_coordinates(r, frequency)) for r in rotation.split(chunk)]
-    return (
-        torch.cat(parts) if parts else rotation.new_zeros(0, len(frequency), dtype=torch.complex64)
+    """Central slices (b, m) complex64 for rotations (b, 3, 3), frequencies in Fourier pixels as for ``slice_coordinates``."""
+    points = frequency.shape[-2]
+    if not len(rotation):
+        return rotation.new_zeros(0, points, dtype=torch.complex64)
+    chunk = rows_at_once(points, frequency.device)
+    rows = rotation.split(chunk), _in_parts(frequency, chunk, len(rotation))
+    return torch.cat(
+        [sample(projector, slice_coordinates(*part)) for part in zip(*rows, strict=True)]
     )
 
 
@@ -132,7 +150,7 @@ def slices_with_gradient(
     """Slices p (b, m, 2) as (re, im) and dp/dw (b, 3, m, 2), w a rotation vector in the particle frame.
 
     With R' = exp(w) R and g = R grad V (particle frame), per Fourier pixel:
-    dp/dw = (-ky g_z, kx g_z, ky g_x - kx g_y).
+    dp/dw = (-ky g_z, kx g_z, ky g_x - kx g_y). Frequencies are (m, 2) or (b, m, 2).
     """
     corners, fraction, sign = _corners(projector, slice_coordinates(rotation, frequency))
     fx, fy, fz = (f[..., None] for f in fraction.unbind(-2))
@@ -150,7 +168,7 @@ def slices_with_gradient(
     value = value * flip
     gradient = torch.stack([dx, dy, dz], 1).flatten(2)
     g = (rotation * projector.padding @ gradient).unflatten(2, (-1, 2)) * flip.flip(-1)[:, None]
-    kx, ky = frequency[:, :1], frequency[:, 1:]
+    kx, ky = frequency[..., :1], frequency[..., 1:]
     dp = torch.stack([-ky * g[:, 2], kx * g[:, 2], ky * g[:, 0] - kx * g[:, 1]], 1)
     return value, dp
 
@@ -182,13 +200,15 @@ def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") 
 def insert_slices_(
     sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
 ) -> None:
-    """Add slices (b, m) complex and their weights (b, m) at R^T (kx, ky, 0): the adjoint of extraction.
+    """Add slices (b, m) complex and their weights (b, m) at ``slice_coordinates``: the adjoint of extraction.
 
     A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
     """
-    chunk = rows_at_once(2 * len(frequency), frequency.device)
-    for part in zip(spectrum.split(chunk), weight.split(chunk), rotation.split(chunk), strict=True):
-        _insert_(sums, *part, frequency)
+    chunk = rows_at_once(2 * frequency.shape[-2], frequency.device)
+    frequencies = _in_parts(frequency, chunk, len(rotation))
+    rows = (each.split(chunk) for each in (spectrum, weight, rotation))
+    for part in zip(*rows, frequencies, strict=True):
+        _insert_(sums, *part)
 
 
 def _insert_(

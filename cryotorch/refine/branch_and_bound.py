@@ -32,7 +32,7 @@ from cryotorch.ops.forward import shift_phase
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, grid_scores, shift_scores
 from cryotorch.ops.rotations import from_rotation_vector
-from cryotorch.ops.slices import extract_slices
+from cryotorch.ops.slices import extract_slices, of_each
 from cryotorch.refine.cells import Cells, Families, Level, corners, filled, levels, peaks
 from cryotorch.refine.local import ball_grid
 from cryotorch.refine.search import (
@@ -286,6 +286,9 @@ class _Descent:
         """(f, r, t) for rotations (f, r, 3, 3) and shifts base (f, r, 2) + offset (f, t, 2)."""
         seen = self.seen.limited(count).of(image)
         frequency = half_plane(seen.box, image.device).frequency[:count]
+        if seen.magnification is not None:
+            stretch = seen.magnification.repeat_interleave(rotation.shape[1], 0)
+            frequency = of_each(frequency, stretch)
         slices = extract_slices(self.reference.slices, rotation.flatten(0, 1), frequency)
         slices = slices.unflatten(0, rotation.shape[:2])
         weight = (seen.gain**2 * seen.precision)[..., None]

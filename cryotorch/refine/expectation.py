@@ -10,18 +10,25 @@ from dataclasses import astuple, dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from cryotorch.ops.ctf import contrast_transfer
 from cryotorch.ops.forward import backproject_terms, predict, shift_phase
 from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.likelihood import Observation, residual_power
 from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.rotations import from_rotation_vector
-from cryotorch.ops.slices import Accumulator, Projector, accumulator, insert_slices_, projector
-from cryotorch.particles import Batch, Particles
+from cryotorch.ops.slices import (
+    Accumulator,
+    Projector,
+    accumulator,
+    insert_slices_,
+    of_each,
+    projector,
+)
+from cryotorch.particles import Batch
 from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
+from cryotorch.refine.observe import observe
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
@@ -53,29 +60,6 @@ class Found:
     def tensors(self) -> list[Tensor]:
         """For the reduction over ranks."""
         return [getattr(self, name) for name in self.__dataclass_fields__]
-
-
-def observe(
-    particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, half: int, s: Settings
-) -> Observation:
-    """Window and transform images (b, d, d); attach scale times CTF and the noise precision."""
-    device = images.device
-    plane = half_plane(s.box, device)
-    inner, outer = s.window
-    window = soft_circle(s.box, inner, outer - inner).to(device)
-    group = particles.optics_group[rows]
-    optics = particles.optics
-    ctf = contrast_transfer(
-        plane.frequency / (s.box * s.pixel_size),
-        particles.defocus[rows].to(device),
-        particles.phase_shift[rows].to(device),
-        optics.voltage_kv[group].to(device),
-        optics.spherical_aberration[group].to(device),
-        optics.amplitude_contrast[group].to(device),
-    )
-    gain = ctf * particles.scale[rows].to(device)[:, None]
-    precision = (1 / noise[half]).float()[group.to(device)][:, plane.shell]
-    return Observation(pack(images * window), gain, precision, s.box)
 
 
 @dataclass(frozen=True)
@@ -220,9 +204,8 @@ class Expectation:
         state, s = self.state, self.settings
         rotation = state.anchor_rotation[rows].to(self.device)
         shift_px = (state.anchor_shift[rows] / s.pixel_size).to(self.device)
-        return replace(
-            seen, spectrum=seen.spectrum - predict(self.rest, rotation, shift_px, seen.gain)
-        )
+        rest = predict(self.rest, rotation, shift_px, seen.gain, magnification=seen.magnification)
+        return replace(seen, spectrum=seen.spectrum - rest)
 
     def _tether(self, rows: Tensor) -> Tether | None:
         """What ties these particles down in a local search."""
@@ -253,7 +236,11 @@ class Expectation:
         count = self._count(self.state.limit)
         prediction = torch.zeros_like(seen.spectrum)
         prediction[:, :count] = predict(
-            reference.slices, poses.rotation, poses.shift_px, seen.gain[:, :count]
+            reference.slices,
+            poses.rotation,
+            poses.shift_px,
+            seen.gain[:, :count],
+            magnification=seen.magnification,
         )
         groups = self.state.particles.optics_group[rows]
         for g in groups.unique().tolist():
@@ -278,7 +265,7 @@ class Expectation:
             scale,
             s.box,
         )
-        spread = spread_poses(poses, s.posterior)
+        spread, points = spread_poses(poses, s.posterior), of_each(frequency, seen.magnification)
         share = 1 / len(spread.rotation)
         # the mean of exp(-2 pi i k.delta / d) over a Gaussian delta
         turn = (2 * torch.pi / s.box) ** 2
@@ -286,7 +273,7 @@ class Expectation:
         numerator, weight = numerator * (share * torch.exp(-0.5 * turn * blur)), weight * share
         for rotation, offset in zip(spread.rotation, spread.offset_px, strict=True):
             moved = numerator * shift_phase(-offset, s.box, count)
-            insert_slices_(self.sums[half], moved, weight, rotation, frequency)
+            insert_slices_(self.sums[half], moved, weight, rotation, points)
 
     def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
         """Cut the noise around each particle: centre, multiply by a soft circle, move back."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from cryotorch.ops.forward import shift_phase
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, shift_scores
-from cryotorch.ops.slices import extract_slices
+from cryotorch.ops.slices import extract_slices, of_each
 from cryotorch.refine.search import Reference, SearchSettings, grid_step, shift_grid
 from cryotorch.refine.tether import Tether
 
@@ -48,9 +48,11 @@ def local_candidates(
             turns.repeat(len(rows), 1), torch.zeros(len(rows) * len(turns), 2, device=device)
         )
         trial, at_fulcrum = (v.unflatten(0, (len(rows), -1)) for v in (trial, at_fulcrum))
-        slices = extract_slices(
-            reference.slices, trial.flatten(0, 1), plane.frequency[: low.spectrum.shape[1]]
-        )
+        stretch = here.magnification
+        if stretch is not None:
+            stretch = stretch.repeat_interleave(len(turns), 0)
+        frequency = of_each(plane.frequency[: low.spectrum.shape[1]], stretch)
+        slices = extract_slices(reference.slices, trial.flatten(0, 1), frequency)
         slices = slices.unflatten(0, (len(rows), -1))
         power = (slices.real**2 + slices.imag**2) @ (here.gain**2 * here.precision)[..., None]
         # the fulcrum's swing moves the slices, which leaves one disc of shifts for all rotations of an image

@@ -13,8 +13,8 @@ from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms,
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
-from cryotorch.refine.expectation import observe
 from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
+from cryotorch.refine.observe import observe
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
 from cryotorch.refine.state import Settings, State
 

@@ -27,8 +27,8 @@ from cryotorch.refine.branch_and_bound import (
     power_table,
 )
 from cryotorch.refine.cells import Cells, Families, Level, corners, filled, levels, peaks
-from cryotorch.refine.expectation import observe
 from cryotorch.refine.local import ball_grid, local_candidates
+from cryotorch.refine.observe import observe
 from cryotorch.refine.search import (
     Poses,
     Reference,

@@ -13,7 +13,7 @@ from cryotorch.ops.fourier import half_plane, pack
 from cryotorch.ops.likelihood import Observation, PoseTerms, pose_terms
 from cryotorch.ops.rotations import from_rotation_vector, random_rotations, rotation_angle
 from cryotorch.ops.symmetry import in_asymmetric_unit, point_group
-from cryotorch.refine.expectation import observe
+from cryotorch.refine.observe import observe
 from cryotorch.refine.search import (
     HOPELESS,
     Poses,

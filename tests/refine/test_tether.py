@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cryotorch.ops.likelihood import PoseTerms, pose_terms
 from cryotorch.ops.rotations import from_rotation_vector, random_rotations, rotation_angle
-from cryotorch.refine.expectation import observe
 from cryotorch.refine.local import ball_grid, local_candidates
+from cryotorch.refine.observe import observe
 from cryotorch.refine.search import SearchSettings, covariance, polish, prepare
 from cryotorch.refine.tether import Reach, Tether
 
