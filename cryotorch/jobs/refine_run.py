@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -18,7 +18,7 @@ from cryotorch.jobs.refine_settings import RefineSettings
 from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
 from cryotorch.jobs.settings import in_angstrom
 from cryotorch.ops.symmetry import point_group
-from cryotorch.particles import Particles
+from cryotorch.particles import Particles, ignore
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.module import Refinement, coming
 from cryotorch.refine.schedule import Stop
@@ -67,6 +67,14 @@ def refine(
     file = read_particles(given.particles)
     for message in file.messages:
         log.info(message)
+    optics = ignore(
+        file.particles.optics,
+        given.ignore_tilt,
+        given.ignore_trefoil,
+        given.ignore_tetra,
+        given.ignore_anisomag,
+    )
+    file = replace(file, particles=file.particles.replace(optics=optics))
     images = ParticleImages(file, given.box_size, given.cache_dir, given.invert)
     images.normalise = r.normalise_needed(images, given.normalize)
     settings = in_angstrom(given, file.pixel_size)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cryotorch.refine.state import NonUniform, Settings
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
+CTF_ROUNDS = 2  # times that a refinement turns to the CTF after it has converged
 LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
 
 
@@ -86,6 +87,12 @@ class RefineSettings:
     mask_near: Length
     mask_far: Length
     mask_start_resolution: Length
+    ignore_tilt: bool
+    ignore_trefoil: bool
+    ignore_tetra: bool
+    ignore_anisomag: bool
+    refine_defocus: bool
+    refine_optics: bool
     bfactor: float | None
     regularizer: Literal["wiener", "nonuniform"]
     nonuniform: NonUniformSettings
@@ -144,6 +151,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
             most=most,
             max_iterations=settings.max_iterations,
             extra_final_passes=settings.extra_final_passes,
+            ctf_rounds=CTF_ROUNDS if settings.refine_defocus or settings.refine_optics else 0,
         ),
         mask=MaskSettings(
             mode=settings.mask_mode,

@@ -96,11 +96,15 @@ class Refinement(L.LightningModule):
         step = coming(checkpoint["refinement"], self.settings)
         if self.state.stopped and isinstance(step, Next):
             self.state.stopped, self.state.limit = "", step.limit
+            if step.refine_ctf:
+                self.state.ctf_after.append(self.state.iteration)
 
 
 def coming(saved: dict, settings: Settings) -> Next | Stop:
     """What the schedule of now has in store for the state of a checkpoint."""
-    return advance(saved["crossings"], saved["areas"], settings.schedule)
+    return advance(
+        saved["crossings"], saved["areas"], settings.schedule, saved.get("ctf_after", ())
+    )
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

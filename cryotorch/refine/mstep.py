@@ -104,7 +104,7 @@ def maximize(
     rotation_change, shift_change = _take_poses(state, found, s)
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
         _update_scale(state, found)
-    step = advance(state.crossings, state.areas, s.schedule)
+    step = advance(state.crossings, state.areas, s.schedule, state.ctf_after)
     if isinstance(step, Stop):
         if s.bfactor is None and guinier.bfactor is None:
             messages.append(
@@ -114,6 +114,8 @@ def maximize(
         messages.append(f"Finished: {step.reason}.")
     else:
         state.limit = step.limit
+        if step.refine_ctf:
+            state.ctf_after.append(state.iteration)
         if step.note:
             messages.append(step.note)
     state.history.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cryotorch.particles import Particles
+from cryotorch.particles import Optics, Particles
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
 from cryotorch.refine.tether import Reach
@@ -113,6 +113,7 @@ class State:
         scale_spread: standard deviation of the particle scales' distribution.
         crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
             iteration so far; history: one dict of numbers each.
+        ctf_after: iterations finished before each one that refined the CTF.
     """
 
     particles: Particles
@@ -133,14 +134,20 @@ class State:
     crossings: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
+    ctf_after: list[int] = field(default_factory=list)
     stopped: str = ""
+
+    @property
+    def refines_ctf(self) -> bool:
+        """Whether the coming iteration refines the CTF."""
+        return self.iteration in self.ctf_after
 
     @property
     def iteration(self) -> int:
         """Iterations finished."""
         return len(self.crossings)
 
-    POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma")
+    POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma", "defocus")
     TENSORS = ("references", "noise", "mask", "rest")
     POSES = (
         "anchor_rotation",
@@ -158,19 +165,23 @@ class State:
         "crossings",
         "areas",
         "history",
+        "ctf_after",
         "stopped",
     )
 
     def state_dict(self) -> dict:
         """Plain tensors and numbers, for a checkpoint."""
         poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
-        return {"poses": poses} | {
+        return {"poses": poses, "optics": dict(vars(self.particles.optics))} | {
             name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS
         }
 
     def load_state_dict(self, saved: dict, device: torch.device) -> None:
         """Take over a checkpoint of the same particles."""
-        self.particles = self.particles.replace(**{k: v.cpu() for k, v in saved["poses"].items()})
+        self.particles = self.particles.replace(
+            **{name: value.cpu() for name, value in saved["poses"].items()},
+            optics=Optics(**saved["optics"]),
+        )
         for name in self.TENSORS:
             setattr(self, name, None if saved[name] is None else saved[name].to(device))
         for name in self.POSES + self.NUMBERS:

@@ -114,3 +114,20 @@ def test_convergence_is_judged_by_the_whole_curve() -> None:
     assert schedule.advance([9.0, 10.0], [5.0, 5.5], PLAN) == Next(
         12.0
     )  # the limit follows the crossing
+
+
+def test_ctf_is_refined_once_nothing_else_helps():
+    """Each time the run has converged, as often as asked for, and convergence counts anew from there."""
+    two = plan(ctf_rounds=2)
+    areas = [8, 10, 10.0, 10.0]
+    first = schedule.advance(areas, areas, two)
+    assert isinstance(first, Next) and first.refine_ctf and "CTF" in first.note
+    later = [*areas, 10.3]
+    assert not schedule.advance(later, later, two, [4]).refine_ctf
+    later = [*areas, 10.3, 10.3]
+    assert not schedule.advance(later, later, two, [4]).refine_ctf
+    again = [*areas, 10.3, 10.3, 10.3]
+    assert schedule.advance(again, again, two, [4]).refine_ctf
+    assert isinstance(schedule.advance(again, again, two, [2, 4]), Stop)
+    assert isinstance(schedule.advance(areas, areas, plan(ctf_rounds=0)), Stop)
+    assert isinstance(schedule.advance(areas, areas, plan(ctf_rounds=2, max_iterations=4)), Stop)
