@@ -27,6 +27,7 @@ from cryotorch.ops.local_resolution import local_low_pass, local_resolution
 from cryotorch.ops.masks import soft_sphere
 
 if TYPE_CHECKING:
+    from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
     from cryotorch.jobs.sharpen import Sharpen
 
 log = logging.getLogger("cryotorch")
@@ -88,7 +89,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     maps = halves.maps.to(device)
     mean = maps.mean(0)
     no_mask = shell_correlation(*maps)
-    made, mask_file = _mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
+    made, mask_file = find_mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
     mask, onset = made.mask, first_randomised_shell(no_mask)
     log.info("Mask: %s", made)
     draw = torch.Generator().manual_seed(settings.seed)
@@ -161,8 +162,8 @@ def _on_cpu(fit: GuinierFit) -> GuinierFit:
     return GuinierFit(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
 
 
-def _mask(
-    settings: Sharpen, halves: HalfMaps, mean: Tensor, bare: float
+def find_mask(
+    settings: Sharpen | OrientationDiagnostics, halves: HalfMaps, mean: Tensor, bare: float
 ) -> tuple[FscMask, str | None]:
     """The mask given, that beside the half maps, or one made of the density; the file it was read from.
 

@@ -14,13 +14,18 @@ from cryotorch.results import IterationResult
 def orientations(result: IterationResult) -> Figure:
     """Density of viewing directions (uniform = 1) and, where known, the mean uncertainty of the rotation there."""
     particles = result.particles
-    n = len(particles)
     direction = viewing_directions(particles.rotation.numpy())
-    sigma = bandwidth(n)
     error = np.degrees(particles.pose_sigma[:, 0].numpy())
-    copies = 1 if result.group is None else len(result.group)
+    return viewing_figure(direction, error, None if result.group is None else result.group.numpy())
+
+
+def viewing_figure(direction: np.ndarray, error: np.ndarray, group: np.ndarray | None) -> Figure:
+    """The same for viewing directions (n, 3), uncertainties (n,) in degrees, 0 where not known, and rotations (g, 3, 3)."""
+    n = len(direction)
+    sigma = bandwidth(n)
+    copies = 1 if group is None else len(group)
     if copies > 1:  # a view stands for its symmetric copies; the search names only one of them
-        direction = np.einsum("ni,gij->gnj", direction, result.group.numpy()).reshape(-1, 3)
+        direction = np.einsum("ni,gij->gnj", direction, group).reshape(-1, 3)
         error = np.tile(error, copies)
     at = sphere_grid(180, 90)[2]
     density = smooth_density(direction, None, at, sigma).clip(0)
@@ -34,18 +39,25 @@ def orientations(result: IterationResult) -> Figure:
     subtitle = f"{n:,} particles{mates}, smoothed by {np.degrees(sigma):.1f}°; longitude = rot, latitude = 90° − tilt"
     figure = new_figure(width, 3.55, "Viewing directions", subtitle)
     for place, (name, values, colours) in enumerate(panels):
-        _sphere(figure, 0.4 + 4.2 * place, 0.5, values, name, colours)
+        sphere_panel(figure, 0.4 + 4.2 * place, 0.5, values, name, colours)
     return figure
 
 
-def _sphere(
-    figure: Figure, left: float, bottom: float, values: np.ndarray, name: str, colours: str
+def sphere_panel(
+    figure: Figure,
+    left: float,
+    bottom: float,
+    values: np.ndarray,
+    name: str,
+    colours: str,
+    limits: tuple[float, float] | None = None,
 ) -> None:
-    """Values on ``sphere_grid(180, 90)`` as a Mollweide map with its colour bar, from zero up."""
+    """Values on ``sphere_grid(180, 90)`` as a Mollweide map with its colour bar, from zero up unless told otherwise."""
     lon, lat, _ = sphere_grid(180, 90)
     axes = add_panel(figure, left, bottom + 0.25, 3.9, 2.05, projection="mollweide")
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-    look = {"cmap": colours, "vmin": 0, "vmax": max(top, 1e-6), "rasterized": True}
+    low, high = (0, max(top, 1e-6)) if limits is None else limits
+    look = {"cmap": colours, "vmin": low, "vmax": high, "rasterized": True}
     image = axes.pcolormesh(lon, lat, values, **look)
     axes.set_facecolor("#d5d9de")
     axes.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["−120°", "−60°", "0°", "60°", "120°"])
@@ -80,7 +92,7 @@ def departures(result: IterationResult) -> Figure:
     for place, (values, name, colour, most) in enumerate(panels):
         spread = smooth_density(direction, values, at, sigma)
         mean = np.where(density > 0.05, spread / np.maximum(density, 1e-6), np.nan)
-        _sphere(figure, 0.4 + 4.2 * place, 2.55, mean, f"Mean change of {name}", "magma")
+        sphere_panel(figure, 0.4 + 4.2 * place, 2.55, mean, f"Mean change of {name}", "magma")
         axes = add_panel(figure, 0.75 + 4.2 * place, 0.5, 3.3, 1.5)
         top = max(min(most, 1.15 * float(values.max())), 1e-6)
         counts, edges = np.histogram(values.clip(0, top), np.linspace(0, top, 61))
