@@ -12,9 +12,9 @@ from cryotorch.errors import InputError
 BYTES_PER_VOXEL = 20
 
 
-def require_room(box: int, device: torch.device, said: str) -> None:
-    """InputError where maps of ``box`` voxels per edge cannot fit; ``said`` is the parameter that asks for them."""
-    need, there = BYTES_PER_VOXEL * box**3, memory_of(device)
+def require_room(box: int, device: torch.device, said: str, each: float = BYTES_PER_VOXEL) -> None:
+    """InputError where maps of ``box`` voxels per edge, of ``each`` bytes, cannot fit; ``said`` is the parameter that asks for them."""
+    need, there = each * box**3, memory_of(device)
     if need > there:
         raise InputError(
             f"{said} cannot be used: maps of {box} voxels per edge need at least {_gigabytes(need)} GB of memory, and there "

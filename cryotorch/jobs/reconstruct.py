@@ -1,0 +1,231 @@
+"""A map from particles whose poses are known."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cryotorch.data.images import ParticleImages
+    from cryotorch.ops.reconstruct import Sums
+    from cryotorch.particles import Particles
+
+# Everything the job may leave in ``out``; the summary comes last and so says that all is there.
+FILES = (
+    *("config.yaml", "log.txt", "map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc"),
+    *("mask_fsc.mrc", "particles.star", "fsc.txt", "fsc_*.xml", "fsc.png", "mask.png"),
+    *("slices.png", "guinier.png", "tensorboard", "summary.json"),
+)
+# Bytes per voxel of the padded box at the peak, measured: the sums of two half sets and the work arrays.
+BYTES_PER_VOXEL = 90
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """The parameters; meanings and defaults in ``configs/job/reconstruct.yaml``, lengths in Å."""
+
+    particles: str | None
+    mask: str | None
+    out: str | None
+    overwrite: bool
+    cache_dir: str | None
+    box_size: int | None
+    particle_diameter: Length | None
+    normalize: Literal["auto"] | bool
+    invert: bool
+    symmetry: str
+    flip_hand: bool
+    ewald: Literal["positive", "negative"] | None
+    padding: int
+    bfactor: float | None
+    half_sets: Literal["keep", "resplit"]
+    seed: int
+    ignore_tilt: bool
+    ignore_trefoil: bool
+    ignore_tetra: bool
+    ignore_anisomag: bool
+    minibatch_size: Literal["auto"] | int
+    device: Literal["auto", "cpu", "cuda"]
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the data are."""
+        positive(self, "particle_diameter")
+        box, batch = self.box_size, self.minibatch_size
+        require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
+        require(box is None or box % 2 == 0, "box_size", box, "it must be even")
+        require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
+        require(self.padding in (1, 2), "padding", self.padding, "it is 1 or 2")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
+
+
+def run(settings: Reconstruct) -> Path:
+    """Half maps, map, FSC and particles with the poses that were used, in ``settings.out``."""
+    started = time.perf_counter()
+    from cryotorch.jobs.output import new_files
+    from cryotorch.report.run_log import RunLog
+
+    if settings.particles is None:
+        raise InputError("job=reconstruct needs particles: add particles=<file with poses>")
+    inputs = (settings.particles, settings.mask)
+    with RunLog() as log:
+        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+            log.open(folder / "log.txt")
+            _reconstruct(settings, folder, started)
+        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+    return Path(settings.out)
+
+
+def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
+    import logging
+
+    from cryotorch.data.images import ParticleImages
+    from cryotorch.data.particle_file import read_particles, write_particles
+    from cryotorch.jobs.maps import pick_device
+    from cryotorch.jobs.reconstruct_results import judge, write
+    from cryotorch.jobs.refinement import normalise_needed
+    from cryotorch.refine.start import assign_half_sets
+
+    log = logging.getLogger("cryotorch")
+    device, group = pick_device(given.device), _group(given.symmetry)
+    file = read_particles(given.particles)
+    for message in file.messages:
+        log.info(message)
+    _check_poses(given, file.particles.has_pose)
+    settings = in_angstrom(given, file.pixel_size)
+    images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert)
+    _check_size(settings, images, device)
+    images.normalise = normalise_needed(images, settings.normalize)
+    particles, note = assign_half_sets(
+        file.particles, settings.half_sets == "resplit", settings.seed
+    )
+    log.info(note)
+    if settings.flip_hand:
+        particles = other_hand(particles)
+    log.info(
+        "%d particles of %d pixels, %.4g Å, symmetry %s, on %s",
+        *(len(particles), images.box, images.pixel_size, settings.symmetry, device),
+    )
+    read = time.perf_counter()
+    halves = _insert(settings, particles, images, group, device)
+    inserted = time.perf_counter()
+    found = judge(settings, halves, images.pixel_size, device)
+    judged = time.perf_counter()
+    (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
+    write_particles(folder / "particles.star", file, particles)
+    seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
+    extras = {
+        "particles": len(particles),
+        "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
+        "symmetry": settings.symmetry,
+        "flip_hand": settings.flip_hand,
+        "ewald": settings.ewald,
+        "seed": settings.seed,
+        "device": str(device),
+        "seconds": seconds,
+    }
+    write(folder, Path(settings.out), found, extras)
+
+
+def _insert(
+    settings: Reconstruct,
+    particles: Particles,
+    images: ParticleImages,
+    group: Tensor,
+    device: torch.device,
+) -> list[Sums]:
+    """The sums of both half sets, with the symmetry; one after the other, as the sums are the largest thing in memory."""
+    import torch
+    from tqdm import tqdm
+
+    from cryotorch.jobs.refinement import batch_size
+    from cryotorch.ops.reconstruct import symmetrise
+    from cryotorch.particles import ignore
+    from cryotorch.refine.backproject import backproject, noise_sample
+    from cryotorch.refine.distributed import Batches
+    from cryotorch.refine.schedule import ScheduleSettings
+    from cryotorch.refine.search import SearchSettings
+    from cryotorch.refine.start import initial_noise
+    from cryotorch.refine.state import MaskSettings, Settings
+
+    box, diameter = images.box, settings.particle_diameter
+    plan = Settings(
+        box=box,
+        pixel_size=images.pixel_size,
+        group=group,
+        search=SearchSettings(),
+        schedule=ScheduleSettings(first_limit=box / 2, most=box / 2),
+        mask=MaskSettings(mode="none"),
+        split=0,
+        window=(box, box),  # nothing lies outside
+        particle_radius=diameter and diameter / 2 / images.pixel_size,
+        padding=settings.padding,
+    )
+    known = {name: getattr(settings, f"ignore_{name}") for name in ("tilt", "trefoil", "tetra")}
+    optics = ignore(particles.optics, **known, anisomag=settings.ignore_anisomag)
+    seen = particles.replace(optics=optics)
+    size = settings.minibatch_size
+    batches = Batches(images, particles.half, batch_size(box) if size == "auto" else size)
+    curvature = {None: 0, "positive": 1, "negative": -1}[settings.ewald]
+    sums = []
+    with torch.no_grad(), tqdm(total=len(particles), unit=" particles", disable=None) as bar:
+
+        def of_half(half: int):
+            for number, rows in enumerate(batches.rows):
+                if particles.half[rows[0]] == half:
+                    yield batches[number]
+                    bar.update(len(rows))
+
+        noise = initial_noise(seen, noise_sample(images, seen), plan, device)
+        for half in (0, 1):
+            bar.set_description(f"half set {'AB'[half]}")
+            inserted = backproject(seen, of_half(half), noise, plan, device, curvature)
+            sums.append(symmetrise(inserted, group))
+    return sums
+
+
+def other_hand(particles: Particles) -> Particles:
+    """The poses of the same images for the map v(-x).
+
+    The projection of v(-x) in the particle frame x' = R' x is that of v at R' = diag(-1, -1, 1) R: inversion is a mirror along
+    the beam, which projections do not see, and half a turn about it. Shifts stay.
+    """
+    import torch
+
+    turn = torch.tensor([-1.0, -1.0, 1.0])[:, None]
+    return particles.replace(rotation=turn * particles.rotation)
+
+
+def _group(symmetry: str) -> Tensor:
+    from cryotorch.ops.symmetry import point_group
+
+    try:
+        return point_group(symmetry)
+    except ValueError as error:
+        raise InputError(f"symmetry={symmetry} cannot be used: {error}") from None
+
+
+def _check_poses(settings: Reconstruct, has_pose: bool) -> None:
+    if not has_pose:
+        raise InputError(
+            f"{settings.particles} has no orientations (_rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi; alignments3D/pose in a .cs "
+            "file): find them with job=homo_refine"
+        )
+
+
+def _check_size(settings: Reconstruct, images: ParticleImages, device: torch.device) -> None:
+    from cryotorch.jobs.memory import require_room
+
+    edge, diameter = images.box * images.pixel_size, settings.particle_diameter
+    fits = diameter is None or diameter <= edge
+    require(fits, "particle_diameter", diameter, f"the box is only {edge:.4g} Å wide")
+    padded = settings.padding * images.box
+    said = f"padding={settings.padding} with a box of {images.box} pixels"
+    require_room(padded, device, said, BYTES_PER_VOXEL)

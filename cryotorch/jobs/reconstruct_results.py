@@ -1,0 +1,127 @@
+"""What a reconstruction's sums become: half maps, their FSC, the filtered and the sharpened map, and the files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.mrc import write_volume
+from cryotorch.errors import InputError
+from cryotorch.jobs import validation_files
+from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.maps import HalfMaps
+from cryotorch.jobs.validation import Validation, validate
+from cryotorch.jobs.validation_fsc import ValidationFsc
+from cryotorch.ops.filters import guinier_fit, sharpen
+from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
+from cryotorch.refine.regularise import HALF_MAP_PRIOR
+from cryotorch.report.board import write_board
+from cryotorch.report.canvas import render
+from cryotorch.report.curves import guinier_figure
+from cryotorch.report.figures import write_pictures
+from cryotorch.report.maps import central_slices, image_figure, projections
+from cryotorch.results import Guinier
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.reconstruct import Reconstruct
+
+log = logging.getLogger("cryotorch")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Maps (d, d, d) on the CPU and what is known of them.
+
+    Attributes:
+        halves: the half maps, unfiltered; judged: their FSC, with the settings it was made with.
+        map: of all particles, filtered by the FSC; sharp: sharpened with ``bfactor``, Å²; guinier: the fit.
+    """
+
+    halves: HalfMaps
+    judged: Validation
+    judge: ValidationFsc
+    map: Tensor
+    sharp: Tensor
+    bfactor: float
+    guinier: Guinier
+
+
+def judge(
+    settings: Reconstruct, sums: list[Sums], pixel_size: float, device: torch.device
+) -> Found:
+    """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it."""
+    weight = [shell_mean_weight(half) for half in sums]
+    # all but unregularised: the prior only keeps rarely seen coefficients from exploding
+    maps = [solve(half, HALF_MAP_PRIOR * w) for half, w in zip(sums, weight, strict=True)]
+    halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()))
+    chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
+    judged = _judged(chosen, halves, device)
+    for line in validation_files.table(judged):
+        log.info(line)
+    for warning in judged.warnings:
+        log.info("WARNING: %s", warning)
+    curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
+    full = solve(sums[0] + sums[1], wiener_prior(torch.stack(weight).mean(0), curve))
+    shown = curve, pixel_size, judged.resolution
+    fit = guinier_fit(full * judged.mask.mask, *shown)
+    bfactor = fit.bfactor or 0.0 if settings.bfactor is None else settings.bfactor
+    if settings.bfactor is None and fit.bfactor is None:
+        log.info(
+            "map_sharp.mrc is weighted and filtered but not sharpened: %s; job=sharpen makes others",
+            fit.reason,
+        )
+    sharp = sharpen(full, pixel_size, bfactor, curve, judged.resolution)
+    guinier = Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
+    halves = replace(halves, maps=halves.maps.cpu())
+    return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), bfactor, guinier)
+
+
+def _judged(chosen: ValidationFsc, halves: HalfMaps, device: torch.device) -> Validation:
+    try:
+        return validate(chosen, halves, device)
+    except InputError as refused:
+        if chosen.mask is not None:
+            raise
+        log.info("WARNING: the density makes no mask, a soft sphere takes its place: %s", refused)
+        return validate(replace(chosen, generate_mask=False), halves, device)
+
+
+def write(folder: Path, out: Path, found: Found, extras: Mapping[str, object]) -> None:
+    """All files into ``folder``; ``out`` is where they will be."""
+    halves, pixel_size = found.halves, found.halves.pixel_size
+    names = ("map_half_A.mrc", "map_half_B.mrc")
+    volumes = dict(zip(names, halves.maps, strict=True))
+    volumes |= {"map.mrc": found.map, "map_sharp.mrc": found.sharp}
+    for name, volume in volumes.items():
+        write_volume(folder / name, volume, pixel_size)
+    here, there = (
+        replace(halves, paths=tuple(at / name for name in names)) for at in (folder, out)
+    )
+    validation_files.write(folder, found.judged, here, relabelled=False)
+    rows = {
+        "Map, slices": central_slices(found.map),
+        "Sharpened, slices": central_slices(found.sharp),
+        "Map, projections": projections(found.map),
+    }
+    box = found.map.shape[-1]
+    title = f"The map at {found.judged.resolution:.2f} Å"
+    subtitle = f"{extras['particles']:,} particles, {box} px of {pixel_size:.4g} Å"
+    figures = {
+        "slices": image_figure(rows, box * pixel_size, title, subtitle),
+        "guinier": guinier_figure(found.guinier, f"applied: B = {found.bfactor:.1f} Å²"),
+    }
+    pictures = {name: render(figure) for name, figure in figures.items()}
+    write_pictures(pictures, folder)
+    write_board(folder / "tensorboard", {}, pictures, {})
+    about = {
+        "bfactor": found.bfactor,
+        "bfactor_fitted": found.guinier.bfactor,
+        "bfactor_refused": found.guinier.reason or None,
+    }
+    validation_files.write_summary(folder, found.judged, there, found.judge, {**about, **extras})

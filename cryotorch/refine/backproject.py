@@ -1,0 +1,97 @@
+"""One pass over images with known poses: what they add to the normal equations of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.ewald import ewald_height, insert_curved_
+from cryotorch.ops.forward import backproject_terms, shift_phase
+from cryotorch.ops.fourier import half_plane, pack, unpack
+from cryotorch.ops.likelihood import Observation
+from cryotorch.ops.masks import soft_circle
+from cryotorch.ops.reconstruct import Sums, collect
+from cryotorch.ops.slices import accumulator, insert_slices_, of_each
+from cryotorch.particles import Batch, Particles
+from cryotorch.refine.observe import observe, transfer
+from cryotorch.refine.state import Settings
+
+EDGE = 0.05  # of the box: width of the circle's edge around a particle
+SAMPLE = 400  # images that the noise is estimated from, and at least so many of each optics group:
+LEAST = 8
+
+
+def backproject(
+    particles: Particles,
+    batches: Iterable[Batch],
+    noise: Tensor,
+    s: Settings,
+    device: torch.device,
+    curvature: int = 0,
+) -> Sums:
+    """The sums of all batches, at the poses that the particles have.
+
+    Images are used as they are, or, with ``s.particle_radius``, inside a soft circle about the particle's centre.
+
+    Args:
+        noise: (2, g, s) sigma2.
+        curvature: sign of the Ewald sphere's, see ``ops.ewald``; 0 = flat.
+    """
+    sums = accumulator(s.box, s.padding, device)
+    plane = half_plane(s.box, device)
+    for batch in batches:
+        rows, batch = batch.index.cpu(), batch.to(device)
+        seen = observe(particles, rows, batch.images, noise, batch.half, s)
+        shift_px = (particles.shift[rows] / s.pixel_size).to(device)
+        seen = _windowed(seen, shift_px, s)
+        rotation = particles.rotation[rows].to(device)
+        point = of_each(plane.frequency, seen.magnification)
+        if seen.magnification is not None:  # what lies beyond the last shell has no place
+            inside = point.norm(dim=-1) < s.box / 2
+            seen = replace(seen, precision=seen.precision * inside)
+        if curvature:
+            scale = particles.scale[rows].to(device)[:, None]
+            quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
+            cosine = transfer(quarter, rows, s.box, s.pixel_size, device).gain * scale
+            voltage = particles.optics.voltage_kv[particles.optics_group[rows]].to(device)
+            edge = s.box * s.pixel_size
+            height = curvature * edge * ewald_height(point / edge, voltage)
+            centred = seen.spectrum * shift_phase(-shift_px, s.box)
+            wave = torch.complex(cosine, seen.gain)
+            insert_curved_(sums, centred, wave, seen.precision, rotation, point, height)
+        else:
+            one = torch.ones(len(rows), device=device)  # the gain holds the scale
+            numerator, weight = backproject_terms(
+                seen.spectrum, shift_px, seen.gain, seen.precision, one, s.box
+            )
+            insert_slices_(sums, numerator, weight, rotation, point)
+    return collect(sums)
+
+
+def _windowed(seen: Observation, shift_px: Tensor, s: Settings) -> Observation:
+    """Without what lies further from the particle than its radius."""
+    if s.particle_radius is None:
+        return seen
+    circle = soft_circle(s.box, s.particle_radius, EDGE * s.box).to(shift_px.device)
+    phase = shift_phase(shift_px, s.box)
+    centred = pack(unpack(seen.spectrum * phase.conj(), s.box) * circle)
+    return replace(seen, spectrum=centred * phase)
+
+
+def noise_sample(images, particles: Particles) -> list[Batch]:
+    """Some images of every optics group, evenly spread over the file, for ``start.initial_noise``.
+
+    ``images[rows]`` is a tensor (b, d, d).
+    """
+    group = particles.optics_group
+    present = group.unique()
+    each = max(LEAST, SAMPLE // len(present))
+    sample = []
+    for g in present:
+        rows = torch.nonzero(group == g)[:, 0]
+        rows = rows[torch.linspace(0, len(rows) - 1, min(each, len(rows))).long()]
+        sample.append(Batch(rows, images[rows.tolist()], 0))
+    return sample
