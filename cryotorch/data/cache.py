@@ -24,8 +24,13 @@ LAYOUT = 1  # counted up whenever prepared images change, so that old caches are
 logger = logging.getLogger(__name__)
 
 
-def content_key(stacks: Sequence[Path], address: np.ndarray, box: int) -> str:
-    """A name for prepared images: it changes with the stacks (path, size, time), the particles or the box."""
+def content_key(
+    stacks: Sequence[Path], address: np.ndarray, box: int, size: np.ndarray | float = 1.0
+) -> str:
+    """A name for prepared images: it changes with the stacks (path, size, time), the particles, the box or the pixel sizes.
+
+    ``size`` (n,): pixel sizes relative to that of the prepared images' file.
+    """
     digest = hashlib.sha256(f"{LAYOUT} {box} {len(address)}\n".encode())
     for path in stacks:
         status = os.stat(path)
@@ -35,6 +40,8 @@ def content_key(stacks: Sequence[Path], address: np.ndarray, box: int) -> str:
             )
         )
     digest.update(np.ascontiguousarray(address, dtype="<i8").tobytes())
+    if np.any(size != 1):
+        digest.update(np.ascontiguousarray(size, dtype="<f8").tobytes())
     return digest.hexdigest()[:24]
 
 

@@ -1,4 +1,4 @@
-"""Particle images as a torch Dataset of batches: read, cropped in Fourier space, background at zero."""
+"""Particle images as a torch Dataset of batches: read, brought to one grid, background at zero."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
 from cryotorch.ops.fourier import resize_images
+from cryotorch.ops.resample import resample_images
+
+SAME = 1e-4  # pixel sizes that differ less, relatively, are one
 
 
 class ParticleImages(Dataset):
@@ -22,10 +25,11 @@ class ParticleImages(Dataset):
     ``images[rows]`` with a list of rows is a batch (b, box, box) float32, and so is what a ``DataLoader`` with
     ``collate_fn=lambda batch: batch`` gets: whole batches are read at once. Rows in file order are fastest.
     The mean of the pixels beyond radius box / 2 (the corners, free of particle) is subtracted from each image.
+    Images of another box or pixel size than the file's are interpolated to its grid; where they end, zeros follow.
 
     Args:
-        file: from ``read_particles``.
-        box: even, at most the box as extracted, which is the default; images are cropped in Fourier space.
+        file: from ``read_particles``; its ``sign`` is applied.
+        box: even, at most the box of the file, which is the default; images are cropped in Fourier space.
         cache_dir: folder on a fast disk for prepared images; None reads the stacks every time.
         invert: change the sign: for stacks with dark protein.
 
@@ -46,7 +50,7 @@ class ParticleImages(Dataset):
         invert: bool = False,
     ):
         self._stacks = Stacks(file.stacks)
-        full = self._stacks.box
+        full = file.box
         self.box = full if box is None else int(box)
         if self.box % 2 or not 2 <= self.box <= full:
             raise InputError(
@@ -57,10 +61,12 @@ class ParticleImages(Dataset):
         self.normalise = False
         self._address = file.particles.address.numpy()
         self._stacks.check(self._address)
-        self._background = _corner_mean(self.box)
+        self._sign = None if file.sign is None else torch.from_numpy(file.sign)
+        self._grids, self._grid = self._find_grids(file)
         self._cache = None
         if cache_dir is not None:
-            key = content_key(file.stacks, self._address, self.box)
+            sizes = np.array([grid.pixel_size for grid in self._grids])[self._grid]
+            key = content_key(file.stacks, self._address, self.box, sizes / file.pixel_size)
             block = max(1, min(1024, 2**22 // full**2))  # 16 MiB of the images as extracted
             self._cache = CachedImages(
                 cache_dir, key, len(self), self.box, self.pixel_size, self._make, block
@@ -77,25 +83,43 @@ class ParticleImages(Dataset):
     def __getitems__(self, rows: list[int]) -> Tensor:
         """A batch (b, box, box) float32, in the order of ``rows``."""
         index = np.asarray(rows, dtype=np.int64)
-        if self._cache is None:
-            images = self._prepare(index)
-        else:
-            images = torch.from_numpy(self._cache.read(index))
+        images = self._read(index)
         if self.normalise:
-            images = images / self._sigma(images).clamp_min(1e-30)[:, None, None]
+            images = images / self._sigma(images, index).clamp_min(1e-30)[:, None, None]
+        if self._sign is not None:
+            images = images * self._sign[index][:, None, None]
         return -images if self.invert else images
 
     def background_sigma(self, rows: list[int]) -> Tensor:
         """Standard deviation (b,) of the pixels beyond radius box / 2, as stored in the file."""
-        before, self.normalise = self.normalise, False
-        sigma = self._sigma(self[rows])
-        self.normalise = before
-        return sigma
+        index = np.asarray(rows, dtype=np.int64)
+        return self._sigma(self._read(index), index)
 
-    def _sigma(self, images: Tensor) -> Tensor:
-        return (images.flatten(1).square() @ self._background).sqrt()
+    def _read(self, index: np.ndarray) -> Tensor:
+        if self._cache is None:
+            return self._prepare(index)
+        return torch.from_numpy(self._cache.read(index))
+
+    def _sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
+        variance = torch.empty(len(images))
+        for grid, rows in self._by_grid(index):
+            variance[rows] = images[rows].flatten(1).square() @ grid.background
+        return variance.sqrt()
+
+    def _by_grid(self, index: np.ndarray) -> list[tuple[_Grid, slice | np.ndarray]]:
+        """The grids among some rows, and which of these rows have each."""
+        if len(self._grids) == 1:
+            return [(self._grids[0], slice(None))]
+        found = self._grid[index]
+        return [(self._grids[g], np.flatnonzero(found == g)) for g in np.unique(found)]
 
     def _prepare(self, index: np.ndarray) -> Tensor:
+        images = torch.empty(len(index), self.box, self.box)
+        for grid, rows in self._by_grid(index):
+            images[rows] = grid.bring(self._raw(index[rows]))
+        return images
+
+    def _raw(self, index: np.ndarray) -> Tensor:
         raw = torch.from_numpy(self._stacks.read(self._address[index]))
         low, high = raw.flatten(1).aminmax(dim=1)
         blank = torch.nonzero(low == high)[:, 0]
@@ -105,16 +129,53 @@ class ParticleImages(Dataset):
                 f"Image {image + 1} of {self._stacks.paths[stack]} is blank, all its pixels are {float(low[blank[0]]):.4g}: "
                 "remove it from the STAR file."
             )
-        images = resize_images(raw, self.box)
-        mean = images.flatten(1) @ self._background
-        return images.sub_(mean[:, None, None])
+        return raw
 
     def _make(self, start: int, stop: int) -> np.ndarray:
         return self._prepare(np.arange(start, stop)).numpy()
 
+    def _find_grids(self, file: ParticleFile) -> tuple[list[_Grid], np.ndarray]:
+        """The grids that images come on, and which one (n,) each image has."""
+        sizes = file.particles.optics.pixel_size.double().numpy().round(6)
+        sizes[np.abs(sizes / file.pixel_size - 1) < SAME] = file.pixel_size
+        sizes, of_group = np.unique(sizes, return_inverse=True)
+        boxes = self._stacks.boxes[self._address[:, 0]]
+        code = boxes * len(sizes) + of_group[file.particles.optics_group.numpy()]
+        codes, grid = np.unique(code, return_inverse=True)
+        pairs = zip(*np.divmod(codes, len(sizes)), strict=True)
+        return [
+            _Grid(int(box), float(sizes[i]), self.box, self.pixel_size) for box, i in pairs
+        ], grid
 
-def _corner_mean(box: int) -> Tensor:
-    """Weights (box * box,) that average the pixels beyond radius box / 2 of pixel box // 2."""
-    x = torch.arange(box) - box // 2
-    outside = (x[:, None] ** 2 + x[None, :] ** 2 > (box / 2) ** 2).flatten()
-    return outside.float() / outside.sum()
+
+class _Grid:
+    """A grid that images come on, and the way to the common one.
+
+    Attributes:
+        pixel_size: Å, as it comes.
+        background: weights (box * box,) on the common grid that average the pixels beyond half the edge of the smaller box.
+    """
+
+    def __init__(self, old_box: int, old_pixel_size: float, box: int, pixel_size: float):
+        self.box, self.pixel_size = old_box, old_pixel_size
+        self._to = box, pixel_size
+        edge = old_box * old_pixel_size
+        self._same_edge = abs(edge / (box * pixel_size) - 1) < SAME
+        # 1 where the common box holds image, 0 in the padding
+        self._field = (self._resample(torch.ones(1, old_box, old_box))[0] != 0).float()
+        x = torch.arange(box) - box // 2
+        radius = min(box, edge / pixel_size) / 2
+        beyond = (x[:, None] ** 2 + x[None, :] ** 2 > radius**2) * self._field
+        self.background = (beyond / beyond.sum()).flatten()
+
+    def bring(self, images: Tensor) -> Tensor:
+        """Images (b, old box, old box) on the common grid (b, box, box), mean of the background 0."""
+        images = self._resample(images)
+        mean = images.flatten(1) @ self.background
+        return images.sub_(mean[:, None, None] * self._field)
+
+    def _resample(self, images: Tensor) -> Tensor:
+        box, pixel_size = self._to
+        if self._same_edge:
+            return resize_images(images, box)
+        return resample_images(images, self.pixel_size, box, pixel_size)

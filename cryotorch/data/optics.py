@@ -8,24 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryotorch.data.aberrations import (
+    LENS,
+    PIXEL,
+    PREMULTIPLIED,
+    TILT,
+    optics_columns,
+    read_aberrations,
+)
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics
 
-LENS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
-PIXEL = "rlnImagePixelSize"
 OLD_PIXEL = ("rlnDetectorPixelSize", "rlnMagnification")
+BOX, DIMENSIONS = "rlnImageSize", "rlnImageDimensionality"
 GROUP = "rlnOpticsGroup"
-# Aberrations of an optics group that the image model leaves out, and the value that means none.
-ABERRATIONS = {
-    "rlnBeamTiltX": 0.0,
-    "rlnBeamTiltY": 0.0,
-    "rlnMagMat00": 1.0,
-    "rlnMagMat01": 0.0,
-    "rlnMagMat10": 0.0,
-    "rlnMagMat11": 1.0,
-}
-ZERNIKE = ("rlnOddZernike", "rlnEvenZernike")
+# Columns of RELION 3.0's particles that belong to their optics.
+OF_PARTICLES = (*LENS, PIXEL, *OLD_PIXEL, BOX, *TILT, PREMULTIPLIED)
 
 
 @dataclass(frozen=True)
@@ -36,37 +35,41 @@ class OpticsOfFile:
         groups: one row per optics group.
         row: (n,) int64, row of each particle's group.
         number: (n,) int64, the group's number as files write it.
-        pixel_size: Å, the same in all groups in use.
-        box: pixels, None where the file does not say.
-        written: the table as read, None in RELION 3.0 files.
+        pixel_size: (g,) Å of the images as extracted.
+        box: (g,) pixels of the images as extracted, 0 where the file does not say.
+        read: the table that the groups were read from.
+        written: whether the file has such a table; RELION 3.0 files have not.
     """
 
     groups: Optics
     row: np.ndarray
     number: np.ndarray
-    pixel_size: float
-    box: int | None
-    written: Table | None
+    pixel_size: np.ndarray
+    box: np.ndarray
+    read: Table
+    written: bool
 
-    def table(self, box: int) -> Table:
-        """The table of optics to write: as read, or made from the particles' columns (box 0 = unknown)."""
-        return self.written if self.written is not None else optics_table(self.groups, box)
+    @property
+    def main(self) -> int:
+        """The group with most particles; the first of equals."""
+        return int(np.bincount(self.row).argmax())
+
+    def table(self) -> Table:
+        """The table of optics to write: as read, or made from the particles' columns."""
+        return self.read if self.written else optics_table(self.groups, self.box)
 
 
-def optics_table(groups: Optics, box: int) -> Table:
-    """Optics groups as RELION 3.1 writes them, numbered from 1; box 0 = unknown."""
-    n = len(groups.voltage_kv)
+def optics_table(groups: Optics, box: np.ndarray) -> Table:
+    """Optics groups as RELION 3.1 writes them, numbered from 1; box (g,), 0 = unknown."""
+    n = len(groups)
     columns = {
         GROUP: np.arange(1, n + 1),
         "rlnOpticsGroupName": [f"opticsGroup{i + 1}" for i in range(n)],
-        "rlnVoltage": groups.voltage_kv.double().numpy(),
-        "rlnSphericalAberration": groups.spherical_aberration.double().numpy(),
-        "rlnAmplitudeContrast": groups.amplitude_contrast.double().numpy(),
-        PIXEL: groups.pixel_size.double().numpy(),
-        "rlnImageDimensionality": np.full(n, 2),
+        **optics_columns(groups),
+        DIMENSIONS: np.full(n, 2),
     }
-    if box:
-        columns["rlnImageSize"] = np.full(n, box)
+    if box.all():
+        columns[BOX] = box
     return Table(columns)
 
 
@@ -76,10 +79,9 @@ def read_optics(
     """Optics groups from the table of optics, or from the columns of the particles when there is none.
 
     Raises:
-        InputError: a missing column or group, values that no microscope has, several pixel sizes or boxes,
-            images that were multiplied by their CTF or are not two-dimensional.
+        InputError: a missing column or group, values that no microscope has, images that are not two-dimensional.
     """
-    written = optics
+    written = optics is not None
     if optics is None:
         optics, row = _from_columns(particles, path)
     else:
@@ -95,33 +97,31 @@ def read_optics(
             f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         )
     pixel_size = _pixel_sizes(optics, path)
-    used = np.unique(row)
     _check_lenses(optics, path)
-    _refuse(optics, particles, path)
-    _same(pixel_size[used], "pixel sizes", "Å", path)
-    box = None
-    if "rlnImageSize" in optics:
-        boxes = optics.integers("rlnImageSize", path)[used]
-        _same(boxes, "boxes", "pixels", path)
-        box = int(boxes[0])
-        if box < 2:
-            raise InputError(f"_rlnImageSize is {box} in {path}: give the box of the images.")
-    messages += _not_applied(optics, path)
+    _check_dimensions(optics, particles, path)
+    box = np.zeros(optics.rows, dtype=np.int64)
+    if BOX in optics:
+        box = optics.integers(BOX, path)
+        wrong = box[np.unique(row)].min()
+        if wrong < 2:
+            raise InputError(f"_{BOX} is {wrong} in {path}: give the box of the images.")
+    if written:
+        messages += _per_particle(optics, particles, row, path)
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32))
 
     if GROUP not in optics:  # one group without a number
         optics = Table({GROUP: np.arange(1, optics.rows + 1), **{x: optics.raw(x) for x in optics}})
-        written = None if written is None else optics
-    groups = Optics(*(tensor(optics.floats(label, path)) for label in LENS), tensor(pixel_size))
+    lens = (tensor(optics.floats(label, path)) for label in LENS)
+    groups = Optics(*lens, tensor(pixel_size), **read_aberrations(optics, path))
     number = optics.integers(GROUP, path)[row]
-    return OpticsOfFile(groups, row, number, float(pixel_size[used[0]]), box, written)
+    return OpticsOfFile(groups, row, number, pixel_size, box, optics, written)
 
 
 def _from_columns(particles: Table, path: Path) -> tuple[Table, np.ndarray]:
-    """RELION 3.0: particles with the same lens and pixel size make a group, in order of appearance."""
-    labels = [label for label in (*LENS, PIXEL, *OLD_PIXEL, "rlnImageSize") if label in particles]
+    """RELION 3.0: particles with the same lens, pixel size and tilt make a group, in order of appearance."""
+    labels = [label for label in OF_PARTICLES if label in particles]
     if not labels:
         return Table(), np.zeros(particles.rows, dtype=np.int64)
     values = np.stack([particles.floats(label, path) for label in labels], 1)
@@ -192,39 +192,32 @@ def _check_lenses(optics: Table, path: Path) -> None:
             )
 
 
-def _refuse(optics: Table, particles: Table, path: Path) -> None:
+def _check_dimensions(optics: Table, particles: Table, path: Path) -> None:
     for table in (optics, particles):
-        if "rlnCtfDataAreCtfPremultiplied" in table:
-            if table.integers("rlnCtfDataAreCtfPremultiplied", path).any():
-                raise InputError(
-                    f"_rlnCtfDataAreCtfPremultiplied is 1 in {path}: images multiplied by their CTF are not "
-                    "supported, extract them without."
-                )
-        if "rlnImageDimensionality" in table:
-            dimensions = table.integers("rlnImageDimensionality", path)
+        if DIMENSIONS in table:
+            dimensions = table.integers(DIMENSIONS, path)
             if (dimensions != 2).any():
                 raise InputError(
-                    f"_rlnImageDimensionality is {dimensions[dimensions != 2][0]} in {path}: give 2D particles."
+                    f"_{DIMENSIONS} is {dimensions[dimensions != 2][0]} in {path}: give 2D particles."
                 )
 
 
-def _same(values: np.ndarray, what: str, unit: str, path: Path) -> None:
-    if np.ptp(values) > 1e-3 * np.abs(values).max():
-        listed = ", ".join(f"{value:g}" for value in np.unique(values))
-        raise InputError(
-            f"The optics groups of {path} have different {what} ({listed} {unit}): bring the particles to one, "
-            "or refine the groups separately."
+def _per_particle(optics: Table, particles: Table, row: np.ndarray, path: Path) -> list[str]:
+    """Since RELION 3.1 the table of optics alone counts; where the particles' columns say otherwise."""
+
+    def differs(label: str) -> bool:
+        of_group = optics.floats(label, path)[row] if label in optics else 0.0
+        return label in particles and bool(
+            (np.abs(particles.floats(label, path) - of_group) > 1e-6).any()
         )
 
-
-def _not_applied(optics: Table, path: Path) -> list[str]:
-    labels = [
-        label
-        for label, neutral in ABERRATIONS.items()
-        if label in optics and np.any(optics.floats(label, path) != neutral)
-    ]
-    labels += [label for label in ZERNIKE if label in optics]
-    if not labels:
+    if differs(PREMULTIPLIED):
+        raise InputError(
+            f"_{PREMULTIPLIED} of the particles of {path} is not that of their optics groups: correct data_optics."
+        )
+    tilts = [f"_{label}" for label in TILT if differs(label)]
+    if not tilts:
         return []
-    listed = ", ".join(f"_{label}" for label in labels)
-    return [f"Aberrations of {path} are kept but not applied: {listed}."]
+    return [
+        f"{', '.join(tilts)} of the particles of {path} is not applied: since RELION 3.1 data_optics counts."
+    ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cryotorch.data.aberrations import updated_optics
+from cryotorch.data.grids import boxes_of_groups, several_grids
 from cryotorch.data.image_names import find_stacks, format_names, parse_names, refuse_duplicates
+from cryotorch.data.mtf import mtf_of_groups
 from cryotorch.data.optics import GROUP, OpticsOfFile, optics_table, read_optics
 from cryotorch.data.stacks import Stacks
 from cryotorch.data.star import read_star, write_star
@@ -26,15 +29,7 @@ DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 SIGMAS = ("cryotorchRotationSigma", "cryotorchShiftSigma")
 SCALE = "cryotorchScale"
 HALF = "rlnRandomSubset"
-# Read past, never silently.
-NOT_APPLIED = {
-    "rlnCtfBfactor": 0.0,
-    "rlnCtfScalefactor": 1.0,
-    "rlnBeamTiltX": 0.0,
-    "rlnBeamTiltY": 0.0,
-}
-# A pixel size in the STAR file that differs less from the stack's is a later calibration, not a mistake.
-CALIBRATION = 0.05
+BFACTOR, FACTOR = "rlnCtfBfactor", "rlnCtfScalefactor"
 # Å. Smaller defocus values, other than none at all, are meant in micrometres.
 LEAST_DEFOCUS = 100.0
 
@@ -47,10 +42,12 @@ class ParticleFile:
         path: of the STAR file.
         particles: its rows.
         stacks: the image files that ``particles.address`` counts.
-        box: pixels per edge of the images as extracted; 0 where images were not needed and the file does not say.
-        pixel_size: Å per pixel of the images as extracted; the same in all optics groups.
+        box: pixels per edge of the images as extracted, in the optics group with most particles; 0 where images were
+            not needed and the file does not say.
+        pixel_size: Å per pixel of these. Images of other groups are brought to this grid.
         tables: everything in the file, in the layout of RELION 3.1: blocks "optics" and "particles" and the others.
         messages: sentences for the log: what was assumed or overruled.
+        sign: (n,) float32, 1 or -1, what images are multiplied by; None = 1.
     """
 
     path: Path
@@ -60,6 +57,7 @@ class ParticleFile:
     pixel_size: float
     tables: dict[str, Table]
     messages: list[str] = field(default_factory=list)
+    sign: np.ndarray | None = None
 
 
 def read_particles(
@@ -72,7 +70,8 @@ def read_particles(
 
     Args:
         project: folder that image names are relative to; for the others tried see ``find_stacks``.
-        need_images: False reads the table alone, for jobs that need poses but no images.
+        need_images: False reads the table alone, for jobs that need poses but no images; an image may then occur
+            twice, as after symmetry expansion.
 
     Raises:
         InputError: anything missing, doubled, contradictory or not a number, with what to do.
@@ -94,15 +93,22 @@ def read_particles(
 
     names, address = parse_names(table.raw("rlnImageName"), path)
     stacks = [Path(stack) for stack in names]
-    box = optics.box
     if need_images:
         stacks = find_stacks(names, path, project)
         stacks, address = _merge_aliases(stacks, address)
         opened = Stacks(stacks)
         opened.check(address)
-        box = _check_against_stacks(opened, optics.box, optics.pixel_size, path, messages)
-    refuse_duplicates(address, stacks, path)
-    if box and box % 2:
+        optics = replace(
+            optics,
+            box=boxes_of_groups(opened, address, optics, path, messages),
+            groups=optics.groups.replace(
+                mtf=mtf_of_groups(optics.read, optics.pixel_size, path, project, messages)
+            ),
+        )
+        messages += several_grids(optics, path)
+        refuse_duplicates(address, stacks, path)
+    box, pixel_size = int(optics.box[optics.main]), float(optics.pixel_size[optics.main])
+    if box % 2:
         raise InputError(f"The box of {path} must be even, got {box}: pad to {box + 1}.")
 
     def column(label: str, default: float = 0.0) -> np.ndarray:
@@ -113,7 +119,7 @@ def read_particles(
     if has_pose:
         rotation = euler_to_matrix(*(_radians(column(label)) for label in ANGLES)).float()
     shift = [
-        column(new) if new in table else column(old) * optics.pixel_size
+        column(new) if new in table else column(old) * optics.pixel_size[optics.row]
         for new, old in zip(ORIGINS, ORIGINS_PX, strict=True)
     ]
     defocus = np.stack([column(label) for label in DEFOCUS], 1)
@@ -128,17 +134,26 @@ def read_particles(
         )
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
     reach = np.abs(np.stack(shift)).max(0)
-    if box and reach.max() > box * optics.pixel_size / 2:
-        row = int(reach.argmax())
+    edge = (optics.box * optics.pixel_size)[optics.row]
+    outside = (edge > 0) & (reach > edge / 2)
+    if outside.any():
+        row = int((reach * outside).argmax())
         raise InputError(
             f"The origin of particle {row + 1} of {path} is {reach[row]:.4g} Å from the middle of its image, outside of the "
-            f"{box * optics.pixel_size:.4g} Å box: correct it (_{ORIGINS[0]} is in Å, _{ORIGINS_PX[0]} in pixels) or remove it."
+            f"{edge[row]:.4g} Å box: correct it (_{ORIGINS[0]} is in Å, _{ORIGINS_PX[0]} in pixels) or remove it."
         )
     subset = table.integers(HALF, path) if HALF in table else np.zeros(n, dtype=np.int64)
     sigma = np.stack([np.deg2rad(column(SIGMAS[0])), column(SIGMAS[1])], 1)
-    for label, neutral in NOT_APPLIED.items():
-        if label in table and np.any(column(label, neutral) != neutral):
-            messages.append(f"_{label} of {path} is kept but not applied.")
+    bfactor, factor = column(BFACTOR), column(FACTOR, 1.0)
+    if not factor.any():
+        raise InputError(
+            f"_{FACTOR} is 0 for all particles of {path}: remove the column, it is a factor on the CTF."
+        )
+    if bfactor.min() < 0:
+        messages.append(
+            f"_{BFACTOR} is negative for {np.count_nonzero(bfactor < 0)} particles of {path}: their CTF grows with "
+            "resolution, as in RELION; change the sign where a decay is meant."
+        )
 
     particles = Particles(
         rotation=rotation,
@@ -152,9 +167,11 @@ def read_particles(
         pose_sigma=_float32(sigma),
         has_pose=has_pose,
         optics=optics.groups,
+        bfactor=_float32(bfactor) if bfactor.any() else None,
+        ctf_scale=_float32(factor) if (factor != 1).any() else None,
     )
-    tables = _upgraded(blocks, name, optics, box or 0)
-    return ParticleFile(path, particles, stacks, box or 0, optics.pixel_size, tables, messages)
+    tables = _upgraded(blocks, name, optics)
+    return ParticleFile(path, particles, stacks, box, pixel_size, tables, messages)
 
 
 def write_particles(
@@ -167,7 +184,8 @@ def write_particles(
 
     All columns and tables of the source are kept, in order and to the digit. Updated or added: image names (see
     ``format_names``), angles, origins, half sets where known, ``cryotorchScale``, ``cryotorchRotationSigma`` (degrees),
-    ``cryotorchShiftSigma`` (Å), and ``extra`` columns. Particles without a pose get none of the pose columns.
+    ``cryotorchShiftSigma`` (Å), and ``extra`` columns; defocus and optics where they differ from the source's.
+    Particles without a pose get none of the pose columns.
     """
     path = Path(path)
     table = source.tables["particles"].copy()
@@ -187,29 +205,39 @@ def write_particles(
         table[HALF] = (particles.half + 1).numpy()
     if particles.has_pose or (particles.scale != 1).any():
         table[SCALE] = particles.scale.double().numpy()
+    if not torch.equal(particles.defocus, source.particles.defocus):
+        for label, values in _defocus_columns(particles).items():
+            table[label] = values
     for label, values in (extra or {}).items():
         table[label] = values
-    write_star(path, {**source.tables, "particles": table})
+    optics = updated_optics(source.tables["optics"], source.particles.optics, particles.optics)
+    write_star(path, {**source.tables, "optics": optics, "particles": table})
 
 
 def new_particle_file(
     path: str | Path, stacks: list[Path], box: int, particles: Particles
 ) -> ParticleFile:
     """A source for ``write_particles`` where no file was read: CTF, optics and image names of ``particles``."""
-    defocus = particles.defocus.double().numpy()
     table = Table(
         {
             "rlnImageName": format_names(particles.address.numpy(), stacks, Path(path).parent),
-            "rlnDefocusU": defocus[:, 0],
-            "rlnDefocusV": defocus[:, 1],
-            "rlnDefocusAngle": np.rad2deg(defocus[:, 2]),
+            **_defocus_columns(particles),
             "rlnPhaseShift": _degrees(particles.phase_shift),
             GROUP: (particles.optics_group + 1).numpy(),
         }
     )
-    tables = {"optics": optics_table(particles.optics, box), "particles": table}
+    for label, values in ((BFACTOR, particles.bfactor), (FACTOR, particles.ctf_scale)):
+        if values is not None:
+            table[label] = values.double().numpy()
+    boxes = np.full(len(particles.optics), box)
+    tables = {"optics": optics_table(particles.optics, boxes), "particles": table}
     pixel_size = float(particles.optics.pixel_size[0])
     return ParticleFile(Path(path), particles, list(stacks), box, pixel_size, tables)
+
+
+def _defocus_columns(particles: Particles) -> dict[str, np.ndarray]:
+    u, v, angle = particles.defocus.double().numpy().T
+    return dict(zip(DEFOCUS, (u, v, np.rad2deg(angle)), strict=True))
 
 
 def _particle_block(blocks: dict[str, Table], path: Path) -> str:
@@ -235,51 +263,22 @@ def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path],
     return kept, np.stack([renumber[address[:, 0]], address[:, 1]], 1)
 
 
-def _check_against_stacks(
-    stacks: Stacks, box: int | None, pixel_size: float, path: Path, messages: list[str]
-) -> int:
-    """The box, after comparing what STAR and headers say; a slightly other pixel size is a calibration and wins."""
-    if box not in (None, stacks.box):
-        raise InputError(
-            f"_rlnImageSize is {box} in {path}, but the images of {stacks.paths[0]} have {stacks.box} pixels: "
-            "correct the STAR file or name the right stack."
-        )
-    sizes = [
-        (size, stack) for size, stack in zip(stacks.pixel_sizes, stacks.paths, strict=True) if size
-    ]
-    wrong = [(size, stack) for size, stack in sizes if abs(size - pixel_size) > 1e-3 * pixel_size]
-    for size, stack in wrong:
-        if abs(size / pixel_size - 1) > CALIBRATION:
-            raise InputError(
-                f"The pixel size is {pixel_size:g} Å in {path} but {size:g} Å in the header of {stack}: correct the one "
-                "that is wrong."
-            )
-    if wrong:
-        messages.append(
-            f"The pixel size is {pixel_size:g} Å in {path} but {wrong[0][0]:g} Å in the header of {wrong[0][1]}"
-            f" ({len(wrong)} of {len(stacks.paths)} stacks differ): the STAR file's is used."
-        )
-    return stacks.box
-
-
-def _upgraded(
-    blocks: dict[str, Table], name: str, optics: OpticsOfFile, box: int
-) -> dict[str, Table]:
+def _upgraded(blocks: dict[str, Table], name: str, optics: OpticsOfFile) -> dict[str, Table]:
     """The blocks in RELION 3.1's layout: a table of optics, origins in Å, the particles called "particles"."""
     table = blocks[name].copy()
     table.single = False
     table[GROUP] = optics.number
     for new, old in zip(ORIGINS, ORIGINS_PX, strict=True):
         if old in table and new not in table:
-            table[old] = table.floats(old) * optics.pixel_size
+            table[old] = table.floats(old) * optics.pixel_size[optics.row]
             table = table.rename({old: new})
     tables: dict[str, Table] = {}
     for key, block in blocks.items():
         if key == name:
-            tables.setdefault("optics", optics.table(box))
+            tables.setdefault("optics", optics.table())
             tables["particles"] = table
         else:
-            tables[key] = optics.table(box) if key == "optics" else block
+            tables[key] = optics.table() if key == "optics" else block
     return tables
 
 

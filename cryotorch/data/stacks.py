@@ -20,19 +20,19 @@ MAX_HANDLES = (
 
 
 class Stacks:
-    """MRC stacks of square images of one box. Headers are read once, here; images with ``pread`` when asked for.
+    """MRC stacks of square images. Headers are read once, here; images with ``pread`` when asked for.
 
     Reading by ``pread`` instead of a memory map keeps a large stack out of the process's memory and is safe in
     forked workers. Objects can be pickled.
 
     Attributes:
         paths: of the files.
-        box: pixels per edge, the same in all.
+        boxes: (number of files,) int64, pixels per edge.
         counts: (number of files,) int64, images in each.
         pixel_sizes: Å of each file, None where the header has 0 or the meaningless 1.0.
 
     Raises:
-        InputError: a file is missing, empty, truncated, not square, of an odd box or of another box.
+        InputError: a file is missing, empty, truncated, not square or of an odd box.
     """
 
     def __init__(self, paths: Sequence[str | Path]):
@@ -40,14 +40,7 @@ class Stacks:
         if not self.paths:
             raise InputError("There is no image stack to read: name at least one.")
         self._headers = [_checked_header(path) for path in self.paths]
-        boxes = np.array([header.shape[2] for header in self._headers])
-        self.box = int(boxes[0])
-        other = np.flatnonzero(boxes != self.box)
-        if len(other):
-            raise InputError(
-                f"{self.paths[0]} holds images of {self.box} pixels, {self.paths[other[0]]} of "
-                f"{boxes[other[0]]}: extract all particles with one box."
-            )
+        self.boxes = np.array([header.shape[2] for header in self._headers], dtype=np.int64)
         self.counts = np.array([header.shape[0] for header in self._headers], dtype=np.int64)
         self.pixel_sizes = [_meant(header.pixel_size[0]) for header in self._headers]
         self._handles: OrderedDict[int, int] = OrderedDict()
@@ -87,14 +80,18 @@ class Stacks:
     def read(self, address: np.ndarray) -> np.ndarray:
         """Images (b, d, d) float32 at addresses (b, 2) int64: stack number, 0-based image number.
 
-        Images that follow each other in a file are read together.
+        Images that follow each other in a file are read together. All must be of one box.
 
         Raises:
             InputError: an address beyond the stack, a file that became shorter, pixels that are not finite.
         """
         address = np.asarray(address, dtype=np.int64).reshape(-1, 2)
         self.check(address)
-        images = torch.empty(len(address), self.box, self.box)
+        boxes = np.unique(self.boxes[address[:, 0] if len(address) else [0]])
+        if len(boxes) > 1:
+            raise ValueError(f"Images of different boxes are asked for together: {boxes.tolist()}.")
+        box = int(boxes[0])
+        images = torch.empty(len(address), box, box)
         with self._lock:
             for stack, first, rows in _runs(address):
                 raw = self._read_run(stack, first, len(rows))
@@ -110,7 +107,7 @@ class Stacks:
 
     def _read_run(self, stack: int, first: int, n: int) -> np.ndarray:
         header = self._headers[stack]
-        raw = np.empty((n, self.box, self.box), header.dtype)
+        raw = np.empty((n, *header.shape[1:]), header.dtype)
         view = memoryview(raw).cast("B")
         offset = header.offset + first * header.image_bytes
         while view:

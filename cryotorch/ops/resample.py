@@ -1,4 +1,4 @@
-"""A map on another grid: other pixel size and box, same density."""
+"""Maps and images on another grid: other pixel size and box, same values at the same places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,25 @@ def resample_volume(
     Band-limited interpolation, one axis after the other: v(x) = sum_i v_i D(x - x_i), D the periodic sinc
     D(t) = (1 / d) sum_k cos(2 pi k t / d) over the |k| below both Nyquist frequencies. Zero outside the old box.
     """
-    old_box = volume.shape[-1]
+    matrix = _interpolation(volume, pixel_size, new_box, new_pixel_size)
+    for _ in range(3):  # each pass resamples the last axis and moves it to the front
+        volume = torch.movedim(volume @ matrix.T, -1, 0)
+    return volume.contiguous()
+
+
+def resample_images(
+    images: Tensor, pixel_size: float, new_box: int, new_pixel_size: float
+) -> Tensor:
+    """Images (*b, d, d) on a box of another pixel size, as ``resample_volume`` does it: values kept."""
+    matrix = _interpolation(images, pixel_size, new_box, new_pixel_size)
+    return matrix @ images @ matrix.T
+
+
+def _interpolation(
+    values: Tensor, pixel_size: float, new_box: int, new_pixel_size: float
+) -> Tensor:
+    """(new, old) weights of the old samples along an axis."""
+    old_box = values.shape[-1]
     old = torch.arange(old_box, dtype=torch.float64) - old_box // 2
     ratio = new_pixel_size / pixel_size
     new = (torch.arange(new_box, dtype=torch.float64) - new_box // 2) * ratio
@@ -27,7 +45,4 @@ def resample_volume(
     matrix = (turn * new).cos().T * weight @ (turn * old).cos()
     matrix += (turn * new).sin().T * weight @ (turn * old).sin()
     matrix[(new < old[0] - 0.5) | (new > old[-1] + 0.5)] = 0
-    matrix = matrix.to(volume)
-    for _ in range(3):  # each pass resamples the last axis and moves it to the front
-        volume = torch.movedim(volume @ matrix.T, -1, 0)
-    return volume.contiguous()
+    return matrix.to(values)

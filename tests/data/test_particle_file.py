@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import math
 
 import numpy as np
@@ -171,14 +170,75 @@ def test_the_star_file_overrules_the_header(particle_set):
         assert read_particles(particle_set.star).messages == []
 
 
-def test_two_origins_and_aberrations(particle_set):
+def test_of_two_origins_the_one_in_angstrom_wins(particle_set):
     particle_set.add_poses()
     particle_set.particles["rlnOriginX"] = np.full(N, 1000.0)
-    particle_set.particles["rlnCtfBfactor"] = np.full(N, 50.0)
+    assert read_particles(particle_set.write()).particles.shift.abs().max() < 10
+
+
+def test_envelope_and_factor_of_a_particle(particle_set, tmp_path):
+    assert read_particles(particle_set.write()).particles.bfactor is None
+    particle_set.particles["rlnCtfBfactor"] = np.zeros(N)
     particle_set.particles["rlnCtfScalefactor"] = np.ones(N)
+    neutral = read_particles(particle_set.write()).particles
+    assert neutral.bfactor is None and neutral.ctf_scale is None
+    b, factor = np.linspace(0, 55, N), np.linspace(0.4, 1, N)
+    particle_set.particles["rlnCtfBfactor"], particle_set.particles["rlnCtfScalefactor"] = b, factor
     file = read_particles(particle_set.write())
-    assert file.particles.shift.abs().max() < 10
-    assert file.messages == [f"_rlnCtfBfactor of {particle_set.star} is kept but not applied."]
+    assert file.particles.bfactor.tolist() == pytest.approx(b.tolist(), abs=1e-5)
+    assert file.particles.ctf_scale.tolist() == pytest.approx(factor.tolist(), abs=1e-5)
+    assert file.messages == []
+    source = new_particle_file(tmp_path / "new.star", file.stacks, 16, file.particles)
+    write_particles(tmp_path / "new.star", source, file.particles)
+    again = read_particles(tmp_path / "new.star").particles
+    assert torch.allclose(again.bfactor, file.particles.bfactor)
+    assert torch.allclose(again.ctf_scale, file.particles.ctf_scale)
+    particle_set.particles["rlnCtfBfactor"] = -b
+    assert "_rlnCtfBfactor is negative for 11" in read_particles(particle_set.write()).messages[0]
+
+
+def test_origins_in_pixels_are_those_of_the_particles_group(particle_set):
+    table = old_layout(particle_set)
+    table["rlnOriginX"] = table["rlnOriginY"] = np.ones(N)
+    table["rlnMagnification"] = ["40000"] * (N - 2) + ["39500"] * 2  # within a calibration
+    write_star(particle_set.star, {"": table})
+    file = read_particles(particle_set.star)
+    sizes = [2.5] * (N - 2) + [1e5 / 39500] * 2
+    assert file.pixel_size == 2.5
+    assert file.particles.shift[:, 0].tolist() == pytest.approx(sizes)
+    assert file.tables["particles"].floats("rlnOriginXAngst").tolist() == pytest.approx(sizes)
+    assert file.particles.optics.pixel_size.tolist() == pytest.approx(sizes[-3::2])
+    assert "have 2.5 to 2.53165 Å per pixel and 16 pixels: all are brought" in file.messages[-1]
+
+
+def test_refined_defocus_and_optics_are_written_and_the_rest_stays(particle_set, tmp_path):
+    particle_set.optics["rlnBeamTiltX"] = ["0.123456789"]
+    particle_set.optics["rlnOddZernike"] = ["[1,2,3,4,5,6]"]
+    particle_set.optics["rlnMagMat01"] = ["0.01"]
+    file = read_particles(particle_set.write())
+    old = file.particles
+    assert old.optics.magnification.tolist() == pytest.approx(np.array([[[1, 0.01], [0, 1]]]))
+    new = old.replace(
+        defocus=old.defocus + torch.tensor([100.0, 50.0, 0.1]),
+        optics=old.optics.replace(
+            spherical_aberration=torch.tensor([2.65]),
+            beam_tilt=None,  # a job that ignores it has not measured it as 0
+            odd_zernike=old.optics.odd_zernike * 2,
+            even_zernike=torch.arange(9.0)[None] / 8,
+            magnification=torch.tensor([[[1.01, 0.02], [0.03, 0.99]]]),
+        ),
+    )
+    write_particles(tmp_path / "new.star", file, new)
+    again = read_particles(tmp_path / "new.star").particles
+    assert torch.allclose(again.defocus, new.defocus, atol=1e-5)
+    for name in ("odd_zernike", "even_zernike", "magnification", "spherical_aberration"):
+        assert torch.allclose(getattr(again.optics, name), getattr(new.optics, name)), name
+    optics = read_star(tmp_path / "new.star")["optics"]
+    assert optics["rlnBeamTiltX"].tolist() == ["0.123456789"]
+    assert optics["rlnVoltage"].tolist() == ["300.000000"]
+    assert "rlnBeamTiltY" not in optics
+    write_particles(tmp_path / "same.star", file, old)
+    assert read_star(tmp_path / "same.star") == read_star(particle_set.star)
 
 
 def spoil(particle_set, kind: str) -> None:
@@ -212,6 +272,12 @@ def spoil(particle_set, kind: str) -> None:
         table["rlnDefocusU"] = table["rlnDefocusV"] = np.linspace(0.9, 1.8, N)
     elif kind == "far origin":
         table["rlnOriginYAngst"] = [*np.zeros(N - 1), -21.0]
+    elif kind == "no factor":
+        table["rlnCtfScalefactor"] = np.zeros(N)
+    elif kind == "two boxes":
+        write_stack(particle_set.folder / "b.mrcs", [np.zeros((1, 8, 8))], 1, 8, 2.5)
+        del optics["rlnImageSize"]
+        table["rlnImageName"] = [*table["rlnImageName"][:-1], "1@b.mrcs"]
     elif kind == "no rows":
         particle_set.particles = Table({label: [] for label in table})
 
@@ -233,6 +299,8 @@ def spoil(particle_set, kind: str) -> None:
         ("pixel size", r"pixel size is 0.25 Å in .* but 2.5 Å in the header of .*stack\.mrcs"),
         ("micrometres", "_rlnDefocusU is at most 1.8 in .* in Å, not in µm"),
         ("far origin", "origin of particle 12 of .* is 21 Å .* outside of the 40 Å box"),
+        ("no factor", "_rlnCtfScalefactor is 0 for all particles"),
+        ("two boxes", r"stack\.mrcs holds images of 16 pixels, .*b\.mrcs of 8: give each box an"),
         ("no rows", "holds no particles"),
     ],
 )
@@ -275,68 +343,3 @@ def test_a_damaged_table_is_read_or_refused(particle_set, data):
     for tensor in (p.rotation, p.shift, p.defocus, p.phase_shift, p.scale):
         assert len(tensor) == N
         assert tensor.isfinite().all()
-
-
-@pytest.mark.data
-def test_real_particle_files(shared_data, tmp_path):
-    cases = {  # particles, box, pixel size, poses
-        "relion_c1/particles.star": (2000, 64, 3.0, False),
-        "relion_c1/truth/truth.star": (2000, 64, 3.0, True),
-        "relion_points/relion_proj_batch_pfac2.star": (24, 64, 3.54, True),
-        "real/trpv1_small_stack.star": (10, 48, 4.88, True),
-        "real/empiar_10076_7.star": (7, 320, 50000 / 38168, False),
-        "real/sample_particles_relion31.star": (17, 200, 1.4, True),
-    }
-    for name, (n, box, pixel_size, has_pose) in cases.items():
-        file = read_particles(shared_data / name)
-        p = file.particles
-        assert (len(p), file.box, p.has_pose) == (n, box, has_pose), name
-        assert file.pixel_size == pytest.approx(pixel_size), name
-        assert file.messages == [], name
-        write_particles(tmp_path / "again.star", file, p)
-        again = read_particles(tmp_path / "again.star").particles
-        assert rotation_angle(again.rotation, p.rotation).max() < 1e-6, name
-        assert torch.allclose(again.shift, p.shift, atol=1e-5), name
-        assert torch.equal(again.address, p.address), name
-        assert torch.allclose(again.defocus, p.defocus), name
-    sample = read_particles(shared_data / "real/sample_particles_relion31.star").particles
-    assert sample.optics_group.unique().tolist() == [0, 1]
-    assert sample.optics.voltage_kv.tolist() == [300, 200]
-    assert sample.half.min() == 0
-    trpv1 = read_particles(shared_data / "real/trpv1_small_stack.star").particles
-    assert trpv1.half.tolist() == [1, 0] * 5
-    assert trpv1.shift[0].tolist() == pytest.approx([-8.149219, -6.120969])
-
-
-@pytest.mark.data
-def test_real_files_that_are_refused_say_why(shared_data):
-    cases = {
-        "real/relion31.6opticsgroups.star": r"different pixel sizes \(1.24, 1.25 Å\)",
-        "real/relion5.star": r"toy_images_a\.mrcs of .* does not exist",
-        "real/rib80s_run003_model_trunc.star": "is no particle file",
-        "real/starfile.star.gz": "stack_0500_cor_DW.mrcs of .* does not exist",
-        "real/betaGal.mrc.gz": "not a text file",
-    }
-    for name, message in cases.items():
-        with pytest.raises(InputError, match=message):
-            read_particles(shared_data / name)
-
-
-@pytest.mark.data
-def test_a_relion_30_refinement_without_its_images(shared_data, tmp_path):
-    with gzip.open(shared_data / "real/starfile.star.gz") as packed:
-        (tmp_path / "run_data.star").write_bytes(packed.read())
-    file = read_particles(tmp_path / "run_data.star", need_images=False)
-    p = file.particles
-    assert (len(p), file.box, p.has_pose) == (3796, 0, True)
-    assert file.pixel_size == pytest.approx(1.338, abs=1e-4)
-    assert set(p.half.tolist()) == {0, 1}
-    origin = read_star(tmp_path / "run_data.star")[""].floats("rlnOriginX")
-    assert p.shift[:, 0].tolist() == pytest.approx((origin * file.pixel_size).tolist(), abs=1e-4)
-    six = read_star(shared_data / "real/relion31.6opticsgroups.star")
-    six["optics"]["rlnImagePixelSize"] = ["1.25"] * 6
-    write_star(tmp_path / "six.star", six)
-    file = read_particles(tmp_path / "six.star", need_images=False)
-    assert file.box == 196
-    assert len(file.particles.optics.voltage_kv) == 6
-    assert "_rlnMagMat00" in file.messages[0] and "_rlnOddZernike" in file.messages[0]
