@@ -1,0 +1,91 @@
+"""Templates for particle picking: projections of a map in evenly spaced directions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.settings import Angstrom, positive, require, to_yaml
+
+# In the order in which they appear: who sees the STAR file finds its images, and the summary says that all is there.
+FILES = (
+    *("config.yaml", "log.txt", "templates.mrcs", "templates.star", "templates.png"),
+    *("tensorboard", "summary.json"),
+)
+# The last map of a refinement: cryotorch's, CryoSPARC's, RELION's.
+MAP_NAMES = ("map.mrc", "*_volume_map.mrc", "*_class001.mrc")
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class CreateTemplates:
+    """The parameters; meanings and defaults in ``configs/job/create_templates.yaml``, lengths in Å."""
+
+    volume: str | None
+    out: str | None
+    overwrite: bool
+    n_templates: int
+    symmetry: str
+    box_size: int | None
+    pixel_size: Angstrom | None
+    low_pass: Angstrom | None
+    diameter: Angstrom | None
+    contrast: float | None
+    invert: bool
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the map is."""
+        positive(self, "pixel_size", "low_pass", "diameter", "contrast")
+        n, box = self.n_templates, self.box_size
+        require(1 <= n <= MOST, "n_templates", n, f"it must be from 1 to {MOST}")
+        require(box is None or box >= 16, "box_size", box, "it must be at least 16 pixels")
+        even = box is None or box % 2 == 0
+        require(even, "box_size", box, f"it must be even, {(box or 0) + 1} for example")
+
+
+def run(settings: CreateTemplates) -> Path:
+    """Projections of the map with their angles and a picture, in ``settings.out``."""
+    started = time.perf_counter()
+    from cryotorch.data.mrc import write_stack
+    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.template_files import draw, write_star_file, write_summary
+    from cryotorch.jobs.templates import arrange, measure
+    from cryotorch.report.run_log import RunLog
+
+    with RunLog() as log:
+        path = map_path(settings.volume)
+        with new_files(settings.out, settings.overwrite, FILES, [path]) as folder:
+            log.open(folder / "log.txt")
+            made = arrange(path, settings)
+            found = measure(made)
+            stack = (found.factor * images for images, _ in made.images())
+            n, box, size = len(made.views), made.box, made.pixel_size
+            write_stack(folder / "templates.mrcs", stack, n, box, size)
+            write_star_file(folder, made)
+            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+            draw(folder, made, found)
+            write_summary(folder / "summary.json", made, found, time.perf_counter() - started)
+            log.info("%d templates of %d pixels, %.4g Å per pixel", n, box, size)
+            log.info(
+                "relion_autopick takes --ref templates.star in that folder, or from anywhere --ref %s --angpix_ref %.5g",
+                *(Path(settings.out) / "templates.mrcs", size),
+            )
+        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+    return Path(settings.out)
+
+
+def map_path(volume: str | None) -> Path:
+    """The file of the map: the one named, or the last map in the folder of a refinement."""
+    require(volume is not None, "volume", None, "name a map or the folder of a refinement")
+    path = Path(volume)
+    if not path.is_dir():
+        require(path.suffix != ".mrcs", "volume", volume, "it is a stack of images, name a map")
+        return path
+    for pattern in MAP_NAMES:
+        # iterations sort by their number; half maps of RELION end as its maps do
+        found = [p for p in sorted(path.glob(pattern)) if "_half" not in p.name]
+        if found:
+            return found[-1]
+    raise InputError(f"volume={volume} holds no map.mrc or another program's map: name the file")

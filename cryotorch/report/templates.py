@@ -1,0 +1,48 @@
+"""Contact sheet of templates: every projection with the angles of its view."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cryotorch.report import canvas
+from cryotorch.report.canvas import add_panel, limits, new_figure, scale_bar
+
+COLUMNS, MOST = 10, 200
+TILE, CAPTION, GAP = 0.95, 0.2, 0.04  # inches, and the others in tiles
+
+
+def contact_sheet(
+    images: Tensor, angles: Tensor, pixel_size: float, title: str, subtitle: str = ""
+) -> Figure:
+    """Images (n, d, d) on one grey scale, row by row, each above its rot and tilt: angles (n, 2), degrees."""
+    n, box = len(images), images.shape[-1]
+    columns = min(COLUMNS, n)
+    rows = math.ceil(n / columns)
+    wide, high = columns * (1 + GAP) - GAP, rows * (1 + CAPTION)
+    # the title needs room also above a single tile
+    width, below = max(3.6, 0.32 + TILE * wide), 0.12
+    figure = new_figure(width, 0.62 + below + TILE * high, title, subtitle)
+    axes = add_panel(figure, 0.16, below, TILE * wide, TILE * high)
+    axes.set_axis_off()
+    values = images.numpy()
+    low, high_grey = limits(values, (0.2, 99.8))
+    for i, (image, (rot, tilt)) in enumerate(zip(values, angles.tolist(), strict=True)):
+        x, y = i % columns * (1 + GAP), -(i // columns) * (1 + CAPTION)
+        look = {"cmap": "gray", "vmin": low, "vmax": high_grey, "interpolation": "bicubic"}
+        axes.imshow(image, origin="lower", extent=(x, x + 1, y - 1, y), aspect="auto", **look)
+        text = f"{rot:.0f}°, {tilt:.0f}°".replace("-", "\N{MINUS SIGN}")
+        place = {"ha": "center", "va": "top"}
+        axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=canvas.INK, **place)
+    axes.set_xlim(0, wide)
+    axes.set_ylim(-high, 0)
+    scale_bar(axes, 0.06, -0.94, box * pixel_size)
+    return figure
+
+
+def shown(n: int) -> np.ndarray:
+    """Which of n templates a sheet shows: all, or so many evenly chosen."""
+    return np.unique(np.linspace(0, n - 1, min(n, MOST)).round().astype(int))
