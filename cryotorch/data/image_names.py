@@ -19,7 +19,7 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
         InputError: a number that is not one or more; two rows with the same image.
     """
     stacks: dict[bytes, int] = {}
-    address = np.empty((len(names), 2), dtype=np.int64)
+    stack_of, number_of = [], []
     for row, name in enumerate(names.tolist()):
         number, at, stack = name.partition(b"@")
         if not at:
@@ -30,8 +30,11 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
                 f"_rlnImageName is '{shown}' in row {row + 1} of {star}: write it as 000001@stack.mrcs, "
                 "counting from 1."
             )
-        address[row] = stacks.setdefault(stack, len(stacks)), int(number) - 1
-    return [os.fsdecode(stack) for stack in stacks], address
+        stack_of.append(stacks.setdefault(stack, len(stacks)))
+        number_of.append(int(number) - 1)
+    return [os.fsdecode(stack) for stack in stacks], np.array(
+        [stack_of, number_of], dtype=np.int64
+    ).T
 
 
 def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> None:

@@ -1,4 +1,4 @@
-"""STAR files as RELION writes them: named blocks, each one table, all values kept as text.
+"""STAR files as RELION writes them: named blocks, each one table, all values read as text.
 
 Nothing is lost between ``read_star`` and ``write_star``: unknown labels and tables, their order and every digit.
 Grammar: Hall 1991, doi:10.1021/ci00002a020, in the subset of RELION: one loop or one set of label-value pairs
@@ -8,6 +8,7 @@ per block, no multi-line text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,9 +18,15 @@ from cryotorch.data.files import open_input, replace_file
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 
-ROWS_AT_ONCE = 65536  # rows turned into arrays together: keeps memory near that of the text itself
-# Values, one per line, of which one would not read back as itself.
-_UNSAFE = re.compile(rb"""^(?:$|[#_"']|data_|loop_)|[ \t\r\f\v]""", re.MULTILINE)
+BYTES_AT_ONCE = 2**19  # lines split together: their values then stay in the processor's cache
+ROWS_AT_ONCE = 4096  # rows written together, for the same reason
+# Bytes of a column, in which the longest value takes the room of all: more than any file of particles needs.
+MAX_COLUMN = 2**31
+_NO_ROW = (b"_", b"loop_", b"data_")  # "data_2020/mic.mrc" may be one and is looked at closely
+_UNSAFE = re.compile(rb"""^(?:$|[#_"']|data_|loop_)|[\s\0]""")  # would not read back as itself
+# The same by letters, and quicker: what a value may not begin with (or only by chance), and hold.
+_FIRST = np.isin(np.arange(256), list(b"\0#_\"'dl"))
+_INSIDE = np.isin(np.arange(256), list(b" \t\n\r\f\v"))
 _TOKEN = re.compile(rb"""(?:"([^"]*)"|'([^']*)')(?=\s|$)|(\S+)""")
 
 
@@ -31,33 +38,46 @@ def read_star(path: str | Path) -> dict[str, Table]:
             is named.
     """
     with open_input(path) as file:
-        blocks = _Parser(file, Path(path)).blocks()
+        parser = _Parser(file, Path(path))
+        parser.refuse_binary(file.read(1024))  # lines of an image stack can be as long as the file
+        file.seek(0)
+        blocks = parser.blocks()
     if not blocks:
         raise InputError(f"{path} has no data_ block: it is not a STAR file.")
     return blocks
 
 
 class _Parser:
-    """Reads line by line; ``line`` is the number of the line in hand."""
+    """Reads line by line out of ``ahead``; ``place`` counts in it, ``line`` in the file."""
 
     def __init__(self, file: BinaryIO, path: Path):
-        self.lines = iter(file)
+        self.file = file
         self.path = path
+        self.ahead: list[bytes] = []
+        self.place = 0
         self.line = 0
 
     def fail(self, what: str) -> InputError:
         return InputError(f"Line {self.line} of {self.path}: {what}; correct the STAR file.")
 
+    def refuse_binary(self, raw: bytes) -> None:
+        if b"\0" in raw:
+            raise InputError(f"{self.path} is not a text file, so it is not a STAR file.")
+
     def next_line(self) -> bytes | None:
         """The next line that is not a comment, stripped; None at the end."""
-        for raw in self.lines:
+        while True:
+            if self.place == len(self.ahead):
+                self.ahead, self.place = self.file.readlines(BYTES_AT_ONCE), 0
+                if not self.ahead:
+                    return None
+            raw = self.ahead[self.place]
+            self.place += 1
             self.line += 1
-            if b"\0" in raw:
-                raise InputError(f"{self.path} is not a text file, so it is not a STAR file.")
+            self.refuse_binary(raw)
             text = raw.strip()
             if not text.startswith(b"#"):
                 return text
-        return None
 
     def blocks(self) -> dict[str, Table]:
         blocks: dict[str, Table] = {}
@@ -80,6 +100,8 @@ class _Parser:
         while text == b"":
             text = self.next_line()
         if text is not None and text.split()[0] == b"loop_":
+            if text[5:].split(b"#")[0].strip():
+                raise self.fail("a loop_ with something behind it")
             return self.loop()
         return self.pairs(text)
 
@@ -111,6 +133,14 @@ class _Parser:
         rows: list[list[bytes]] = []
         width = len(columns)
         while text and not text.startswith((b"loop_", b"_")):
+            if self.place == 1:  # the first of the lines read ahead
+                if rows:
+                    parts.append(self.arrays(zip(*rows, strict=True)))
+                    rows = []
+                if plain := self.plain_rows(width):
+                    parts.append(plain)
+                    text = self.next_line()
+                    continue
             values = _tokens(text) if b'"' in text or b"'" in text else text.split()
             # "data_2020/mic.mrc 1 2" is a row, "data_" alone the next block.
             if text.startswith(b"data_") and not 1 < len(values) == width:
@@ -118,17 +148,42 @@ class _Parser:
             if len(values) != width:
                 raise self.fail(f"{len(values)} values for {width} labels")
             rows.append(values)
-            if len(rows) == ROWS_AT_ONCE:
-                parts.append(_transpose(rows))
-                rows = []
             text = self.next_line()
         if rows:
-            parts.append(_transpose(rows))
-        if parts:
-            columns = dict(
-                zip(columns, (np.concatenate(c) for c in zip(*parts, strict=True)), strict=True)
-            )
+            parts.append(self.arrays(zip(*rows, strict=True)))
+        for label, pieces in zip(columns, zip(*parts, strict=True)):  # nothing in an empty loop
+            self.check_room(max(piece.itemsize for piece in pieces), sum(map(len, pieces)))
+            columns[label] = np.concatenate(pieces)
         return self.table(columns, single=False), text
+
+    def plain_rows(self, width: int) -> list[np.ndarray] | None:
+        """Columns of all lines read ahead; None if one of them is anything but a row without quotes and comments.
+
+        The fast way through a long loop: one split for many rows, with a mark at the end of each.
+        """
+        text = b"".join(self.ahead)
+        if any(mark in text for mark in (b'"', b"'", b"#", b"\0")):
+            return None
+        n = len(self.ahead)
+        values = text.replace(b"\n", b" \0 ").split()
+        if len(values) != n * (width + 1) or values[width :: width + 1] != [b"\0"] * n:
+            return None
+        if any(value.startswith(_NO_ROW) for value in values[:: width + 1]):
+            return None
+        self.line += n - 1
+        self.place = n
+        return self.arrays(values[column :: width + 1] for column in range(width))
+
+    def arrays(self, columns: Iterable[Sequence[bytes]]) -> list[np.ndarray]:
+        arrays = []
+        for column in columns:
+            self.check_room(len(max(column, key=len)), len(column))
+            arrays.append(np.array(column, dtype=bytes))
+        return arrays
+
+    def check_room(self, longest: int, rows: int) -> None:
+        if longest * rows > MAX_COLUMN:
+            raise self.fail(f"a value of {longest} characters in a loop of {rows} rows")
 
     def add_label(self, columns: dict[str, np.ndarray], label: bytes, values: np.ndarray) -> None:
         name = _decode(label[1:])
@@ -152,41 +207,56 @@ def _tokens(text: bytes) -> list[bytes]:
     return [double or single or bare for double, single, bare in _TOKEN.findall(text)]
 
 
-def _transpose(rows: list[list[bytes]]) -> list[np.ndarray]:
-    return [np.array(column, dtype=bytes) for column in zip(*rows, strict=True)]
-
-
 def write_star(path: str | Path, blocks: dict[str, Table]) -> None:
-    """Write blocks in RELION's layout, atomically."""
+    """Write blocks in RELION's layout, atomically.
+
+    Raises:
+        InputError: not writable, or a label or value that a STAR file cannot hold.
+    """
     with replace_file(path) as file:
         for name, table in blocks.items():
-            file.write(
-                b"\n# version 30001\n\ndata_%s\n\n" % name.encode("utf-8", "surrogateescape")
-            )
-            labels = [label.encode("utf-8", "surrogateescape") for label in table]
-            columns = [_quote(table.raw(label)) for label in table]
+            file.write(b"\n# version 30001\n\n%s\n\n" % _word("data_" + name, path))
+            labels = [_word("_" + label, path) for label in table]
             if table.single:
-                for label, column in zip(labels, columns, strict=True):
-                    file.write(b"_%s  %s\n" % (label.ljust(40), column[0]))
+                for label, name in zip(labels, table, strict=True):
+                    file.write(b"%s  %s\n" % (label.ljust(41), _values(table, name, 0, path)[0]))
             elif labels:
                 file.write(b"loop_ \n")
                 for number, label in enumerate(labels, 1):
-                    file.write(b"_%s #%d \n" % (label, number))
-                file.writelines(b" ".join(row) + b"\n" for row in zip(*columns, strict=True))
+                    file.write(b"%s #%d \n" % (label, number))
+                for start in range(0, table.rows, ROWS_AT_ONCE):
+                    columns = [_values(table, name, start, path) for name in table]
+                    rows = map(b" ".join, zip(*columns, strict=True))
+                    file.write(b"\n".join(rows) + b"\n")
             file.write(b"\n")
 
 
-def _quote(column: np.ndarray) -> list[bytes]:
-    """Values ready to be written: those that would not read back as one value are put between quotes."""
+def _word(name: str, path: str | Path) -> bytes:
+    """The first word of a block or its label, which no quotes can hold together."""
+    word = name.encode("utf-8", "surrogateescape")
+    if word.split() != [word] or b"\0" in word or word == b"_":
+        raise InputError(f"{path} cannot hold the name {name!r}: give one without blanks.")
+    return word
+
+
+def _values(table: Table, label: str, start: int, path: str | Path) -> list[bytes]:
+    """Values of a column ready to be written: those that would not read back as one value are put between quotes."""
+    column = np.ascontiguousarray(table.raw(label, start, start + ROWS_AT_ONCE))
     values = column.tolist()
-    if not values or not _UNSAFE.search(b"\n".join(values)):
+    letters = column.view(np.uint8).reshape(len(column), column.itemsize)
+    gap = (letters[:, :-1] == 0) & (letters[:, 1:] > 0)  # zeros behind a value only fill its room
+    if not (_FIRST[letters[:, 0]].any() or _INSIDE[letters].any() or gap.any()):
         return values
-    return [
-        _quote_value(value) if _UNSAFE.search(value) or not value else value for value in values
-    ]
+    return [_quoted(value, label, path) for value in values]
 
 
-def _quote_value(value: bytes) -> bytes:
-    if b'"' in value and b"'" in value:
+def _quoted(value: bytes, label: str, path: str | Path) -> bytes:
+    if value and not _UNSAFE.search(value):
         return value
-    return b'"%s"' % value if b'"' not in value else b"'%s'" % value
+    for quote in (b'"', b"'"):
+        if quote not in value and b"\n" not in value and b"\0" not in value:
+            return quote + value + quote
+    shown = value[:40].decode("utf-8", "replace")
+    raise InputError(
+        f"{path} cannot hold {shown!r} in _{label}: take out the line ends, or one of both kinds of quotes."
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryotorch.data.decimals import read_decimals
 from cryotorch.errors import InputError
 
 BIGGEST = 1e30  # beyond it a number is a mistake, and float32 soon overflows
@@ -59,6 +60,9 @@ class Table(MutableMapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+    def __contains__(self, label: object) -> bool:  # the inherited one makes text of the column
+        return label in self._columns
 
     def __eq__(self, other: object) -> bool:
         """The same when written."""
@@ -140,12 +144,18 @@ class Table(MutableMapping[str, np.ndarray]):
 
 def _column(values: Iterable) -> np.ndarray:
     """An array of numbers, or of UTF-8 bytes for everything else."""
-    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+    if not isinstance(values, np.ndarray):
+        values = list(values)
+        if all(isinstance(value, str) for value in values):
+            values = np.array(
+                values, dtype=object
+            )  # str takes four bytes per letter of the longest
+    array = np.asarray(values)
     numbers = array.dtype.kind in "fiub"
     if array.ndim != 1 and not (numbers and array.ndim == 2):
         raise ValueError(f"A column has one dimension, got shape {array.shape}.")
     if numbers or array.dtype.kind == "S":
-        return array
+        return array if array.itemsize else array.astype("S1")
     encoded = [str(text).encode("utf-8", "surrogateescape") for text in array.tolist()]
     return np.array(encoded, dtype=bytes)
 
@@ -166,17 +176,7 @@ def _text(column: np.ndarray) -> np.ndarray:
 
 def _numbers(column: np.ndarray) -> np.ndarray:
     """A column (n,) as float64, NaN for what is no number."""
-    try:
-        return column.astype(np.float64)
-    except ValueError:
-        return np.array([_to_float(text) for text in column.tolist()])
-
-
-def _to_float(text: bytes) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    return read_decimals(column) if column.dtype.kind == "S" else column.astype(np.float64)
 
 
 def _parts(text: bytes) -> list[bytes]:

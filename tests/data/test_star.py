@@ -104,7 +104,10 @@ def test_round_trip_keeps_every_digit_and_the_order(star, tmp_path):
         ("data_x\n_a 1\ndata_x\n_a 2\n", "second block data_x"),
         ("data_\nloop_\n_a\n1\n\n2\n", "Line 6 .* '2' stands outside"),
         ("data_\nloop_\n_a\n1\nloop_\n_b\n1\n", "Line 5 .* 'loop_' stands outside"),
+        ("data_\nloop_ _a _b\n1 2\n", "Line 2 .* a loop_ with something behind it"),
+        ("data_\n_a 1 2\n", "Line 2 .* not a label with one value"),
         (b"data_\0", "not a text file"),
+        (b"data_\n_a 1\n" + 2000 * b"#" + b"\0", "not a text file"),
     ],
 )
 def test_malformed_files_are_refused_with_the_line(star, text, message):
@@ -163,12 +166,98 @@ def test_any_text_survives_a_round_trip(tmp_path, rows, single):
     assert read_star(tmp_path / "r.star") == {"t": table}
 
 
-def test_many_rows_are_read_in_pieces(tmp_path, monkeypatch):
+ROWS = st.lists(
+    st.sampled_from(
+        [
+            "1 2",
+            "1\t 22 ",
+            "# note",
+            "'a b' 3",
+            '"" x#y',
+            "",
+            "data_x",
+            "data_x/m 1",
+            "loop_",
+            "_y 1",
+            "1",
+            "1 2 3",
+        ]
+    ),
+    max_size=9,
+)
+
+
+@given(ROWS, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "\n"]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_many_rows_at_once_are_read_as_one_by_one(star, monkeypatch, rows, end, last):
+    """A file shorter than what is read ahead goes row by row, all lines but the first few of a longer one together."""
+    path = star(end.join(["data_", "loop_", "_a", "_b", "1 2", *rows]) + last)
+
+    def read(ahead: int) -> dict | str:
+        monkeypatch.setattr("cryotorch.data.star.BYTES_AT_ONCE", ahead)
+        try:
+            return read_star(path)
+        except InputError as error:
+            return str(error)
+
+    slow = read(10**6)
+    assert [read(ahead) for ahead in (1, 4, 9, 20)] == [slow] * 4
+
+
+def test_many_rows_are_read_and_written_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("cryotorch.data.star.BYTES_AT_ONCE", 100)
     monkeypatch.setattr("cryotorch.data.star.ROWS_AT_ONCE", 7)
     names = [f"{10**i}@s.mrcs" for i in range(10)] * 3
-    table = Table({"name": names, "x": np.arange(30.0)})
+    numbers = np.arange(30.0)
+    table = Table({"name": names, "x": numbers, "v": np.stack([numbers, -numbers], 1)})
     write_star(tmp_path / "m.star", {"": table})
-    assert read_star(tmp_path / "m.star") == {"": table}
+    again = read_star(tmp_path / "m.star")
+    assert again == {"": table}
+    assert again[""].vectors("v").tolist() == [[i, -i] for i in range(30)]
+
+
+def test_one_long_value_does_not_fill_the_memory(star, monkeypatch):
+    """A column takes the room of its longest value in every row."""
+    monkeypatch.setattr("cryotorch.data.star.MAX_COLUMN", 10**6)
+    rows = 1000 * "1\n" + 2000 * "x" + "\n"
+    for ahead in (100, 10**6):
+        monkeypatch.setattr("cryotorch.data.star.BYTES_AT_ONCE", ahead)
+        with pytest.raises(InputError, match="a value of 2000 characters in a loop of 1001 rows"):
+            read_star(star("data_\nloop_\n_a\n" + rows))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ({"": Table({"a": ["1", "x\ny"]})}, r"cannot hold 'x\\ny' in _a: take out the line ends"),
+        ({"": Table({"a": ["""it's 3" long"""]})}, "one of both kinds of quotes"),
+        ({"": Table({"a": [b"1\0002"]})}, r"cannot hold '1\\x002' in _a"),
+        ({"": Table({"a b": ["1"]})}, "cannot hold the name '_a b'"),
+        ({"": Table({"": ["1"]})}, "cannot hold the name '_'"),
+        ({"a b": Table({"a": ["1"]})}, "cannot hold the name 'data_a b'"),
+    ],
+)
+def test_what_a_star_file_cannot_hold_is_refused_and_nothing_lost(tmp_path, blocks, message):
+    path = tmp_path / "x.star"
+    path.write_text("before")
+    with pytest.raises(InputError, match=message):
+        write_star(path, blocks)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@given(st.lists(st.binary(max_size=6), min_size=1, max_size=4))
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_come_back_or_are_refused(tmp_path, values):
+    table = Table({"a": np.array(values, dtype=bytes), "b": np.arange(len(values))})
+    try:
+        write_star(tmp_path / "r.star", {"t": table})
+    except InputError:
+        assert any(set(value) & set(b"\0\n\"'") for value in values)
+        return
+    assert read_star(tmp_path / "r.star") == {"t": table}
 
 
 @pytest.mark.data
