@@ -71,6 +71,10 @@ class Table(MutableMapping[str, np.ndarray]):
         same_form = self.single == other.single and list(self) == list(other)
         return same_form and all(np.array_equal(self.raw(x), other.raw(x)) for x in self)
 
+    def column(self, label: str) -> np.ndarray:
+        """The column as it is kept: text as bytes (n,), or numbers (n,) or (n, k)."""
+        return self._columns[label]
+
     def raw(self, label: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows start to stop of the column as UTF-8 bytes: the cheap way into a million rows of text."""
         return _text(self._columns[label][start:stop])
