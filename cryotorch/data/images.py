@@ -178,4 +178,6 @@ class _Grid:
         box, pixel_size = self._to
         if self._same_edge:
             return resize_images(images, box)
-        return resample_images(images, self.pixel_size, box, pixel_size)
+        # a projection sums over the pixels along the beam, so its values go as 1 / pixel size
+        scale = self.pixel_size / pixel_size
+        return resample_images(images, self.pixel_size, box, pixel_size) * scale

@@ -74,6 +74,8 @@ def mtf_of_groups(
         return None
     curves = np.ones((len(names), POINTS), dtype=np.float32)
     pixels = optics.floats(detector, star)
+    if (pixels <= 0).any():
+        raise InputError(f"_{detector} is {pixels.min():g} in {star}: give the detector's, in Å.")
     for group, name in enumerate(names):
         if name in found:
             inverse = np.linspace(0, 0.5, POINTS) / pixel_size[group]  # 1/Å

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import mrcfile
@@ -9,7 +10,9 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from cryotorch.data.images import ParticleImages
+from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import read_particles
+from cryotorch.data.star import Table, write_star
 from cryotorch.errors import InputError
 from cryotorch.ops.fourier import pack, resize_images
 
@@ -56,6 +59,130 @@ def test_cropping_keeps_the_low_frequencies(particle_set):
         pack(batch), expected, atol=1e-5
     )  # the background is k = 0, not in a pack
     assert batch.numpy()[:, outside(10)].mean(1) == pytest.approx([0] * N, abs=1e-6)
+
+
+def gaussian(box: int, pixel_size: float, x0: float, y0: float, sigma: float = 4.0) -> np.ndarray:
+    """What a detector of this pixel size sees of a Gaussian density: values go as 1 / pixel_size."""
+    y, x = (np.mgrid[:box, :box] - box // 2) * pixel_size
+    return np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * sigma**2)) / pixel_size
+
+
+GRIDS = [
+    (48, 1.5),
+    (40, 1.55),
+    (36, 2.0),
+    (24, 1.8),
+    (64, 1.5004),
+]  # a box too large, one too small
+PLACES = [(5.0, -8.0), (-6.0, 3.0), (0.0, 0.0)]
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Three images on each of five grids, the first grid with one more; Gaussians on a background of 7."""
+    rows, optics = [], []
+    for g, (box, pixel_size) in enumerate(GRIDS):
+        images = [gaussian(box, pixel_size, *place) for place in PLACES] + [
+            gaussian(box, pixel_size, 4.0, 4.0)
+        ] * (g == 0)
+        write_stack(tmp_path / f"{g}.mrcs", [np.array(images) + 7.0], len(images), box, pixel_size)
+        rows += [(f"{i + 1}@{g}.mrcs", g + 1) for i in range(len(images))]
+        optics.append((g + 1, box, pixel_size))
+    number, box, pixel_size = zip(*optics, strict=True)
+    names, groups = zip(*rows, strict=True)
+    n = len(GRIDS)
+    tables = {
+        "optics": Table(
+            {
+                "rlnOpticsGroup": number,
+                "rlnVoltage": [300] * n,
+                "rlnSphericalAberration": [2.7] * n,
+                "rlnAmplitudeContrast": [0.1] * n,
+                "rlnImageSize": box,
+                "rlnImagePixelSize": np.array(pixel_size),
+            }
+        ),
+        "particles": Table(
+            {
+                "rlnImageName": names,
+                "rlnOpticsGroup": groups,
+                **{f"rlnDefocus{x}": [1e4] * len(rows) for x in ("U", "V", "Angle")},
+            }
+        ),
+    }
+    write_star(tmp_path / "p.star", tables)
+    return read_particles(tmp_path / "p.star")
+
+
+@pytest.mark.parametrize("box", [None, 36])
+def test_images_of_several_grids_come_on_that_of_the_largest_group(several, tmp_path, box):
+    assert (several.box, several.pixel_size) == (48, 1.5)
+    assert several.messages == [
+        f"The images of {several.path} have 1.5 to 2 Å per pixel and 24 to 64 pixels: all are brought to 1.5 Å and "
+        "48 pixels, those of the largest optics group."
+    ]
+    images = ParticleImages(several, box)
+    d, p = images.box, images.pixel_size
+    assert p == pytest.approx(1.5 * 48 / d)
+    order = list(range(len(images)))[::-1]
+    batch = images[order].flip(0)
+    small = 24 * 1.8  # Å; beyond its edges follow zeros
+    y, x = (np.mgrid[:d, :d] - d // 2) * p
+    reach = np.maximum(
+        np.abs(x + 0.9), np.abs(y + 0.9)
+    )  # the middle of the image lies half a pixel lower
+    for row, image in enumerate(batch.numpy()):
+        group = several.particles.optics_group[row].item()
+        i = row if group == 0 else row - 3 * group - 1
+        expected = gaussian(d, p, *[*PLACES, (4.0, 4.0)][i])
+        if group == 3:
+            assert (image[reach > small / 2 + 0.1] == 0).all()
+            expected = np.where(reach > small / 2 - 0.1, image, expected)
+        assert np.abs(image - expected).max() < 0.02 * expected.max(), (row, group)
+    cached = ParticleImages(several, box, tmp_path / "cache")
+    assert torch.allclose(cached[order].flip(0), batch, atol=1e-6)
+    assert torch.equal(images[[7]], images[order].flip(0)[[7]])
+
+
+def test_the_background_of_a_padded_image_is_its_own(several, tmp_path):
+    """Its level is measured where there is image, and other pixel sizes are another cache."""
+    rng = np.random.default_rng(0)
+    for g, (box, pixel_size) in enumerate(GRIDS):
+        n = 3 + (g == 0)
+        noise = rng.normal(5, 2, size=(n, box, box))
+        write_stack(tmp_path / f"{g}.mrcs", [noise], n, box, pixel_size)
+    images = ParticleImages(several, None, tmp_path / "cache")
+    level = images.background_sigma(list(range(len(images))))
+    assert level[:4].tolist() == pytest.approx([2] * 4, rel=0.1)
+    # of white noise the pixels below the Nyquist frequency of the common grid are kept, and values go as 1 / pixel size
+    assert level[10:13].tolist() == pytest.approx([2 * 1.8 / 1.5] * 3, rel=0.2)
+    images.normalise = True
+    batch = images[[0, 10]]
+    field = torch.tensor([1, (24 * 1.8 / 1.5 / 48) ** 2])
+    power = batch.square().mean((1, 2)) / field
+    assert power.tolist() == pytest.approx([1, 1], rel=0.25)
+    optics = several.particles.optics
+    other = dataclasses.replace(
+        several,
+        particles=several.particles.replace(
+            optics=optics.replace(pixel_size=optics.pixel_size * torch.tensor([1, 1, 1.01, 1, 1]))
+        ),
+    )
+    ParticleImages(other, None, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("*.mrcs"))) == 2
+
+
+def test_the_sign_of_each_image_is_applied(particle_set, tmp_path):
+    file = read_particles(particle_set.write())
+    sign = np.where(np.arange(N) % 3 == 0, -1, 1).astype(np.float32)
+    plain = ParticleImages(file)[list(range(N))]
+    signed = dataclasses.replace(file, sign=sign)
+    for cache in (None, tmp_path / "c"):
+        images = ParticleImages(signed, cache_dir=cache)
+        expected = plain * torch.from_numpy(sign)[:, None, None]
+        assert torch.allclose(images[list(range(N))], expected, atol=1e-6)
+        assert torch.allclose(images[[3]], -plain[[3]], atol=1e-6)
+    assert torch.allclose(ParticleImages(signed, invert=True)[[3]], plain[[3]])
 
 
 @pytest.mark.parametrize("box", [7, 18, 0, -2])

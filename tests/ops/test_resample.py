@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryotorch.ops.fourier import resize_volume
+from cryotorch.ops.fourier import resize_images, resize_volume
 from cryotorch.ops.gaussians import gaussian_density
-from cryotorch.ops.resample import resample_volume
+from cryotorch.ops.resample import resample_images, resample_volume
 
 
 def blob(box: int, pixel_size: float) -> torch.Tensor:
@@ -41,3 +41,37 @@ def test_outside_the_old_box_is_zero() -> None:
     padded = resample_volume(torch.ones(9, 9, 9), 1.0, 17, 1.0)
     assert torch.allclose(padded[4:13, 4:13, 4:13], torch.ones(9, 9, 9), atol=1e-5)
     assert float(padded.sum()) == pytest.approx(729, rel=1e-5)
+
+
+def gaussian_images(box: int, pixel_size: float) -> torch.Tensor:
+    """Two Gaussians of 4 and 5 Å in closed form."""
+    x = (torch.arange(box) - box // 2) * pixel_size
+    images = [
+        torch.exp(-((x[:, None] - cy) ** 2 + (x[None, :] - cx) ** 2) / (2 * s**2))
+        for cx, cy, s in ((9.0, -5.0, 4.0), (-11.0, 7.0, 5.0))
+    ]
+    return torch.stack(images)
+
+
+@pytest.mark.parametrize(
+    ("box", "pixel_size"), [(62, 1.25), (50, 1.6), (24, 2.9), (65, 1.2), (128, 1.2403)]
+)
+def test_images_sampled_at_two_pixel_sizes_agree(box: int, pixel_size: float) -> None:
+    resampled = resample_images(gaussian_images(64, 1.24), 1.24, box, pixel_size)
+    expected = gaussian_images(box, pixel_size)
+    assert torch.allclose(resampled, expected, atol=1e-3 * float(expected.max()))
+
+
+def test_images_over_the_same_edge_are_cropped_in_fourier_space() -> None:
+    images = torch.randn(3, 24, 24, generator=torch.Generator().manual_seed(0))
+    cropped = resample_images(images, 1.0, 16, 1.5)
+    assert torch.allclose(cropped, 1.5 * resize_images(images, 16), atol=1e-5)
+
+
+def test_images_are_resampled_as_the_planes_of_a_volume() -> None:
+    """A volume that does not change along z, image by image."""
+    images = torch.randn(2, 20, 20, generator=torch.Generator().manual_seed(1))
+    new = resample_images(images, 2.0, 26, 1.7)
+    for image, found in zip(images, new, strict=True):
+        volume = resample_volume(image.expand(20, 20, 20).contiguous(), 2.0, 26, 1.7)
+        assert torch.allclose(found, volume[13], atol=1e-5)
