@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,14 @@ def open_input(path: str | Path) -> Iterator[BinaryIO]:
     """A file to read as bytes; gzip and bzip2 are recognised by their first bytes and unpacked.
 
     Raises:
-        InputError: missing, unreadable or damaged while it is read.
+        InputError: missing, unreadable, no regular file, or damaged while it is read.
     """
     path = Path(path)
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
+            raise OSError(
+                "it is a pipe or a device"
+            )  # a pipe can wait for ever, a device never end
         with open(path, "rb") as plain:
             magic = plain.read(3)
             plain.seek(0)

@@ -57,8 +57,10 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
     order: ``project`` when it is given, the folder of the STAR file, its parents (one of them is the RELION
     project as a rule), the working folder. The working folder is last: a file of the same name lies in it by chance.
 
+    A name may lead out of these folders: what is opened is read as images and nothing else.
+
     Raises:
-        InputError: a stack that is in none of them.
+        InputError: a stack that is in none of them, or is a folder, a device or a pipe.
     """
     home = star.absolute().parent
     folders = [Path(project).absolute()] if project else []
@@ -68,6 +70,12 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
         candidates = [folder / name for folder in folders]  # an absolute name replaces the folder
         path = next((path for path in candidates if _is_file(path)), None)
         if path is None:
+            other = next(filter(_exists, candidates), None)
+            if other is not None:
+                kind = "a folder" if other.is_dir() else "no regular file"
+                raise InputError(
+                    f"Image stack {name} of {star} is {kind} ({other}): correct _rlnImageName."
+                )
             where = "" if os.path.isabs(name) else f" in {folders[0]}, above it or in {folders[-1]}"
             raise InputError(
                 f"Image stack {name} of {star} does not exist{where}: correct _rlnImageName, or start in the folder "
@@ -81,6 +89,13 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name too long or with characters that no file has
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
         return False
 
 

@@ -111,11 +111,16 @@ class Stacks:
         view = memoryview(raw).cast("B")
         offset = header.offset + first * header.image_bytes
         while view:
-            got = os.preadv(self._handle(stack), [view], offset)
+            handle = self._handle(stack)
+            try:
+                got = os.preadv(handle, [view], offset)
+            except OSError as error:  # a lost disk
+                raise self._lost(stack, error) from None
             if got == 0:
                 whole = (raw.nbytes - len(view)) // header.image_bytes
                 raise InputError(
-                    f"{self.paths[stack]} ends before image {first + whole + 1}: it became shorter while in use."
+                    f"{self.paths[stack]} ends before image {first + whole + 1}: it became shorter while in use, "
+                    "put the whole file back and start again."
                 )
             view, offset = view[got:], offset + got
         native = header.dtype.newbyteorder("=")
@@ -134,10 +139,13 @@ class Stacks:
                 self.paths[stack], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
             )
         except OSError as error:
-            raise InputError(
-                f"{self.paths[stack]} cannot be read any more ({error.strerror})."
-            ) from None
+            raise self._lost(stack, error) from None
         return self._handles[stack]
+
+    def _lost(self, stack: int, error: OSError) -> InputError:
+        return InputError(
+            f"{self.paths[stack]} cannot be read any more ({error.strerror}): put it back and start again."
+        )
 
     def _check_finite(self, images: np.ndarray, address: np.ndarray) -> None:
         finite = np.isfinite(images)

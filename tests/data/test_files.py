@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_missing_file_and_folder_are_named(tmp_path):
         pass
     with pytest.raises(InputError, match="is a folder"), open_input(tmp_path):
         pass
+
+
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(InputError, match="it is a pipe or a device"), open_input(path):
+            pass
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

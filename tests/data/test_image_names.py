@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,31 @@ def test_where_stacks_are_looked_for(tmp_path, monkeypatch):
     assert find_stacks([str(in_relion_project)], star, None) == [in_relion_project]
     with pytest.raises(InputError, match=r"/no/such\.mrcs of .* does not exist: correct"):
         find_stacks(["/no/such.mrcs"], star, None)
+
+
+def test_names_that_climb_out_lead_to_regular_files_only(tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    star = folder / "p.star"
+    (tmp_path / "outside.mrcs").touch()
+    (folder / "link.mrcs").symlink_to("../outside.mrcs")
+    os.mkfifo(folder / "pipe.mrcs")
+    assert find_stacks(["../outside.mrcs", "link.mrcs"], star, None) == [
+        folder / "../outside.mrcs",
+        folder / "link.mrcs",
+    ]
+    for name, message in {
+        "..": r"\.\. of .* is a folder",
+        "/": "is a folder",
+        "pipe.mrcs": r"pipe\.mrcs of .* is no regular file",
+        "/dev/zero": "/dev/zero of .* is no regular file",
+        "../../../../../../../../../../dev/zero": "zero of .* is no regular file",
+        "x" * 5000: "does not exist",
+        "a\0b": "does not exist",
+        "~/a.mrcs": "does not exist",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            find_stacks([name], star, None)
 
 
 def test_names_are_relative_below_the_folder_and_else_absolute(tmp_path):

@@ -149,6 +149,23 @@ def test_a_file_cut_while_in_use_is_refused(two):
         read(stacks, *((0, i) for i in range(5)))
 
 
+def test_a_file_lost_while_in_use_is_refused(two, monkeypatch):
+    stacks = Stacks(two)
+    read(stacks, (0, 0))
+    for path in two:
+        path.unlink()
+    assert read(stacks, (0, 1)) == [1]  # its handle is still open
+    with pytest.raises(InputError, match=r"s1\.mrcs cannot be read any more \(No such file"):
+        read(stacks, (1, 0))
+
+    def stale(*_):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("os.preadv", stale)
+    with pytest.raises(InputError, match=r"s0\.mrcs cannot be read any more \(Stale file handle\)"):
+        read(stacks, (0, 1))
+
+
 @pytest.mark.data
 def test_real_stacks(shared_data):
     names = {
