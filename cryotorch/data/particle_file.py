@@ -1,4 +1,4 @@
-"""Particle STAR files of RELION 3.0, 3.1, 4 and 5, read into ``Particles`` and written back."""
+"""Particle files of RELION (STAR, 3.0 to 5) and CryoSPARC (.cs), read into ``Particles`` and written back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.aberrations import updated_optics
+from cryotorch.data.cs import is_cs, write_cs
+from cryotorch.data.cs_passthrough import read_joined
+from cryotorch.data.cs_tables import to_fields, to_tables
 from cryotorch.data.grids import boxes_of_groups, several_grids
 from cryotorch.data.image_names import find_stacks, format_names, parse_names, refuse_duplicates
 from cryotorch.data.mtf import mtf_of_groups
@@ -29,6 +32,7 @@ DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 SIGMAS = ("cryotorchRotationSigma", "cryotorchShiftSigma")
 SCALE = "cryotorchScale"
 HALF = "rlnRandomSubset"
+SIGN = "cs/blob/sign"
 BFACTOR, FACTOR = "rlnCtfBfactor", "rlnCtfScalefactor"
 # Å. Smaller defocus values, other than none at all, are meant in micrometres.
 LEAST_DEFOCUS = 100.0
@@ -36,10 +40,10 @@ LEAST_DEFOCUS = 100.0
 
 @dataclass(frozen=True)
 class ParticleFile:
-    """A particle STAR file.
+    """A particle file.
 
     Attributes:
-        path: of the STAR file.
+        path: of the STAR or .cs file.
         particles: its rows.
         stacks: the image files that ``particles.address`` counts.
         box: pixels per edge of the images as extracted, in the optics group with most particles; 0 where images were
@@ -61,9 +65,12 @@ class ParticleFile:
 
 
 def read_particles(
-    path: str | Path, project: str | Path | None = None, need_images: bool = True
+    path: str | Path,
+    project: str | Path | None = None,
+    need_images: bool = True,
+    passthrough: str | Path | None = None,
 ) -> ParticleFile:
-    """Read a particle STAR file and check it against the headers of its stacks.
+    """Read a particle file, STAR or .cs as its first bytes tell, and check it against the headers of its stacks.
 
     Origins may be in pixels (RELION 3.0) or Å (which win); shifts are read also where angles are missing (after
     2D classification). Half sets are 0 and 1, -1 where ``rlnRandomSubset`` is missing or another number.
@@ -72,18 +79,22 @@ def read_particles(
         project: folder that image names are relative to; for the others tried see ``find_stacks``.
         need_images: False reads the table alone, for jobs that need poses but no images; an image may then occur
             twice, as after symmetry expansion.
+        passthrough: .cs file with the fields that a .cs file lacks; null = see ``read_joined``.
 
     Raises:
         InputError: anything missing, doubled, contradictory or not a number, with what to do.
     """
     path = Path(path)
-    blocks = read_star(path)
+    messages: list[str] = []
+    if is_cs(path):
+        blocks = to_tables(read_joined(path, passthrough, messages), path, messages)
+    else:
+        blocks = read_star(path)
     name = _particle_block(blocks, path)
     table = blocks[name]
     n = table.rows
     if not n:
         raise InputError(f"{path} holds no particles: its table data_{name} has no rows.")
-    messages: list[str] = []
     missing = [f"_{label}" for label in DEFOCUS if label not in table]
     if missing:
         raise InputError(
@@ -171,7 +182,8 @@ def read_particles(
         ctf_scale=_float32(factor) if (factor != 1).any() else None,
     )
     tables = _upgraded(blocks, name, optics)
-    return ParticleFile(path, particles, stacks, box, pixel_size, tables, messages)
+    sign = _signs(table, path)
+    return ParticleFile(path, particles, stacks, box, pixel_size, tables, messages, sign)
 
 
 def write_particles(
@@ -179,8 +191,10 @@ def write_particles(
     source: ParticleFile,
     particles: Particles,
     extra: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    """Write ``particles``, the same rows as in ``source``, in the layout of RELION 3.1, atomically.
+) -> list[str]:
+    """Write ``particles``, the same rows as in ``source``, atomically; sentences on what the format cannot say.
+
+    A name that ends in .cs gives CryoSPARC's format, any other RELION's STAR in the layout of 3.1.
 
     All columns and tables of the source are kept, in order and to the digit. Updated or added: image names (see
     ``format_names``), angles, origins, half sets where known, ``cryotorchScale``, ``cryotorchRotationSigma`` (degrees),
@@ -211,7 +225,20 @@ def write_particles(
     for label, values in (extra or {}).items():
         table[label] = values
     optics = updated_optics(source.tables["optics"], source.particles.optics, particles.optics)
-    write_star(path, {**source.tables, "optics": optics, "particles": table})
+    return write_tables(path, {**source.tables, "optics": optics, "particles": table})
+
+
+def write_tables(path: str | Path, tables: dict[str, Table]) -> list[str]:
+    """Write the tables of a ``ParticleFile`` as they are, as STAR or, where the name ends in .cs, for CryoSPARC.
+
+    Returns sentences on what the format cannot say.
+    """
+    messages: list[str] = []
+    if Path(path).suffix.lower() == ".cs":
+        write_cs(path, to_fields(tables, path, messages))
+    else:
+        write_star(path, tables)
+    return messages
 
 
 def new_particle_file(
@@ -280,6 +307,17 @@ def _upgraded(blocks: dict[str, Table], name: str, optics: OpticsOfFile) -> dict
         else:
             tables[key] = optics.table() if key == "optics" else block
     return tables
+
+
+def _signs(table: Table, path: Path) -> np.ndarray | None:
+    """What the images are multiplied by; None where that is 1."""
+    if SIGN not in table:
+        return None
+    sign = table.floats(SIGN, path)
+    if (np.abs(sign) != 1).any():
+        wrong = sign[np.abs(sign) != 1][0]
+        raise InputError(f"blob/sign is {wrong:g} in {path}: give 1 or -1.")
+    return None if (sign == 1).all() else sign.astype(np.float32)
 
 
 def _float32(values: np.ndarray) -> Tensor:

@@ -1,0 +1,279 @@
+"""CryoSPARC's fields as the tables of a STAR file, and back, with everything that only one of them has a word for.
+
+What both can say is converted (``cs_words``). The rest is carried: fields as columns ``cs/<field>``, columns as fields
+``star/<label>``, those of optics groups as ``star_optics/<label>``. Also what the conversion would round is carried, and
+wins over the converted value as long as both say the same (``cs_same``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cryotorch.data.cs_carry import (
+    LIST,
+    PREFIX,
+    fields_table,
+    from_column,
+    listed_fields,
+    to_column,
+)
+from cryotorch.data.cs_same import one_to_one, same_angles, same_column, same_field
+from cryotorch.data.cs_words import (
+    ANGLES,
+    FIELDS,
+    GROUP_NAME,
+    MICROGRAPH_SHAPE,
+    NEUTRAL,
+    OF_OPTICS,
+    OF_PARTICLES,
+    SHIFT_PIXEL,
+    columns_of,
+    default,
+    fields_of,
+    is_printable,
+    plain_names,
+)
+from cryotorch.data.optics import GROUP
+from cryotorch.data.table import Table
+from cryotorch.errors import InputError
+
+STAR, STAR_OPTICS = "star/", "star_optics/"
+# RELION's words that CryoSPARC has none for and that change the images' model, with the value that changes nothing.
+UNSEEN = {
+    "rlnOddZernike": None,
+    "rlnEvenZernike": None,
+    "rlnCtfDataAreCtfPremultiplied": 0.0,
+    "rlnCtfBfactor": 0.0,
+    "rlnCtfScalefactor": 1.0,
+}
+
+
+def to_tables(
+    fields: dict[str, np.ndarray], path: str | Path, messages: list[str]
+) -> dict[str, Table]:
+    """The tables "optics" and "particles" of RELION 3.1, and "cryosparc_fields" where fields are carried.
+
+    Args:
+        path: named in messages and errors.
+        messages: what is assumed or not applied is appended.
+
+    Raises:
+        InputError: fields of a type or length that CryoSPARC's do not have, or no particles.
+    """
+    path = Path(path)
+    if not len(fields["uid"]):
+        raise InputError(f"{path} holds no particles.")
+    plain = {x: v for x, v in fields.items() if not x.startswith((STAR, STAR_OPTICS))}
+    columns, optics, row = columns_of(plain, path, messages)
+    _, first = np.unique(row, return_index=True)
+    kept = _kept(fields, STAR, path)
+    kept_optics = {label: x[first] for label, x in _kept(fields, STAR_OPTICS, path).items()}
+    numbers = kept_optics.get(GROUP)
+    if numbers is None or GROUP not in kept or not _same_groups(kept, numbers, row, path):
+        for label in (GROUP, GROUP_NAME):
+            kept_optics.pop(label, None)
+        kept.pop(GROUP, None)
+    tables = {
+        "optics": _merged(kept_optics, optics, path),
+        "particles": _merged(kept, columns, path),
+    }
+    made = _with_defaults(fields_of(tables, path), len(row))
+    carried = [name for name, x in plain.items() if not _identical(made.get(name), x)]
+    if carried or _types(made) != _types(plain):
+        for name in carried:
+            tables["particles"][PREFIX + name] = to_column(plain[name])
+        tables[LIST] = fields_table(plain)
+    return tables
+
+
+def to_fields(
+    tables: dict[str, Table], path: str | Path, messages: list[str]
+) -> dict[str, np.ndarray]:
+    """The fields of a .cs file for tables in the layout of RELION 3.1.
+
+    Args:
+        path: of the file to come, named in messages and errors.
+        messages: what CryoSPARC will not see is appended.
+
+    Raises:
+        InputError: columns that cannot be converted.
+    """
+    path = Path(path)
+    particles, optics = tables["particles"], tables["optics"]
+    listed = listed_fields(tables[LIST], path) if LIST in tables else {}
+    types = listed or {
+        x: (kind, (width,) if width else ()) for x, (kind, width, _) in FIELDS.items()
+    }
+    kept = {
+        name: from_column(particles, PREFIX + name, *types[name], path)
+        for name in types
+        if PREFIX + name in particles
+    }
+    shape = kept.get(MICROGRAPH_SHAPE)
+    made = fields_of(tables, path, kept.get(SHIFT_PIXEL), shape)
+    made |= {name: _prefer(name, made.get(name), x, shape) for name, x in kept.items()}
+    fields = {} if listed else _with_defaults(made, particles.rows)
+    for name, (kind, _) in listed.items():
+        values = made.get(name, default(name, particles.rows))
+        if values is not None:
+            fields[name] = _as(values, kind)
+    for name, values in made.items():
+        neutral = default(name, len(values))
+        if name not in fields and not (neutral is not None and (values == neutral).all()):
+            fields[name] = values
+    told = fields.keys() if listed else ()
+    fields |= _left(particles, OF_PARTICLES, STAR, told, kept)
+    row = _rows(optics, particles)
+    of_groups = _left(optics, OF_OPTICS, STAR_OPTICS, told, {})
+    fields |= {label: values[row] for label, values in of_groups.items()}
+    messages += _unseen(tables, fields, path)
+    return fields
+
+
+def _rows(optics: Table, particles: Table) -> np.ndarray:
+    """Row (n,) of each particle's optics group."""
+    numbers, wanted = optics.integers(GROUP), particles.integers(GROUP)
+    order = np.argsort(numbers)
+    return order[np.searchsorted(numbers[order], wanted)]
+
+
+def _kept(fields: dict[str, np.ndarray], prefix: str, path: Path) -> dict[str, np.ndarray]:
+    """Columns that were carried, by label, in order."""
+    found = {}
+    for name, values in fields.items():
+        if name.startswith(prefix):
+            text = values.dtype.kind == "S"
+            fits = values.ndim == 1 and is_printable(values) if text else values.ndim <= 2
+            if not fits or values.dtype.kind == "c" or name == prefix:
+                raise InputError(f"Field {name} of {path} is no column of a STAR file: remove it.")
+            found[name[len(prefix) :]] = values
+    return found
+
+
+def _same_groups(kept, numbers: np.ndarray, row: np.ndarray, path: Path) -> bool:
+    """Whether the optics groups that were carried are those that CryoSPARC has now."""
+    groups = Table({GROUP: numbers}).integers(GROUP, path)
+    of_particles = Table({GROUP: kept[GROUP]}).integers(GROUP, path)
+    return np.array_equal(groups[row], of_particles) and one_to_one(row, of_particles)
+
+
+def _merged(kept: dict[str, np.ndarray], made: dict[str, np.ndarray], path: Path) -> Table:
+    """The columns that were carried, in order, corrected where CryoSPARC says otherwise, then the others."""
+    table = Table(kept)
+    angles = (
+        same_angles(made, table, path) if all(x in made and x in table for x in ANGLES) else None
+    )
+    for label, values in made.items():
+        if label not in table:
+            if not _silent(label, values, bool(kept)):
+                table[label] = values
+        elif label != GROUP and label != GROUP_NAME:
+            known = label in ANGLES and angles is not None
+            same = angles if known else same_column(label, values, table, path)
+            if not same.all():
+                texts = Table({label: values}).raw(label)
+                table[label] = np.where(same, table.raw(label), texts)
+    return table
+
+
+def _silent(label: str, values: np.ndarray, from_star: bool) -> bool:
+    """Whether a column that was not carried says nothing that a STAR file must say."""
+    if label == "rlnRandomSubset":
+        return (values == values[0]).all()
+    if label == "rlnImageDimensionality":
+        return from_star
+    return label in NEUTRAL and (values == NEUTRAL[label]).all()
+
+
+def _with_defaults(made: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """In CryoSPARC's order, with what its files also hold."""
+    posed = "alignments3D/pose" in made
+    fields = {}
+    for name in FIELDS:
+        values = made.get(name)
+        if values is None and (posed or not name.startswith("alignments3D/")):
+            values = default(name, n)
+        if values is not None:
+            fields[name] = values
+    return fields
+
+
+def _prefer(
+    name: str, made: np.ndarray | None, kept: np.ndarray, shape: np.ndarray | None
+) -> np.ndarray:
+    """The field that was carried, but for rows of which RELION's columns say otherwise."""
+    if made is None or made.shape != kept.shape:
+        return kept if made is None else made
+    same = same_field(name, made, kept, shape)
+    return kept if same.all() else np.where(same.reshape(-1, *[1] * (kept.ndim - 1)), kept, made)
+
+
+def _left(table: Table, words: dict[str, str], prefix: str, told, kept) -> dict[str, np.ndarray]:
+    """The columns, as fields, that are in none of the fields ``told`` and came from none of those ``kept``."""
+    found = {}
+    for label in table:
+        field = words.get(label)
+        if label == GROUP_NAME and table[label].tolist() != plain_names(table.rows):
+            field = None
+        if field not in told and label.removeprefix(PREFIX) not in kept:
+            column = table.column(label)
+            found[prefix + label] = column.astype(np.uint8) if column.dtype == bool else column
+    return found
+
+
+def _identical(made: np.ndarray | None, given: np.ndarray) -> bool:
+    if (
+        made is None
+        or made.shape != given.shape
+        or (made.dtype.kind == "S") != (given.dtype.kind == "S")
+    ):
+        return False
+    if given.dtype.kind == "S":
+        return np.array_equal(made, given)
+    with np.errstate(all="ignore"):
+        return made.astype(given.dtype).tobytes() == given.tobytes()
+
+
+def _types(fields: dict[str, np.ndarray]) -> list[tuple]:
+    return [(name, x.dtype, x.shape) for name, x in fields.items()]
+
+
+def _as(values: np.ndarray, kind: str) -> np.ndarray:
+    """Values in the type that the list of fields gives; text may become longer."""
+    dtype = np.dtype(kind.removeprefix("hex:"))
+    if dtype.kind == "S":
+        return values.astype(f"S{max(dtype.itemsize, values.dtype.itemsize)}")
+    return values.astype(dtype)
+
+
+def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path) -> list[str]:
+    """What CryoSPARC will not find in a .cs file."""
+    messages = []
+    lost = [f"data_{name}" for name in tables if name not in ("optics", "particles", LIST)]
+    if lost:
+        messages.append(f"{', '.join(lost)} cannot be kept in {path}: keep the STAR file.")
+
+    def changes(table: Table, label: str) -> bool:
+        if label not in table:
+            return False
+        if UNSEEN[label] is None:
+            return bool(table.vectors(label, path).any())
+        return bool((table.floats(label, path) != UNSEEN[label]).any())
+
+    both = (tables["optics"], tables["particles"])
+    unseen = [f"_{x}" for x in UNSEEN if any(changes(table, x) for table in both)]
+    if "ctf/tilt_A" not in fields:
+        unseen += [f"_{x}" for x in ("rlnBeamTiltX", "rlnBeamTiltY") if x in tables["optics"]]
+    if unseen:
+        messages.append(
+            f"{', '.join(unseen)} are carried in {path}, but CryoSPARC does not see them: it has no word for them, or none "
+            "of known sign."
+        )
+    if fields.get("ctf/anisomag", np.zeros(1)).any():
+        messages.append(
+            f"Anisotropic magnification is written to {path} as ctf/anisomag = inverse of RELION's matrix - 1; whether it "
+            "should be transposed is not known: check it in CryoSPARC."
+        )
+    return messages

@@ -1,0 +1,364 @@
+"""The same facts in CryoSPARC's fields and in RELION's columns: names, units, signs and types.
+
+Rules: poses are rotation vectors of R^T, so that Rodrigues(pose) = Rz(rot) Ry(tilt) Rz(psi); shifts have RELION's sign, in
+pixels of ``alignments3D/psize_A``; ``tilt_A`` = Cs sin(beam tilt), Å; I + ``anisomag`` = inverse of RELION's matrix;
+positions in micrographs are fractions with y from below; indices and half sets count from 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryotorch.data.image_names import parse_names
+from cryotorch.data.optics import GROUP, read_optics
+from cryotorch.data.table import Table
+from cryotorch.errors import InputError
+from cryotorch.ops.rotations import (
+    euler_to_matrix,
+    from_rotation_vector,
+    matrix_to_euler,
+    to_rotation_vector,
+)
+
+NAME, MICROGRAPH = "rlnImageName", "rlnMicrographName"
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
+TILT = ("rlnBeamTiltX", "rlnBeamTiltY")
+MAGNIFICATION = ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11")
+POSITION = ("rlnCoordinateX", "rlnCoordinateY")
+GROUP_NAME = "rlnOpticsGroupName"
+SHIFT_PIXEL, MICROGRAPH_SHAPE = "alignments3D/psize_A", "location/micrograph_shape"
+# Type, values per row (0 = one) and the value where nothing is known (None = not written).
+FIELDS: dict[str, tuple[str, int, object]] = {
+    "uid": ("u8", 0, None),
+    "blob/path": ("S", 0, None),
+    "blob/idx": ("u4", 0, None),
+    "blob/shape": ("u4", 2, None),
+    "blob/psize_A": ("f4", 0, None),
+    "blob/sign": ("f4", 0, 1),
+    "ctf/type": ("S", 0, b"imported"),
+    "ctf/exp_group_id": ("u4", 0, 0),
+    "ctf/accel_kv": ("f4", 0, None),
+    "ctf/cs_mm": ("f4", 0, None),
+    "ctf/amp_contrast": ("f4", 0, None),
+    "ctf/df1_A": ("f4", 0, None),
+    "ctf/df2_A": ("f4", 0, None),
+    "ctf/df_angle_rad": ("f4", 0, None),
+    "ctf/phase_shift_rad": ("f4", 0, 0),
+    "ctf/scale": ("f4", 0, 1),
+    "ctf/scale_const": ("f4", 0, 0),
+    "ctf/shift_A": ("f4", 2, 0),
+    "ctf/tilt_A": ("f4", 2, 0),
+    "ctf/trefoil_A": ("f4", 2, 0),
+    "ctf/tetra_A": ("f4", 4, 0),
+    "ctf/anisomag": ("f4", 4, 0),
+    "ctf/bfactor": ("f4", 0, 0),
+    "alignments3D/split": ("u4", 0, None),
+    "alignments3D/shift": ("f4", 2, 0),
+    "alignments3D/pose": ("f4", 3, None),
+    SHIFT_PIXEL: ("f4", 0, None),
+    "alignments3D/alpha": ("f4", 0, 1),
+    "alignments3D/class_posterior": ("f4", 0, 1),
+    "alignments3D/class": ("u4", 0, 0),
+    "location/micrograph_path": ("S", 0, None),
+    MICROGRAPH_SHAPE: ("u4", 2, None),
+    "location/center_x_frac": ("f4", 0, None),
+    "location/center_y_frac": ("f4", 0, None),
+}
+# Without these there are no particles with a CTF.
+NEEDED = (
+    *("blob/path", "blob/idx", "blob/psize_A", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"),
+    *("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"),
+)
+# The field that tells what a column tells.
+OF_PARTICLES = {
+    NAME: "blob/path",
+    "rlnDefocusU": "ctf/df1_A",
+    "rlnDefocusV": "ctf/df2_A",
+    "rlnDefocusAngle": "ctf/df_angle_rad",
+    "rlnPhaseShift": "ctf/phase_shift_rad",
+    GROUP: "ctf/exp_group_id",
+    **dict.fromkeys(ANGLES, "alignments3D/pose"),
+    **dict.fromkeys(ORIGINS, "alignments3D/shift"),
+    "rlnRandomSubset": "alignments3D/split",
+    "rlnClassNumber": "alignments3D/class",
+    "cryotorchScale": "alignments3D/alpha",
+    MICROGRAPH: "location/micrograph_path",
+    **dict.fromkeys(POSITION, "location/center_x_frac"),
+}
+OF_OPTICS = {
+    GROUP: "ctf/exp_group_id",
+    GROUP_NAME: "ctf/exp_group_id",
+    "rlnVoltage": "ctf/accel_kv",
+    "rlnSphericalAberration": "ctf/cs_mm",
+    "rlnAmplitudeContrast": "ctf/amp_contrast",
+    "rlnImagePixelSize": "blob/psize_A",
+    "rlnImageSize": "blob/shape",
+    "rlnImageDimensionality": "blob/path",
+    **dict.fromkeys(TILT, "ctf/tilt_A"),
+    **dict.fromkeys(MAGNIFICATION, "ctf/anisomag"),
+}
+# Columns that say nothing when all their values are these.
+NEUTRAL = {"rlnPhaseShift": 0, "rlnClassNumber": 1, "cryotorchScale": 1}
+AT_ONCE = 2**16  # poses turned together, which bounds the memory
+
+
+def columns_of(
+    fields: dict[str, np.ndarray], path: Path, messages: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """RELION's columns of particles (n,) and of optics groups (g,), and each particle's row (n,) among these.
+
+    Angles and lengths are rounded to six decimals as in a STAR file, what CryoSPARC holds in the same unit stays
+    float32. Raises InputError for a field of another type or length than CryoSPARC's.
+    """
+
+    def field(name: str) -> np.ndarray:
+        return _checked(name, fields[name], path)
+
+    def degrees(name: str) -> np.ndarray:
+        return np.round(np.rad2deg(field(name).astype(np.float64)), 6)
+
+    with np.errstate(all="ignore"):  # what is not finite is refused with its row, later
+        row, first = _groups(fields, field)
+        optics = _optics_columns(fields, field, first, path, messages)
+        images = zip(field("blob/idx").tolist(), field("blob/path").tolist(), strict=True)
+        columns = {
+            NAME: np.array(
+                [b"%06d@%s" % (idx + 1, stack.removeprefix(b">")) for idx, stack in images]
+            )
+        }
+        columns |= _position(fields, field)
+        columns["rlnDefocusU"], columns["rlnDefocusV"] = field("ctf/df1_A"), field("ctf/df2_A")
+        columns["rlnDefocusAngle"] = degrees("ctf/df_angle_rad")
+        if "ctf/phase_shift_rad" in fields:
+            columns["rlnPhaseShift"] = degrees("ctf/phase_shift_rad")
+        columns[GROUP] = row + 1
+        if "alignments3D/pose" in fields:
+            columns |= dict(zip(ANGLES, _angles(field("alignments3D/pose")), strict=True))
+            if "alignments3D/shift" in fields:
+                if SHIFT_PIXEL not in fields:
+                    messages.append(
+                        f"{path} has no {SHIFT_PIXEL}: shifts are taken to be in pixels of the images."
+                    )
+                pixel = field(SHIFT_PIXEL if SHIFT_PIXEL in fields else "blob/psize_A")
+                shift = field("alignments3D/shift") * pixel.astype(np.float64)[:, None]
+                columns |= dict(zip(ORIGINS, np.round(shift, 6).T, strict=True))
+        for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
+            if f"alignments3D/{name}" in fields:
+                columns[label] = field(f"alignments3D/{name}").astype(np.int64) + 1
+        if "alignments3D/alpha" in fields:
+            columns["cryotorchScale"] = field("alignments3D/alpha")
+    return columns, optics, row
+
+
+def fields_of(
+    tables: dict[str, Table],
+    path: Path,
+    shift_pixel: np.ndarray | None = None,
+    micrograph_shape: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """CryoSPARC's fields that tell what RELION's columns of particles and optics tell.
+
+    Args:
+        shift_pixel: (n,) Å, pixel that shifts are given in; None = that of the images.
+        micrograph_shape: (n, 2) rows and columns of the micrographs, without which no position can be given.
+
+    Raises:
+        InputError: the columns contradict each other or are no numbers.
+    """
+    table = tables["particles"]
+    optics = read_optics(tables.get("optics"), table, path, [])
+    groups, row = optics.groups, optics.row
+    names, address = parse_names(table.raw(NAME), path)
+    stacks = np.array([os.fsencode(name) for name in names])
+    if address[:, 1].max() >= 2**32:
+        raise InputError(
+            f"{path} counts images beyond the 2^32 that a .cs file can: correct _{NAME}."
+        )
+    pixel = groups.pixel_size.numpy()[row]
+    fields = {
+        "uid": _uids(stacks, address),
+        "blob/path": stacks[address[:, 0]],
+        "blob/idx": address[:, 1],
+        "blob/psize_A": pixel,
+        "ctf/exp_group_id": row,
+        "ctf/accel_kv": groups.voltage_kv.numpy()[row],
+        "ctf/cs_mm": groups.spherical_aberration.numpy()[row],
+        "ctf/amp_contrast": groups.amplitude_contrast.numpy()[row],
+        "ctf/df1_A": table.floats("rlnDefocusU", path),
+        "ctf/df2_A": table.floats("rlnDefocusV", path),
+        "ctf/df_angle_rad": np.deg2rad(table.floats("rlnDefocusAngle", path)),
+    }
+    if optics.box.all():
+        fields["blob/shape"] = np.stack([optics.box, optics.box], 1)[row]
+    if "rlnPhaseShift" in table:
+        fields["ctf/phase_shift_rad"] = np.deg2rad(table.floats("rlnPhaseShift", path))
+    length = 1e7 * groups.spherical_aberration.double()[:, None]  # mm to Å
+    if groups.beam_tilt is not None and length.all():
+        tilt = length * torch.sin(1e-3 * groups.beam_tilt.double())
+        fields["ctf/tilt_A"] = tilt.numpy()[row]
+    if groups.magnification is not None:
+        matrix = groups.magnification.double().numpy()
+        if (np.abs(np.linalg.det(matrix)) < 1e-6).any():
+            raise InputError(f"A magnification matrix (_rlnMagMat00...) of {path} is singular.")
+        fields["ctf/anisomag"] = (np.linalg.inv(matrix) - np.eye(2)).reshape(-1, 4)[row]
+    if all(label in table for label in ANGLES):
+        angles = np.stack([table.floats(label, path) for label in ANGLES], 1)
+        fields["alignments3D/pose"] = poses(angles)
+        unit = pixel if shift_pixel is None else shift_pixel
+        fields[SHIFT_PIXEL] = unit
+        if all(label in table for label in ORIGINS):
+            shift = np.stack([table.floats(label, path) for label in ORIGINS], 1)
+            fields["alignments3D/shift"] = shift / unit[:, None]
+        for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
+            if label in table:
+                numbers = table.integers(label, path) - 1
+                if (numbers >= 0).all() and (name == "class" or (numbers <= 1).all()):
+                    fields[f"alignments3D/{name}"] = numbers
+        if "cryotorchScale" in table:
+            fields["alignments3D/alpha"] = table.floats("cryotorchScale", path)
+    if micrograph_shape is not None and all(x in table for x in (MICROGRAPH, *POSITION)):
+        height, width = micrograph_shape.astype(np.float64).T
+        fields["location/micrograph_path"] = table.raw(MICROGRAPH)
+        fields["location/center_x_frac"] = table.floats(POSITION[0], path) / width
+        fields["location/center_y_frac"] = 1 - table.floats(POSITION[1], path) / height
+    return {name: values.astype(FIELDS[name][0]) for name, values in fields.items()}
+
+
+def plain_names(groups: int) -> list[str]:
+    """What optics groups are called that came without a name."""
+    return [f"opticsGroup{i + 1}" for i in range(groups)]
+
+
+def default(name: str, n: int) -> np.ndarray | None:
+    """n rows of a field of which nothing is known; None where it has to be known."""
+    kind, width, value = FIELDS.get(name, ("", 0, None))
+    return None if value is None else np.full((n, width) if width else n, value, kind)
+
+
+def _checked(name: str, values: np.ndarray, path: Path) -> np.ndarray:
+    kind, width, _ = FIELDS[name]
+    text = kind == "S"
+    if values.shape[1:] != ((width,) if width else ()) or (values.dtype.kind == "S") != text:
+        raise InputError(
+            f"Field {name} of {path} is {values.dtype.str} of shape {values.shape}, not {width or 1} "
+            f"{'text' if text else 'number'} per particle: the file is damaged."
+        )
+    if text and not is_printable(values):
+        raise InputError(f"Field {name} of {path} holds control characters: the file is damaged.")
+    return values.astype(np.float64) if values.dtype.kind == "c" else values
+
+
+def is_printable(values: np.ndarray) -> bool:
+    """Whether there are no control characters in text (n,)."""
+    width = values.dtype.itemsize
+    if not width or not len(values):
+        return True
+    codes = np.ascontiguousarray(values).view(np.uint8).reshape(-1, width)
+    ends = codes == 0
+    return not ((codes < 32) & ~ends).any() and not (ends[:, :-1] & ~ends[:, 1:]).any()
+
+
+def _groups(fields, field) -> tuple[np.ndarray, np.ndarray]:
+    """Row of each particle's optics group (n,) and the first particle of each group (g,).
+
+    Particles of one exposure group and the same lens, pixel size and aberrations, in the order of these numbers.
+    """
+    n = len(fields["uid"])
+    names = ("ctf/exp_group_id", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A")
+    row = np.zeros(n, dtype=np.int64)
+    for name in (*names, "blob/shape", "ctf/tilt_A", "ctf/anisomag"):
+        values = field(name).reshape(n, -1).T if name in fields else []
+        for column in values:
+            if (column != column[0]).any():
+                _, rank = np.unique(column, return_inverse=True)
+                _, row = np.unique(row * (int(rank.max()) + 1) + rank, return_inverse=True)
+    return row, np.unique(row, return_index=True)[1]
+
+
+def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarray]:
+    """The groups whose first particles are ``first``."""
+    number = np.arange(1, len(first) + 1)
+    columns = {
+        GROUP: number,
+        GROUP_NAME: np.array(plain_names(len(first)), dtype=bytes),
+        "rlnVoltage": field("ctf/accel_kv")[first],
+        "rlnSphericalAberration": field("ctf/cs_mm")[first],
+        "rlnAmplitudeContrast": field("ctf/amp_contrast")[first],
+        "rlnImagePixelSize": field("blob/psize_A")[first],
+        "rlnImageDimensionality": np.full(len(first), 2),
+    }
+    if "blob/shape" in fields:
+        shape = field("blob/shape")[first]
+        if (shape[:, 0] == shape[:, 1]).all():
+            columns["rlnImageSize"] = shape[:, 0]
+    if "ctf/tilt_A" in fields and field("ctf/tilt_A").any():
+        length = 1e7 * field("ctf/cs_mm")[first].astype(np.float64)
+        if length.all():
+            tilt = 1e3 * np.arcsin(field("ctf/tilt_A")[first] / length[:, None])
+            columns |= dict(zip(TILT, np.round(tilt, 6).T, strict=True))
+    if "ctf/anisomag" in fields and field("ctf/anisomag").any():
+        matrix = np.eye(2) + field("ctf/anisomag")[first].reshape(-1, 2, 2)
+        if not (np.abs(np.linalg.det(matrix)) > 1e-6).all():
+            raise InputError(f"ctf/anisomag of {path} is not a magnification: correct it.")
+        inverse = np.linalg.inv(matrix).reshape(-1, 4)
+        columns |= dict(zip(MAGNIFICATION, np.round(inverse, 6).T, strict=True))
+        messages.append(
+            f"Anisotropic magnification of {path} is taken as RELION's matrix = inverse of (1 + ctf/anisomag); whether it "
+            "should be transposed is not known: compare refinements with and without it."
+        )
+    for name in ("ctf/trefoil_A", "ctf/tetra_A", "ctf/shift_A"):
+        if name in fields and field(name).any():
+            messages.append(
+                f"{name} of {path} is kept but not applied: its sign and scale in CryoSPARC are not documented."
+            )
+    return columns
+
+
+def _position(fields, field) -> dict[str, np.ndarray]:
+    """Position in the micrograph, whole pixels from its upper left corner, and its name."""
+    x, y = "location/center_x_frac", "location/center_y_frac"
+    found = {}
+    if "location/micrograph_path" in fields:
+        names = field("location/micrograph_path")
+        found[MICROGRAPH] = np.array([name.removeprefix(b">") for name in names.tolist()])
+    if all(name in fields for name in (x, y, MICROGRAPH_SHAPE)):
+        height, width = field(MICROGRAPH_SHAPE).astype(np.float64).T
+        found[POSITION[0]] = np.round(field(x) * width)
+        found[POSITION[1]] = np.round((1 - field(y).astype(np.float64)) * height)
+    return found
+
+
+def _angles(pose: np.ndarray) -> np.ndarray:
+    """Rotation vectors (n, 3) to rot, tilt and psi (3, n), degrees, six decimals."""
+    parts = torch.from_numpy(pose.astype(np.float64)).split(AT_ONCE)
+    found = [torch.stack(matrix_to_euler(from_rotation_vector(x).mT)) for x in parts]
+    return np.round(np.rad2deg(torch.cat(found, 1).numpy()), 6)
+
+
+def poses(angles: np.ndarray) -> np.ndarray:
+    """Degrees (n, 3) to rotation vectors (n, 3)."""
+    parts = torch.from_numpy(np.deg2rad(angles)).split(AT_ONCE)
+    return torch.cat([to_rotation_vector(euler_to_matrix(*x.T).mT) for x in parts]).numpy()
+
+
+def _uids(stacks: np.ndarray, address: np.ndarray) -> np.ndarray:
+    """Numbers (n,) uint64, made of stack name and image number alone, each once."""
+    digests = [hashlib.blake2b(name, digest_size=8).digest() for name in stacks.tolist()]
+    start = np.frombuffer(b"".join(digests), np.uint64)[address[:, 0]]
+    # splitmix64 (Steele 2014, doi:10.1145/2714064.2660195): one to one within a stack
+    x = start + address[:, 1].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    uid = x ^ (x >> np.uint64(31))
+    while True:
+        order = np.argsort(uid, kind="stable")
+        again = order[1:][uid[order[1:]] == uid[order[:-1]]]
+        if not len(again):
+            return uid
+        uid[again] += np.uint64(1)
