@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +16,20 @@ PAIRS = 1 << 20  # directions x coefficients at a time: in a CPU's cache
 GPU_PAIRS = 1 << 26
 FEW = 10  # coefficients below which a cone says nothing about a shell
 FIRST = 4  # shell from which on a fall counts: those before hold next to nothing, and suffer from windows and masks
+EMPTY = 0.05  # of the power of the whole shell
 # Rounding must not decide about what lies on the rim: 90 degrees take in everything.
 RIM = 1e-6
+
+
+class Cones(NamedTuple):
+    """What cones around n directions hold, shell by shell; all (n, d//2 + 1) float64.
+
+    Attributes:
+        curves: the FSC; power: mean |F|^2 of both maps, relative to the whole shell.
+    """
+
+    curves: Tensor
+    power: Tensor
 
 
 def conical_fsc(
@@ -25,12 +38,12 @@ def conical_fsc(
     directions: Tensor,
     half_angle: float,
     advance: Callable[[int], object] = lambda done: None,
-) -> Tensor:
-    """FSC of volumes (d, d, d) within double cones around directions (n, 3): (n, d//2 + 1) float64.
+) -> Cones:
+    """FSC of volumes (d, d, d) within double cones around directions (n, 3).
 
         cFSC(s, u) = Re sum F1 F2* / sqrt( sum |F1|^2  sum |F2|^2 )      k in shell s with |k.u| >= |k| cos(half_angle)
 
-    The transform of a map is Hermitian, so u and -u have the same curve. Shell 0 is 1; where a cone holds fewer than
+    The transform of a map is Hermitian, so u and -u have the same curve. Shell 0 is 1. Where a cone holds fewer than
     10 coefficients of a shell (the first three or so at 20 degrees), the whole shell takes its place. The
     cone has a hard edge: nothing is transformed back, so that nothing rings; the numbers are those that others report;
     and the cone of 90 degrees is the FSC itself. The cone is wide against what a soft edge would blur.
@@ -52,6 +65,7 @@ def conical_fsc(
     pairs = PAIRS if device.type == "cpu" else GPU_PAIRS
     size = max(64, pairs // max(1, len(directions)))
     curves = torch.ones(len(directions), box // 2 + 1, dtype=torch.float64, device=device)
+    power = torch.ones_like(curves)
     for shell, members in enumerate(shells[1:], 1):
         cone = torch.zeros(4, len(directions), dtype=torch.float64, device=device)
         whole = torch.zeros(4, 1, dtype=torch.float64, device=device)
@@ -64,7 +78,9 @@ def conical_fsc(
             advance(len(part))
         counted = cone[3] >= min(FEW, float(whole[3, 0]))
         curves[:, shell] = torch.where(counted, _ratio(cone), _ratio(whole))
-    return curves
+        relative = _mean_power(cone) / _mean_power(whole).clamp(min=1e-300)
+        power[:, shell] = torch.where(counted, relative, 1.0)
+    return Cones(curves, power)
 
 
 def coefficients(box: int) -> int:
@@ -100,6 +116,10 @@ def _ratio(sums: Tensor) -> Tensor:
     """FSC (n,) of sums (4, n); 0 where there is no power."""
     power = sums[1] * sums[2]
     return torch.where(power > 0, sums[0] / power.sqrt().clamp(min=1e-300), 0.0)
+
+
+def _mean_power(sums: Tensor) -> Tensor:
+    return (sums[1] + sums[2]) / sums[3].clamp(min=1)
 
 
 def first_fall(curves: Tensor, threshold: float = THRESHOLD) -> Tensor:
@@ -141,3 +161,12 @@ def directional_resolution(curves: Tensor, edge: float, threshold: float = THRES
     step = ((above - threshold) / (above - below).clamp(min=1e-12)).clamp(0, 1)
     reached = fall - 1 + torch.where(fall > last, 0.0, step)
     return edge / reached.clamp(min=1)
+
+
+def empty_directions(power: Tensor, last: int) -> Tensor:
+    """Directions (n,) bool where maps hold next to no power: less than 5 % of the shell's, in most shells from 4 to ``last``.
+
+    Either nobody looked along a plane through them, or the structure repeats too regularly to scatter there. The FSC
+    there is that of what a mask smears in from other directions, alike in both maps, and looks far too good.
+    """
+    return power[:, FIRST : max(last, FIRST) + 1].median(1).values < EMPTY

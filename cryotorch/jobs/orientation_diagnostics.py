@@ -1,0 +1,108 @@
+"""Anisotropy of a map: conical FSC of its half maps, and how the particles' views sample Fourier space."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryotorch.jobs.settings import (
+    Angle,
+    Angstrom,
+    Length,
+    in_angstrom,
+    positive,
+    require,
+    shown,
+    to_yaml,
+)
+from cryotorch.jobs.units import in_pixels, parse_length
+
+# Everything the job may leave in ``out``; the summary comes last and so says that all is there.
+FILES = (
+    *("config.yaml", "log.txt", "mask_fsc.mrc", "conical_fsc.csv", "conical_fsc.png"),
+    *("directional_resolution.png", "viewing_directions.png", "sampling.png"),
+    *("orientation_diagnostics.png", "orientation_diagnostics.html", "tensorboard", "summary.json"),
+)
+
+
+@dataclass(frozen=True)
+class OrientationDiagnostics:
+    """The parameters; meanings and defaults in ``configs/job/orientation_diagnostics.yaml``, lengths in Å."""
+
+    volume: str | None
+    half_map_a: str | None
+    half_map_b: str | None
+    particles: str | None
+    mask: str | None
+    pixel_size: Angstrom | None
+    out: str | None
+    overwrite: bool
+    cone_angle: Angle
+    n_directions: int
+    symmetry: str | None
+    sampling_radius: float
+    max_particles: int
+    threshold: float
+    mask_near: Length
+    mask_far: Length
+    device: Literal["auto", "cpu", "cuda"]
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the maps are."""
+        positive(self, "pixel_size", "mask_far", "max_particles")
+        wish = "it is a half-angle, above 0 and at most 90 degrees"
+        require(0 < self.cone_angle <= 90, "cone_angle", self.cone_angle, wish)
+        n = self.n_directions
+        require(n >= 12 and n % 2 == 0, "n_directions", n, "it must be even and at least 12")
+        wish = "it must be at least 1 Fourier pixel"
+        require(self.sampling_radius >= 1, "sampling_radius", self.sampling_radius, wish)
+        wish = "it is a fraction between 0 and 1"
+        require(0 < self.threshold < 1, "threshold", self.threshold, wish)
+        near, far = self.mask_near, self.mask_far
+        low, high = parse_length(near, 1.0), parse_length(far, 1.0)
+        require(low >= 0, "mask_near", near, "it must not be negative")
+        wish = f"it must be above mask_near={shown(near)}"
+        require(in_pixels(near) != in_pixels(far) or high > low, "mask_far", far, wish)
+        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
+
+
+def run(settings: OrientationDiagnostics) -> Path:
+    """Scores, curves and one page about two half maps and their particles, in ``settings.out``."""
+    started = time.perf_counter()
+    from cryotorch.jobs.maps import load_half_maps, pick_device
+    from cryotorch.jobs.orientation import diagnose, load_views
+    from cryotorch.jobs.orientation_files import table, write, write_summary
+    from cryotorch.jobs.output import new_files
+    from cryotorch.report.run_log import RunLog
+
+    with RunLog() as log:
+        with new_files(settings.out, settings.overwrite, FILES, _inputs(settings)) as folder:
+            log.open(folder / "log.txt")
+            device = pick_device(settings.device)
+            named = (settings.volume, settings.half_map_a, settings.half_map_b)
+            halves = load_half_maps(*named, settings.pixel_size)
+            box, pixel_size = halves.maps.shape[-1], halves.pixel_size
+            log.info("Half maps %s and %s", *halves.paths)
+            log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
+            views = load_views(settings)
+            found = diagnose(in_angstrom(settings, pixel_size), halves, views, device)
+            for line in table(found):
+                log.info(line)
+            for warning in found.warnings:
+                log.info("WARNING: %s", warning)
+            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+            write(folder, found, halves, settings)
+            seconds = {**found.seconds, "total": time.perf_counter() - started}
+            extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}
+            write_summary(folder, found, halves, settings, extras)
+        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+    return Path(settings.out)
+
+
+def _inputs(settings: OrientationDiagnostics) -> list[str | Path | None]:
+    """Files that the job must not replace."""
+    beside = None if settings.volume is None else Path(settings.volume) / "mask_fsc.mrc"
+    return [settings.half_map_a, settings.half_map_b, settings.mask, settings.particles, beside]
