@@ -9,7 +9,9 @@ import gemmi
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles, write_particles
 from cryotorch.errors import InputError
 from cryotorch.ops.rotations import euler_to_matrix, rotation_angle
@@ -146,6 +148,48 @@ def test_a_relion_30_refinement_without_its_images(shared_data, tmp_path):
     for i, label in enumerate(("rlnOriginX", "rlnOriginY")):
         expected = numbers(path, label) * file.pixel_size
         np.testing.assert_allclose(p.shift[:, i], expected, atol=1e-4)
+
+
+def test_star_and_cs_of_the_same_particles_agree(shared_data):
+    star, cs = (read_particles(shared_data / f"real/empiar_10076_7.{x}") for x in ("star", "cs"))
+    fields = np.load(shared_data / "real/empiar_10076_7.cs", allow_pickle=False)
+    for file in (star, cs):
+        p = file.particles
+        for i, name in enumerate(("df1_A", "df2_A")):
+            assert np.abs(p.defocus[:, i].numpy() - fields[f"ctf/{name}"]).max() < 1e-3
+        assert p.defocus[:, 2].tolist() == pytest.approx([0.09215] * 7, abs=1e-5)
+        assert p.optics.voltage_kv.tolist() == [300]
+        assert p.optics.amplitude_contrast.tolist() == pytest.approx([0.07])
+        assert file.pixel_size == pytest.approx(50000 / 38168, abs=1e-5)
+        assert (file.box, p.address[:, 1].tolist()) == (320, list(range(7)))
+        assert (file.stacks[0].name, p.has_pose) == ("empiar_10076_7.mrc", False)
+    assert torch.allclose(star.particles.defocus, cs.particles.defocus, atol=1e-3)
+    # the .cs file says that protein is dark
+    assert (star.sign, cs.sign.tolist()) == (None, [-1] * 7)
+    rows = list(range(7))
+    dark, bright = (ParticleImages(file, 64)[rows] for file in (star, cs))
+    assert torch.allclose(bright, -dark, atol=1e-5 * float(dark.abs().max()))
+
+
+def test_a_cryosparc_refinement(shared_data):
+    path = shared_data / "real/cryosparc_P12_J24_001_particles.cs"
+    file = read_particles(path, need_images=False)
+    fields = np.load(path, allow_pickle=False, max_header_size=10**6)
+    p = file.particles
+    assert (len(p), file.box, p.has_pose) == (2019, 180, True)
+    assert file.pixel_size == pytest.approx(2.95, abs=1e-3)
+    # Rodrigues(pose) takes image axes to volume axes
+    expected = Rotation.from_rotvec(fields["alignments3D/pose"]).as_matrix().transpose(0, 2, 1)
+    assert rotation_angle(p.rotation, torch.from_numpy(expected).float()).max() < 1e-5
+    shift = fields["alignments3D/shift"] * fields["alignments3D/psize_A"][:, None]
+    np.testing.assert_allclose(p.shift, shift, atol=1e-4)
+    assert (p.half.numpy() == fields["alignments3D/split"]).all()
+    assert torch.bincount(p.half).tolist() == [1010, 1009]
+    for i, name in enumerate(("df1_A", "df2_A")):
+        assert np.abs(p.defocus[:, i].numpy() - fields[f"ctf/{name}"]).max() < 1e-3
+    assert (p.address[:, 1].numpy() == fields["blob/idx"]).all()
+    assert p.optics.voltage_kv.unique().tolist() == [200]
+    assert p.optics.spherical_aberration.unique().tolist() == [2]
 
 
 def test_files_that_are_refused_say_why(shared_data):
