@@ -33,7 +33,7 @@ HOME = {
     "starfile": set(),
 }
 # ops is mathematics: torch, and scipy or numpy where a library function is the right tool.
-MATHEMATICS = {"torch", "numpy", "scipy", "skimage", "jaxtyping"}
+MATHEMATICS = {"torch", "numpy", "scipy", "skimage", "jaxtyping", "numba"}
 
 
 def imports(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cryotorch.ops import kernels
 from cryotorch.ops.forward import shift_phase
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.fused import compiled_products, square
@@ -176,10 +177,17 @@ def pose_terms(
 ) -> PoseTerms:
     """Evaluate poses (rotation (p, 3, 3), shift_px (p, 2)) of the images ``image`` (p,) int64.
 
-    ``fused`` compiles the evaluation, see ``ops.fused``; the result is the same to rounding.
+    On a CPU by ``ops.kernels``; on other devices ``fused`` compiles the evaluation, see ``ops.fused``. The result is the same to
+    rounding.
     """
+    if rotation.device.type == "cpu":
+        frequency = half_plane(seen.box).frequency[: seen.spectrum.shape[1]]
+        table = (reference.table, reference.reach, reference.padding, seen.box)
+        images = (seen.spectrum, seen.gain, seen.precision)
+        poses = (image, rotation, shift_px, seen.magnification)
+        return PoseTerms(kernels.gram(*table, frequency, *images, *poses))
     chunk = rows_at_once(seen.spectrum.shape[1], rotation.device)
-    evaluate = _fused_gram if fused else _gram
+    evaluate = fused_gram if fused else gram_of_tensors
     parts = [
         evaluate(reference, seen, *rows)
         for rows in zip(
@@ -189,7 +197,7 @@ def pose_terms(
     return PoseTerms(torch.cat(parts))
 
 
-def _fused_gram(
+def fused_gram(
     reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
 ) -> Tensor:
     frequency = half_plane(seen.box, rotation.device).frequency[: seen.spectrum.shape[1]]
@@ -199,7 +207,7 @@ def _fused_gram(
     return square(compiled_products()(*table, frequency, *images, *poses))
 
 
-def _gram(
+def gram_of_tensors(
     reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
 ) -> Tensor:
     """Inner products (p, 7, 7) of (y, f, df/dw 1-3, df/ds 1-2), all weighted by sqrt(w).

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad as zero_pad
 
+from cryotorch.ops import kernels
 from cryotorch.ops.fourier import fft_volume, ifft_volume
 
 CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
@@ -137,6 +139,9 @@ def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) ->
     points = frequency.shape[-2]
     if not len(rotation):
         return rotation.new_zeros(0, points, dtype=torch.complex64)
+    if rotation.device.type == "cpu":
+        table = (projector.table, projector.reach, projector.padding)
+        return kernels.slices(*table, rotation, frequency)
     chunk = rows_at_once(points, frequency.device)
     rows = rotation.split(chunk), _in_parts(frequency, chunk, len(rotation))
     return torch.cat(
@@ -178,23 +183,33 @@ class Accumulator:
     """Sums of inserted slices of a half set: the only tensors that are written in place.
 
     Attributes:
-        rows: (z * y * x, 8 * 3) float32. A point adds its eight trilinear shares of (re, im, weight) to the one row
-            of its lower corner, one contiguous write; ``dense`` folds the rows into a volume.
+        sums: (c, z, y, x, 3) float32: real part, imaginary part and weight; z, y from -reach to reach, x from 0. The c copies,
+            one for each thread that inserts, are added up by ``merge_``.
         reach, box, padding: as in ``Projector``.
     """
 
-    rows: Tensor
+    sums: Tensor
     reach: int
     box: int
     padding: int
 
 
 def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") -> Accumulator:
-    """Empty sums for a box: 96 bytes per voxel of the (padded) half transform."""
+    """Empty sums for a box: 12 bytes per voxel of the (padded) half transform and copy."""
     reach = padding * box // 2 + 1
-    side = 2 * reach + 1
-    rows = torch.zeros(side * side * (reach + 1), 24, device=device)
-    return Accumulator(rows, reach, box, padding)
+    side, cpu = 2 * reach + 1, torch.device(device).type == "cpu"
+    copies = min(torch.get_num_threads(), kernels.MOST_COPIES) if cpu else 1
+    sums = torch.zeros(copies, side, side, reach + 1, 3, device=device)
+    return Accumulator(sums, reach, box, padding)
+
+
+def merge_(accumulator: Accumulator) -> Tensor:
+    """Add the copies up in the first one, which is returned (z, y, x, 3); the others become zero."""
+    first, *others = accumulator.sums
+    for other in others:
+        first += other
+        other.zero_()
+    return first
 
 
 def insert_slices_(
@@ -204,43 +219,41 @@ def insert_slices_(
 
     A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
     """
+    if rotation.device.type == "cpu":
+        into = (sums.sums, sums.reach, sums.padding)
+        kernels.insert_(*into, rotation, frequency, spectrum, weight)
+        return
     chunk = rows_at_once(2 * frequency.shape[-2], frequency.device)
     frequencies = _in_parts(frequency, chunk, len(rotation))
     rows = (each.split(chunk) for each in (spectrum, weight, rotation))
     for part in zip(*rows, frequencies, strict=True):
-        _insert_(sums, *part)
+        add_slices_(sums, *part)
 
 
-def _insert_(
+def add_slices_(
     sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
 ) -> None:
+    """The same by tensor operations, for devices without ``kernels``."""
+    columns, side = sums.reach + 1, 2 * sums.reach + 1
     point = slice_coordinates(rotation, frequency) * sums.padding
-    index, fraction, sign = corner_indices(point, sums.reach, sums.reach + 1)
-    both = torch.stack([1 - fraction, fraction], -1)  # (b, 3, m, 2)
-    wx, wy, wz = both.unbind(1)
+    index, fraction, sign = corner_indices(point, sums.reach, columns)
+    wx, wy, wz = torch.stack([1 - fraction, fraction], -1).unbind(1)
     value = torch.stack([spectrum.real, spectrum.imag * sign, weight], -1)
-    zy = (wz[..., :, None] * wy[..., None, :]).flatten(2)
-    xv = (wx[..., :, None] * value[..., None, :]).flatten(2)
-    shares = zy[..., :, None] * xv[..., None, :]
-    # int64: with int32 indices torch's CPU loop is measured seven times slower
-    sums.rows.index_add_(0, index.flatten().long(), shares.view(-1, 24))
+    flat = sums.sums[0].view(-1, 3)
+    for z, y, x in product((0, 1), repeat=3):
+        share = (wz[..., z] * wy[..., y] * wx[..., x])[..., None] * value
+        at = index + ((z * side + y) * columns + x)
+        flat.index_add_(0, at.flatten().long(), share.flatten(0, 1))
 
 
 def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
-    """Fold the sums into the padded half transform: numerator (P, P, P // 2 + 1) complex and weights, float64.
+    """The sums on the padded half transform: numerator (P, P, P // 2 + 1) complex and weights, float64.
 
     On the plane x = 0 the half space stores a point at k or at -k: both are added up, which is what makes the
     inverse transform real.
     """
     reach, padded = sums.reach, sums.padding * sums.box
-    side, columns = 2 * reach + 1, reach + 1
-    rows = sums.rows.view(side, side, columns, 2, 2, 2, 3)
-    full = rows.new_zeros(side + 1, side + 1, columns + 1, 3, dtype=torch.float64)
-    for z in (0, 1):
-        for y in (0, 1):
-            for x in (0, 1):
-                full[z : side + z, y : side + y, x : columns + x] += rows[..., z, y, x, :]
-    full = full[:side, :side, : padded // 2 + 1]
+    full = merge_(sums)[:, :, : padded // 2 + 1].double()
     plane = full[:, :, 0]
     mirrored = plane.flip(0, 1) * torch.tensor(
         [1.0, -1.0, 1.0], dtype=full.dtype, device=full.device

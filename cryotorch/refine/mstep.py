@@ -15,6 +15,7 @@ from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
 from cryotorch.ops.masks import density_mask, soft_mask, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
+from cryotorch.ops.slices import merge_
 from cryotorch.refine import frame
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.expectation import Expectation, Found
@@ -60,7 +61,7 @@ def maximize(
     """
     s, seconds, limit = settings, expectation.seconds, state.limit
     started = time.perf_counter()
-    reduce([a.rows for a in expectation.sums] + expectation.found.tensors())
+    reduce([merge_(a) for a in expectation.sums] + expectation.found.tensors())
     halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = torch.stack(

@@ -14,7 +14,13 @@ from cryotorch.ops.fsc import shell_correlation
 from cryotorch.ops.masks import soft_circle, soft_sphere
 from cryotorch.ops.reconstruct import Sums
 from cryotorch.ops.rotations import rotation_angle
-from cryotorch.ops.slices import extract_slices, gridding_correction, insert_slices_, projector
+from cryotorch.ops.slices import (
+    extract_slices,
+    gridding_correction,
+    insert_slices_,
+    merge_,
+    projector,
+)
 from cryotorch.refine import mstep, regularise
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.mstep import MapSolve, coefficients_per_shell, maximize, noise_power
@@ -256,7 +262,7 @@ def test_sums_of_two_ranks_are_those_of_one(simulate: Callable) -> None:
         whole(batches[number])
 
     def add(tensors: list[Tensor]) -> None:
-        others = [a.rows for a in parts[1].sums] + parts[1].found.tensors()
+        others = [merge_(a) for a in parts[1].sums] + parts[1].found.tensors()
         assert len(tensors) == len(others)
         for tensor, other in zip(tensors, others):
             tensor += other

@@ -129,13 +129,8 @@ def test_premultiplied_images_are_divided(scene):
     assert float(error) < 0.02
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_derivatives_with_magnification(scene, fused, monkeypatch):
+def test_derivatives_with_magnification(scene):
     """Gradients of the score by finite differences; the true pose is the best one."""
-    from cryotorch.ops import likelihood
-    from cryotorch.ops.fused import products
-
-    monkeypatch.setattr(likelihood, "compiled_products", lambda: products)
     world, s = scene
     truth, spectrum = images_with(world, dict(magnification=STRETCH))
     flat = torch.ones(2, 1, BOX // 2 + 1)
@@ -146,7 +141,7 @@ def test_derivatives_with_magnification(scene, fused, monkeypatch):
     shift = truth.shift / PIXEL
 
     def terms(rotation, shift_px):
-        return pose_terms(table, seen, image, rotation, shift_px, fused)
+        return pose_terms(table, seen, image, rotation, shift_px)
 
     best = terms(truth.rotation, shift)
     assert torch.allclose(best.cross, best.power, rtol=1e-3)

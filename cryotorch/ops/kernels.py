@@ -1,0 +1,306 @@
+"""Slices on the CPU as plain loops that numba compiles: no temporaries, so several times faster than tensor operations.
+
+They compute what ``slices.sample``, ``slices.add_slices_`` and ``likelihood.gram_of_tensors`` do, which stay for CUDA and as their
+reference. Compiled code is kept on disk; the first call on a machine takes some seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+CHUNK = 128  # points handled together: their work arrays stay in the first-level cache
+ONE, ZERO = np.float32(1), np.float32(0)
+MOST_COPIES = 8
+
+compiled = njit(nogil=True, fastmath=True, cache=True)
+
+
+def slices(table: Tensor, reach: int, padding: int, rotation: Tensor, frequency: Tensor) -> Tensor:
+    """Slices (b, m) complex64 of a ``Projector``'s table; frequencies as for ``slices.slice_coordinates``."""
+    out = np.empty((len(rotation), frequency.shape[-2], 2), np.float32)
+    turn, points = _array(rotation), _per_slice(frequency, len(rotation))
+    values = _array(table)
+
+    def part(start: int, stop: int) -> None:
+        _slices(values, reach, padding, turn[start:stop], points[start:stop], out[start:stop])
+
+    _in_threads(part, len(rotation))
+    return torch.view_as_complex(torch.from_numpy(out))
+
+
+def insert_(
+    sums: Tensor,
+    reach: int,
+    padding: int,
+    rotation: Tensor,
+    frequency: Tensor,
+    spectrum: Tensor,
+    weight: Tensor,
+) -> None:
+    """Add slices to ``Accumulator.sums`` (copies, ...): every thread has a copy of its own."""
+    totals = sums.numpy()
+    turn, points = _array(rotation), _per_slice(frequency, len(rotation))
+    values, weights = _array(torch.view_as_real(spectrum.contiguous())), _array(weight)
+    share = -(-len(rotation) // len(totals))
+
+    def part(copy: int) -> None:
+        mine = slice(copy * share, (copy + 1) * share)
+        _insert(totals[copy], reach, padding, turn[mine], points[mine], values[mine], weights[mine])
+
+    if len(totals) == 1:
+        part(0)
+    else:
+        list(_threads(torch.get_num_threads()).map(part, range(len(totals))))
+
+
+def gram(
+    table: Tensor,
+    reach: int,
+    padding: int,
+    box: int,
+    frequency: Tensor,
+    spectrum: Tensor,
+    gain: Tensor,
+    precision: Tensor,
+    image: Tensor,
+    rotation: Tensor,
+    shift_px: Tensor,
+    magnification: Tensor | None,
+) -> Tensor:
+    """The inner products (p, 7, 7) of ``likelihood.PoseTerms``; arguments as for ``fused.products``, the spectrum complex."""
+    out = np.empty((len(rotation), 7, 7), np.float32)
+    if magnification is None:
+        magnification = torch.empty(0, 2, 2)
+    images = _array(torch.view_as_real(spectrum)), _array(gain), _array(precision)
+    fixed = (_array(table), reach, padding, box, _array(frequency), *images)
+    stretch = _array(magnification)
+    which, turn, shift = image.numpy(), _array(rotation), _array(shift_px)
+
+    def part(start: int, stop: int) -> None:
+        mine = slice(start, stop)
+        _gram(*fixed, stretch, which[mine], turn[mine], shift[mine], out[mine])
+
+    _in_threads(part, len(rotation))
+    return torch.from_numpy(out)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().float().contiguous().numpy()
+
+
+def _per_slice(frequency: Tensor, n: int) -> np.ndarray:
+    """Frequencies (n or 1, m, 3): one compiled version serves all."""
+    full = torch.nn.functional.pad(frequency, (0, 3 - frequency.shape[-1]))
+    return np.broadcast_to(_array(full.reshape(-1, *full.shape[-2:])), (n, *full.shape[-2:]))
+
+
+def _in_threads(part: Callable[[int, int], None], n: int) -> None:
+    """Call ``part(start, stop)`` for equal parts of range(n), one for each of torch's threads."""
+    threads = max(1, min(torch.get_num_threads(), n))
+    if threads == 1:
+        part(0, n)
+        return
+    edges = [n * i // threads for i in range(threads + 1)]
+    list(_threads(threads).map(part, edges[:-1], edges[1:]))
+
+
+@lru_cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n)
+
+
+@compiled
+def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
+    """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``."""
+    low, high = np.float32(-reach), np.float32(reach - 1)
+    columns, side = reach + 1, 2 * reach + 1
+    for j in range(n):
+        kx, ky, kz = k[start + j, 0] * padding, k[start + j, 1] * padding, k[start + j, 2] * padding
+        x = turn[0, 0] * kx + turn[1, 0] * ky + turn[2, 0] * kz
+        y = turn[0, 1] * kx + turn[1, 1] * ky + turn[2, 1] * kz
+        z = turn[0, 2] * kx + turn[1, 2] * ky + turn[2, 2] * kz
+        s = -ONE if x < ZERO else ONE
+        x, y, z = x * s, y * s, z * s
+        at_x = min(math.floor(x), high)
+        at_y = min(max(math.floor(y), low), high)
+        at_z = min(max(math.floor(z), low), high)
+        fraction[0, j] = x - np.float32(at_x)
+        fraction[1, j] = y - np.float32(at_y)
+        fraction[2, j] = z - np.float32(at_z)
+        sign[j] = s
+        index[j] = ((int(at_z) + reach) * side + int(at_y) + reach) * columns + int(at_x)
+
+
+@compiled
+def _gather(table, index, n, columns, plane, corner):
+    """The four rows around each point: corner (16, n), rows (y, z) times (x re, x im, x+1 re, x+1 im)."""
+    for j in range(n):
+        for row in range(4):
+            at = index[j] + (row & 1) * columns + (row >> 1) * plane
+            for q in range(4):
+                corner[4 * row + q, j] = table[at, q]
+
+
+@compiled
+def _slices(table, reach, padding, rotation, frequency, out):
+    columns = reach + 1
+    plane = (2 * reach + 1) * columns
+    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    f, c = np.empty((3, CHUNK), np.float32), np.empty((16, CHUNK), np.float32)
+    size, m = np.float32(padding), out.shape[1]
+    for p in range(len(rotation)):
+        for start in range(0, m, CHUNK):
+            n = min(CHUNK, m - start)
+            _locate(rotation[p], frequency[p], start, n, size, reach, index, f, sign)
+            _gather(table, index, n, columns, plane, c)
+            for part in range(2):
+                for j in range(n):
+                    x, y, z = f[0, j], f[1, j], f[2, j]
+                    a = c[part, j] + x * (c[2 + part, j] - c[part, j])
+                    b = c[4 + part, j] + x * (c[6 + part, j] - c[4 + part, j])
+                    low = a + y * (b - a)
+                    a = c[8 + part, j] + x * (c[10 + part, j] - c[8 + part, j])
+                    b = c[12 + part, j] + x * (c[14 + part, j] - c[12 + part, j])
+                    value = low + z * (a + y * (b - a) - low)
+                    out[p, start + j, part] = value * sign[j] if part else value
+
+
+@compiled
+def _insert(sums, reach, padding, rotation, frequency, spectrum, weight):
+    columns, side = reach + 1, 2 * reach + 1
+    flat = sums.reshape(-1)
+    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    f, size, m = np.empty((3, CHUNK), np.float32), np.float32(padding), weight.shape[1]
+    for p in range(len(rotation)):
+        for start in range(0, m, CHUNK):
+            n = min(CHUNK, m - start)
+            _locate(rotation[p], frequency[p], start, n, size, reach, index, f, sign)
+            for j in range(n):
+                re, im = spectrum[p, start + j, 0], spectrum[p, start + j, 1] * sign[j]
+                w, x = weight[p, start + j], f[0, j]
+                for row in range(4):
+                    y = f[1, j] if row & 1 else ONE - f[1, j]
+                    z = f[2, j] if row >> 1 else ONE - f[2, j]
+                    at = 3 * (index[j] + (row & 1) * columns + (row >> 1) * side * columns)
+                    left, right = y * z * (ONE - x), y * z * x
+                    flat[at] += re * left
+                    flat[at + 1] += im * left
+                    flat[at + 2] += w * left
+                    flat[at + 3] += re * right
+                    flat[at + 4] += im * right
+                    flat[at + 5] += w * right
+
+
+@compiled
+def _turns(shift, box, cos, sin):
+    """cos and sin of 2 pi k shift / box for k from -box/2 to box/2."""
+    half = box // 2
+    step = 2 * math.pi / box * shift
+    for k in range(-half, half + 1):
+        cos[k + half], sin[k + half] = math.cos(step * k), math.sin(step * k)
+
+
+@compiled
+def _gram(
+    table,
+    reach,
+    padding,
+    box,
+    frequency,
+    spectrum,
+    gain,
+    precision,
+    magnification,
+    image,
+    rotation,
+    shift,
+    out,
+):
+    """Per chunk of points: locate, gather, interpolate with gradients, weight, move the image, 28 products."""
+    m, half, columns = len(frequency), box // 2, reach + 1
+    plane = (2 * reach + 1) * columns
+    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    f, c = np.empty((3, CHUNK), np.float32), np.empty((16, CHUNK), np.float32)
+    g, v = np.empty((6, CHUNK), np.float32), np.empty((14, CHUNK), np.float32)
+    cos_x, sin_x = np.empty(box + 1, np.float32), np.empty(box + 1, np.float32)
+    cos_y, sin_y = np.empty(box + 1, np.float32), np.empty(box + 1, np.float32)
+    k = np.zeros((m, 3), np.float32)
+    size, turn = np.float32(padding), np.float32(2 * math.pi / box)
+    total = np.empty((7, 7), np.float64)
+    for p in range(len(rotation)):
+        b, r = image[p], rotation[p]
+        for t in range(m):
+            kx, ky = frequency[t, 0], frequency[t, 1]
+            if len(magnification):
+                k[t, 0] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
+                k[t, 1] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
+            else:
+                k[t, 0], k[t, 1] = kx, ky
+        _turns(shift[p, 0], box, cos_x, sin_x)
+        _turns(shift[p, 1], box, cos_y, sin_y)
+        total[:] = 0
+        for start in range(0, m, CHUNK):
+            n = min(CHUNK, m - start)
+            _locate(r, k, start, n, size, reach, index, f, sign)
+            _gather(table, index, n, columns, plane, c)
+            for part in range(2):
+                _interpolate(c, part, f, r, size, n, g, v)
+            for j in range(n):
+                root = math.sqrt(precision[b, start + j])
+                w, s = gain[b, start + j] * root, sign[j]
+                qx, qy = k[start + j, 0], k[start + j, 1]
+                re, im = v[2, j] * w, v[3, j] * (s * w)
+                v[2, j], v[3, j] = re, im
+                for part in range(2):  # dp/dw, see slices.slices_with_gradient
+                    a = w if part else w * s
+                    x, y, z = g[3 * part, j] * a, g[3 * part + 1, j] * a, g[3 * part + 2, j] * a
+                    v[4 + part, j], v[6 + part, j], v[8 + part, j] = (
+                        -qy * z,
+                        qx * z,
+                        qy * x - qx * y,
+                    )
+                kx, ky = frequency[start + j, 0] * turn, frequency[start + j, 1] * turn
+                v[10, j], v[11, j], v[12, j], v[13, j] = -im * kx, re * kx, -im * ky, re * ky
+                v[0, j] = root
+            for j in range(n):
+                x, y = int(frequency[start + j, 0]) + half, int(frequency[start + j, 1]) + half
+                cos = cos_x[x] * cos_y[y] - sin_x[x] * sin_y[y]
+                sin = sin_x[x] * cos_y[y] + cos_x[x] * sin_y[y]
+                re, im = spectrum[b, start + j, 0] * v[0, j], spectrum[b, start + j, 1] * v[0, j]
+                v[0, j], v[1, j] = re * cos + im * sin, im * cos - re * sin
+            for i in range(7):
+                for o in range(i, 7):
+                    product = ZERO
+                    for j in range(n):
+                        product += v[2 * i, j] * v[2 * o, j] + v[2 * i + 1, j] * v[2 * o + 1, j]
+                    total[i, o] += product
+        for i in range(7):
+            for o in range(7):
+                out[p, i, o] = total[min(i, o), max(i, o)]
+
+
+@compiled
+def _interpolate(c, part, f, r, size, n, g, v):
+    """Values (into v) and gradients in the particle frame (into g) of the real or imaginary part."""
+    for j in range(n):
+        x, y, z = f[0, j], f[1, j], f[2, j]
+        a0, a1, a2, a3 = c[part, j], c[4 + part, j], c[8 + part, j], c[12 + part, j]
+        d0, d1 = c[2 + part, j] - a0, c[6 + part, j] - a1
+        d2, d3 = c[10 + part, j] - a2, c[14 + part, j] - a3
+        a0, a1, a2, a3 = a0 + x * d0, a1 + x * d1, a2 + x * d2, a3 + x * d3
+        low, high = a0 + y * (a1 - a0), a2 + y * (a3 - a2)
+        gz = high - low
+        gy = a1 - a0 + z * (a3 - a2 - a1 + a0)
+        left, right = d0 + y * (d1 - d0), d2 + y * (d3 - d2)
+        gx = left + z * (right - left)
+        v[2 + part, j] = low + z * gz
+        for i in range(3):
+            g[3 * part + i, j] = size * (r[i, 0] * gx + r[i, 1] * gy + r[i, 2] * gz)

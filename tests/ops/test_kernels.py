@@ -1,0 +1,108 @@
+"""The compiled loops against the tensor operations they stand for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cryotorch.ops import kernels
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.likelihood import Observation, gram_of_tensors, pose_terms
+from cryotorch.ops.rotations import random_rotations
+from cryotorch.ops.slices import (
+    accumulator,
+    add_slices_,
+    extract_slices,
+    insert_slices_,
+    merge_,
+    projector,
+    sample,
+    slice_coordinates,
+)
+
+BOX = 20
+STRETCH = torch.tensor(
+    [[[1.02, 0.01], [0.0, 0.97]], [[0.99, 0.0], [0.02, 1.01]], [[1.0, 0], [0, 1]]]
+)
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def draw():
+    return torch.Generator().manual_seed(3)
+
+
+def points(kind: str, draw: torch.Generator, n: int = 5) -> torch.Tensor:
+    """Frequencies of each kind that slices take."""
+    plane = half_plane(BOX).frequency
+    if kind == "shared":
+        return plane
+    if kind == "deep":
+        return torch.cat([plane, 0.5 * torch.randn(len(plane), 1, generator=draw)], 1)
+    stretched = plane * (1 + 0.02 * torch.randn(n, 1, 2, generator=draw))
+    if kind == "each":
+        return stretched
+    return torch.cat([stretched, torch.randn(n, len(plane), 1, generator=draw)], 2)
+
+
+@pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
+@pytest.mark.parametrize("limit", [4.0, 10.0])
+def test_slices(kind, limit, threads, draw):
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
+    rotation, frequency = random_rotations(5, draw), points(kind, draw)
+    frequency = frequency[..., : half_plane(BOX).count(limit - 1), :]
+    found = extract_slices(table, rotation, frequency)
+    expected = sample(table, slice_coordinates(rotation, frequency))
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+@pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
+def test_insertion(kind, padding, threads, draw):
+    rotation, frequency = random_rotations(5, draw), points(kind, draw)
+    m = frequency.shape[-2]
+    y = torch.randn(5, m, dtype=torch.complex64, generator=draw)
+    weight = torch.rand(5, m, generator=draw)
+    found, expected = accumulator(BOX, padding), accumulator(BOX, padding)
+    assert len(found.sums) == threads
+    for _ in range(2):
+        insert_slices_(found, y, weight, rotation, frequency)
+        add_slices_(expected, y, weight, rotation, frequency)
+    assert torch.allclose(merge_(found), merge_(expected), atol=1e-5)
+    assert all(float(copy.abs().max()) == 0 for copy in found.sums[1:])
+
+
+@pytest.mark.parametrize("stretched", [False, True])
+@pytest.mark.parametrize("limit", [3.0, 9.5])
+def test_products_of_poses(limit, stretched, threads, draw):
+    m, b, k = half_plane(BOX).count(limit), 3, 2
+    seen = Observation(
+        torch.randn(b, m, dtype=torch.complex64, generator=draw),
+        torch.randn(b, m, generator=draw),
+        0.5 + torch.rand(b, m, generator=draw),
+        BOX,
+        STRETCH if stretched else None,
+    )
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
+    poses = (
+        torch.arange(b).repeat_interleave(k),
+        random_rotations(b * k, draw),
+        torch.randn(b * k, 2, generator=draw),
+    )
+    found, expected = pose_terms(table, seen, *poses).gram, gram_of_tensors(table, seen, *poses)
+    length = expected.diagonal(dim1=1, dim2=2).sqrt()
+    error = (found - expected).abs() / (length[:, :, None] * length[:, None])
+    assert float(error.max()) < 1e-5
+    assert torch.equal(found, found.mT)
+
+
+def test_copies_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert len(accumulator(8).sums) == kernels.MOST_COPIES
