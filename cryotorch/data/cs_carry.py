@@ -7,16 +7,18 @@ their types.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from cryotorch.data.cs_words import is_printable
+from cryotorch.data.cs_words import FIELDS, is_printable
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 
 PREFIX, LIST = "cs/", "cryosparc_fields"
 FIELD, TYPE, SHAPE = "cryosparcField", "cryosparcType", "cryosparcShape"
+_NUMBER = re.compile(rb"[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|nan|inf)")
 HEX = "hex:"  # before the type of a field whose column holds the bytes of its rows
 
 
@@ -51,6 +53,25 @@ def listed_fields(table: Table, path: Path) -> dict[str, tuple[str, tuple[int, .
                 "it, as <f4 and 2 for example."
             ) from None
         found[str(name)] = (str(kind), sizes)
+    return found
+
+
+def guessed_fields(table: Table) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The same where the list was lost, as RELION keeps columns it does not know but not tables: from the first row."""
+    found = {}
+    for label in table:
+        if label.startswith(PREFIX) and table.rows:
+            name, first = label[len(PREFIX) :], table.raw(label, 0, 1)[0]
+            kind, width, _ = FIELDS.get(name, ("", 0, None))
+            if first.startswith(b"["):
+                width = first.count(b",") + 1
+            if not kind:
+                numbers = first.strip(b"[]").split(b",")
+                if all(number.isdigit() for number in numbers):
+                    kind = "u8"
+                else:
+                    kind = "f4" if all(_NUMBER.fullmatch(number) for number in numbers) else "S"
+            found[name] = (kind, (width,) if width else ())
     return found
 
 

@@ -16,6 +16,7 @@ from cryotorch.data.cs_carry import (
     PREFIX,
     fields_table,
     from_column,
+    guessed_fields,
     listed_fields,
     to_column,
 )
@@ -103,12 +104,10 @@ def to_fields(
     path = Path(path)
     particles, optics = tables["particles"], tables["optics"]
     listed = listed_fields(tables[LIST], path) if LIST in tables else {}
-    types = listed or {
-        x: (kind, (width,) if width else ()) for x, (kind, width, _) in FIELDS.items()
-    }
+    types = listed or guessed_fields(particles)
     kept = {
-        name: from_column(particles, PREFIX + name, *types[name], path)
-        for name in types
+        name: from_column(particles, PREFIX + name, *kind_and_shape, path)
+        for name, kind_and_shape in types.items()
         if PREFIX + name in particles
     }
     shape = kept.get(MICROGRAPH_SHAPE)
@@ -123,7 +122,7 @@ def to_fields(
         neutral = default(name, len(values))
         if name not in fields and not (neutral is not None and (values == neutral).all()):
             fields[name] = values
-    told = fields.keys() if listed else ()
+    told = fields.keys() if listed or "uid" in kept else ()
     fields |= _left(particles, OF_PARTICLES, STAR, told, kept)
     row = _rows(optics, particles)
     of_groups = _left(optics, OF_OPTICS, STAR_OPTICS, told, {})

@@ -41,6 +41,7 @@ FIELDS: dict[str, tuple[str, int, object]] = {
     "blob/shape": ("u4", 2, None),
     "blob/psize_A": ("f4", 0, None),
     "blob/sign": ("f4", 0, 1),
+    "blob/import_sig": ("u8", 0, None),
     "ctf/type": ("S", 0, b"imported"),
     "ctf/exp_group_id": ("u4", 0, 0),
     "ctf/accel_kv": ("f4", 0, None),
@@ -62,6 +63,10 @@ FIELDS: dict[str, tuple[str, int, object]] = {
     "alignments3D/shift": ("f4", 2, 0),
     "alignments3D/pose": ("f4", 3, None),
     SHIFT_PIXEL: ("f4", 0, None),
+    **{
+        f"alignments3D/{name}": ("f4", 0, None)
+        for name in ("error", "error_min", "resid_pow", "slice_pow", "image_pow", "cross_cor")
+    },
     "alignments3D/alpha": ("f4", 0, 1),
     "alignments3D/class_posterior": ("f4", 0, 1),
     "alignments3D/class": ("u4", 0, 0),

@@ -1,0 +1,99 @@
+"""Particle files from RELION's format to CryoSPARC's and back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cryotorch.jobs.settings import require, to_yaml
+
+if TYPE_CHECKING:
+    from cryotorch.data.particle_file import ParticleFile
+
+# Everything the job may leave in ``out``; the summary comes last and so says that all is there.
+FILES = ("config.yaml", "log.txt", "particles.star", "particles.cs", "summary.json")
+
+
+@dataclass(frozen=True)
+class Convert:
+    """The parameters; meanings and defaults in ``configs/job/convert.yaml``."""
+
+    particles: str | None
+    passthrough: str | None
+    write: list[Literal["star", "cs"]] | None
+    project: str | None
+    out: str | None
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the particles are."""
+        wish = "name a STAR file, particles=run_data.star, or a .cs file"
+        require(self.particles is not None, "particles", None, wish)
+        require(self.write != [], "write", "[]", "name a format, write=[star] or write=[cs]")
+
+
+def run(settings: Convert) -> Path:
+    """The particle file in the other format, in ``settings.out``."""
+    started = time.perf_counter()
+    from cryotorch.data.cs import is_cs
+    from cryotorch.data.particle_file import read_particles, write_tables
+    from cryotorch.jobs.output import new_files
+    from cryotorch.report.run_log import RunLog
+    from cryotorch.report.summary import provenance, write_json
+
+    with RunLog() as log:
+        inputs = (settings.particles, settings.passthrough)
+        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+            log.open(folder / "log.txt")
+            formats = settings.write or ["star" if is_cs(settings.particles) else "cs"]
+            file = read_particles(
+                settings.particles, need_images=False, passthrough=settings.passthrough
+            )
+            if settings.project is not None:
+                file = _named(file, settings.project)
+            warnings = list(file.messages)
+            names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
+            for name in names:
+                found = write_tables(folder / name, file.tables)
+                warnings += [text.replace(str(folder / name), name) for text in found]
+            if file.sign is not None and "particles.star" in names:
+                warnings.append(
+                    "blob/sign is -1: images are dark on bright and RELION expects the contrary; cryotorch heeds the column "
+                    "cs/blob/sign of particles.star, RELION needs inverted images."
+                )
+            particles = file.particles
+            halves = [int((particles.half == half).sum()) for half in (0, 1)]
+            log.info("%s: %d particles", file.path, len(particles))
+            log.info("optics groups: %d", len(particles.optics))
+            log.info("poses: %s", "yes" if particles.has_pose else "none")
+            log.info("half sets: %s", f"{halves[0]} and {halves[1]}" if any(halves) else "none")
+            for warning in warnings:
+                log.info("WARNING: %s", warning)
+            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+            summary = {
+                "particles": len(particles),
+                "optics_groups": len(particles.optics),
+                "has_pose": particles.has_pose,
+                "half_sets": halves,
+                "files": names,
+                "warnings": warnings,
+                "seconds": {"total": time.perf_counter() - started},
+                **provenance(),
+            }
+            write_json(folder / "summary.json", summary)
+        log.info("%s in %s", " and ".join(names), settings.out)
+    return Path(settings.out)
+
+
+def _named(file: ParticleFile, project: str) -> ParticleFile:
+    """Image names relative to the project folder where the images lie in it, absolute otherwise."""
+    from cryotorch.data.image_names import find_stacks, format_names
+
+    names = [str(stack) for stack in file.stacks]
+    stacks = find_stacks(names, file.path, project)
+    table = file.tables["particles"].copy()
+    address = file.particles.address.numpy()
+    table["rlnImageName"] = format_names(address, stacks, Path(project))
+    return replace(file, tables={**file.tables, "particles": table})
