@@ -89,7 +89,7 @@ def test_version(call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["symmetry=C4"], "no job was named: add job=homo_refine"),
+        (["symmetry=C4"], "no job was named: add .*job=homo_refine"),
         (["job="], "no job was named"),
         (["job=homorefine"], r"there is no job homorefine \(did you mean homo_refine\?\)"),
         (["job=homorefine", "--help"], "there is no job homorefine"),

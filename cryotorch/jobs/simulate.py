@@ -35,6 +35,8 @@ BODY_FILES = (
     "truth_body2.star",
     "consensus.star",
 )
+# Coefficients in RELION's columns.
+ZERNIKE = {"odd_zernike": 6, "even_zernike": 9}
 # The built-in demo: small enough to refine in well under a minute on two cores, noisy enough to be a task.
 DEMO: dict[str, Any] = dict(box_size=48, pixel_size=3.0, n_particles=1000, snr=0.1, seed=1)
 
@@ -71,6 +73,13 @@ class Simulate:
     voltage_kv: float
     spherical_aberration: float
     amplitude_contrast: float
+    phase_shift: Angle
+    beam_tilt: list[float] | None
+    odd_zernike: list[float] | None
+    even_zernike: list[float] | None
+    magnification: list[list[float]] | None
+    known_aberrations: bool
+    defocus_error: Length
     initial_resolution: Length
     minibatch_size: Literal["auto"] | int
     seed: int
@@ -84,7 +93,7 @@ class Simulate:
         require(box % 2 == 0, "box_size", box, f"it must be even, {box + 1} for example")
         require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
         spreads = ("shift_sigma", "scale_sigma", "astigmatism", "concentration")
-        for name in (*spreads, "second_body_shift"):
+        for name in (*spreads, "second_body_shift", "defocus_error"):
             value = getattr(self, name)
             number = parse_length(value, 1.0, name) if isinstance(value, str) else value
             require(number >= 0, name, value, "it must not be negative")
@@ -101,7 +110,28 @@ class Simulate:
         contrast = self.amplitude_contrast
         require(0 <= contrast <= 1, "amplitude_contrast", contrast, "it is a fraction from 0 to 1")
         require(bool(self.source), "source", self.source, "give phantom or a file")
+        self._check_aberrations()
         self._check_second_body()
+
+    def _check_aberrations(self) -> None:
+        tilt, matrix = self.beam_tilt, self.magnification
+        require(tilt is None or len(tilt) == 2, "beam_tilt", tilt, "write it as [x,y], in mrad")
+        wish = "it acts through the spherical aberration, which is 0"
+        require(not any(tilt or []) or self.spherical_aberration != 0, "beam_tilt", tilt, wish)
+        for name, most in ZERNIKE.items():
+            value = getattr(self, name)
+            fits = value is None or 1 <= len(value) <= most
+            require(fits, name, value, f"give 1 to {most} coefficients")
+        square = matrix is None or (len(matrix) == 2 and all(len(row) == 2 for row in matrix))
+        require(square, "magnification", matrix, "write it as [[xx,xy],[yx,yy]]")
+        unit = ((1.0, 0.0), (0.0, 1.0))
+        near = all(
+            abs(x - one) <= 0.2
+            for row, ones in zip(matrix or unit, unit, strict=True)
+            for x, one in zip(row, ones, strict=True)
+        )
+        wish = "its elements must be within 0.2 of those of [[1,0],[0,1]]"
+        require(near, "magnification", matrix, wish)
 
     def _check_second_body(self) -> None:
         body, size, angle = self.second_body, self.second_body_size, self.second_body_rotation
@@ -172,7 +202,7 @@ def _simulate(settings: Simulate) -> Simulate:
         write_volume(folder / "truth.mrc", volume, pixel_size)
         initial = low_pass(volume, pixel_size, settings.initial_resolution)
         write_volume(folder / "initial.mrc", initial, pixel_size)
-        blind = simulation.without_truth(particles)
+        blind = simulation.without_truth(particles, settings, draw)
         source = new_particle_file(folder / "particles.star", [stack], box, blind)
         write_particles(source.path, source, blind)
         write_particles(folder / "truth.star", source, particles)

@@ -14,21 +14,22 @@ from tqdm import tqdm
 from cryotorch.data.atoms import Atoms, density, read_atoms
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs.simulate import Simulate
-from cryotorch.ops.ctf import contrast_transfer
+from cryotorch.jobs.simulate import ZERNIKE, Simulate
 from cryotorch.ops.filters import filter_shells
 from cryotorch.ops.forward import predict
-from cryotorch.ops.fourier import half_plane, unpack
+from cryotorch.ops.fourier import unpack
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.resample import resample_volume
 from cryotorch.ops.slices import Projector, projector
 from cryotorch.ops.symmetry import point_group, symmetry_correlation
 from cryotorch.ops.views import random_views
 from cryotorch.particles import Optics, Particles, unposed
+from cryotorch.refine.observe import transfer
 
 MAPS = (".mrc", ".mrcs", ".map", ".ccp4", ".rec")
 # Particles whose signal sets the noise level: their mean variance is good to half a percent.
 CALIBRATION = 1000
+ABERRATIONS = ("beam_tilt", "odd_zernike", "even_zernike", "magnification")
 # Pixels of a batch: some hundred MB with all temporaries.
 BATCH_PIXELS = 1 << 20
 # Correlation with its turned copies below which a model or map does not have the symmetry asked for.
@@ -148,40 +149,58 @@ def draw_particles(settings: Simulate, generator: torch.Generator) -> Particles:
     low, high = settings.defocus_min, settings.defocus_max
     mean, spread = low + (high - low) * uniform(), settings.astigmatism * uniform() / 2
     defocus = torch.stack([mean + spread, mean - spread, torch.pi * uniform()], 1)
+    return unposed(n, microscope(settings)).replace(
+        rotation=rotation,
+        shift=(settings.shift_sigma * normal[:, :2]).float(),
+        defocus=defocus.float(),
+        phase_shift=torch.full((n,), math.radians(settings.phase_shift)),
+        scale=scale.float(),
+        has_pose=True,
+    )
+
+
+def microscope(settings: Simulate) -> Optics:
+    """The optics group of all particles, with the aberrations that were asked for."""
     lens = (
         settings.voltage_kv,
         settings.spherical_aberration,
         settings.amplitude_contrast,
         settings.pixel_size,
     )
-    return unposed(n, Optics(*(torch.tensor([value]) for value in lens))).replace(
-        rotation=rotation,
-        shift=(settings.shift_sigma * normal[:, :2]).float(),
-        defocus=defocus.float(),
-        scale=scale.float(),
-        has_pose=True,
-    )
+    given = {name: value for name in ABERRATIONS if (value := getattr(settings, name)) is not None}
+    for name in ZERNIKE.keys() & given:  # as long as RELION writes them
+        given[name] = given[name] + [0.0] * (ZERNIKE[name] - len(given[name]))
+    aberrations = {name: torch.tensor([value]) for name, value in given.items()}
+    return Optics(*(torch.tensor([value]) for value in lens), **aberrations)
 
 
-def without_truth(particles: Particles) -> Particles:
-    """The same particles with CTF only."""
-    return unposed(len(particles), particles.optics).replace(defocus=particles.defocus)
+def without_truth(
+    particles: Particles, settings: Simulate, generator: torch.Generator
+) -> Particles:
+    """The same particles with CTF only, as far as it is to be known."""
+    optics, defocus = particles.optics, particles.defocus
+    if not settings.known_aberrations:
+        optics = optics.replace(**dict.fromkeys(ABERRATIONS))
+    if settings.defocus_error:
+        error = torch.randn(len(particles), generator=generator) * settings.defocus_error
+        defocus = torch.cat([defocus[:, :2] + error[:, None], defocus[:, 2:]], 1)
+    blind = unposed(len(particles), optics)
+    return blind.replace(defocus=defocus, phase_shift=particles.phase_shift)
 
 
 def signal_spectra(reference: Projector, particles: Particles, rows: Tensor) -> Tensor:
     """Packed spectra (b, m) of the noise-free images of some particles."""
-    optics, group = particles.optics, particles.optics_group[rows]
-    pixel_size = float(optics.pixel_size[0])
-    ctf = contrast_transfer(
-        half_plane(reference.box).frequency / (reference.box * pixel_size),
-        particles.defocus[rows],
-        particles.phase_shift[rows],
-        optics.voltage_kv[group],
-        optics.spherical_aberration[group],
-        optics.amplitude_contrast[group],
+    pixel_size = float(particles.optics.pixel_size[0])
+    through = transfer(particles, rows, reference.box, pixel_size)
+    spectra = predict(
+        reference,
+        particles.rotation[rows],
+        particles.shift[rows] / pixel_size,
+        through.gain,
+        particles.scale[rows],
+        through.magnification,
     )
-    shift_px = particles.shift[rows] / pixel_size
-    return predict(reference, particles.rotation[rows], shift_px, ctf, particles.scale[rows])
+    return spectra if through.phase is None else spectra * through.phase
 
 
 def summed_spectra(bodies: Sequence[Body]) -> Callable[[Tensor], Tensor]:

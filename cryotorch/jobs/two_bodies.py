@@ -132,5 +132,6 @@ def write(
         write_volume(folder / f"mask_body{number}.mrc", soft_mask(region, near, far), pixel_size)
     first, second = (body.particles for body in bodies)
     write_particles(folder / "truth_body2.star", source, second)
-    half = draw_half_sets(len(first), settings.seed)
-    write_particles(folder / "consensus.star", source, first.replace(half=half))
+    known, half = source.particles, draw_half_sets(len(first), settings.seed)
+    start = first.replace(half=half, defocus=known.defocus, optics=known.optics)
+    write_particles(folder / "consensus.star", source, start)
