@@ -62,6 +62,7 @@ class RefineSettings:
     out: str | None
     resume: bool
     overwrite: bool
+    write: list[Literal["star", "cs"]]
     cache_dir: str | None
     box_size: int | None
     particle_diameter: Length | None
@@ -102,6 +103,7 @@ class RefineSettings:
         """Refuses what is wrong whatever the data are."""
         positive(self, "particle_diameter", "initial_resolution", "max_iterations", "mask_far")
         positive(self, "max_align_resolution", "split_resolution", "mask_start_resolution")
+        require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         box, batch = self.box_size, self.minibatch_size
         require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")

@@ -255,17 +255,24 @@ class WriteResults(Callback):
     source: ParticleFile
     extras: dict
     started: float  # of the job, on time.perf_counter
+    formats: list[str]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """Rank 0 only; files are replaced whole."""
         result = pl_module.result
         if trainer.is_global_zero:
             extras = {**self.extras, "wall_seconds": round(time.perf_counter() - self.started, 3)}
-            write_outputs(self.out, result, self.source if result.final else None, extras)
+            source = self.source if result.final else None
+            write_outputs(self.out, result, source, extras, self.formats)
 
 
 def callbacks(
-    out: Path, source: ParticleFile, extras: dict, belongs: Fingerprint, started: float
+    out: Path,
+    source: ParticleFile,
+    extras: dict,
+    belongs: Fingerprint,
+    started: float,
+    formats: list[str],
 ) -> list[Callback]:
     """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
@@ -273,7 +280,7 @@ def callbacks(
         IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
         TensorBoardReport(out / "plots"),
-        WriteResults(out, source, extras, started),
+        WriteResults(out, source, extras, started, formats),
         ModelCheckpoint(
             dirpath=out / CHECKPOINTS,
             filename="iteration_{epoch:03d}",

@@ -32,10 +32,10 @@ RESULTS = (
         "mask_fsc.mrc",
         "map_cutoff.mrc",
     ),
-    *("particles.star", "orientations.bild", "plots", "tensorboard", CHECKPOINTS),
+    *("particles.star", "particles.cs", "orientations.bild", "plots", "tensorboard", CHECKPOINTS),
 )
 # What may differ between a run and its resumption without a word.
-FREE = ("out", "resume", "overwrite", "cache_dir", "trainer", "compile", "minibatch_size")
+FREE = ("out", "resume", "overwrite", "cache_dir", "write", "trainer", "compile", "minibatch_size")
 
 
 def rank() -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,16 @@ def write_outputs(
     result: IterationResult,
     source: ParticleFile | None = None,
     extras: Mapping[str, object] | None = None,
+    formats: Sequence[str] = ("star",),
 ) -> list[Path]:
     """Write everything that outlives the run into an existing folder; the paths, ``summary.json`` last.
 
     Each file is replaced as a whole, and the summary is written when all others are there.
 
     Args:
-        source: the STAR file the particles came from, whose columns are kept; None writes no particles.
+        source: the file the particles came from, whose columns are kept; None writes no particles.
         extras: further entries of the summary (see ``summary.summarise``).
+        formats: of the particles, "star" and "cs".
 
     Raises:
         InputError: the folder cannot be written to.
@@ -58,8 +61,11 @@ def write_outputs(
     with replace_file(paths[-1]) as file:
         file.write(orientation_bild(rotation, box, result.pixel_size, radius).encode())
     if source is not None:
-        paths.append(folder / "particles.star")
-        write_particles(paths[-1], source, result.particles, _departures(result))
+        for ending in dict.fromkeys(formats):
+            paths.append(folder / f"particles.{ending}")
+            unseen = write_particles(paths[-1], source, result.particles, _departures(result))
+            for message in unseen:
+                logging.getLogger("cryotorch").warning("WARNING: %s", message)
     paths.append(folder / "summary.json")
     write_summary(paths[-1], result, extras)
     return paths
