@@ -91,7 +91,7 @@ class _Parser:
                     raise self.fail(f"a second block data_{name}")
                 blocks[name], text = self.block()
             else:
-                raise self.fail(f"'{_decode(text[:40])}' stands outside of a data_ block or loop")
+                raise self.fail(f"'{_shown(text)}' stands outside of a data_ block or loop")
         return blocks
 
     def block(self) -> tuple[Table, bytes | None]:
@@ -114,7 +114,7 @@ class _Parser:
                 comment = next((i for i, v in enumerate(bare) if v.startswith(b"#")), len(bare))
                 if comment != 2:
                     raise self.fail(
-                        f"'{_decode(text[:40])}' is not a label with one value (is loop_ missing?)"
+                        f"'{_shown(text)}' is not a label with one value (is loop_ missing?)"
                     )
                 self.add_label(columns, values[0], np.array([values[1]], dtype=bytes))
             text = self.next_line()
@@ -202,6 +202,10 @@ def _decode(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
+def _shown(text: bytes) -> str:
+    return text[:40].decode("utf-8", "replace")
+
+
 def _tokens(text: bytes) -> list[bytes]:
     """Values of a line in which quotes hold values with blanks together."""
     return [double or single or bare for double, single, bare in _TOKEN.findall(text)]
@@ -256,7 +260,6 @@ def _quoted(value: bytes, label: str, path: str | Path) -> bytes:
     for quote in (b'"', b"'"):
         if quote not in value and b"\n" not in value and b"\0" not in value:
             return quote + value + quote
-    shown = value[:40].decode("utf-8", "replace")
     raise InputError(
-        f"{path} cannot hold {shown!r} in _{label}: take out the line ends, or one of both kinds of quotes."
+        f"{path} cannot hold {_shown(value)!r} in _{label}: take out the line ends, or one of both kinds of quotes."
     )
