@@ -44,7 +44,7 @@ EVEN_CFAR, EVEN_SCF = (
     0.5,
     0.81,
 )  # scores below point at anisotropy; 0.81 = 8 / pi^2 is that of side views
-SCARCE = 20.0  # slices per point below which chance lowers SCF* by more than 5 %
+SCARCE = 20.0  # slices per point below which chance changes SCF* by more than 5 %
 # cFAR and SCF* each good or not -> what that means.
 READINGS = {
     (
@@ -254,8 +254,8 @@ def _scarce(sampling: Sampling | None, counted: int) -> list[str]:
     if sampling is None or sampling.mean >= SCARCE:
         return []
     return [
-        f"{counted} particles make {sampling.mean:.1f} slices per point only: chance alone lowers SCF*, compare it with that of "
-        "as many particles, or with a smaller sampling_radius"
+        f"{counted} particles make {sampling.mean:.1f} slices per point only, so that chance changes SCF*: compare it with that "
+        "of as many particles, or take a smaller sampling_radius"
     ]
 
 

@@ -36,7 +36,8 @@ EXPLANATIONS = (
     "SCF*, the sampling compensation factor (Baldwin & Lyumkis 2020 and 2021): with s(u) the slices through point u of a Fourier "
     "sphere, 1 / SCF* = <s> (Σ 1/s + n₀/2) / (n − n₀), n₀ of n points without any. 1 for uniform views, 8/π² = 0.81 for pure side "
     "views, less for worse. It sees the poses only: a junk particle counts like a good one.",
-    "Compare scores of the same cone angle, mask, radius and number of particles only.",
+    "Chance lowers both scores: few coefficients lie in the cones of a small box, and few slices of few particles pass a point. "
+    "Compare scores of the same box, cone angle, mask, radius and number of particles only.",
 )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 PAIRS = 1 << 22  # points x views at a time
-UNSAMPLED = 0.5  # what a point without any slice adds to the sum of 1 / s: as if two went through it
+UNSAMPLED = 2.0  # slices that a point without any counts as
 
 
 def slices_per_point(
@@ -67,14 +67,15 @@ def sampling_compensation(slices: Tensor) -> Sampling:
 
         SCF* = SCF' / (1 + n0 / (n - n0) <s> SCF' / 2),      SCF' = 1 / (<s> <1/s>_{s > 0})
 
-    as the authors' programs evaluate it (Baldwin & Lyumkis 2021, doi:10.1016/j.pbiomolbio.2020.06.003). Views all around
-    one axis (side views) have 8 / pi^2 = 0.81, the usual limit for even enough. Chance alone lowers the factor to about
-    1 - 1 / <s>: compare equal numbers of particles.
+    as the authors' programs evaluate it (Baldwin & Lyumkis 2021, doi:10.1016/j.pbiomolbio.2020.06.003); with <s> below 2,
+    <s> takes the place of the 2, so that SCF* never exceeds 1. Views all around one axis (side views) have
+    8 / pi^2 = 0.81, the usual limit for even enough. Chance alone lowers the factor to about 1 - 1 / <s>: compare equal
+    numbers of particles.
     """
     s = slices.double()
     mean, sampled = float(s.mean()), s > 0
     if not mean > 0:
         raise ValueError("No slice passes any of the points: give views.")
     share = float(sampled.double().mean())
-    inverse = float((1 / s[sampled]).sum()) / len(s) + UNSAMPLED * (1 - share)
+    inverse = float((1 / s[sampled]).sum()) / len(s) + (1 - share) / min(UNSAMPLED, mean)
     return Sampling(share / (mean * inverse), 1 - share, mean)

@@ -86,7 +86,12 @@ def sampling_figure(directions: Tensor, slices: Tensor, title: str, subtitle: st
     top = max(float(relative.max()), 1.5)
     name = "Slices through a point, relative to the mean"
     sphere_panel(figure, 0.4, 0.5, values, name, "cividis", (0, min(top, 3.0)))
-    axes = _histogram(figure, relative, np.linspace(0, min(top, 6.0) * 1.02, 41), canvas.GREEN)
+    mean = float(slices.mean())
+    step = max(
+        1, round(min(top, 6.0) * mean / 40)
+    )  # whole slices: other bins would hold now more of them, now fewer
+    edges = (np.arange(0, min(top, 6.0) * mean + step + 1, step) - 0.5) / mean
+    axes = _histogram(figure, relative, edges, canvas.GREEN)
     axes.axvline(1, color=canvas.INK, linewidth=1.3, label="uniform views")
     label(axes, name, "Points")
     empty = float((relative == 0).mean())

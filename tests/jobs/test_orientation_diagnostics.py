@@ -1,0 +1,233 @@
+"""Orientation diagnostics through the command line: uniform and preferred views, noise, files, refusals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from cryotorch import __main__ as cli
+from cryotorch.data.mrc import read_volume, write_volume
+from cryotorch.data.particle_file import read_particles
+from cryotorch.ops.conical_fsc import area_ratio, conical_fsc
+from cryotorch.ops.ctf import contrast_transfer
+from cryotorch.ops.fourier import half_plane, pack
+from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
+from cryotorch.ops.rotations import fibonacci_directions
+from cryotorch.ops.slices import accumulator, insert_slices_
+
+BOX, PIXEL = 48, 4.0
+RESULTS = {
+    *("config.yaml", "log.txt", "mask_fsc.mrc", "conical_fsc.csv", "conical_fsc.png"),
+    *("directional_resolution.png", "viewing_directions.png", "sampling.png", "tensorboard"),
+    *("orientation_diagnostics.png", "orientation_diagnostics.html", "summary.json"),
+}
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    """The command line in this process: exit code, terminal, error."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CRYOTORCH_STARTED", "HYDRA_FULL_ERROR", "CRYOTORCH_DEBUG", "LOCAL_RANK"):
+            patch.setenv(name, "")
+            patch.delenv(name)
+        patch.setattr(sys, "argv", ["cryotorch", *arguments])
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                cli.main()
+            except SystemExit as stop:
+                code = stop.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def diagnose(*arguments: str, out: str | Path = "out") -> tuple[str, dict]:
+    """A run that must go well: what the terminal showed, and the summary."""
+    code, said, err = command(
+        "job=orientation_diagnostics", f"out={out}", "n_directions=600", *arguments
+    )
+    assert (code, err) == (0, ""), err
+    return said, json.loads((Path(out) / "summary.json").read_text())
+
+
+def reconstruct(folder: Path) -> None:
+    """Half maps from the true poses of simulated particles, by inserting their slices."""
+    file = read_particles(folder / "truth.star")
+    particles, optics, plane = file.particles, file.particles.optics, half_plane(BOX)
+    images = torch.from_numpy(mrcfile.read(folder / "particles.mrcs").astype(np.float32))
+    lens = (optics.voltage_kv, optics.spherical_aberration, optics.amplitude_contrast)
+    for half, name in enumerate("AB"):
+        rows = torch.arange(half, len(particles), 2)
+        ctf = contrast_transfer(
+            plane.frequency / (BOX * PIXEL),
+            particles.defocus[rows],
+            particles.phase_shift[rows],
+            *(value.expand(len(rows)) for value in lens),
+        )
+        turn = particles.shift[rows] / (PIXEL * BOX) @ plane.frequency.T
+        centred = pack(images[rows]) * torch.exp(-2j * math.pi * turn)
+        sums = accumulator(BOX, 2)
+        insert_slices_(sums, centred * ctf, ctf**2, particles.rotation[rows], plane.frequency)
+        weight = collect(sums)
+        volume = solve(weight, 0.1 * shell_mean_weight(weight))
+        write_volume(folder / f"map_half_{name}.mrc", volume, PIXEL)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Half maps and particles, seen from everywhere and seen from the top."""
+    folders = {}
+    for views in ("uniform", "preferred"):
+        folder = tmp_path_factory.mktemp("simulated") / views
+        size = (f"box_size={BOX}", f"pixel_size={PIXEL}", "n_particles=1200", "snr=0.4")
+        code, _, err = command(
+            *("job=simulate", f"out={folder}", f"orientations={views}", "concentration=20", *size)
+        )
+        assert code == 0, err
+        reconstruct(folder)
+        folders[views] = folder
+    return folders
+
+
+@pytest.fixture(scope="module")
+def done(simulated: dict[str, Path]) -> dict[str, tuple[Path, str, dict]]:
+    """A run on either: its folder, what the terminal showed, the summary."""
+    runs = {}
+    for views, folder in simulated.items():
+        out = folder.parent / "done"
+        runs[views] = (
+            out,
+            *diagnose(f"volume={folder}", f"particles={folder}/truth.star", out=out),
+        )
+    return runs
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_uniform_views_score_high(done) -> None:
+    out, said, summary = done["uniform"]
+    assert summary["cfar"] > 0.8 and summary["scf_star"] > 0.9
+    assert summary["reading"].startswith("No orientation bias")
+    assert summary["empty_directions"] == 0
+    assert summary["warnings"] == []
+    assert f"cFAR: {summary['cfar']:.2f}" in said
+    assert {path.name for path in out.iterdir()} == RESULTS
+
+
+def test_preferred_views_score_low(done) -> None:
+    _, said, summary = done["preferred"]
+    assert summary["cfar"] < 0.5 and summary["scf_star"] < 0.5
+    assert "preferred orientation" in summary["reading"]
+    spread = summary["directional_resolution"]
+    assert spread["worst"] > 1.05 * spread["best"]
+    # from the top the poles of Fourier space are not seen
+    assert summary["worst_direction"]["tilt"] < 60
+    assert summary["sampling"]["unsampled"] > 0.2
+    assert 0.05 < summary["empty_directions"] < 0.5
+    assert "hold less than 5% of the mean power" in said
+
+
+def test_numbers_are_those_of_the_curves_and_the_written_mask(done, simulated) -> None:
+    out, _, summary = done["preferred"]
+    mask = read_volume(out / "mask_fsc.mrc")[0]
+    a, b = (read_volume(simulated["preferred"] / f"map_half_{n}.mrc")[0] * mask for n in "AB")
+    held = conical_fsc(a, b, fibonacci_directions(600)[:300], math.radians(20))
+    rows = list(csv.DictReader((out / "conical_fsc.csv").read_text().splitlines()))
+    curves = np.array([[float(r[f"fsc_{s}"]) for s in range(BOX // 2 + 1)] for r in rows])
+    np.testing.assert_allclose(curves, held.curves, atol=1e-5)
+    assert summary["cfar"] == pytest.approx(area_ratio(held.curves), abs=1e-6)
+    areas = [float(r["area"]) for r in rows]
+    assert summary["cfar"] == pytest.approx(min(areas) / max(areas), rel=1e-4)
+    reached = [float(r["resolution"]) for r in rows]
+    assert summary["directional_resolution"]["worst"] == pytest.approx(max(reached), rel=1e-4)
+    worst = rows[int(np.argmax(reached))]
+    assert summary["worst_direction"]["rot"] == pytest.approx(float(worst["rot"]), abs=1e-3)
+    tilt = math.degrees(math.acos(float(worst["z"])))
+    assert float(worst["tilt"]) == pytest.approx(tilt, abs=1e-3)
+    assert sum(int(r["empty"]) for r in rows) / 300 == pytest.approx(summary["empty_directions"])
+
+
+def test_the_page_says_what_the_summary_says(done) -> None:
+    out, _, summary = done["preferred"]
+    html = (out / "orientation_diagnostics.html").read_text()
+    assert f"<b>{summary['cfar']:.2f}</b>" in html and f"<b>{summary['scf_star']:.2f}</b>" in html
+    assert summary["warnings"][0] in html
+    assert html.count("data:image/png;base64,") == 4
+
+
+def test_pure_noise_gets_no_score() -> None:
+    draw = torch.Generator().manual_seed(3)
+    for name in "AB":
+        volume = torch.randn(BOX, BOX, BOX, generator=draw)
+        write_volume(f"noise_{name}.mrc", volume, PIXEL)
+    said, summary = diagnose("half_map_a=noise_A.mrc", "half_map_b=noise_B.mrc")
+    assert summary["cfar"] is summary["scf_star"] is summary["directional_resolution"] is None
+    assert "cFAR: none" in said and "share next to nothing" in summary["warnings"][0]
+    assert summary["reading"].startswith("No score")
+    assert "allow no score" in Path("out/orientation_diagnostics.html").read_text()
+    assert not Path("out/directional_resolution.png").exists()
+
+
+def test_a_run_folder_brings_particles_mask_and_symmetry(simulated) -> None:
+    """And few particles are counted when asked for."""
+    source = simulated["uniform"]
+    run = Path("run")
+    run.mkdir()
+    for name in ("map_half_A.mrc", "map_half_B.mrc"):
+        (run / name).symlink_to(source / name)
+    (run / "particles.star").write_text((source / "truth.star").read_text())
+    (run / "summary.json").write_text('{"symmetry": "c4"}')
+    mask = torch.zeros(BOX, BOX, BOX)
+    mask[10:-10, 10:-10, 10:-10] = 1
+    write_volume(run / "mask_fsc.mrc", mask, PIXEL)
+    _, summary = diagnose("volume=run", "max_particles=50")
+    counted = summary["sampling"]
+    assert (counted["symmetry"], counted["counted"], counted["particles"]) == ("C4", 50, 1200)
+    assert counted["slices_per_point"] == pytest.approx(50 * 4 / 46, rel=0.03)
+    assert summary["mask"]["file"] == "run/mask_fsc.mrc"
+    assert any("slices per point only" in text for text in summary["warnings"])
+    _, other = diagnose("volume=run", "max_particles=50", "seed=1", "symmetry=C1", out="other")
+    assert other["scf_star"] != summary["scf_star"] and other["sampling"]["symmetry"] == "C1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Two half maps are needed"),
+        (["cone_angle=0"], "cone_angle=0 cannot be used"),
+        (["cone_angle=91"], "at most 90 degrees"),
+        (["n_directions=11"], "must be even and at least 12"),
+        (["sampling_radius=0.5"], "at least 1 Fourier pixel"),
+        (["max_particles=0"], "must be above zero"),
+        (["threshold=1.5"], "between 0 and 1"),
+        (["mask_near=12", "mask_far=6"], "must be above mask_near=12"),
+    ],
+)
+def test_refusals(arguments: list[str], sentence: str) -> None:
+    code, _, err = command("job=orientation_diagnostics", "out=out", *arguments)
+    assert code == 1 and sentence in err
+    assert not Path("out").exists()
+
+
+def test_particles_and_symmetry_that_make_no_sense(simulated) -> None:
+    maps = f"volume={simulated['uniform']}"
+    for argument, sentence in (
+        (f"particles={simulated['uniform']}/particles.star", "has no orientations"),
+        ("particles=nothing.star", "nothing.star does not exist"),
+        ("symmetry=Q3", "symmetry=Q3 cannot be used"),
+    ):
+        code, _, err = command("job=orientation_diagnostics", "out=out", maps, argument)
+        assert code == 1 and sentence in err, err
+        assert not Path("out").exists()
