@@ -44,7 +44,7 @@ def transfer(
 ) -> Transfer:
     """The transfer of some particles on the packed half plane of a box.
 
-    All aberrations are those at M k, the frequency in the specimen, as in RELION.
+    All aberrations are those at M k, the frequency in the specimen, as in RELION; the MTF is at k, that of the detector.
     """
 
     def of_rows(values: Tensor | None) -> Tensor | None:
@@ -54,8 +54,9 @@ def transfer(
         return None if values is None else values[particles.optics_group[rows]].to(device)
 
     optics = particles.optics
-    magnification = of_group(optics.magnification)
-    frequency = of_each(half_plane(box, device).frequency / (box * pixel_size), magnification)
+    magnification, own_pixel = of_group(optics.magnification), of_group(optics.pixel_size)
+    at_image = half_plane(box, device).frequency / (box * pixel_size)
+    frequency = of_each(at_image, magnification)
     voltage, aberration = of_group(optics.voltage_kv), of_group(optics.spherical_aberration)
     even = of_group(optics.even_zernike)
     gain = contrast_transfer(
@@ -73,7 +74,11 @@ def transfer(
     if particles.ctf_scale is not None:
         gain = gain * of_rows(particles.ctf_scale)[:, None]
     if optics.mtf is not None:
-        gain = gain * _at(of_group(optics.mtf), frequency, of_group(optics.pixel_size))
+        gain = gain * _at(of_group(optics.mtf), at_image, own_pixel)
+    if bool((own_pixel > 1.001 * pixel_size).any()):
+        # an image that was sampled more coarsely holds nothing beyond its own Nyquist frequency
+        nyquist = 1 / (2 * own_pixel) - 0.5 / (box * pixel_size)
+        gain = gain * (at_image.norm(dim=-1) < nyquist[:, None])
     phase, tilt, odd = None, of_group(optics.beam_tilt), of_group(optics.odd_zernike)
     if tilt is not None or odd is not None:
         turn = antisymmetric_phase(frequency, tilt, odd, voltage, aberration)
@@ -82,7 +87,7 @@ def transfer(
 
 
 def _at(mtf: Tensor, frequency: Tensor, pixel_size: Tensor) -> Tensor:
-    """Curves (b, q) from 0 to 1 / (2 pixel_size) read at frequencies (m, 2) or (b, m, 2) by linear interpolation."""
+    """Curves (b, q) from 0 to 1 / (2 pixel_size) read at frequencies (m, 2) by linear interpolation."""
     most = mtf.shape[1] - 1
     place = frequency.norm(dim=-1) * (2 * most * pixel_size)[:, None]
     lower = place.long().clamp(max=most - 1)

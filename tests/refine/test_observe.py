@@ -175,3 +175,17 @@ def test_slices_are_read_at_m_k(scene):
     assert torch.allclose(
         extract_slices(table, rotation, deep), extract_slices(table, rotation, frequency)
     )
+
+
+def test_nothing_counts_beyond_the_own_nyquist_frequency():
+    """A group of coarser images, brought to the grid of the others."""
+    both = Optics(
+        *(torch.tensor([v, v]) for v in (300.0, 2.7, 0.1)), torch.tensor([PIXEL, 2 * PIXEL])
+    )
+    p = particle(2).replace(optics=both, optics_group=torch.tensor([0, 1]))
+    found, radius = (
+        transfer(p, torch.arange(2), BOX, PIXEL).gain,
+        half_plane(BOX).frequency.norm(dim=1),
+    )
+    assert torch.equal(found[0], of_first(particle()).gain[0])
+    assert torch.equal(found[1] != 0, (radius < BOX / 4 - 0.5) & (found[0] != 0))
