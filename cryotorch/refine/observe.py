@@ -75,10 +75,11 @@ def transfer(
         gain = gain * of_rows(particles.ctf_scale)[:, None]
     if optics.mtf is not None:
         gain = gain * _at(of_group(optics.mtf), at_image, own_pixel)
-    if bool((own_pixel > 1.001 * pixel_size).any()):
-        # an image that was sampled more coarsely holds nothing beyond its own Nyquist frequency
+    coarser = own_pixel > 1.001 * pixel_size
+    if bool(coarser.any()):  # there is nothing in such an image beyond its own Nyquist frequency
         nyquist = 1 / (2 * own_pixel) - 0.5 / (box * pixel_size)
-        gain = gain * (at_image.norm(dim=-1) < nyquist[:, None])
+        beyond = at_image.norm(dim=-1) >= nyquist[:, None]
+        gain = gain.masked_fill(beyond & coarser[:, None], 0.0)
     phase, tilt, odd = None, of_group(optics.beam_tilt), of_group(optics.odd_zernike)
     if tilt is not None or odd is not None:
         turn = antisymmetric_phase(frequency, tilt, odd, voltage, aberration)
