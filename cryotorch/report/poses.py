@@ -34,7 +34,7 @@ def viewing_figure(direction: np.ndarray, error: np.ndarray, group: np.ndarray |
         spread = smooth_density(direction, error, at, sigma)
         mean = np.where(density > 0.05, spread / np.maximum(density, 1e-6), np.nan)
         panels.append(("Mean uncertainty of the rotation (°)", mean, "magma"))
-    width = max(0.35 + 4.2 * len(panels), 5.8)  # room for the line below the title
+    width = max(0.35 + 4.2 * len(panels), 6.8)  # room for the line below the title
     mates = f" in all {copies} symmetric copies" if copies > 1 else ""
     subtitle = f"{n:,} particles{mates}, smoothed by {np.degrees(sigma):.1f}°; longitude = rot, latitude = 90° − tilt"
     figure = new_figure(width, 3.55, "Viewing directions", subtitle)
