@@ -218,9 +218,7 @@ def test_the_map_of_a_refinement_is_found_in_its_folder(tmp_path: Path, names: l
     assert create_templates.map_path(str(tmp_path)) == tmp_path / names[0]
 
 
-def test_results_are_replaced_only_when_asked_and_the_input_never(
-    tmp_path: Path, molecule: Path
-) -> None:
+def test_results_are_replaced_only_when_asked(tmp_path: Path, molecule: Path) -> None:
     out = make(tmp_path / "out", molecule, n_templates=2)
     with pytest.raises(InputError, match=r"already holds .*overwrite=true"):
         make(out, molecule, n_templates=2)
