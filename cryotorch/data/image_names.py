@@ -109,4 +109,6 @@ def format_names(address: np.ndarray, stacks: list[Path], folder: Path) -> list[
     for stack in stacks:
         path = Path(os.path.abspath(stack))
         shown.append(str(path.relative_to(home)) if path.is_relative_to(home) else str(path))
-    return [f"{image + 1:06d}@{shown[stack]}" for stack, image in address.tolist()]
+    return [
+        f"{image:06d}@{shown[stack]}" for stack, image in zip(*(address.T + [[0], [1]]).tolist())
+    ]
