@@ -1,0 +1,186 @@
+"""CTF refinement at known poses: defocus of every particle, aberrations of every optics group, from one pass over the images.
+
+``CtfPass.calibrate`` on a sample, ``add`` for every batch, ``solve``. Everything is found relative to what the images come with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.aberration_fit import EVEN, monomials
+from cryotorch.ops.ctf_fit import CtfTerms, fit_defocus
+from cryotorch.ops.forward import shift_phase
+from cryotorch.ops.likelihood import Observation
+from cryotorch.ops.slices import extract_slices, of_each
+from cryotorch.particles import Batch, Particles
+from cryotorch.refine.ctf_apply import Refined, apply
+from cryotorch.refine.ctf_compare import Calibration, Comparison, CtfWhat, Sample, Scored
+from cryotorch.refine.ctf_sums import empty_sums, even_names, odd_names, solve_groups
+from cryotorch.refine.state import Settings
+
+NUDGE = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid
+
+
+class CtfPass:
+    """One pass over all particles.
+
+    Args:
+        particles, references, made_with, start: see ``Comparison``.
+        micrograph: (n,) int64 number of each particle's micrograph where its particles share their astigmatism, else None.
+    """
+
+    def __init__(
+        self,
+        particles: Particles,
+        references: Tensor,
+        what: CtfWhat,
+        settings: Settings,
+        made_with: Particles | None = None,
+        start: Particles | None = None,
+        micrograph: Tensor | None = None,
+    ) -> None:
+        self.comparison = Comparison(particles, references, what, settings, made_with, start)
+        self.what, self.micrograph = what, micrograph
+        points = self.comparison.count - self.comparison.optics_from
+        self.sums = empty_sums(particles, what, points, micrograph)
+
+    def calibrate(self, sample: Sample, noise: Tensor) -> Calibration:
+        """See ``Comparison.calibrate``."""
+        return self.comparison.calibrate(sample, noise)
+
+    def add(
+        self,
+        batch: Batch,
+        noise: Tensor,
+        rotation: Tensor | None = None,
+        shift_px: Tensor | None = None,
+    ) -> None:
+        """Fit the defocus of the particles of a batch, and add them to the sums of their groups.
+
+        noise: sigma2 (2, g, s) as for ``calibrate``; poses (b, 3, 3) and (b, 2) pixels, None = those of the particles.
+        """
+        rows, half = batch.index.cpu(), batch.half
+        if len(rows) == 0:
+            return
+        seen = self.comparison.observe(batch, noise)
+        if rotation is None or shift_px is None:
+            rotation, shift_px = self.comparison.poses(rows)
+        for group, scored in self.comparison.scored(rows, seen, rotation, shift_px, half):
+            basis = self.comparison.defocus_basis(group)
+            terms = scored.terms
+            if self.what.defocus:
+                terms = self._fit(rows[scored.rows], terms, basis)
+            if odd_names(self.what):
+                self._add_odd(group, terms, scored.product)
+            if even_names(self.what):
+                self._add_even(group, terms, basis)
+            if self.what.anisomag:
+                at = scored.rows.to(rotation.device)
+                images, poses = seen.of(at), (rotation[at], shift_px[at])
+                self._add_magnification(group, scored, terms.chi, images, *poses, half)
+            self.sums.count[group] += len(scored.rows)
+
+    def solve(self) -> Refined:
+        """What follows from ``sums``, which are reduced over ranks before."""
+        c = self.comparison
+        frequency = [c.frequency(g)[c.optics_from :].cpu() for g in range(len(c.particles.optics))]
+        groups = solve_groups(self.sums, self.what, frequency)
+        return apply(c.particles, c.start, self.sums, groups, self.micrograph)
+
+    def _fit(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> CtfTerms:
+        """Find the defocus of the particles, note it, and turn their CTF accordingly."""
+        what, sums, start = self.what, self.sums, self.comparison.defocus_from
+        free = what.astigmatism == "particle"
+        used, prior = terms.from_coefficient(start), self.comparison.calibration.prior
+        fit = fit_defocus(used, basis[start:], what.reach, prior, free)
+        size = fit.change.shape[1]
+        sums.change[rows, :size] = fit.change.double().cpu()
+        sums.sigma[rows, :size] = fit.sigma.double().cpu()
+        sums.at_end[rows] = fit.at_end.double().cpu()
+        if self.micrograph is not None:
+            self._add_astigmatism(
+                rows, used.turned(fit.change @ basis[start:, :1].T), basis[start:]
+            )
+        return terms.turned(fit.change @ basis[:, :size].T)
+
+    def _add_astigmatism(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> None:
+        """Normal equations of the astigmatism of micrographs, less what the freedom of the mean takes of the information."""
+        slope, expected, _ = terms.slope()
+        normal = (expected @ _squares(basis)).unflatten(1, (3, 3)).double()
+        mixed = normal[:, 1:, :1]
+        mean = normal[:, :1, :1] + 0.5 / self.comparison.calibration.prior**2
+        numbers, sums = self.micrograph[rows], self.sums
+        gradient = (slope @ basis[:, 1:]).double()
+        sums.astigmatism_gradient.index_add_(0, numbers, gradient.cpu())
+        rest = normal[:, 1:, 1:] - mixed @ mixed.mT / mean
+        sums.astigmatism_normal.index_add_(0, numbers, rest.cpu())
+
+    def _add_odd(self, group: int, terms: CtfTerms, product: Tensor) -> None:
+        start, sums = self.comparison.optics_from, self.sums
+        sine = torch.sin(terms.chi[:, start:])
+        cross = (product[:, start:] * sine).sum(0, dtype=torch.complex128)
+        sums.odd_cross[group] += torch.view_as_real(cross).cpu()
+        power = (terms.power[:, start:] * sine**2).sum(0, dtype=torch.float64)
+        sums.odd_power[group] += power.cpu()
+
+    def _add_even(self, group: int, terms: CtfTerms, basis: Tensor) -> None:
+        """Sums over the images, and what the freedom of their defocus takes of the information."""
+        sums, what, c = self.sums, self.what, self.comparison
+        start = c.optics_from
+        slope, expected, _ = terms.slope()
+        sums.even_slope[group] -= slope[:, start:].sum(0, dtype=torch.float64).cpu()
+        sums.even_power[group] += expected[:, start:].sum(0, dtype=torch.float64).cpu()
+        if not what.defocus:
+            return
+        basis, expected = (
+            basis[:, : 1 if what.astigmatism == "none" else 3].double(),
+            expected.double(),
+        )
+        size = basis.shape[1]
+        orders = [EVEN[name] for name in even_names(what)]
+        functions = monomials(c.frequency(group)[start:], orders)
+        mixed = (functions[:, :, None] * basis[start:, None]).flatten(1)
+        mixed = (expected[:, start:] @ mixed).unflatten(1, (-1, size))
+        own = expected[:, c.defocus_from :] @ _squares(basis[c.defocus_from :])
+        prior = 0.5 / c.calibration.prior**2
+        own = own.unflatten(1, (size, size)) + prior * torch.eye(size).to(own)
+        sums.even_coupled[group] += (mixed @ torch.linalg.solve(own, mixed.mT)).sum(0).cpu()
+
+    def _add_magnification(
+        self,
+        group: int,
+        scored: Scored,
+        chi: Tensor,
+        seen: Observation,
+        rotation: Tensor,
+        shift_px: Tensor,
+        half: int,
+    ) -> None:
+        """Normal equations of M -> (1 + E) M, E = [[e + c, s], [s, e - c]], from the slices' slope across their plane."""
+        c = self.comparison
+        start, count = c.optics_from, c.count
+        reference = c.slices(half)
+        at = of_each(c.plane.frequency[start:count], seen.magnification)
+
+        def moved(x: float, y: float) -> Tensor:
+            return extract_slices(reference, rotation, at + torch.tensor([x, y]).to(at))
+
+        gx = (moved(NUDGE, 0) - moved(-NUDGE, 0)) / (2 * NUDGE)
+        gy = (moved(0, NUDGE) - moved(0, -NUDGE)) / (2 * NUDGE)
+        qx, qy = at.unbind(-1)
+        gain = scored.gain[:, start:] * torch.sin(chi[:, start:])
+        y = seen.spectrum[:, start:count] * shift_phase(-shift_px, seen.box, count)[:, start:]
+        noise = c.calibration.noise[c.plane.shell[start:count]]
+        root = (seen.precision[:, start:count] / noise).sqrt()
+        rest = y - gain * moved(0, 0)
+        slopes = [gain * s for s in (gx * qx + gy * qy, gx * qx - gy * qy, gx * qy + gy * qx)]
+        rows = torch.stack([torch.view_as_real(root * v) for v in (rest, *slopes)]).flatten(2)
+        gram = (rows.transpose(0, 1) @ rows.permute(1, 2, 0)).sum(0, dtype=torch.float64).cpu()
+        self.sums.magnification_gradient[group] += gram[0, 1:]
+        self.sums.magnification_normal[group] += gram[1:, 1:]
+
+
+def _squares(basis: Tensor) -> Tensor:
+    """All products of two columns (m, p) -> (m, p^2)."""
+    return (basis[:, :, None] * basis[:, None]).flatten(1)
