@@ -29,6 +29,7 @@ from cryotorch.data.cs_words import (
     NEUTRAL,
     OF_OPTICS,
     OF_PARTICLES,
+    ORIGINS,
     SHIFT_PIXEL,
     columns_of,
     default,
@@ -71,11 +72,11 @@ def to_tables(
     _, first = np.unique(row, return_index=True)
     kept = _kept(fields, STAR, path)
     kept_optics = {label: x[first] for label, x in _kept(fields, STAR_OPTICS, path).items()}
-    numbers = kept_optics.get(GROUP)
-    if numbers is None or GROUP not in kept or not _same_groups(kept, numbers, row, path):
-        for label in (GROUP, GROUP_NAME):
-            kept_optics.pop(label, None)
-        kept.pop(GROUP, None)
+    if not _same_groups(
+        kept, kept_optics, row, path
+    ):  # those of now, in the places of the old ones
+        kept |= {GROUP: columns[GROUP]} if GROUP in kept else {}
+        kept_optics |= {x: optics[x] for x in (GROUP, GROUP_NAME) if x in kept_optics}
     tables = {
         "optics": _merged(kept_optics, optics, path),
         "particles": _merged(kept, columns, path),
@@ -151,9 +152,11 @@ def _kept(fields: dict[str, np.ndarray], prefix: str, path: Path) -> dict[str, n
     return found
 
 
-def _same_groups(kept, numbers: np.ndarray, row: np.ndarray, path: Path) -> bool:
+def _same_groups(kept, kept_optics, row: np.ndarray, path: Path) -> bool:
     """Whether the optics groups that were carried are those that CryoSPARC has now."""
-    groups = Table({GROUP: numbers}).integers(GROUP, path)
+    if GROUP not in kept or GROUP not in kept_optics:
+        return False
+    groups = Table({GROUP: kept_optics[GROUP]}).integers(GROUP, path)
     of_particles = Table({GROUP: kept[GROUP]}).integers(GROUP, path)
     return np.array_equal(groups[row], of_particles) and one_to_one(row, of_particles)
 
@@ -181,8 +184,10 @@ def _silent(label: str, values: np.ndarray, from_star: bool) -> bool:
     """Whether a column that was not carried says nothing that a STAR file must say."""
     if label == "rlnRandomSubset":
         return (values == values[0]).all()
-    if label == "rlnImageDimensionality":
+    if label in ("rlnImageDimensionality", GROUP_NAME):
         return from_star
+    if label in ORIGINS:
+        return from_star and not values.any()
     return label in NEUTRAL and (values == NEUTRAL[label]).all()
 
 
@@ -267,8 +272,7 @@ def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path)
         unseen += [f"_{x}" for x in ("rlnBeamTiltX", "rlnBeamTiltY") if x in tables["optics"]]
     if unseen:
         messages.append(
-            f"{', '.join(unseen)} are carried in {path}, but CryoSPARC does not see them: it has no word for them, or none "
-            "of known sign."
+            f"CryoSPARC will not see {', '.join(unseen)}: {path} carries what it has no word of known meaning for."
         )
     if fields.get("ctf/anisomag", np.zeros(1)).any():
         messages.append(

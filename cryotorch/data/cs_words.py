@@ -243,20 +243,23 @@ def plain_names(groups: int) -> list[str]:
 def default(name: str, n: int) -> np.ndarray | None:
     """n rows of a field of which nothing is known; None where it has to be known."""
     kind, width, value = FIELDS.get(name, ("", 0, None))
-    return None if value is None else np.full((n, width) if width else n, value, kind)
+    if value is None:
+        return None
+    return np.full((n, width) if width else n, value, None if kind == "S" else kind)
 
 
 def _checked(name: str, values: np.ndarray, path: Path) -> np.ndarray:
+    """The field, if it is of CryoSPARC's kind."""
     kind, width, _ = FIELDS[name]
-    text = kind == "S"
-    if values.shape[1:] != ((width,) if width else ()) or (values.dtype.kind == "S") != text:
+    kinds, what = {"S": ("S", "text"), "f": ("fiu", "number")}.get(kind[0], ("iu", "whole number"))
+    if values.shape[1:] != ((width,) if width else ()) or values.dtype.kind not in kinds:
         raise InputError(
-            f"Field {name} of {path} is {values.dtype.str} of shape {values.shape}, not {width or 1} "
-            f"{'text' if text else 'number'} per particle: the file is damaged."
+            f"Field {name} of {path} is {values.dtype.str} of shape {values.shape}, not {width or 1} {what} per "
+            "particle: the file is damaged."
         )
-    if text and not is_printable(values):
+    if kind == "S" and not is_printable(values):
         raise InputError(f"Field {name} of {path} holds control characters: the file is damaged.")
-    return values.astype(np.float64) if values.dtype.kind == "c" else values
+    return values
 
 
 def is_printable(values: np.ndarray) -> bool:

@@ -29,14 +29,14 @@ class Convert:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the particles are."""
-        wish = "name a STAR file, particles=run_data.star, or a .cs file"
-        require(self.particles is not None, "particles", None, wish)
         require(self.write != [], "write", "[]", "name a format, write=[star] or write=[cs]")
 
 
 def run(settings: Convert) -> Path:
     """The particle file in the other format, in ``settings.out``."""
     started = time.perf_counter()
+    wish = "name a STAR file, particles=run_data.star, or a .cs file"
+    require(settings.particles is not None, "particles", None, wish)
     from cryotorch.data.cs import is_cs
     from cryotorch.data.particle_file import read_particles, write_tables
     from cryotorch.jobs.output import new_files
