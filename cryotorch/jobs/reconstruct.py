@@ -44,6 +44,7 @@ class Reconstruct:
     symmetry: str
     flip_hand: bool
     ewald: Literal["positive", "negative"] | None
+    regularize: bool
     padding: int
     bfactor: float | None
     half_sets: Literal["keep", "resplit"]

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cryotorch.jobs.reconstruct import Reconstruct
 
 log = logging.getLogger("cryotorch")
+# Of density compensation. Measured on 400 images of 128 px: from 4 on maps agree with relion_reconstruct to an FSC above
+# 0.98 up to 0.9 Nyquist (a division: 0.73); more of them only add noise.
+ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def judge(
     """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it."""
     weight = [shell_mean_weight(half) for half in sums]
     # all but unregularised: the prior only keeps rarely seen coefficients from exploding
-    maps = [solve(half, HALF_MAP_PRIOR * w) for half, w in zip(sums, weight, strict=True)]
+    pairs = zip(sums, weight, strict=True)
+    maps = [solve(half, HALF_MAP_PRIOR * w, rounds=ROUNDS) for half, w in pairs]
     halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()))
     chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
     judged = _judged(chosen, halves, device)
@@ -67,7 +71,10 @@ def judge(
     for warning in judged.warnings:
         log.info("WARNING: %s", warning)
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
-    full = solve(sums[0] + sums[1], wiener_prior(torch.stack(weight).mean(0), curve))
+    prior = wiener_prior(torch.stack(weight).mean(0), curve)
+    if not settings.regularize:
+        prior = torch.zeros_like(prior)
+    full = solve(sums[0] + sums[1], prior, rounds=ROUNDS)
     shown = curve, pixel_size, judged.resolution
     fit = guinier_fit(full * judged.mask.mask, *shown)
     bfactor = fit.bfactor or 0.0 if settings.bfactor is None else settings.bfactor
