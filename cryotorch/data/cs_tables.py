@@ -30,7 +30,9 @@ from cryotorch.data.cs_words import (
     OF_OPTICS,
     OF_PARTICLES,
     ORIGINS,
+    POSITION,
     SHIFT_PIXEL,
+    TILT,
     columns_of,
     default,
     fields_of,
@@ -268,11 +270,22 @@ def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path)
 
     both = (tables["optics"], tables["particles"])
     unseen = [f"_{x}" for x in UNSEEN if any(changes(table, x) for table in both)]
-    if "ctf/tilt_A" not in fields:
-        unseen += [f"_{x}" for x in ("rlnBeamTiltX", "rlnBeamTiltY") if x in tables["optics"]]
+    optics, tilt = tables["optics"], fields.get("ctf/tilt_A", np.zeros(1))
+    if not tilt.any():  # which is a length: without spherical aberration there is none
+        unseen += [f"_{x}" for x in TILT if x in optics and optics.floats(x, path).any()]
     if unseen:
         messages.append(
             f"CryoSPARC will not see {', '.join(unseen)}: {path} carries what it has no word of known meaning for."
+        )
+    if POSITION[0] in tables["particles"] and "location/center_x_frac" not in fields:
+        messages.append(
+            f"_{POSITION[0]} and _{POSITION[1]} are carried in {path}, not converted: CryoSPARC counts positions as "
+            "fractions of the micrograph, whose size is not known."
+        )
+    idle = set(optics.integers(GROUP).tolist()) - set(tables["particles"].integers(GROUP).tolist())
+    if idle:
+        messages.append(
+            f"Optics groups without particles are not in {path}: {', '.join(map(str, sorted(idle)))}."
         )
     if fields.get("ctf/anisomag", np.zeros(1)).any():
         messages.append(

@@ -238,6 +238,10 @@ def write_tables(path: str | Path, tables: dict[str, Table]) -> list[str]:
         write_cs(path, to_fields(tables, path, messages))
     else:
         write_star(path, tables)
+        if _signs(tables["particles"], Path(path)) is not None:
+            messages.append(
+                f"The images of {path} are dark on bright: cryotorch heeds its column _{SIGN}, RELION needs inverted images."
+            )
     return messages
 
 

@@ -58,11 +58,6 @@ def run(settings: Convert) -> Path:
             for name in names:
                 found = write_tables(folder / name, file.tables)
                 warnings += [text.replace(str(folder / name), name) for text in found]
-            if file.sign is not None and "particles.star" in names:
-                warnings.append(
-                    "blob/sign is -1: images are dark on bright and RELION expects the contrary; cryotorch heeds the column "
-                    "cs/blob/sign of particles.star, RELION needs inverted images."
-                )
             particles = file.particles
             halves = [int((particles.half == half).sum()) for half in (0, 1)]
             log.info("%s: %d particles", file.path, len(particles))

@@ -109,7 +109,7 @@ def test_dark_images_are_told(star: Path, tmp_path: Path) -> None:
     fields["blob/sign"] = -fields["blob/sign"]
     write_cs(tmp_path / "dark.cs", fields)
     summary = run(particles=tmp_path / "dark.cs", out=tmp_path / "star")
-    assert any("blob/sign is -1" in text for text in summary["warnings"])
+    assert any("dark on bright" in text and "_cs/blob/sign" in text for text in summary["warnings"])
     table = read_star(tmp_path / "star" / "particles.star")["particles"]
     assert np.allclose(table.floats("cs/blob/sign"), -1)
 
