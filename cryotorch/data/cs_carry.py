@@ -118,7 +118,8 @@ def from_column(
             column = np.array(parts)
             if dtype.kind in "fb":
                 column = column.astype(np.float64)
-        return column.astype(dtype).reshape(n, *shape)
+        with np.errstate(all="ignore"):
+            return column.astype(dtype).reshape(n, *shape)
     except (ValueError, OverflowError):
         each = "x".join(map(str, shape)) or "1"
         raise InputError(

@@ -20,18 +20,18 @@ from cryotorch.data.cs_carry import (
     listed_fields,
     to_column,
 )
-from cryotorch.data.cs_same import one_to_one, same_angles, same_column, same_field
+from cryotorch.data.cs_same import same_angles, same_column, same_field
 from cryotorch.data.cs_words import (
     ANGLES,
     FIELDS,
     GROUP_NAME,
     MICROGRAPH_SHAPE,
+    NAME,
     NEUTRAL,
     OF_OPTICS,
     OF_PARTICLES,
     ORIGINS,
     POSITION,
-    SHIFT_PIXEL,
     TILT,
     columns_of,
     default,
@@ -73,15 +73,16 @@ def to_tables(
     columns, optics, row = columns_of(plain, path, messages)
     _, first = np.unique(row, return_index=True)
     kept = _kept(fields, STAR, path)
-    kept_optics = {label: x[first] for label, x in _kept(fields, STAR_OPTICS, path).items()}
-    if not _same_groups(
-        kept, kept_optics, row, path
-    ):  # those of now, in the places of the old ones
-        kept |= {GROUP: columns[GROUP]} if GROUP in kept else {}
+    kept_optics = _kept(fields, STAR_OPTICS, path)
+    same = _same_groups(kept, kept_optics, row, first, path)
+    kept_optics = {label: x[first] for label, x in kept_optics.items()}
+    if not same:  # those of now, in the places of the old ones
+        kept |= {x: columns[x] for x in (GROUP,) if x in kept}
         kept_optics |= {x: optics[x] for x in (GROUP, GROUP_NAME) if x in kept_optics}
+    whole = NAME in kept  # the columns of a STAR file, not additions to a .cs file
     tables = {
-        "optics": _merged(kept_optics, optics, path),
-        "particles": _merged(kept, columns, path),
+        "optics": _merged(kept_optics, optics, whole, path),
+        "particles": _merged(kept, columns, whole, path),
     }
     made = _with_defaults(fields_of(tables, path), len(row))
     carried = [name for name, x in plain.items() if not _identical(made.get(name), x)]
@@ -114,18 +115,21 @@ def to_fields(
         if PREFIX + name in particles
     }
     shape = kept.get(MICROGRAPH_SHAPE)
-    made = fields_of(tables, path, kept.get(SHIFT_PIXEL), shape)
-    made |= {name: _prefer(name, made.get(name), x, shape) for name, x in kept.items()}
+    made = fields_of(tables, path, kept)
+    told = made.keys() if listed or "uid" in kept else ()
+    made = made | {name: _prefer(name, made.get(name), x, shape) for name, x in kept.items()}
     fields = {} if listed else _with_defaults(made, particles.rows)
+    meant = {OF_PARTICLES.get(x) for x in particles} | {OF_OPTICS.get(x) for x in optics}
     for name, (kind, _) in listed.items():
-        values = made.get(name, default(name, particles.rows))
+        values = made.get(name)
+        if values is None and name not in meant:
+            values = default(name, particles.rows)
         if values is not None:
             fields[name] = _as(values, kind)
     for name, values in made.items():
         neutral = default(name, len(values))
         if name not in fields and not (neutral is not None and (values == neutral).all()):
             fields[name] = values
-    told = fields.keys() if listed or "uid" in kept else ()
     fields |= _left(particles, OF_PARTICLES, STAR, told, kept)
     row = _rows(optics, particles)
     of_groups = _left(optics, OF_OPTICS, STAR_OPTICS, told, {})
@@ -154,16 +158,21 @@ def _kept(fields: dict[str, np.ndarray], prefix: str, path: Path) -> dict[str, n
     return found
 
 
-def _same_groups(kept, kept_optics, row: np.ndarray, path: Path) -> bool:
-    """Whether the optics groups that were carried are those that CryoSPARC has now."""
-    if GROUP not in kept or GROUP not in kept_optics:
+def _same_groups(kept, kept_optics, row: np.ndarray, first: np.ndarray, path: Path) -> bool:
+    """Whether the optics groups that were carried are those that CryoSPARC has now: rows (n,), first particles (g,)."""
+    if (GROUP in kept) != (GROUP in kept_optics):
         return False
-    groups = Table({GROUP: kept_optics[GROUP]}).integers(GROUP, path)
-    of_particles = Table({GROUP: kept[GROUP]}).integers(GROUP, path)
-    return np.array_equal(groups[row], of_particles) and one_to_one(row, of_particles)
+    label = GROUP if GROUP in kept else GROUP_NAME
+    numbers = kept_optics.get(label, row)
+    if len(np.unique(numbers[first])) < len(first) or (numbers[first][row] != numbers).any():
+        return False
+    tables = [Table({GROUP: x[GROUP]}) for x in (kept, kept_optics) if label == GROUP]
+    return len({table.integers(GROUP, path).tobytes() for table in tables}) <= 1
 
 
-def _merged(kept: dict[str, np.ndarray], made: dict[str, np.ndarray], path: Path) -> Table:
+def _merged(
+    kept: dict[str, np.ndarray], made: dict[str, np.ndarray], whole: bool, path: Path
+) -> Table:
     """The columns that were carried, in order, corrected where CryoSPARC says otherwise, then the others."""
     table = Table(kept)
     angles = (
@@ -171,7 +180,7 @@ def _merged(kept: dict[str, np.ndarray], made: dict[str, np.ndarray], path: Path
     )
     for label, values in made.items():
         if label not in table:
-            if not _silent(label, values, bool(kept)):
+            if not _silent(label, values, whole):
                 table[label] = values
         elif label != GROUP and label != GROUP_NAME:
             known = label in ANGLES and angles is not None
@@ -182,14 +191,14 @@ def _merged(kept: dict[str, np.ndarray], made: dict[str, np.ndarray], path: Path
     return table
 
 
-def _silent(label: str, values: np.ndarray, from_star: bool) -> bool:
+def _silent(label: str, values: np.ndarray, whole: bool) -> bool:
     """Whether a column that was not carried says nothing that a STAR file must say."""
     if label == "rlnRandomSubset":
         return (values == values[0]).all()
     if label in ("rlnImageDimensionality", GROUP_NAME):
-        return from_star
+        return whole
     if label in ORIGINS:
-        return from_star and not values.any()
+        return whole and not values.any()
     return label in NEUTRAL and (values == NEUTRAL[label]).all()
 
 

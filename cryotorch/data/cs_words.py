@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -110,6 +112,7 @@ OF_OPTICS = {
 }
 # Columns that say nothing when all their values are these.
 NEUTRAL = {"rlnPhaseShift": 0, "rlnClassNumber": 1, "cryotorchScale": 1}
+EMPTY: Mapping[str, np.ndarray] = MappingProxyType({})
 AT_ONCE = 2**16  # poses turned together, which bounds the memory
 
 
@@ -164,14 +167,13 @@ def columns_of(
 def fields_of(
     tables: dict[str, Table],
     path: Path,
-    shift_pixel: np.ndarray | None = None,
-    micrograph_shape: np.ndarray | None = None,
+    kept: Mapping[str, np.ndarray] = EMPTY,
 ) -> dict[str, np.ndarray]:
     """CryoSPARC's fields that tell what RELION's columns of particles and optics tell.
 
     Args:
-        shift_pixel: (n,) Å, pixel that shifts are given in; None = that of the images.
-        micrograph_shape: (n, 2) rows and columns of the micrographs, without which no position can be given.
+        kept: fields that are known already. Without the micrographs' shape (rows, columns) no position can be given;
+            without the pixel of the shifts it is that of the images.
 
     Raises:
         InputError: the columns contradict each other or are no numbers.
@@ -212,14 +214,16 @@ def fields_of(
         if (np.abs(np.linalg.det(matrix)) < 1e-6).any():
             raise InputError(f"A magnification matrix (_rlnMagMat00...) of {path} is singular.")
         fields["ctf/anisomag"] = (np.linalg.inv(matrix) - np.eye(2)).reshape(-1, 4)[row]
-    if all(label in table for label in ANGLES):
+    known = all(label in table for label in ANGLES)
+    if known:
         angles = np.stack([table.floats(label, path) for label in ANGLES], 1)
         fields["alignments3D/pose"] = poses(angles)
-        unit = pixel if shift_pixel is None else shift_pixel
-        fields[SHIFT_PIXEL] = unit
-        if all(label in table for label in ORIGINS):
-            shift = np.stack([table.floats(label, path) for label in ORIGINS], 1)
-            fields["alignments3D/shift"] = shift / unit[:, None]
+    if known or "alignments3D/pose" in kept:
+        fields[SHIFT_PIXEL] = kept.get(SHIFT_PIXEL, pixel)
+        if any(label in table for label in ORIGINS):
+            none = np.zeros(table.rows)
+            shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
+            fields["alignments3D/shift"] = np.stack(shift / fields[SHIFT_PIXEL], 1)
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if label in table:
                 numbers = table.integers(label, path) - 1
@@ -227,9 +231,10 @@ def fields_of(
                     fields[f"alignments3D/{name}"] = numbers
         if "cryotorchScale" in table:
             fields["alignments3D/alpha"] = table.floats("cryotorchScale", path)
-    if micrograph_shape is not None and all(x in table for x in (MICROGRAPH, *POSITION)):
-        height, width = micrograph_shape.astype(np.float64).T
+    if MICROGRAPH in table and "location/micrograph_path" in kept:
         fields["location/micrograph_path"] = table.raw(MICROGRAPH)
+    if MICROGRAPH_SHAPE in kept and all(x in table for x in POSITION):
+        height, width = kept[MICROGRAPH_SHAPE].astype(np.float64).T
         fields["location/center_x_frac"] = table.floats(POSITION[0], path) / width
         fields["location/center_y_frac"] = 1 - table.floats(POSITION[1], path) / height
     return {name: values.astype(FIELDS[name][0]) for name, values in fields.items()}

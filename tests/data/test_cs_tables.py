@@ -248,6 +248,23 @@ def test_columns_are_taken_from_the_fields_when_these_were_changed():
     ]
 
 
+def test_columns_that_no_field_can_hold_are_carried():
+    """Class 0, half set 3, and orientations without one of their angles."""
+    tables = to_tables(particles(), PATH, [])
+    table = tables["particles"]
+    table["rlnClassNumber"] = [0, 3, 3, 3, 3]
+    table["rlnRandomSubset"] = [1, 2, 3, 1, 1]
+    tables["optics"]["rlnOpticsGroupName"] = ["near", "far"]
+    after = to_tables(to_fields(tables, PATH, []), PATH, [])
+    assert after["particles"].integers("rlnClassNumber").tolist() == [0, 3, 3, 3, 3]
+    assert after["particles"].integers("rlnRandomSubset").tolist() == [1, 2, 3, 1, 1]
+    assert after["optics"]["rlnOpticsGroupName"].tolist() == ["near", "far"]
+    before = star_tables()
+    del before["particles"]["rlnOriginYAngst"]
+    after = to_tables(to_fields(before, PATH, []), PATH, [])
+    assert after["particles"] == before["particles"]
+
+
 def test_new_columns_of_a_cs_file_are_carried_and_new_facts_are_fields():
     tables = to_tables(particles(), PATH, [])
     table = tables["particles"]

@@ -80,7 +80,7 @@ def test_shifts_are_in_pixels_of_their_own_size():
     made = fields_of(tables(columns, optics), PATH)  # RELION knows the pixel of the images only
     assert made["alignments3D/psize_A"].tolist() == [1.5, 1.5]
     assert np.allclose(made["alignments3D/shift"], [[16 / 3, -8 / 3], [0, 4 / 3]])
-    made = fields_of(tables(columns, optics), PATH, given["alignments3D/psize_A"])
+    made = fields_of(tables(columns, optics), PATH, given)
     assert made["alignments3D/shift"].tolist() == [[2, -1], [0, 0.5]]
 
 
@@ -158,7 +158,7 @@ def test_positions_have_their_origin_above():
     assert columns["rlnCoordinateY"].tolist() == [3000, 40]
     made = fields_of(tables(columns, optics), PATH)
     assert not [name for name in made if name.startswith("location")]  # of unknown size
-    made = fields_of(tables(columns, optics), PATH, None, np.array(shape))
+    made = fields_of(tables(columns, optics), PATH, given)
     assert np.allclose(made["location/center_y_frac"], [0.25, 0.99])
 
 
