@@ -25,6 +25,7 @@ from cryotorch.report.mesh import isosurface
 from cryotorch.report.summary import median, seconds_of
 from cryotorch.results import IterationResult
 
+FIRST_GUESS = 1.0  # seconds that drawing takes, before it is known
 LIVE = ("fsc", "slices", "mask", "orientations")
 _LAYOUT = {
     "Refinement": {
@@ -103,24 +104,35 @@ def write_surface(writer: SummaryWriter, result: IterationResult) -> None:
 class TensorBoardReport(Callback):
     """Draws ``pl_module.result`` (an ``IterationResult``) after each iteration, on rank 0.
 
-    Figures that are watched live are drawn every time and the others at the end, once for the PNG files and for
-    TensorBoard. Without a ``TensorBoardLogger`` only the files are written.
+    Figures that are watched live are drawn after iterations and the others at the end, once for the PNG files and for
+    TensorBoard. Iterations that are short beside their drawing get numbers and curves only. Without a
+    ``TensorBoardLogger`` only the files are written.
 
     Args:
         plots: folder of the PNG files, or None for none.
-        live: names of the figures (see ``figures.FIGURES``) of every iteration.
+        live: names of the figures (see ``figures.FIGURES``) of an iteration.
+        share: most of the time that drawing may take.
     """
 
-    def __init__(self, plots: Path | None = None, live: Sequence[str] = LIVE) -> None:
+    def __init__(
+        self, plots: Path | None = None, live: Sequence[str] = LIVE, share: float = 0.1
+    ) -> None:
         self.plots = plots
         self.live = tuple(live)
+        self.share = share
         self.seconds: list[float] = []
+        self._rested = time.perf_counter()
         self._drawn: tuple[IterationResult, tuple[str, ...]] | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         result = getattr(pl_module, "result", None)
         if trainer.is_global_zero and result is not None:
-            self._report(trainer, result, tuple(FIGURES) if result.final else self.live)
+            self._report(trainer, result, tuple(FIGURES) if result.final else self._affordable())
+
+    def _affordable(self) -> tuple[str, ...]:
+        """The live figures, if drawing them again takes no more than its share of the time since they were drawn last."""
+        cost = self.seconds[-1] if self.seconds else FIRST_GUESS
+        return self.live if cost <= self.share * (time.perf_counter() - self._rested) else ()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         result = getattr(pl_module, "result", None)
@@ -130,7 +142,7 @@ class TensorBoardReport(Callback):
     def _report(self, trainer: Trainer, result: IterationResult, names: tuple[str, ...]) -> None:
         again = self._drawn is not None and self._drawn[0] is result
         missing = tuple(n for n in names if not again or n not in self._drawn[1])
-        if not missing:
+        if again and not missing:
             return
         start = time.perf_counter()
         pictures = draw(result, missing)
@@ -146,4 +158,6 @@ class TensorBoardReport(Callback):
             else:
                 write_iteration(writer, result, pictures)
         self._drawn = (result, names)
-        self.seconds.append(time.perf_counter() - start)
+        if names:
+            self._rested = time.perf_counter()
+            self.seconds.append(self._rested - start)

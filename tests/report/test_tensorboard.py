@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,7 +63,7 @@ def load(folder: Path) -> EventAccumulator:
 @pytest.fixture(scope="module")
 def log(make, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("run")
-    callback = TensorBoardReport(folder / "plots")
+    callback = TensorBoardReport(folder / "plots", share=math.inf)
     run(make, folder, callback)
     return folder, callback, load(folder / "tensorboard")
 
@@ -124,7 +125,7 @@ def test_layout_and_messages(log) -> None:
 
 
 def test_a_run_that_ends_without_a_final_result_is_drawn_whole(make, tmp_path: Path) -> None:
-    callback = TensorBoardReport(tmp_path / "plots", live=("fsc",))
+    callback = TensorBoardReport(tmp_path / "plots", live=("fsc",), share=math.inf)
     run(make, tmp_path, callback, last=99)
     events = load(tmp_path / "tensorboard")
     assert [e.step for e in events.Images("plots/fsc")] == [1, 2, 3]
@@ -134,7 +135,7 @@ def test_a_run_that_ends_without_a_final_result_is_drawn_whole(make, tmp_path: P
 
 
 def test_other_ranks_and_missing_results_write_nothing(result, tmp_path: Path) -> None:
-    callback = TensorBoardReport(tmp_path / "plots")
+    callback = TensorBoardReport(tmp_path / "plots", share=math.inf)
     rank_1 = SimpleNamespace(is_global_zero=False, loggers=[])
     callback.on_train_epoch_end(rank_1, SimpleNamespace(result=result))
     rank_0 = SimpleNamespace(is_global_zero=True, loggers=[])
@@ -155,3 +156,10 @@ def test_an_iteration_is_reported_in_a_second(log) -> None:
     """The aim is 1 s on an idle core at box 64; the bound leaves room for a busy machine."""
     _, callback, _ = log
     assert min(callback.seconds) < 2
+
+
+def test_short_iterations_get_numbers_and_the_last_one_its_pictures(make, tmp_path: Path) -> None:
+    run(make, tmp_path, TensorBoardReport(tmp_path / "plots"), last=3)
+    events = load(tmp_path / "tensorboard")
+    assert [e.step for e in events.Scalars("resolution/claimed")] == [1, 2, 3]
+    assert [e.step for e in events.Images("plots/fsc")] == [3]
