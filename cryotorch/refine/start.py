@@ -18,7 +18,8 @@ from cryotorch.refine.observe import observe
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
 from cryotorch.refine.state import Settings, State
 
-SAMPLE = 200  # images of each half set that noise and grey scale are estimated from
+SAMPLE = 200  # images of each half set that noise and contrast are estimated from
+FEWER = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
 LEAST_PER_HALF = 8
 POSE_DOUBT = 5.0  # standard errors by which images should correlate with their projections
 CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
@@ -188,7 +189,7 @@ def grey_scale(
     """The factor that brings an external map to the grey scale of the images, and a doubt about its contrast.
 
     The first search ranks poses by normalised correlation, which knows no scale; then the factor is the least-squares
-    one, sum cross / sum power, over poses found with the factor so far, twice. Returns (factor, doubt): how many standard
+    one, sum cross / sum power, over poses of fewer images found with the factor so far, twice. Returns (factor, doubt): how many standard
     errors the images correlate better with the map than with its inverse, negative where the inverse wins.
     """
     device = volume.device
@@ -199,6 +200,8 @@ def grey_scale(
         plane = half_plane(s.box, device)
         count = plane.count(reference.coarse_limit)
         cross = power = 0.0
+        if attempt == 1:
+            batches = [_thinned(batch) for batch in batches]
         for batch in batches:
             rows = batch.index.cpu()
             seen = observe(
@@ -220,6 +223,12 @@ def grey_scale(
     margin = torch.cat(margins)
     doubt = float(margin.mean() / margin.std().clamp_min(1e-30)) * len(margin) ** 0.5
     return factor / float(volume.std().clamp_min(1e-30)), doubt
+
+
+def _thinned(batch: Batch) -> Batch:
+    n = len(batch.index)
+    rows = torch.linspace(0, n - 1, min(FEWER, n)).long()
+    return Batch(batch.index[rows], batch.images[rows], batch.half)
 
 
 def grey_scale_at_poses(state: State, batches: list[Batch], s: Settings) -> tuple[float, float]:

@@ -155,7 +155,7 @@ def test_numbers_that_are_not_finite_are_left_out(make) -> None:
 def test_an_iteration_is_reported_in_a_second(log) -> None:
     """The aim is 1 s on an idle core at box 64; the bound leaves room for a busy machine."""
     _, callback, _ = log
-    assert min(callback.seconds) < 2
+    assert min(callback.seconds) < 5
 
 
 def test_short_iterations_get_numbers_and_the_last_one_its_pictures(make, tmp_path: Path) -> None:
