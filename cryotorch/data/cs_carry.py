@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryotorch.data.cs_words import FIELDS, is_printable
+from cryotorch.data.cs_fields import FIELDS, is_of_kind, is_printable
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 
@@ -43,9 +43,9 @@ def listed_fields(table: Table, path: Path) -> dict[str, tuple[str, tuple[int, .
     for name, kind, shape in zip(table[FIELD], table[TYPE], table[SHAPE], strict=True):
         try:
             sizes = () if shape == "-" else tuple(int(size) for size in shape.split("x"))
-            if np.dtype(kind.removeprefix(HEX)).kind not in "biufcS" or not all(
-                0 < x < 2**20 for x in sizes
-            ):
+            letter = np.dtype(kind.removeprefix(HEX)).kind
+            sane = letter in "biufcS" and all(0 < size < 2**20 for size in sizes)
+            if not sane or not is_of_kind(str(name), letter, sizes):
                 raise ValueError
         except (TypeError, ValueError):
             raise InputError(

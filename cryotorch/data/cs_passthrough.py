@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.cs import read_cs
-from cryotorch.data.cs_words import NEEDED
+from cryotorch.data.cs_fields import NEEDED
 from cryotorch.errors import InputError
 
 

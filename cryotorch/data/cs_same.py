@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryotorch.data.cs_words import ANGLES, AT_ONCE, NAME, POSITION, poses
+from cryotorch.data.cs_fields import ANGLES, NAME, POSITION
+from cryotorch.data.cs_words import AT_ONCE, poses
 from cryotorch.data.table import Table
 from cryotorch.ops.rotations import from_rotation_vector, rotation_angle
 

@@ -20,8 +20,7 @@ from cryotorch.data.cs_carry import (
     listed_fields,
     to_column,
 )
-from cryotorch.data.cs_same import same_angles, same_column, same_field
-from cryotorch.data.cs_words import (
+from cryotorch.data.cs_fields import (
     ANGLES,
     FIELDS,
     GROUP_NAME,
@@ -33,12 +32,12 @@ from cryotorch.data.cs_words import (
     ORIGINS,
     POSITION,
     TILT,
-    columns_of,
     default,
-    fields_of,
     is_printable,
     plain_names,
 )
+from cryotorch.data.cs_same import same_angles, same_column, same_field
+from cryotorch.data.cs_words import columns_of, fields_of
 from cryotorch.data.optics import GROUP
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError

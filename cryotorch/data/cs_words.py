@@ -16,6 +16,23 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from cryotorch.data.cs_fields import (
+    ANGLES,
+    FIELDS,
+    GROUP_NAME,
+    KINDS,
+    MAGNIFICATION,
+    MICROGRAPH,
+    MICROGRAPH_SHAPE,
+    NAME,
+    ORIGINS,
+    POSITION,
+    SHIFT_PIXEL,
+    TILT,
+    is_of_kind,
+    is_printable,
+    plain_names,
+)
 from cryotorch.data.image_names import parse_names
 from cryotorch.data.optics import GROUP, read_optics
 from cryotorch.data.table import Table
@@ -27,91 +44,6 @@ from cryotorch.ops.rotations import (
     to_rotation_vector,
 )
 
-NAME, MICROGRAPH = "rlnImageName", "rlnMicrographName"
-ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
-TILT = ("rlnBeamTiltX", "rlnBeamTiltY")
-MAGNIFICATION = ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11")
-POSITION = ("rlnCoordinateX", "rlnCoordinateY")
-GROUP_NAME = "rlnOpticsGroupName"
-SHIFT_PIXEL, MICROGRAPH_SHAPE = "alignments3D/psize_A", "location/micrograph_shape"
-# Type, values per row (0 = one) and the value where nothing is known (None = not written).
-FIELDS: dict[str, tuple[str, int, object]] = {
-    "uid": ("u8", 0, None),
-    "blob/path": ("S", 0, None),
-    "blob/idx": ("u4", 0, None),
-    "blob/shape": ("u4", 2, None),
-    "blob/psize_A": ("f4", 0, None),
-    "blob/sign": ("f4", 0, 1),
-    "blob/import_sig": ("u8", 0, None),
-    "ctf/type": ("S", 0, b"imported"),
-    "ctf/exp_group_id": ("u4", 0, 0),
-    "ctf/accel_kv": ("f4", 0, None),
-    "ctf/cs_mm": ("f4", 0, None),
-    "ctf/amp_contrast": ("f4", 0, None),
-    "ctf/df1_A": ("f4", 0, None),
-    "ctf/df2_A": ("f4", 0, None),
-    "ctf/df_angle_rad": ("f4", 0, None),
-    "ctf/phase_shift_rad": ("f4", 0, 0),
-    "ctf/scale": ("f4", 0, 1),
-    "ctf/scale_const": ("f4", 0, 0),
-    "ctf/shift_A": ("f4", 2, 0),
-    "ctf/tilt_A": ("f4", 2, 0),
-    "ctf/trefoil_A": ("f4", 2, 0),
-    "ctf/tetra_A": ("f4", 4, 0),
-    "ctf/anisomag": ("f4", 4, 0),
-    "ctf/bfactor": ("f4", 0, 0),
-    "alignments3D/split": ("u4", 0, None),
-    "alignments3D/shift": ("f4", 2, 0),
-    "alignments3D/pose": ("f4", 3, None),
-    SHIFT_PIXEL: ("f4", 0, None),
-    **{
-        f"alignments3D/{name}": ("f4", 0, None)
-        for name in ("error", "error_min", "resid_pow", "slice_pow", "image_pow", "cross_cor")
-    },
-    "alignments3D/alpha": ("f4", 0, 1),
-    "alignments3D/class_posterior": ("f4", 0, 1),
-    "alignments3D/class": ("u4", 0, 0),
-    "location/micrograph_path": ("S", 0, None),
-    MICROGRAPH_SHAPE: ("u4", 2, None),
-    "location/center_x_frac": ("f4", 0, None),
-    "location/center_y_frac": ("f4", 0, None),
-}
-# Without these there are no particles with a CTF.
-NEEDED = (
-    *("blob/path", "blob/idx", "blob/psize_A", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"),
-    *("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"),
-)
-# The field that tells what a column tells.
-OF_PARTICLES = {
-    NAME: "blob/path",
-    "rlnDefocusU": "ctf/df1_A",
-    "rlnDefocusV": "ctf/df2_A",
-    "rlnDefocusAngle": "ctf/df_angle_rad",
-    "rlnPhaseShift": "ctf/phase_shift_rad",
-    GROUP: "ctf/exp_group_id",
-    **dict.fromkeys(ANGLES, "alignments3D/pose"),
-    **dict.fromkeys(ORIGINS, "alignments3D/shift"),
-    "rlnRandomSubset": "alignments3D/split",
-    "rlnClassNumber": "alignments3D/class",
-    "cryotorchScale": "alignments3D/alpha",
-    MICROGRAPH: "location/micrograph_path",
-    **dict.fromkeys(POSITION, "location/center_x_frac"),
-}
-OF_OPTICS = {
-    GROUP: "ctf/exp_group_id",
-    GROUP_NAME: "ctf/exp_group_id",
-    "rlnVoltage": "ctf/accel_kv",
-    "rlnSphericalAberration": "ctf/cs_mm",
-    "rlnAmplitudeContrast": "ctf/amp_contrast",
-    "rlnImagePixelSize": "blob/psize_A",
-    "rlnImageSize": "blob/shape",
-    "rlnImageDimensionality": "blob/path",
-    **dict.fromkeys(TILT, "ctf/tilt_A"),
-    **dict.fromkeys(MAGNIFICATION, "ctf/anisomag"),
-}
-# Columns that say nothing when all their values are these.
-NEUTRAL = {"rlnPhaseShift": 0, "rlnClassNumber": 1, "cryotorchScale": 1}
 EMPTY: Mapping[str, np.ndarray] = MappingProxyType({})
 AT_ONCE = 2**16  # poses turned together, which bounds the memory
 
@@ -131,7 +63,7 @@ def columns_of(
     def degrees(name: str) -> np.ndarray:
         return np.round(np.rad2deg(field(name).astype(np.float64)), 6)
 
-    with np.errstate(all="ignore"):  # what is not finite is refused with its row, later
+    with np.errstate(all="ignore"):  # what is not finite is refused later, and named with its row
         row, first = _groups(fields, field)
         optics = _optics_columns(fields, field, first, path, messages)
         images = zip(field("blob/idx").tolist(), field("blob/path").tolist(), strict=True)
@@ -164,6 +96,7 @@ def columns_of(
     return columns, optics, row
 
 
+@np.errstate(all="ignore")
 def fields_of(
     tables: dict[str, Table],
     path: Path,
@@ -240,41 +173,17 @@ def fields_of(
     return {name: values.astype(FIELDS[name][0]) for name, values in fields.items()}
 
 
-def plain_names(groups: int) -> list[str]:
-    """What optics groups are called that came without a name."""
-    return [f"opticsGroup{i + 1}" for i in range(groups)]
-
-
-def default(name: str, n: int) -> np.ndarray | None:
-    """n rows of a field of which nothing is known; None where it has to be known."""
-    kind, width, value = FIELDS.get(name, ("", 0, None))
-    if value is None:
-        return None
-    return np.full((n, width) if width else n, value, None if kind == "S" else kind)
-
-
 def _checked(name: str, values: np.ndarray, path: Path) -> np.ndarray:
     """The field, if it is of CryoSPARC's kind."""
     kind, width, _ = FIELDS[name]
-    kinds, what = {"S": ("S", "text"), "f": ("fiu", "number")}.get(kind[0], ("iu", "whole number"))
-    if values.shape[1:] != ((width,) if width else ()) or values.dtype.kind not in kinds:
+    if not is_of_kind(name, values.dtype.kind, values.shape[1:]):
         raise InputError(
-            f"Field {name} of {path} is {values.dtype.str} of shape {values.shape}, not {width or 1} {what} per "
-            "particle: the file is damaged."
+            f"Field {name} of {path} is {values.dtype.str} of shape {values.shape}, not {width or 1} "
+            f"{KINDS[kind[0]][1]} per particle: the file is damaged."
         )
     if kind == "S" and not is_printable(values):
         raise InputError(f"Field {name} of {path} holds control characters: the file is damaged.")
     return values
-
-
-def is_printable(values: np.ndarray) -> bool:
-    """Whether there are no control characters in text (n,)."""
-    width = values.dtype.itemsize
-    if not width or not len(values):
-        return True
-    codes = np.ascontiguousarray(values).view(np.uint8).reshape(-1, width)
-    ends = codes == 0
-    return not ((codes < 32) & ~ends).any() and not (ends[:, :-1] & ~ends[:, 1:]).any()
 
 
 def _groups(fields, field) -> tuple[np.ndarray, np.ndarray]:

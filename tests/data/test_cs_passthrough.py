@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cryotorch.data.cs import read_cs, write_cs
+from cryotorch.data.cs_fields import NEEDED
 from cryotorch.data.cs_passthrough import read_joined
-from cryotorch.data.cs_words import NEEDED
 from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
 

@@ -10,7 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cryotorch.data.cs import read_cs
-from cryotorch.data.cs_words import FIELDS, columns_of, default, fields_of, is_printable
+from cryotorch.data.cs_fields import FIELDS
+from cryotorch.data.cs_words import columns_of, fields_of
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
@@ -186,19 +187,6 @@ def test_uids_are_unique_and_reproducible():
     assert uids(["000007@a.mrc"]) == uids(["7@a.mrc"])
     # an image may occur twice, as after symmetry expansion
     assert len(np.unique(uids(["1@a.mrc"] * 5 + ["2@a.mrc"]))) == 6
-
-
-def test_defaults():
-    assert default("ctf/type", 2).tolist() == [b"imported"] * 2
-    assert default("ctf/tetra_A", 3).shape == (3, 4)
-    assert default("blob/sign", 1).tolist() == [1]
-    assert default("blob/path", 1) is None and default("nonsense", 1) is None
-
-
-def test_control_characters_are_seen():
-    assert is_printable(np.array([b"a b", b"", "ä".encode()]))
-    for text in (b"a\nb", b"a\0b", b"\t"):
-        assert not is_printable(np.array([b"abcd", text]))
 
 
 @pytest.mark.parametrize(
