@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import logging
 import os
-import shutil
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from cryotorch.data.files import replace_file
-from cryotorch.data.mrc import HEADER_BYTES, write_stack
-from cryotorch.data.stacks import Stacks
+from cryotorch.data.cache_folder import PREFIX, CacheFolder
+from cryotorch.data.mrc import HEADER_BYTES, stack_header
 from cryotorch.errors import InputError
 
-LAYOUT = 1  # counted up whenever prepared images change, so that old caches are left alone
+LAYOUT = 2  # counted up whenever the files or the prepared images change, so that old caches are left alone
+PAGE = 4096  # the first image begins at a multiple of it
+AT_ONCE = 1 << 20  # bytes read, checked and converted together: they stay in the processor's cache
 logger = logging.getLogger(__name__)
 
 
 def content_key(
-    stacks: Sequence[Path], address: np.ndarray, box: int, size: np.ndarray | float = 1.0
+    stacks: Sequence[Path],
+    address: np.ndarray,
+    box: int,
+    size: np.ndarray | float = 1.0,
+    dtype: str = "float32",
 ) -> str:
-    """A name for prepared images: it changes with the stacks (path, size, time), the particles, the box or the pixel sizes.
+    """A name for prepared images: it changes with the stacks (path, size, time), the particles, box, pixel sizes or type.
 
     ``size`` (n,): pixel sizes relative to that of the prepared images' file.
     """
-    digest = hashlib.sha256(f"{LAYOUT} {box} {len(address)}\n".encode())
+    digest = hashlib.sha256(f"{LAYOUT} {box} {dtype} {len(address)}\n".encode())
     for path in stacks:
         status = os.stat(path)
         digest.update(
@@ -46,140 +48,160 @@ def content_key(
 
 
 class CachedImages:
-    """n prepared images in ``<folder>/particles_<key>.mrcs``, float32, made once.
+    """n prepared images in ``<folder>/particles_<key>.mrcs``, made once, by whichever job comes first.
 
-    Concurrent jobs wait for the first one at a lock file. The stack gets its name when it is complete and counts
-    from the moment its checksums (one CRC-32 per block of images, in ``.json`` beside it) are there. Each process
-    checks a block when it first reads from it, and a damaged cache is made again.
+    The file is an MRC stack with an extended header that holds a factor (float32) and a checksum (64 bits) for every image:
+    an image is what is stored times its factor, a power of 2 that brings its root mean square near 1. So no pixel leaves the
+    range of float16, whose rounding is off by at most 2^-11 of a pixel, and adds noise of 4e-8 of the image's power.
+    Every image is checked whenever it is read; after a mismatch the whole cache is made again. One file is open, and reading
+    is by ``pread``: a memory map would count as memory of the process.
 
     Args:
-        folder: on a fast disk, made if missing.
+        folder: where the cache lies.
         key: from ``content_key``.
         n, box, pixel_size: of the images.
         make: (start, stop) -> images (stop - start, box, box) float32.
-        block: images made and checked together.
+        dtype: "float16" or "float32", as stored.
+        block: images made together.
 
     Raises:
-        InputError: the folder cannot be written or is too full.
+        InputError: the folder cannot be written or is too small.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: CacheFolder,
         key: str,
         n: int,
         box: int,
         pixel_size: float,
         make: Callable[[int, int], np.ndarray],
+        dtype: str = "float32",
         block: int = 256,
     ):
-        self.path = Path(folder) / f"particles_{key}.mrcs"
-        self.sums_path = self.path.with_suffix(".json")
+        self.path = Path(folder.path) / f"{PREFIX}{key}.mrcs"
         self.n, self.box, self.pixel_size = n, box, pixel_size
-        self._make, self._block = make, block
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cache_dir {folder} cannot be made ({error.strerror}): choose another."
-            ) from None
+        self._folder, self._make, self._block = folder, make, block
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._image_bytes = box**2 * self._dtype.itemsize
+        self._offset = -(-(HEADER_BYTES + 12 * n) // PAGE) * PAGE
+        self._handle: int | None = None
         self._open()
 
-    def read(self, index: np.ndarray) -> np.ndarray:
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_handle": None}
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, which may then be removed to make room; reading opens it again."""
+        handle, self._handle = getattr(self, "_handle", None), None
+        if handle is not None:
+            os.close(handle)
+
+    def read(self, index: np.ndarray) -> torch.Tensor:
         """Images (b, box, box) float32 of rows ``index`` (b,)."""
         index = np.asarray(index, dtype=np.int64)
-        self._verify(np.unique(index // self._block))
-        return self._stack.read(np.stack([np.zeros_like(index), index], 1))
-
-    def _open(self, damaged: bool = False) -> None:
-        with _locked(self.path.with_suffix(".lock")):
-            if damaged or not self._complete():
-                self._build()
-            written = json.loads(self.sums_path.read_text())
-            self._block, self._sums = written["block"], written["crc32"]
-            self._stack = Stacks([self.path])
-        self._verified: set[int] = set()
-
-    def _complete(self) -> bool:
-        """Whether stack and checksums are there and belong together, as far as their sizes tell."""
-        try:
-            written = json.loads(self.sums_path.read_text())
-            blocks = -(-self.n // written["block"])
-            size = self.path.stat().st_size
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            return False
-        fits = size == self._bytes() and written.get("n") == self.n
-        return fits and len(written.get("crc32", ())) == blocks
-
-    def _bytes(self) -> int:
-        return HEADER_BYTES + 4 * self.n * self.box**2
-
-    def _build(self) -> None:
-        self.sums_path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-        folder, needed = self.path.parent, self._bytes()
-        for left in folder.glob(f".{self.path.name}.*.partial"):  # by a job that was killed
-            left.unlink(missing_ok=True)
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise InputError(
-                f"cache_dir {folder} has {free / 1e9:.1f} GB free, the cache of {self.n} images needs "
-                f"{needed / 1e9:.1f} GB: choose another or none."
-            )
-        logger.info("Caching %d images of %d pixels in %s.", self.n, self.box, self.path)
-        sums: list[int] = []
-
-        def blocks() -> Iterator[np.ndarray]:
-            for start in range(0, self.n, self._block):
-                images = self._make(start, min(start + self._block, self.n))
-                sums.append(_checksum(images))
-                yield images
-
-        write_stack(self.path, blocks(), self.n, self.box, self.pixel_size)
-        with replace_file(self.sums_path) as file:
-            file.write(json.dumps({"n": self.n, "block": self._block, "crc32": sums}).encode())
-
-    def _verify(self, blocks: np.ndarray) -> None:
-        for attempt in range(3):
-            if all(block in self._verified or self._sound(block) for block in blocks.tolist()):
-                return
+        if len(index) and not 0 <= index.min() <= index.max() < self.n:
+            raise IndexError(f"The cache {self.path} has {self.n} images, not those asked for.")
+        if self._handle is None:
+            self._open()
+        for _ in range(3):
+            images = self._read(index)
+            if images is not None:
+                return images
             logger.warning("The cache %s is damaged: it is made again.", self.path)
-            # The first time another job may have mended it already: look again at the file of that name.
-            self._open(damaged=attempt > 0)
+            damaged, self._handle = self._handle, None
+            try:
+                self._open(damaged)
+            finally:
+                os.close(damaged)
         raise InputError(
             f"The cache {self.path} is damaged again and again: choose another cache_dir."
         )
 
-    def _sound(self, block: int) -> bool:
-        rows = np.arange(block * self._block, min((block + 1) * self._block, self.n))
-        try:
-            images = self._stack.read(np.stack([np.zeros_like(rows), rows], 1))
-        except InputError:  # shorter than it was, or not finite
-            return False
-        if _checksum(images) != self._sums[block]:
-            return False
-        self._verified.add(block)
+    def _read(self, index: np.ndarray) -> torch.Tensor | None:
+        """None if an image is not what was written."""
+        images = torch.empty(len(index), self.box, self.box)
+        step = max(1, AT_ONCE // self._image_bytes)
+        plain = self._dtype == np.float32
+        for start in range(0, len(index), step):
+            rows, part = index[start : start + step], images[start : start + step]
+            raw = part.numpy() if plain else np.empty(part.shape, self._dtype)
+            if not self._fill(raw, rows):
+                return None
+            factor = self._factor[rows]
+            if (_checksums(raw, rows, factor) != self._sums[rows]).any():
+                return None
+            if not plain:
+                part.copy_(torch.from_numpy(raw))
+            part.mul_(torch.from_numpy(factor)[:, None, None])
+        return images
+
+    def _fill(self, raw: np.ndarray, rows: np.ndarray) -> bool:
+        """Read images that follow each other together; False if the file ends before."""
+        size, view = self._image_bytes, memoryview(raw).cast("B")
+        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        places = (self._offset + rows[cuts[:-1]] * size).tolist()
+        for start, stop, place in zip(cuts[:-1], cuts[1:], places, strict=True):
+            part = view[start * size : stop * size]
+            while part:
+                try:
+                    got = os.preadv(self._handle, [part], place)
+                except OSError:
+                    return False
+                if got == 0:
+                    return False
+                part, place = part[got:], place + got
         return True
 
+    def _open(self, damaged: int | None = None) -> None:
+        size = self._offset + self.n * self._image_bytes
+        handle = self._folder.open(self.path.name, size, self._write, damaged)
+        raw = os.pread(handle, 12 * self.n, HEADER_BYTES)
+        if len(raw) < 12 * self.n:
+            raw = bytes(12 * self.n)  # no image will match
+        self._sums = np.frombuffer(raw, "<u8", self.n)
+        self._factor = np.frombuffer(raw, "<f4", self.n, 8 * self.n)
+        self._handle = handle
 
-def _checksum(images: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(images, dtype="<f4").data)
+    def _write(self, handle: int) -> None:
+        logger.info("Caching %d images of %d pixels in %s.", self.n, self.box, self.path)
+        started = time.perf_counter()
+        sums, factors = np.empty(self.n, "<u8"), np.empty(self.n, "<f4")
+        kind, extended = self._dtype.newbyteorder("=").name, self._offset - HEADER_BYTES
+        with open(handle, "r+b", closefd=False) as file:
+            file.write(stack_header(self.n, self.box, self.pixel_size, kind, extended))
+            file.seek(self._offset)
+            for start in range(0, self.n, self._block):
+                rows = np.arange(start, min(start + self._block, self.n))
+                images = self._make(start, start + len(rows))
+                factor = factors[rows] = _power_of_2(images)
+                stored = (images / factor[:, None, None]).astype(self._dtype)
+                sums[rows] = _checksums(stored, rows, factor)
+                file.write(stored.data)
+            file.seek(HEADER_BYTES)
+            file.write(sums.tobytes() + factors.tobytes())
+        seconds = time.perf_counter() - started
+        logger.info("Cached %d images in %.1f s.", self.n, seconds)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a file lock; the system frees it when the process dies, so no lock outlives its job."""
-    try:
-        with open(path, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info(
-                    "Waiting for another job to finish the cache %s.", path.with_suffix(".mrcs")
-                )
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise InputError(
-            f"cache_dir {path.parent} cannot be used ({error.strerror or error}): choose a folder on a local disk."
-        ) from None
+def _power_of_2(images: np.ndarray) -> np.ndarray:
+    """The power of 2 (b,) nearest the root mean square of each image, within the normal numbers of float32."""
+    power = np.square(images, dtype=np.float64).mean((1, 2))
+    exponent = 0.5 * np.log2(np.maximum(power, np.finfo(np.float64).tiny))
+    return np.exp2(exponent.round().clip(-100, 100)).astype(np.float32)
+
+
+def _checksums(stored: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Checksums (b,) of stored images (b, d, d), their places and factors: sum of words times odd weights, modulo 2^64.
+
+    It tells any change of one word, words that changed places, and pages of zeros; at four times the speed of a CRC.
+    """
+    words = stored.reshape(len(stored), -1).view("<u8")
+    weights = 2 * np.arange(words.shape[1], dtype=np.uint64) + 1
+    sums = np.einsum("ij,j->i", words, weights)
+    golden = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads small numbers
+    about = (rows.astype(np.uint64) << np.uint64(32)) + factor.view("<u4")
+    return sums + (about + np.uint64(1)) * golden

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cryotorch.data.cache import CachedImages, content_key
+from cryotorch.data.cache_folder import CacheFolder
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
@@ -32,6 +33,8 @@ class ParticleImages(Dataset):
         box: even, at most the box of the file, which is the default; images are cropped in Fourier space.
         cache_dir: folder on a fast disk for prepared images; None reads the stacks every time.
         invert: change the sign: for stacks with dark protein.
+        cache_dtype: "float16" or "float32", of the prepared images on the disk.
+        cache_limit: GB that all caches in the folder may take together; None = what the disk has.
 
     Attributes:
         box: pixels per edge of the batches.
@@ -48,6 +51,8 @@ class ParticleImages(Dataset):
         box: int | None = None,
         cache_dir: str | Path | None = None,
         invert: bool = False,
+        cache_dtype: str = "float16",
+        cache_limit: float | None = None,
     ):
         self._stacks = Stacks(file.stacks)
         full = file.box
@@ -66,11 +71,19 @@ class ParticleImages(Dataset):
         self._cache = None
         if cache_dir is not None:
             sizes = np.array([grid.pixel_size for grid in self._grids])[self._grid]
-            key = content_key(file.stacks, self._address, self.box, sizes / file.pixel_size)
+            relative = sizes / file.pixel_size
+            key = content_key(file.stacks, self._address, self.box, relative, cache_dtype)
+            folder = CacheFolder(Path(cache_dir), cache_limit and cache_limit * 1e9)
+            shape = (len(self), self.box, self.pixel_size)
             block = max(1, min(1024, 2**22 // full**2))  # 16 MiB of the images as extracted
-            self._cache = CachedImages(
-                cache_dir, key, len(self), self.box, self.pixel_size, self._make, block
-            )
+            self._cache = CachedImages(folder, key, *shape, self._make, cache_dtype, block)
+            self._stacks.close()
+
+    def close(self) -> None:
+        """Let go of all files; reading opens them again."""
+        self._stacks.close()
+        if self._cache is not None:
+            self._cache.close()
 
     def __len__(self) -> int:
         return len(self._address)
@@ -98,7 +111,7 @@ class ParticleImages(Dataset):
     def _read(self, index: np.ndarray) -> Tensor:
         if self._cache is None:
             return self._prepare(index)
-        return torch.from_numpy(self._cache.read(index))
+        return self._cache.read(index)
 
     def _sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
         variance = torch.empty(len(images))

@@ -279,6 +279,15 @@ def write_stack(
         file.write(header.tobytes())
 
 
+def stack_header(n: int, box: int, pixel_size: float, dtype: str, extended: int = 0) -> bytes:
+    """The first 1024 bytes of a stack of float32 or float16 whose statistics are not known; ``extended`` bytes follow it."""
+    mode = {"float32": 2, "float16": 12}[dtype]
+    header = _new_header(box, box, n, mode, pixel_size, is_stack=True)
+    header["nsymbt"] = extended
+    _set_statistics(header, 0, -1, -2, -1)  # the format's way to say so
+    return header.tobytes()
+
+
 def _append(file: BinaryIO, values: np.ndarray) -> None:
     file.write(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
 

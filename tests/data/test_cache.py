@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-import json
+import itertools
+import logging
 import multiprocessing
 import os
+import pickle
 
+import mrcfile
 import numpy as np
 import pytest
 
-from cryotorch.data.cache import CachedImages, content_key
+from cryotorch.data.cache import PAGE, CachedImages, content_key
+from cryotorch.data.cache_folder import CacheFolder
 from cryotorch.errors import InputError
 
 N, BOX = 10, 8
@@ -30,8 +34,9 @@ class Maker:
         return len(self.log.read_text().split()) if self.log.exists() else 0
 
 
-def open_cache(folder, maker: Maker) -> CachedImages:
-    return CachedImages(folder / "cache", "key", N, BOX, 1.5, maker, block=4)
+def open_cache(folder, maker: Maker, dtype: str = "float32") -> CachedImages:
+    where = CacheFolder(folder / "cache")
+    return CachedImages(where, "key", N, BOX, 1.5, maker, dtype, block=4)
 
 
 def test_made_once_and_read_again(tmp_path):
@@ -40,52 +45,98 @@ def test_made_once_and_read_again(tmp_path):
     order = np.array([9, 0, 5, 5])
     np.testing.assert_array_equal(first.read(order), IMAGES[order])
     np.testing.assert_array_equal(open_cache(tmp_path, maker).read(np.arange(N)), IMAGES)
+    assert first.read(np.arange(0)).shape == (0, BOX, BOX)
     assert maker.calls == 3  # blocks of 4, 4 and 2
-    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == [
-        "particles_key.json",
-        "particles_key.lock",
-        "particles_key.mrcs",
-    ]
+    names = sorted(p.name for p in (tmp_path / "cache").iterdir())
+    assert names == [".lock", "particles_key.mrcs"]
+    with pytest.raises(IndexError, match="has 10 images"):
+        first.read(np.array([10]))
 
 
-@pytest.mark.parametrize(
-    "damage", ["byte", "nan", "short", "long", "no sums", "bad sums", "empty sums"]
-)
-def test_a_damaged_cache_is_made_again(tmp_path, damage):
+@pytest.mark.parametrize("level", [1e-30, 1e-3, 1.0, 3e5, 1e30])
+def test_half_precision_adds_little_noise_whatever_the_unit(tmp_path, level):
+    images = IMAGES.copy()
+    images[2, 0, 0] = 1e3  # a hot pixel
+    cache = open_cache(tmp_path, lambda start, stop: images[start:stop] * level, "float16")
+    read = cache.read(np.arange(N)).numpy()
+    np.testing.assert_allclose(read, images * level, rtol=2**-11, atol=level * 1e-5)
+    ordinary = np.delete(np.arange(N), 2)
+    noise = np.square((read / level - images)[ordinary], dtype=np.float64).mean()
+    assert 2e-8 < noise / np.square(images[ordinary]).mean() < 6e-8
+    assert cache.path.stat().st_size == PAGE + 2 * N * BOX**2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_other_programs_can_open_it(tmp_path, dtype):
+    cache = open_cache(tmp_path, Maker(tmp_path), dtype)
+    with mrcfile.open(cache.path) as file:
+        assert file.is_image_stack() and file.voxel_size.x == pytest.approx(1.5)
+        scale = (IMAGES / file.data).mean((1, 2))
+        np.testing.assert_allclose(file.data * scale[:, None, None], IMAGES, rtol=2e-3)
+    np.testing.assert_allclose(np.log2(scale), np.log2(scale).round(), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("damage", ["byte", "nan", "short", "long", "swap", "sum", "factor"])
+def test_a_damaged_cache_is_made_again(tmp_path, damage, dtype):
     maker = Maker(tmp_path)
-    cache = open_cache(tmp_path, maker)
+    cache = open_cache(tmp_path, maker, dtype)
+    expected = cache.read(np.arange(N)).numpy()
     raw = bytearray(cache.path.read_bytes())
-    sums = json.loads(cache.sums_path.read_text())
+    size = np.dtype(dtype).itemsize * BOX**2
     if damage == "byte":
         raw[-3] ^= 1
     elif damage == "nan":
-        raw[-4:] = np.array(np.nan, "<f4").tobytes()
+        raw[-4:] = b"\xff" * 4
     elif damage == "short":
         del raw[-1]
     elif damage == "long":
         raw += b"\0"
+    elif damage == "swap":
+        first = PAGE + 3 * size
+        raw[first : first + 2 * size] = (
+            raw[first + size : first + 2 * size] + raw[first : first + size]
+        )
+    elif damage == "sum":
+        raw[1024 + 8 * 4] ^= 1
+    elif damage == "factor":
+        raw[1024 + 8 * N + 4 * 4 + 2] ^= 0x80
     cache.path.write_bytes(raw)
-    if damage == "no sums":
-        cache.sums_path.unlink()
-    elif damage == "bad sums":
-        cache.sums_path.write_text(json.dumps({**sums, "crc32": [0, 0, 0]}))
-    elif damage == "empty sums":
-        cache.sums_path.write_text("[]")
-    again = open_cache(tmp_path, maker)
-    np.testing.assert_array_equal(again.read(np.arange(N)), IMAGES)
+    again = open_cache(tmp_path, maker, dtype)
+    np.testing.assert_array_equal(again.read(np.arange(N)), expected)
     assert maker.calls == 6
-    np.testing.assert_array_equal(open_cache(tmp_path, maker).read(np.arange(N)), IMAGES)
+    np.testing.assert_array_equal(open_cache(tmp_path, maker, dtype).read(np.arange(N)), expected)
     assert maker.calls == 6
 
 
-def test_damage_while_in_use_is_noticed_at_the_first_reading(tmp_path):
+def test_a_cache_that_stays_damaged_is_told(tmp_path, monkeypatch):
+    cache, counter = open_cache(tmp_path, Maker(tmp_path)), itertools.count()
+    monkeypatch.setattr(
+        "cryotorch.data.cache._checksums",
+        lambda rows, *_: next(counter) + 0 * rows[:, 0, 0].astype("<u8"),
+    )
+    with pytest.raises(InputError, match="is damaged again and again: choose another cache_dir"):
+        cache.read(np.array([1]))
+
+
+def test_damage_while_in_use_is_noticed(tmp_path):
     maker = Maker(tmp_path)
     cache = open_cache(tmp_path, maker)
     np.testing.assert_array_equal(cache.read(np.arange(4)), IMAGES[:4])
     with open(cache.path, "r+b") as file:
-        file.seek(1024 + 4 * BOX * BOX * 9)
+        file.seek(PAGE + 4 * BOX * BOX * 9)
         file.write(b"\x01\x02\x03")
-    np.testing.assert_array_equal(cache.read(np.array([9])), IMAGES[9:])
+    other = open_cache(tmp_path, maker)
+    for each in (cache, other):  # one mends it for both
+        np.testing.assert_array_equal(each.read(np.array([9])), IMAGES[9:])
+    assert maker.calls == 6
+
+
+def test_a_file_cut_short_while_in_use_is_made_again(tmp_path):
+    maker = Maker(tmp_path)
+    cache = open_cache(tmp_path, maker)
+    os.truncate(cache.path, PAGE + 100)
+    np.testing.assert_array_equal(cache.read(np.arange(N)), IMAGES)
     assert maker.calls == 6
 
 
@@ -110,30 +161,35 @@ def test_a_failed_making_leaves_nothing_that_counts(tmp_path):
         return IMAGES[start:stop]
 
     with pytest.raises(InputError, match="image 5"):
-        CachedImages(tmp_path, "key", N, BOX, 1.5, fail, block=4)
-    assert [p.name for p in tmp_path.iterdir()] == ["particles_key.lock"]
+        CachedImages(CacheFolder(tmp_path), "key", N, BOX, 1.5, fail, block=4)
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
 
-def test_what_a_killed_job_left_is_removed(tmp_path):
+def test_what_a_killed_job_left_is_taken_over(tmp_path):
     (tmp_path / "cache").mkdir()
-    left = tmp_path / "cache" / ".particles_key.mrcs.123.partial"
-    left.write_bytes(b"half")
-    open_cache(tmp_path, Maker(tmp_path))
+    left = tmp_path / "cache" / ".particles_key.mrcs.partial"
+    left.write_bytes(b"half" * 10_000)
+    cache = open_cache(tmp_path, Maker(tmp_path))
     assert not left.exists()
+    np.testing.assert_array_equal(cache.read(np.arange(N)), IMAGES)
 
 
-def test_a_full_disk_or_unusable_folder_is_refused(tmp_path, monkeypatch):
-    maker = Maker(tmp_path)
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(InputError, match=r"cache_dir .* cannot be made"):
-        open_cache(tmp_path, maker)
-    (tmp_path / "cache").unlink()
-    monkeypatch.setattr(
-        "cryotorch.data.cache.shutil.disk_usage", lambda _: type("U", (), {"free": 100})
-    )
-    with pytest.raises(InputError, match=r"0\.0 GB free, the cache of 10 images needs"):
-        open_cache(tmp_path, maker)
-    assert maker.calls == 0
+def test_a_pickled_cache_opens_the_file_again(tmp_path):
+    cache = CachedImages(CacheFolder(tmp_path), "key", N, BOX, 1.5, make_images)
+    again = pickle.loads(pickle.dumps(cache))
+    np.testing.assert_array_equal(again.read(np.arange(N)), IMAGES)
+    cache.close()
+    np.testing.assert_array_equal(cache.read(np.array([4])), IMAGES[4:5])
+
+
+def make_images(start: int, stop: int) -> np.ndarray:
+    return IMAGES[start:stop]
+
+
+def test_the_time_of_making_is_logged(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        open_cache(tmp_path, Maker(tmp_path))
+    assert [m.split()[:2] for m in caplog.messages] == [["Caching", "10"], ["Cached", "10"]]
 
 
 def test_the_key_follows_the_content(tmp_path):
@@ -149,6 +205,7 @@ def test_the_key_follows_the_content(tmp_path):
         content_key(paths, address[::-1], 8),
         content_key(paths, address, 6),
         content_key(paths, address, 8, np.full(len(address), 1.01)),
+        content_key(paths, address, 8, dtype="float16"),
     ]
     os.utime(paths[1], ns=(10, 11))
     others.append(content_key(paths, address, 8))

@@ -44,7 +44,7 @@ def test_invert_changes_the_sign(particle_set, tmp_path):
     assert torch.equal(ParticleImages(file, invert=True)[[1, 2]], -plain)
     for invert, sign in ((True, -1), (False, 1)):  # one cache serves both
         cached = ParticleImages(file, cache_dir=tmp_path / "c", invert=invert)
-        assert torch.allclose(cached[[1, 2]], sign * plain, atol=1e-6)
+        assert torch.allclose(cached[[1, 2]], sign * plain, rtol=2**-11, atol=1e-6)
     assert len(list((tmp_path / "c").glob("*.mrcs"))) == 1
 
 
@@ -139,7 +139,7 @@ def test_images_of_several_grids_come_on_that_of_the_largest_group(several, tmp_
             assert (image[reach > small / 2 + 0.1] == 0).all()
             expected = np.where(reach > small / 2 - 0.1, image, expected)
         assert np.abs(image - expected).max() < 0.02 * expected.max(), (row, group)
-    cached = ParticleImages(several, box, tmp_path / "cache")
+    cached = ParticleImages(several, box, tmp_path / "cache", cache_dtype="float32")
     assert torch.allclose(cached[order].flip(0), batch, atol=1e-6)
     assert torch.equal(images[[7]], images[order].flip(0)[[7]])
 
@@ -178,7 +178,7 @@ def test_the_sign_of_each_image_is_applied(particle_set, tmp_path):
     plain = ParticleImages(file)[list(range(N))]
     signed = dataclasses.replace(file, sign=sign)
     for cache in (None, tmp_path / "c"):
-        images = ParticleImages(signed, cache_dir=cache)
+        images = ParticleImages(signed, cache_dir=cache, cache_dtype="float32")
         expected = plain * torch.from_numpy(sign)[:, None, None]
         assert torch.allclose(images[list(range(N))], expected, atol=1e-6)
         assert torch.allclose(images[[3]], -plain[[3]], atol=1e-6)
@@ -192,20 +192,40 @@ def test_boxes_that_do_not_fit_are_refused(particle_set, box):
 
 
 @pytest.mark.parametrize("box", [None, 10])
-def test_the_cache_gives_the_same_images(particle_set, tmp_path, box):
+@pytest.mark.parametrize(("dtype", "precision"), [("float16", 2**-11), ("float32", 1e-6)])
+def test_the_cache_gives_the_same_images(particle_set, tmp_path, box, dtype, precision):
     file = read_particles(particle_set.write())
+    like = dict(rtol=precision, atol=1e-6)  # last bits depend on the batch
     plain = ParticleImages(file, box)[[7, 2, 3]]
-    cached = ParticleImages(file, box, tmp_path / "cache")
-    assert torch.allclose(cached[[7, 2, 3]], plain, atol=1e-6)  # last bits depend on the batch
+    cached = ParticleImages(file, box, tmp_path / "cache", cache_dtype=dtype)
+    assert torch.allclose(cached[[7, 2, 3]], plain, **like)
     stack = next((tmp_path / "cache").glob("*.mrcs"))
-    made = stack.stat().st_mtime_ns
-    again = ParticleImages(file, box, tmp_path / "cache")
+    made = stack.stat().st_ino
+    again = ParticleImages(file, box, tmp_path / "cache", cache_dtype=dtype)
     assert torch.equal(again[[7, 2, 3]], cached[[7, 2, 3]])
-    assert stack.stat().st_mtime_ns == made
+    assert stack.stat().st_ino == made
     with mrcfile.open(particle_set.stack, "r+") as changed:
         changed.data[2] *= 2
-    other = ParticleImages(read_particles(particle_set.star), box, tmp_path / "cache")
-    assert torch.allclose(other[[7, 2]], plain[:2] * torch.tensor([1, 2])[:, None, None], atol=1e-6)
+    file = read_particles(particle_set.star)
+    other = ParticleImages(file, box, tmp_path / "cache", cache_dtype=dtype)
+    assert torch.allclose(other[[7, 2]], plain[:2] * torch.tensor([1, 2])[:, None, None], **like)
+
+
+def test_the_cache_keeps_to_its_limit(particle_set, tmp_path):
+    file = read_particles(particle_set.write())
+
+    def cache(box: int) -> ParticleImages:
+        return ParticleImages(file, box, tmp_path / "cache", cache_limit=1.1e-5)
+
+    held = cache(16)
+    with pytest.raises(
+        InputError, match=r"may hold 1\.1e-05 GB \(cache_limit\), of which 1\.02e-05"
+    ):
+        cache(10)
+    held.close()
+    cache(10).close()
+    assert len(list((tmp_path / "cache").glob("*.mrcs"))) == 1
+    assert held[[3]].shape == (1, 16, 16)  # made again
 
 
 def test_a_bad_pixel_is_found_while_reading_and_while_caching(particle_set, tmp_path):
