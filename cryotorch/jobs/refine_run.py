@@ -75,7 +75,8 @@ def refine(
         given.ignore_anisomag,
     )
     file = replace(file, particles=file.particles.replace(optics=optics))
-    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert)
+    cache = (given.cache_dtype, given.cache_limit)
+    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
     images.normalise = r.normalise_needed(images, given.normalize)
     settings = in_angstrom(given, file.pixel_size)
     ready = prepare(settings, file, images, group)

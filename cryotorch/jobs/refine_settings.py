@@ -64,6 +64,8 @@ class RefineSettings:
     overwrite: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
+    cache_dtype: Literal["float16", "float32"]
+    cache_limit: float | None
     box_size: int | None
     particle_diameter: Length | None
     window_inner: float
@@ -103,6 +105,7 @@ class RefineSettings:
         """Refuses what is wrong whatever the data are."""
         positive(self, "particle_diameter", "initial_resolution", "max_iterations", "mask_far")
         positive(self, "max_align_resolution", "split_resolution", "mask_start_resolution")
+        positive(self, "cache_limit")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         box, batch = self.box_size, self.minibatch_size
         require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")

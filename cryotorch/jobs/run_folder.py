@@ -35,7 +35,10 @@ RESULTS = (
     *("particles.star", "particles.cs", "orientations.bild", "plots", "tensorboard", CHECKPOINTS),
 )
 # What may differ between a run and its resumption without a word.
-FREE = ("out", "resume", "overwrite", "cache_dir", "write", "trainer", "compile", "minibatch_size")
+FREE = (
+    *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write"),
+    *("trainer", "compile", "minibatch_size"),
+)
 
 
 def rank() -> int:
