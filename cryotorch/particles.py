@@ -40,6 +40,10 @@ class Optics:
     def __len__(self) -> int:
         return len(self.voltage_kv)
 
+    def to(self, device: torch.device | str) -> Optics:
+        """The same on a device."""
+        return Optics(**{k: None if v is None else v.to(device) for k, v in vars(self).items()})
+
     def replace(self, **changes) -> Optics:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
@@ -118,6 +122,11 @@ class Particles:
     def __len__(self) -> int:
         return len(self.shift)
 
+    def to(self, device: torch.device | str) -> Particles:
+        """The same on a device."""
+        values = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return Particles(**values | {"optics": self.optics.to(device)})
+
     def replace(self, **changes) -> Particles:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
@@ -153,6 +162,14 @@ class Batch:
     index: Tensor
     images: Tensor
     half: int
+
+    def part(self, rows: slice) -> Batch:
+        """Some of the particles."""
+        return Batch(self.index[rows], self.images[rows], self.half)
+
+    def pin_memory(self) -> Batch:
+        """In memory that a device copies from while it computes; DataLoader calls it."""
+        return Batch(self.index.pin_memory(), self.images.pin_memory(), self.half)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on another device."""

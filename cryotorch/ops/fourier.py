@@ -36,7 +36,8 @@ class HalfPlane:
 
     def count(self, limit: float) -> int:
         """How many coefficients have |k| <= limit (Fourier pixels)."""
-        return int(torch.searchsorted(self.radius, float(limit) + 1e-4))
+        radius = half_plane(self.box).radius  # on the CPU: a CUDA device would be waited for
+        return int(torch.searchsorted(radius, float(limit) + 1e-4))
 
     @property
     def n_shells(self) -> int:

@@ -17,6 +17,7 @@ from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops import kernels
 from cryotorch.ops.fourier import fft_volume, ifft_volume
+from cryotorch.ops.parts import in_parts
 
 CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
 
@@ -116,10 +117,8 @@ def _corners(projector: Projector, point: Tensor) -> tuple[Tensor, Tensor, Tenso
     """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of points (b, 3, m), fractions and signs."""
     columns = projector.reach + 1
     index, fraction, sign = corner_indices(point * projector.padding, projector.reach, columns)
-    step = torch.tensor(
-        [0, 1, 2 * projector.reach + 1, 2 * projector.reach + 2], device=index.device
-    )
-    index = index + (step * columns).to(torch.int32)[:, None, None]
+    side = 2 * projector.reach + 1
+    index = torch.stack([index + step * columns for step in (0, 1, side, side + 1)])
     rows = projector.table.index_select(0, index.flatten())
     return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
 
@@ -218,32 +217,40 @@ def insert_slices_(
     """Add slices (b, m) complex and their weights (b, m) at ``slice_coordinates``: the adjoint of extraction.
 
     A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
+
+    Raises:
+        MemoryError: a CUDA device cannot hold the work arrays of one slice; what came before is inserted.
     """
     if rotation.device.type == "cpu":
         into = (sums.sums, sums.reach, sums.padding)
         kernels.insert_(*into, rotation, frequency, spectrum, weight)
         return
-    chunk = rows_at_once(2 * frequency.shape[-2], frequency.device)
-    frequencies = _in_parts(frequency, chunk, len(rotation))
-    rows = (each.split(chunk) for each in (spectrum, weight, rotation))
-    for part in zip(*rows, frequencies, strict=True):
-        add_slices_(sums, *part)
+
+    def insert(part: slice) -> None:
+        at = frequency[part] if frequency.dim() == 3 else frequency
+        add_slices_(sums, spectrum[part], weight[part], rotation[part], at)
+
+    in_parts(len(rotation), rows_at_once(2 * frequency.shape[-2], frequency.device), insert)
 
 
 def add_slices_(
     sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
 ) -> None:
-    """The same by tensor operations, for devices without ``kernels``."""
+    """The same by tensor operations, for devices without ``kernels``. Running out of memory leaves the sums as they were."""
     columns, side = sums.reach + 1, 2 * sums.reach + 1
     point = slice_coordinates(rotation, frequency) * sums.padding
     index, fraction, sign = corner_indices(point, sums.reach, columns)
     wx, wy, wz = torch.stack([1 - fraction, fraction], -1).unbind(1)
     value = torch.stack([spectrum.real, spectrum.imag * sign, weight], -1)
     flat = sums.sums[0].view(-1, 3)
+    # all memory before the first write
+    corner, share = torch.empty_like(sign), torch.empty_like(value)
+    at = torch.empty(index.shape, dtype=torch.int64, device=index.device)
     for z, y, x in product((0, 1), repeat=3):
-        share = (wz[..., z] * wy[..., y] * wx[..., x])[..., None] * value
-        at = index + ((z * side + y) * columns + x)
-        flat.index_add_(0, at.flatten().long(), share.flatten(0, 1))
+        torch.mul(wz[..., z], wy[..., y], out=corner).mul_(wx[..., x])
+        torch.mul(corner[..., None], value, out=share)
+        torch.add(index, (z * side + y) * columns + x, out=at)
+        flat.index_add_(0, at.flatten(), share.flatten(0, 1))
 
 
 def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:

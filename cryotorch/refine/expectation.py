@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 
 import torch
@@ -26,6 +24,7 @@ from cryotorch.ops.slices import (
 )
 from cryotorch.particles import Batch
 from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
+from cryotorch.refine.clock import Clock
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.observe import observe
@@ -61,6 +60,10 @@ class Found:
         """For the reduction over ranks."""
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
+    def cpu(self) -> Found:
+        """The same where the particles are."""
+        return Found(*(tensor.cpu() for tensor in self.tensors()))
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -88,9 +91,9 @@ def spread_poses(poses: Poses, posterior: str) -> Spread:
         return Spread([poses.rotation], [zero], zero[:, :, None].expand(-1, 2, 2))
     covariance = poses.covariance.double()
     turn, mixed = covariance[:, :3, :3], covariance[:, 3:, :3]
-    slope = torch.linalg.solve(turn, mixed.mT).mT  # mean shift per rotation vector
+    slope = torch.linalg.solve_ex(turn, mixed.mT).result.mT  # mean shift per rotation vector
     rest = covariance[:, 3:, 3:] - slope @ mixed.mT
-    root = math.sqrt(3) * torch.linalg.cholesky(turn)
+    root = math.sqrt(3) * torch.linalg.cholesky_ex(turn).L  # positive by the prior of the poses
     steps = [sign * root[:, :, j] for j in range(3) for sign in (1, -1)]
     return Spread(
         [from_rotation_vector(w.float()) @ poses.rotation for w in steps],
@@ -100,46 +103,50 @@ def spread_poses(poses: Poses, posterior: str) -> Spread:
 
 
 class Expectation:
-    """One E-step over all batches of an iteration: prepare, call with every batch, read ``sums`` and ``found``."""
+    """One E-step over all batches of an iteration: prepare, call with every batch, read ``sums`` and ``found``.
+
+    Everything lies on the device, and the host waits for nothing but the sizes that the search depends on.
+    """
 
     def __init__(self, state: State, settings: Settings, device: torch.device) -> None:
         s, n = settings, len(state.particles)
         self.state, self.settings, self.device = state, s, device
-        self.seconds: dict[str, float] = {}
+        self.particles = state.particles.to(device)
+        if s.local is not None:
+            tied = (state.anchor_rotation, state.anchor_shift)
+            tied += (state.centre_rotation, state.centre_shift)
+            self.anchor_rotation, self.anchor_shift, *self.centre = (t.to(device) for t in tied)
+        turn, move = state.drift_turn, state.drift_move / s.pixel_size
+        self.drift = Drift(turn.to(device), move.to(device))
+        self.clock = Clock(device)
         self.half: int | None = None
         self.reference: Reference | None = None
         self.rest: Projector | None = None
         self.table: PowerTable | None = None
         self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
         groups = len(state.particles.optics.voltage_kv)
+        single, double = (
+            dict(device=device, dtype=dtype) for dtype in (torch.float32, torch.float64)
+        )
         self.found = Found(
-            rotation=torch.zeros(n, 3, 3),
-            shift=torch.zeros(n, 2),
-            sigma=torch.zeros(n, 2),
-            cross=torch.zeros(n),
-            power=torch.zeros(n),
-            seen=torch.zeros(n),
-            residual=torch.zeros(2, groups, s.box // 2 + 1, dtype=torch.float64),
-            count=torch.zeros(2, groups, dtype=torch.float64),
-            pruning=torch.zeros(len(fields(Pruning)), dtype=torch.float64),
+            rotation=torch.zeros(n, 3, 3, **single),
+            shift=torch.zeros(n, 2, **single),
+            sigma=torch.zeros(n, 2, **single),
+            cross=torch.zeros(n, **single),
+            power=torch.zeros(n, **single),
+            seen=torch.zeros(n, **single),
+            residual=torch.zeros(2, groups, s.box // 2 + 1, **double),
+            count=torch.zeros(2, groups, **double),
+            pruning=torch.zeros(len(fields(Pruning)), **double),
         )
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
 
-    @contextmanager
-    def timed(self, phase: str):
-        """Add the wall time of a block to ``seconds[phase]``."""
-        start = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-
     def use_half(self, half: int) -> Reference:
         """The half set's reference; the other one's templates are dropped, batches come half by half."""
         if half != self.half:
-            with self.timed("templates"):
-                self.reference = None
+            with self.clock.phase("templates"):
+                self.reference = self.half = None
                 self.reference = prepare(
                     self.state.references[half],
                     self.state.limit,
@@ -147,7 +154,6 @@ class Expectation:
                     self.settings.group if self.settings.local is None else None,
                     self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
-                self.half = half
                 if self.settings.search.method == "branch_and_bound":
                     local = self.settings.local
                     self.table = power_table(
@@ -155,72 +161,72 @@ class Expectation:
                     )
                 if self.state.rest is not None:
                     self.rest = projector(self.state.rest[half])
+                self.half = half  # now that all of it is there
         return self.reference
 
     def __call__(self, batch: Batch) -> None:
-        """Search, then add to the noise and map sums."""
-        rows = batch.index.cpu()
+        """Search, then add to the noise and map sums. When the device runs out of memory nothing has been added."""
+        rows = batch.index.to(self.device)
         if len(rows) == 0:
             return
-        s, state = self.settings, self.state
+        s, state, scale = self.settings, self.state, self.particles.scale[rows]
         reference = self.use_half(batch.half)
-        with self.timed("transform"):
-            seen = observe(state.particles, rows, batch.images, state.noise, batch.half, s)
+        with self.clock.phase("transform"):
+            seen = observe(self.particles, rows, batch.images, state.noise, batch.half, s)
             searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
-        poses = self._search(reference, searched.limited(self._count(state.limit)), rows, tether)
-        with self.timed("insert"):
-            self._add_noise(rows, searched, poses, reference, batch.half)
+        poses, pruning = self._search(
+            reference, searched.limited(self._count(state.limit)), rows, tether
+        )
+        with self.clock.phase("insert"):
+            residual = self._residual(rows, searched, poses, reference)
             poses = self._in_frame(poses, tether)
-            self._insert(seen, poses, state.particles.scale[rows].to(self.device), batch.half)
-        self._record(rows, poses, state.particles.scale[rows])
+            learnt = self._learnt(poses, scale)
+            self._insert(seen, poses, scale, batch.half)
+            self._record(rows, learnt, residual, batch.half)
+            if pruning is not None:
+                counts = torch.tensor(astuple(pruning), dtype=torch.float64)
+                self.found.pruning.add_(counts.to(self.device))
 
     def _search(
         self, reference: Reference, seen: Observation, rows: Tensor, tether: Tether | None
-    ) -> Poses:
+    ) -> tuple[Poses, Pruning | None]:
         """The best poses of a batch, by the method asked for."""
         state, s = self.state, self.settings
-        previous = state.particles.rotation[rows].to(self.device) if state.posed else None
-        centre = (state.particles.shift[rows] / s.pixel_size).to(self.device)
+        previous = self.particles.rotation[rows] if state.posed else None
+        centre = self.particles.shift[rows] / s.pixel_size
         extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
         if s.search.method == "branch_and_bound":
-            with self.timed("bound"):
+            with self.clock.phase("bound"):
                 where = (previous, centre, extent, tether)
-                poses, pruning = bounded_search(reference, self.table, seen, *where, s.search)
-                self.found.pruning.add_(torch.tensor(astuple(pruning), dtype=torch.float64))
-            return poses
-        with self.timed("coarse"):
+                return bounded_search(reference, self.table, seen, *where, s.search)
+        with self.clock.phase("coarse"):
             if tether is None:
                 candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
             else:
                 candidates = local_candidates(reference, seen, previous, centre, tether, s.search)
-        with self.timed("polish"):
-            return polish(reference, seen, *candidates, s.search, tether)
+        with self.clock.phase("polish"):
+            return polish(reference, seen, *candidates, s.search, tether), None
 
     def _without_rest(self, seen: Observation, rows: Tensor) -> Observation:
         """The images less the projections of what a local search leaves out, where it was before."""
         if self.rest is None:
             return seen
-        state, s = self.state, self.settings
-        rotation = state.anchor_rotation[rows].to(self.device)
-        shift_px = (state.anchor_shift[rows] / s.pixel_size).to(self.device)
-        rest = predict(self.rest, rotation, shift_px, seen.gain, magnification=seen.magnification)
+        pose = self.anchor_rotation[rows], self.anchor_shift[rows] / self.settings.pixel_size
+        rest = predict(self.rest, *pose, seen.gain, magnification=seen.magnification)
         return replace(seen, spectrum=seen.spectrum - rest)
 
     def _tether(self, rows: Tensor) -> Tether | None:
         """What ties these particles down in a local search."""
-        state, s = self.state, self.settings
+        s = self.settings
         if s.local is None:
             return None
-        shift_px = state.centre_shift[rows] / s.pixel_size
-        return Tether(
-            state.centre_rotation[rows].to(self.device), shift_px.to(self.device), s.local.reach
-        )
+        rotation, shift = self.centre
+        return Tether(rotation[rows], shift[rows] / s.pixel_size, s.local.reach)
 
     def _in_frame(self, poses: Poses, tether: Tether | None) -> Poses:
         """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""
-        drift = Drift(self.state.drift_turn, self.state.drift_move / self.settings.pixel_size)
-        rotation, shift_px = take_out(drift, poses.rotation, poses.shift_px)
+        rotation, shift_px = take_out(self.drift, poses.rotation, poses.shift_px)
         if tether is not None:
             rotation, shift_px = tether.confine(rotation, shift_px)
         return replace(poses, rotation=rotation, shift_px=shift_px)
@@ -228,10 +234,10 @@ class Expectation:
     def _count(self, limit: float) -> int:
         return half_plane(self.settings.box).count(limit)
 
-    def _add_noise(
-        self, rows: Tensor, seen: Observation, poses: Poses, reference: Reference, half: int
-    ) -> None:
-        """Residual power per optics group; beyond the alignment limit the prediction counts as zero."""
+    def _residual(
+        self, rows: Tensor, seen: Observation, poses: Poses, reference: Reference
+    ) -> tuple[Tensor, Tensor]:
+        """Residual power (g, s) and images (g,) per optics group; beyond the alignment limit the prediction counts as zero."""
         plane = half_plane(self.settings.box, self.device)
         count = self._count(self.state.limit)
         prediction = torch.zeros_like(seen.spectrum)
@@ -242,14 +248,10 @@ class Expectation:
             seen.gain[:, :count],
             magnification=seen.magnification,
         )
-        groups = self.state.particles.optics_group[rows]
-        for g in groups.unique().tolist():
-            mine = (groups == g).to(self.device)
-            power = residual_power(
-                seen.spectrum[mine], prediction[mine], plane.shell, self.settings.box // 2 + 1
-            )
-            self.found.residual[half, g] += power.cpu()
-            self.found.count[half, g] += int(mine.sum())
+        group, groups = self.particles.optics_group[rows], len(self.particles.optics)
+        shells = self.settings.box // 2 + 1
+        power = residual_power(seen.spectrum, prediction, plane.shell, shells, group, groups)
+        return power, power.new_zeros(groups).index_add_(0, group, power.new_ones(len(rows)))
 
     def _insert(self, seen: Observation, poses: Poses, scale: Tensor, half: int) -> None:
         s = self.settings
@@ -271,9 +273,10 @@ class Expectation:
         turn = (2 * torch.pi / s.box) ** 2
         blur = ((frequency @ spread.shift_covariance) * frequency).sum(-1)
         numerator, weight = numerator * (share * torch.exp(-0.5 * turn * blur)), weight * share
-        for rotation, offset in zip(spread.rotation, spread.offset_px, strict=True):
-            moved = numerator * shift_phase(-offset, s.box, count)
-            insert_slices_(self.sums[half], moved, weight, rotation, points)
+        # all of them before the first is inserted
+        moved = [numerator * shift_phase(-offset, s.box, count) for offset in spread.offset_px]
+        for slices, rotation in zip(moved, spread.rotation, strict=True):
+            insert_slices_(self.sums[half], slices, weight, rotation, points)
 
     def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
         """Cut the noise around each particle: centre, multiply by a soft circle, move back."""
@@ -283,18 +286,30 @@ class Expectation:
         radius = s.particle_radius or (self.state.mask_radius if s.local is None else None)
         if radius is None or radius + edge >= s.window[1]:
             radius = s.window[1] - edge
-        circle = soft_circle(s.box, radius, edge).to(self.device)
+        circle = soft_circle(s.box, radius, edge, self.device)
         phase = shift_phase(shift_px, s.box)
         return pack(unpack(spectrum * phase.conj(), s.box) * circle) * phase
 
-    def _record(self, rows: Tensor, poses: Poses, scale: Tensor) -> None:
-        found, pixel = self.found, self.settings.pixel_size
-        variance = poses.covariance.diagonal(dim1=1, dim2=2).cpu()
-        found.rotation[rows] = poses.rotation.cpu()
-        found.shift[rows] = poses.shift_px.cpu() * pixel
-        found.sigma[rows] = torch.stack(
-            [variance[:, :3].mean(1).sqrt(), variance[:, 3:].mean(1).sqrt() * pixel], 1
-        )
-        found.cross[rows] = poses.terms.cross.cpu() / scale
-        found.power[rows] = poses.terms.power.cpu() / scale**2
-        found.seen[rows] = 1
+    def _learnt(self, poses: Poses, scale: Tensor) -> dict[str, Tensor]:
+        """What ``found`` is to hold of the particles of a batch."""
+        pixel = self.settings.pixel_size
+        variance = poses.covariance.diagonal(dim1=1, dim2=2)
+        return {
+            "rotation": poses.rotation,
+            "shift": poses.shift_px * pixel,
+            "sigma": torch.stack(
+                [variance[:, :3].mean(1).sqrt(), variance[:, 3:].mean(1).sqrt() * pixel], 1
+            ),
+            "cross": poses.terms.cross / scale,
+            "power": poses.terms.power / scale**2,
+            "seen": torch.ones_like(scale),
+        }
+
+    def _record(
+        self, rows: Tensor, learnt: dict[str, Tensor], residual: tuple[Tensor, Tensor], half: int
+    ) -> None:
+        for name, values in learnt.items():
+            getattr(self.found, name).index_copy_(0, rows, values)
+        power, count = residual
+        self.found.residual[half] += power
+        self.found.count[half] += count

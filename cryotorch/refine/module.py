@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from cryotorch.particles import Batch
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
+from cryotorch.refine.memory import Portions
 from cryotorch.refine.mstep import MapSolve, maximize
 from cryotorch.refine.schedule import Next, Stop, advance
 from cryotorch.refine.state import Settings, State
@@ -35,6 +36,7 @@ class Refinement(L.LightningModule):
         self.state, self.settings, self.batches, self.workers = state, settings, batches, workers
         self.result: IterationResult | None = None
         self.expectation: Expectation | None = None
+        self.portions = Portions()
 
     def configure_optimizers(self) -> MapSolve:
         """The M-step."""
@@ -66,7 +68,7 @@ class Refinement(L.LightningModule):
     @torch.no_grad()
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """E-step of a batch; after the last one, the M-step."""
-        self.expectation(batch)
+        self.portions(self.expectation, batch)
         if self.trainer.is_last_batch:
             self.optimizers().step()
 

@@ -59,9 +59,10 @@ def maximize(
     Args:
         reduce: sums tensors over all ranks, in place; does nothing on one process.
     """
-    s, seconds, limit = settings, expectation.seconds, state.limit
+    s, seconds, limit = settings, expectation.clock.seconds, state.limit
     started = time.perf_counter()
     reduce([merge_(a) for a in expectation.sums] + expectation.found.tensors())
+    found = expectation.found.cpu()
     halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = torch.stack(
@@ -98,7 +99,6 @@ def maximize(
     sharp = maps.locally(sharpen(maps.even, s.pixel_size, bfactor, *judged[::2]))
     seconds["solve"] += time.perf_counter() - started
 
-    found = expectation.found
     state.noise = noise_power(found, state.noise)
     if s.search.method == "branch_and_bound":
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))

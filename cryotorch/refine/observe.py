@@ -76,7 +76,8 @@ def transfer(
     if optics.mtf is not None:
         gain = gain * _at(of_group(optics.mtf), at_image, own_pixel)
     coarser = own_pixel > 1.001 * pixel_size
-    if bool(coarser.any()):  # there is nothing in such an image beyond its own Nyquist frequency
+    # there is nothing in such an image beyond its own Nyquist frequency; the host does not wait for a device to ask it
+    if coarser.device.type != "cpu" or bool(coarser.any()):
         nyquist = 1 / (2 * own_pixel) - 0.5 / (box * pixel_size)
         beyond = at_image.norm(dim=-1) >= nyquist[:, None]
         gain = gain.masked_fill(beyond & coarser[:, None], 0.0)
@@ -107,7 +108,7 @@ def observe(
     device = images.device
     plane = half_plane(s.box, device)
     inner, outer = s.window
-    window = soft_circle(s.box, inner, outer - inner).to(device)
+    window = soft_circle(s.box, inner, outer - inner, device)
     through = transfer(particles, rows, s.box, s.pixel_size, device)
     spectrum = pack(images * window)
     if through.phase is not None:

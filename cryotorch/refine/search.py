@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -289,7 +290,8 @@ def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
     """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than 0.2 rad and 3 px."""
     diagonal = normal.diagonal(dim1=1, dim2=2)
     ridge = damping[:, None] * diagonal + 0.5 * _prior_precision(diagonal)
-    step = torch.linalg.solve(normal + torch.diag_embed(ridge), gradient)
+    # solve would wait for the device to see whether it can; with the prior it always can
+    step = torch.linalg.solve_ex(normal + torch.diag_embed(ridge), gradient).result
     turn = step[:, :3].norm(dim=1, keepdim=True)
     move = step[:, 3:].norm(dim=1, keepdim=True)
     return step * torch.minimum(0.2 / turn.clamp_min(1e-9), 3 / move.clamp_min(1e-9)).clamp(max=1)
@@ -308,11 +310,16 @@ def covariance(
         normal = tether.derivatives(terms, rotation, shift_px)[1].double()
         along = tether.with_fulcrum(rotation).double()
     precision = 2 * normal + torch.diag(_prior_precision(terms.normal).double())
-    found = torch.linalg.inv(precision)
+    found = torch.linalg.inv_ex(precision).inverse
     if along is not None:
         found = along @ found @ along.mT
     return found.to(terms.gram.dtype)
 
 
 def _prior_precision(like: Tensor) -> Tensor:
-    return torch.tensor(PRIOR_SIGMA, dtype=like.dtype, device=like.device) ** -2
+    return _constant(like.dtype, like.device)
+
+
+@lru_cache
+def _constant(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(PRIOR_SIGMA, dtype=dtype, device=device) ** -2

@@ -198,14 +198,17 @@ def test_shift_scores_are_the_cross_terms() -> None:
     assert torch.allclose(found.flatten(), terms.cross, rtol=1e-3, atol=1e-3)
 
 
-def test_residual_power_sums_per_shell() -> None:
+@pytest.mark.parametrize("groups", [1, 3])
+def test_residual_power_sums_per_group_and_shell(groups: int) -> None:
     s, plane = scene(noise=0.0), half_plane(BOX)
-    y = s.seen.spectrum
-    assert residual_power(y, y, plane.shell, BOX // 2 + 1).abs().max() == 0
-    off = y + 2j * (plane.shell == 3)
-    power = residual_power(off, y, plane.shell, BOX // 2 + 1)
-    expected = torch.zeros(BOX // 2 + 1, dtype=torch.float64)
-    expected[3] = 4 * 6 * int((plane.shell == 3).sum())
+    y, group = s.seen.spectrum, torch.arange(6) * groups // 6
+    assert residual_power(y, y, plane.shell, BOX // 2 + 1, group, groups).abs().max() == 0
+    off = y + 2j * (plane.shell == 3) * (1 + group[:, None])
+    power = residual_power(off, y, plane.shell, BOX // 2 + 1, group, groups)
+    expected = torch.zeros(groups, BOX // 2 + 1, dtype=torch.float64)
+    for g in range(groups):
+        images = int((group == g).sum())
+        expected[g, 3] = 4 * (1 + g) ** 2 * images * int((plane.shell == 3).sum())
     assert torch.allclose(power, expected, rtol=1e-5)
 
 

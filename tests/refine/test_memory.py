@@ -1,0 +1,182 @@
+"""Out of memory on a device: smaller parts, the same sums, one line in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cryotorch.errors import InputError
+from cryotorch.ops import kernels, slices
+from cryotorch.particles import Batch
+from cryotorch.refine import expectation as module
+from cryotorch.refine.expectation import Expectation
+from cryotorch.refine.memory import Portions
+from cryotorch.refine.start import begin
+
+CPU = torch.device("cpu")
+
+
+def e_step(world, portions: Portions) -> Expectation:
+    with torch.no_grad():
+        state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+        expectation, batches = Expectation(state, world.settings, CPU), world.batches()
+        for number in range(len(batches)):
+            portions(expectation, batches[number])
+    return expectation
+
+
+def assert_same(one: Expectation, other: Expectation) -> None:
+    for mine, theirs in zip(one.found.tensors(), other.found.tensors(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(one.sums, other.sums, strict=True):
+        total = theirs.sums.sum(0)
+        assert torch.allclose(
+            mine.sums.sum(0), total, rtol=1e-4, atol=1e-5 * float(total.abs().max())
+        )
+
+
+def failing(call: Callable, size: Callable[..., int], room: int) -> Callable:
+    """``call``, which runs out of memory on more than ``room`` images."""
+
+    def limited(*arguments, **names):
+        if size(*arguments) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return call(*arguments, **names)
+
+    return limited
+
+
+# Where memory may run out in an E-step, in its order, and the number of images there.
+PLACES = {
+    "observe": lambda particles, rows, *_: len(rows),
+    "coarse_candidates": lambda reference, seen, *_: len(seen.spectrum),
+    "polish": lambda reference, seen, *_: len(seen.spectrum),
+    "residual_power": lambda y, *_: len(y),
+    "take_out": lambda drift, rotation, *_: len(rotation),
+    "backproject_terms": lambda spectrum, *_: len(spectrum),
+    "spread_poses": lambda poses, _: len(poses.rotation),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_same_sums_wherever_it_happens(
+    place: str, simulate: Callable, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    world = simulate(40, 2.0, posterior="laplace", groups=2)
+    whole = e_step(world, Portions())
+    monkeypatch.setattr(module, place, failing(getattr(module, place), PLACES[place], 6))
+    portions = Portions()
+    with caplog.at_level(logging.INFO, "cryotorch"):
+        parts = e_step(world, portions)
+    assert portions.most == 5  # of 20 per batch
+    assert_same(parts, whole)
+    assert (parts.found.seen == 1).all() and parts.found.count.sum() == 40
+    lines = [r.message for r in caplog.records if "at once" in r.message]
+    assert len(lines) == 1 and "20 particles at once" in lines[0] and "with 5 or fewer" in lines[0]
+
+
+def test_insertion_goes_on_where_it_stopped(
+    simulate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of CUDA devices: memory runs out inside the insertion of the third rotation, before its first write."""
+    world = simulate(40, 2.0)
+    whole = e_step(world, Portions())
+
+    def insert_(into, reach, padding, rotation, frequency, spectrum, weight) -> None:
+        sums = slices.Accumulator(into, reach, world.settings.box, padding)
+
+        def add(part: slice) -> None:
+            calls.append(part.stop - part.start)
+            if len(calls) in (3, 4):
+                raise torch.OutOfMemoryError
+            at = frequency[part] if frequency.dim() == 3 else frequency
+            slices.add_slices_(sums, spectrum[part], weight[part], rotation[part], at)
+
+        slices.in_parts(len(rotation), 1000, add)
+
+    calls: list[int] = []
+    monkeypatch.setattr(kernels, "insert_", insert_)
+    portions = Portions()
+    parts = e_step(world, portions)
+    assert calls[:8] == [20, 20, 20, 10, 5, 5, 5, 5] and portions.most is None
+    assert_same(parts, whole)
+
+
+def test_tensors_are_added_after_all_memory_is_there() -> None:
+    """Memory that runs out at any allocation of the insertion leaves the sums as they were."""
+
+    class Full(TorchDispatchMode):
+        """The device is full at the allocation number ``at``."""
+
+        def __init__(self, at: int) -> None:
+            super().__init__()
+            self.at, self.made = at, 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            old = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, torch.Tensor)]
+            held = {a.untyped_storage().data_ptr() for a in old}
+            new = (
+                isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in held
+            )
+            if new:
+                self.made += 1
+                if self.made == self.at:
+                    raise torch.OutOfMemoryError
+            return result
+
+    def inserted(at: int) -> tuple[torch.Tensor, int, bool]:
+        generator = torch.Generator().manual_seed(0)
+        sums = slices.accumulator(8)
+        spectrum = torch.randn(3, 5, dtype=torch.complex64, generator=generator)
+        weight, frequency = (
+            torch.rand(3, 5, generator=generator),
+            torch.tensor([[0.0, 1], [1, 0], [1, 1], [2, 1], [1, 2]]),
+        )
+        full, failed = Full(at), False
+        try:
+            with full:
+                slices.add_slices_(sums, spectrum, weight, torch.eye(3).repeat(3, 1, 1), frequency)
+        except torch.OutOfMemoryError:
+            failed = True
+        return sums.sums, full.made, failed
+
+    _, made, failed = inserted(10**6)
+    assert not failed and made > 10
+    for at in range(1, made + 1):
+        sums, _, failed = inserted(at)
+        assert failed and not sums.any(), at
+
+
+def test_not_even_one_image() -> None:
+    def step(_: Batch) -> None:
+        raise torch.OutOfMemoryError
+
+    batch = Batch(torch.arange(4), torch.zeros(4, 360, 360), 0)
+    with pytest.raises(InputError, match="does not hold one particle of 360 pixels"):
+        Portions()(step, batch)
+
+
+def test_an_empty_batch_is_passed_on() -> None:
+    seen: list[int] = []
+    batch = Batch(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1), 0)
+    Portions()(lambda b: seen.append(len(b.index)), batch)
+    assert seen == [0]
+
+
+def test_later_batches_start_small() -> None:
+    sizes: list[int] = []
+
+    def step(batch: Batch) -> None:
+        sizes.append(len(batch.index))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError
+
+    portions, batch = Portions(), Batch(torch.arange(8), torch.zeros(8, 2, 2), 0)
+    for _ in range(2):
+        portions(step, batch)
+    assert sizes == [8, 4, 2, 2, 2, 2] + [2, 2, 2, 2]
