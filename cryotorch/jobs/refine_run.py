@@ -95,7 +95,7 @@ def refine(
             log.info("resumed with %s", change)
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
-    callbacks = r.callbacks(folder.path, file, extras, belongs, started, given.write)
+    callbacks = r.callbacks(folder.path, file, extras, belongs, started, given.write, given.profile)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
     extras["device"] = r.machine(trainer)
     log.info(

@@ -79,6 +79,7 @@ class RefineSettings:
     extra_final_passes: int
     max_align_resolution: Length | None
     minibatch_size: Literal["auto"] | int
+    profile: bool
     seed: int
     compile: Literal["auto"] | bool
     half_sets: Literal["keep", "resplit"]

@@ -35,6 +35,7 @@ from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.progress import IterationBar
 from cryotorch.report.tensorboard import TensorBoardReport
+from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
@@ -273,10 +274,12 @@ def callbacks(
     belongs: Fingerprint,
     started: float,
     formats: list[str],
+    profile: bool,
 ) -> list[Callback]:
     """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
         belongs,
+        *([Trace(out / "profile")] if profile else []),
         IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
         TensorBoardReport(out / "plots"),

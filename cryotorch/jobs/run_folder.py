@@ -32,11 +32,12 @@ RESULTS = (
         "mask_fsc.mrc",
         "map_cutoff.mrc",
     ),
-    *("particles.star", "particles.cs", "orientations.bild", "plots", "tensorboard", CHECKPOINTS),
+    *("particles.star", "particles.cs", "orientations.bild"),
+    *("plots", "tensorboard", "profile", CHECKPOINTS),
 )
 # What may differ between a run and its resumption without a word.
 FREE = (
-    *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write"),
+    *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write", "profile"),
     *("trainer", "compile", "minibatch_size"),
 )
 

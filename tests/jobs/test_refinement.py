@@ -99,11 +99,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def finished(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one iteration, not to be changed."""
-    return refine(inputs, tmp_path_factory.mktemp("finished") / "run")
+    return refine(inputs, tmp_path_factory.mktemp("finished") / "run", profile=True)
 
 
 def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None:
     left = {path.name for path in finished.iterdir()}
+    assert {p.name for p in (finished / "profile").iterdir()} == {
+        "iteration_001.pt.trace.json.gz",
+        "iteration_001.txt",
+    }
+    table = (finished / "profile" / "iteration_001.txt").read_text(encoding="utf-8")
+    assert all(f" {phase} " in table for phase in ("coarse", "polish", "insert", "transform"))
     assert left <= set(RESULTS)
     assert left >= {
         "map.mrc",
