@@ -18,7 +18,7 @@ from cryotorch.errors import InputError
 
 LAYOUT = 2  # counted up whenever the files or the prepared images change, so that old caches are left alone
 PAGE = 4096  # the first image begins at a multiple of it
-AT_ONCE = 1 << 20  # bytes read, checked and converted together: they stay in the processor's cache
+AT_ONCE = 1 << 21  # bytes checked and converted together: they stay in the processor's cache
 logger = logging.getLogger(__name__)
 
 
@@ -51,10 +51,10 @@ class CachedImages:
     """n prepared images in ``<folder>/particles_<key>.mrcs``, made once, by whichever job comes first.
 
     The file is an MRC stack with an extended header that holds a factor (float32) and a checksum (64 bits) for every image:
-    an image is what is stored times its factor, a power of 2 that brings its root mean square near 1. So no pixel leaves the
+    an image is what is stored times its factor, for float16 a power of 2 near its root mean square. So no pixel leaves the
     range of float16, whose rounding is off by at most 2^-11 of a pixel, and adds noise of 4e-8 of the image's power.
-    Every image is checked whenever it is read; after a mismatch the whole cache is made again. One file is open, and reading
-    is by ``pread``: a memory map would count as memory of the process.
+    Every process checks an image when it first reads it; after a mismatch the whole cache is made again. One file is open, and
+    reading is by ``pread``: a memory map would count as memory of the process.
 
     Args:
         folder: where the cache lies.
@@ -103,7 +103,9 @@ class CachedImages:
     def read(self, index: np.ndarray) -> torch.Tensor:
         """Images (b, box, box) float32 of rows ``index`` (b,)."""
         index = np.asarray(index, dtype=np.int64)
-        if len(index) and not 0 <= index.min() <= index.max() < self.n:
+        if not len(index):
+            return torch.empty(0, self.box, self.box)
+        if not 0 <= index.min() <= index.max() < self.n:
             raise IndexError(f"The cache {self.path} has {self.n} images, not those asked for.")
         if self._handle is None:
             self._open()
@@ -124,27 +126,42 @@ class CachedImages:
     def _read(self, index: np.ndarray) -> torch.Tensor | None:
         """None if an image is not what was written."""
         images = torch.empty(len(index), self.box, self.box)
+        if self._dtype == np.float32:
+            raw = images.numpy()
+            return images if self._fill(raw, index) and self._sound(raw, index) else None
         step = max(1, AT_ONCE // self._image_bytes)
-        plain = self._dtype == np.float32
+        raw = np.empty((step, self.box, self.box), self._dtype)
+        half = torch.from_numpy(raw)
         for start in range(0, len(index), step):
             rows, part = index[start : start + step], images[start : start + step]
-            raw = part.numpy() if plain else np.empty(part.shape, self._dtype)
-            if not self._fill(raw, rows):
+            n = len(rows)
+            if not (self._fill(raw[:n], rows) and self._sound(raw[:n], rows)):
                 return None
+            part.copy_(half[:n])
             factor = self._factor[rows]
-            if (_checksums(raw, rows, factor) != self._sums[rows]).any():
-                return None
-            if not plain:
-                part.copy_(torch.from_numpy(raw))
-            part.mul_(torch.from_numpy(factor)[:, None, None])
+            if (factor != 1).any():
+                part.mul_(torch.from_numpy(factor)[:, None, None])
         return images
+
+    def _sound(self, raw: np.ndarray, rows: np.ndarray) -> bool:
+        """Whether stored images match their checksums; each is looked at once."""
+        new = np.flatnonzero(~self._seen[rows])
+        step = max(1, AT_ONCE // self._image_bytes)
+        for start in range(0, len(new), step):
+            at = new[start : start + step]
+            fresh = rows[at]
+            if (_checksums(raw[at], fresh, self._factor[fresh]) != self._sums[fresh]).any():
+                return False
+            self._seen[fresh] = True
+        return True
 
     def _fill(self, raw: np.ndarray, rows: np.ndarray) -> bool:
         """Read images that follow each other together; False if the file ends before."""
         size, view = self._image_bytes, memoryview(raw).cast("B")
-        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        places = (self._offset + rows[cuts[:-1]] * size).tolist()
-        for start, stop, place in zip(cuts[:-1], cuts[1:], places, strict=True):
+        cuts = (np.flatnonzero(rows[1:] != rows[:-1] + 1) + 1).tolist()
+        starts, stops = [0, *cuts], [*cuts, len(rows)]
+        places = (self._offset + rows[starts] * size).tolist()
+        for start, stop, place in zip(starts, stops, places, strict=True):
             part = view[start * size : stop * size]
             while part:
                 try:
@@ -164,6 +181,7 @@ class CachedImages:
             raw = bytes(12 * self.n)  # no image will match
         self._sums = np.frombuffer(raw, "<u8", self.n)
         self._factor = np.frombuffer(raw, "<f4", self.n, 8 * self.n)
+        self._seen = np.zeros(self.n, bool)
         self._handle = handle
 
     def _write(self, handle: int) -> None:
@@ -177,8 +195,9 @@ class CachedImages:
             for start in range(0, self.n, self._block):
                 rows = np.arange(start, min(start + self._block, self.n))
                 images = self._make(start, start + len(rows))
-                factor = factors[rows] = _power_of_2(images)
+                factor = _power_of_2(images) if kind == "float16" else np.ones(len(rows), "<f4")
                 stored = (images / factor[:, None, None]).astype(self._dtype)
+                factors[rows] = factor
                 sums[rows] = _checksums(stored, rows, factor)
                 file.write(stored.data)
             file.seek(HEADER_BYTES)
