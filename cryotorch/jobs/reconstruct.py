@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
     *("config.yaml", "log.txt", "map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc"),
-    *("mask_fsc.mrc", "particles.star", "fsc.txt", "fsc_*.xml", "fsc.png", "mask.png"),
-    *("slices.png", "guinier.png", "tensorboard", "summary.json"),
+    *("mask_fsc.mrc", "particles.star", "particles.cs", "fsc.txt", "fsc_*.xml", "fsc.png"),
+    *("mask.png", "slices.png", "guinier.png", "orientations.png", "tensorboard", "summary.json"),
 )
 # Bytes per voxel of the padded box at the peak, measured: the sums of two half sets and the work arrays.
-BYTES_PER_VOXEL = 90
+BYTES_PER_VOXEL = 120
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Reconstruct:
     mask: str | None
     out: str | None
     overwrite: bool
+    write: list[Literal["star", "cs"]]
     cache_dir: str | None
     box_size: int | None
     particle_diameter: Length | None
@@ -63,6 +64,7 @@ class Reconstruct:
         require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")
         require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
+        require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         require(self.padding in (1, 2), "padding", self.padding, "it is 1 or 2")
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
 
@@ -120,7 +122,9 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     found = judge(settings, halves, images.pixel_size, device)
     judged = time.perf_counter()
     (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
-    write_particles(folder / "particles.star", file, particles)
+    for ending in dict.fromkeys(settings.write):
+        for message in write_particles(folder / f"particles.{ending}", file, particles):
+            log.info("WARNING: %s", message)
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),
@@ -132,7 +136,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         "device": str(device),
         "seconds": seconds,
     }
-    write(folder, Path(settings.out), found, extras)
+    write(folder, Path(settings.out), found, particles, group, extras)
 
 
 def _insert(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,12 +21,15 @@ from cryotorch.jobs.validation import Validation, validate
 from cryotorch.jobs.validation_fsc import ValidationFsc
 from cryotorch.ops.filters import guinier_fit, sharpen
 from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
+from cryotorch.particles import Particles
 from cryotorch.refine.regularise import HALF_MAP_PRIOR
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import render
 from cryotorch.report.curves import guinier_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import central_slices, image_figure, projections
+from cryotorch.report.poses import viewing_figure
+from cryotorch.report.sphere import viewing_directions
 from cryotorch.results import Guinier
 
 if TYPE_CHECKING:
@@ -99,8 +103,15 @@ def _judged(chosen: ValidationFsc, halves: HalfMaps, device: torch.device) -> Va
         return validate(replace(chosen, generate_mask=False), halves, device)
 
 
-def write(folder: Path, out: Path, found: Found, extras: Mapping[str, object]) -> None:
-    """All files into ``folder``; ``out`` is where they will be."""
+def write(
+    folder: Path,
+    out: Path,
+    found: Found,
+    particles: Particles,
+    group: Tensor,
+    extras: Mapping[str, object],
+) -> None:
+    """Maps, curves, figures and the summary into ``folder``; ``out`` is where they will be."""
     halves, pixel_size = found.halves, found.halves.pixel_size
     names = ("map_half_A.mrc", "map_half_B.mrc")
     volumes = dict(zip(names, halves.maps, strict=True))
@@ -118,10 +129,14 @@ def write(folder: Path, out: Path, found: Found, extras: Mapping[str, object]) -
     }
     box = found.map.shape[-1]
     title = f"The map at {found.judged.resolution:.2f} Å"
-    subtitle = f"{extras['particles']:,} particles, {box} px of {pixel_size:.4g} Å"
+    subtitle = f"{len(particles):,} particles, {box} px of {pixel_size:.4g} Å"
+    applied = f"applied: B = {found.bfactor:.1f} Å²".replace("-", "\N{MINUS SIGN}")
+    direction = viewing_directions(particles.rotation.numpy())
+    error = np.degrees(particles.pose_sigma[:, 0].numpy())
     figures = {
         "slices": image_figure(rows, box * pixel_size, title, subtitle),
-        "guinier": guinier_figure(found.guinier, f"applied: B = {found.bfactor:.1f} Å²"),
+        "guinier": guinier_figure(found.guinier, applied),
+        "orientations": viewing_figure(direction, error, group.numpy()),
     }
     pictures = {name: render(figure) for name, figure in figures.items()}
     write_pictures(pictures, folder)
