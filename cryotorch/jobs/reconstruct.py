@@ -38,6 +38,8 @@ class Reconstruct:
     overwrite: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
+    cache_dtype: Literal["float16", "float32"]
+    cache_limit: float | None
     box_size: int | None
     particle_diameter: Length | None
     normalize: Literal["auto"] | bool
@@ -59,7 +61,7 @@ class Reconstruct:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
-        positive(self, "particle_diameter")
+        positive(self, "particle_diameter", "cache_limit")
         box, batch = self.box_size, self.minibatch_size
         require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")
@@ -103,7 +105,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         log.info(message)
     _check_poses(given, file.particles.has_pose)
     settings = in_angstrom(given, file.pixel_size)
-    images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert)
+    cache = (settings.cache_dtype, settings.cache_limit)
+    images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert, *cache)
     _check_size(settings, images, device)
     images.normalise = normalise_needed(images, settings.normalize)
     particles, note = assign_half_sets(
