@@ -201,3 +201,61 @@ def test_mistakes_end_in_one_sentence(
     assert main(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {sentence}") and err.count("\n") == 1
+
+
+def test_bytes_reduced_are_those_of_the_sums() -> None:
+    from benchmarks.scale import reduced
+
+    from cryotorch.ops.slices import accumulator
+
+    box, n = 24, 50
+    grids = sum(accumulator(box).sums[0].nbytes for _ in range(2))
+    # 9 + 2 + 2 + 3 numbers of each particle, noise and counts of one optics group
+    assert reduced(box, n) == grids + 4 * n * 16 + 8 * 2 * (13 + 1)
+
+
+def test_the_model_of_several_processes() -> None:
+    from benchmarks.scale import Parts
+
+    parts = Parts(e_step=20.0, templates=2.0, m_step=1.0, batches=(10, 10), volume=4e6)
+    assert parts.seconds(1) == 20 + 2 + 1
+    assert parts.seconds(2) == 10 + 1 + 1  # a half set each
+    assert parts.seconds(2, rate=1e6) == 12 + 4
+    assert parts.seconds(3) == 7 + 2 + 1  # seven batches, of both half sets on the second rank
+    assert parts.seconds(4) == 5 + 1 + 1
+    assert parts.seconds(64) == 1 + 1 + 1  # no less than a batch
+    assert parts.seconds(64, rate=1e6) == pytest.approx(3 + 2 * 63 / 64 * 4)
+
+
+def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of two made-up runs, the second twice as fast but for its M-step."""
+    from benchmarks import scale
+
+    volume = torch.randn(8, 8, 8)
+
+    def refine(data, out: Path, changes: list[str]) -> None:
+        n = next(int(c.split("=")[1]) for c in changes if c.startswith("trainer.devices"))
+        assert ("trainer=ddp" in changes) == (n > 1) and "max_iterations=2" in changes
+        out.mkdir()
+        phases = {"coarse": 6 / n, "polish": 2 / n, "templates": 1 / n, "solve": 0.5, "reduce": 0.1}
+        row = {f"seconds_{name}": spent for name, spent in phases.items()}
+        row |= {"seconds": sum(phases.values())}
+        first = {name: 9 * spent for name, spent in row.items()}  # what a process does once
+        known = dict(iterations=2, resolution=7.0, box=8, particles=80, half_sets=[40, 40])
+        summary = known | dict(minibatch_size=10, history=[first, row])
+        (out / "summary.json").write_text(json.dumps(summary))
+        write_volume(out / "map.mrc", volume, 1.0)
+
+    monkeypatch.setattr(scale, "refine", refine)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    tables = scale.run(None, tmp_path, ["max_iterations=2"], [2], "cpu")
+    one, two = tables["Processes"]
+    assert one["s/iteration"] == pytest.approx(9.6) and two["s/iteration"] == pytest.approx(5.1)
+    assert two["efficiency"] == pytest.approx(9.6 / 5.1 / 2)
+    assert two["map correlation with one process"] == pytest.approx(1)
+    models = {row["processes"]: row for row in tables["Model"]}
+    assert list(models) == [1, 2, 8, 64]
+    assert models[2]["predicted s/iteration"] == pytest.approx(4 + 0.5 + 0.5)
+    assert models[2]["measured / predicted"] == pytest.approx(5.1 / 5)
+    assert models[64]["predicted s/iteration"] == pytest.approx(1 + 0.5 + 0.5)
+    assert models[8]["measured s/iteration"] is None

@@ -82,7 +82,8 @@ def refine(
     ready = prepare(settings, file, images, group)
     particles, plan = ready.particles, ready.plan
     size = settings.minibatch_size
-    batches = Batches(images, particles.half, r.batch_size(images.box) if size == "auto" else size)
+    size = r.batch_size(images.box) if size == "auto" else size
+    batches = Batches(images, particles.half, size)
 
     belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
     checkpoint = last_checkpoint(folder.path) if settings.resume else None
@@ -93,7 +94,8 @@ def refine(
             return
         for change in folder.changes(given):
             log.info("resumed with %s", change)
-    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
+    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, "minibatch_size": size}
+    extras |= ready.extras
     most = settings.max_iterations + settings.extra_final_passes
     callbacks = r.callbacks(folder.path, file, extras, belongs, started, given.write, given.profile)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)

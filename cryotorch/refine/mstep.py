@@ -63,6 +63,9 @@ def maximize(
     started = time.perf_counter()
     reduce([merge_(a) for a in expectation.sums] + expectation.found.tensors())
     found = expectation.found.cpu()
+    seconds["reduce"] = time.perf_counter() - started  # and waiting for the slowest rank
+
+    started = time.perf_counter()
     halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = torch.stack(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import fsc, local, refinement
+from benchmarks import fsc, local, refinement, scale
 from benchmarks.table import markdown
 from cryotorch.__main__ import keep_freed_memory
 from cryotorch.errors import InputError
@@ -26,9 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if o.threads:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
-        tables = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}[o.command](
-            o
-        )
+        command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
+        tables = (command | {"scale": _scale})[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -77,7 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--branch-and-bound", action="store_true", help="that search too: ten times slower")
     add("--out", type=Path, help="folder to keep data and results in")
-    for command in (kernels, refine, curves, moving):
+    many = commands.add_parser("scale", help="job=homo_refine on one and on several processes")
+    add = many.add_argument
+    add("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
+    add("--out", type=Path, help="folder to keep data and results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    for command in (kernels, refine, curves, moving, many):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -104,6 +110,15 @@ def _local(o: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (o.out or Path(temporary)).resolve()
         return local.run(folder, o.simulate, o.branch_and_bound)
+
+
+def _scale(o: argparse.Namespace) -> dict:
+    if min(o.processes) < 1:
+        raise InputError(f"--processes must be at least 1, got {min(o.processes)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        data = refinement.simulated(folder / "data", o.simulate, "C1")
+        return scale.run(data, folder, o.changes, o.processes, o.device)
 
 
 def _kernels(o: argparse.Namespace) -> dict:
