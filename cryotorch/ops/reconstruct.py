@@ -51,12 +51,12 @@ def shell_mean_weight(sums: Sums) -> Tensor:
 def symmetrise(sums: Sums, group: Tensor) -> Sums:
     """Sum over the rotated copies of a point group (g, 3, 3), identity first: each image once, symmetry once.
 
-    The copies are read by trilinear interpolation on a twice finer grid. No gridding correction: it sharpens, so that
+    The copies are read by trilinear interpolation on a grid of twice the box. No gridding correction: it sharpens, so that
     weights between few slices turn negative, while a blur that numerator and weights share hardly shows in their ratio.
     """
     if len(group) == 1:
         return sums
-    padded = sums.padding * sums.box
+    padded, finer = sums.padding * sums.box, max(1, 2 // sums.padding)
     k = torch.fft.fftfreq(padded, 1 / padded, device=sums.weight.device)
     x = torch.arange(padded // 2 + 1.0, device=sums.weight.device)
     inside = volume_shells(padded, sums.weight.device) < padded // 2
@@ -64,7 +64,8 @@ def symmetrise(sums: Sums, group: Tensor) -> Sums:
     point = torch.stack([x[inside], y[inside], z[inside]])
     numerator, weight = sums.numerator.clone(), sums.weight.clone()
     for values, total in ((sums.numerator, numerator), (sums.weight.to(torch.complex128), weight)):
-        table = projector(ifft_volume(values, padded).float() * padded, correct=False)
+        volume = ifft_volume(values, padded).float() * padded
+        table = projector(volume, padding=finer, correct=False)
         copies = torch.zeros(point.shape[1], dtype=values.dtype, device=values.device)
         for rotation in group[1:].float():
             turned = rotation.to(point.device).T @ point
