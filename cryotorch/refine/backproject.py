@@ -42,6 +42,8 @@ def backproject(
     """
     sums = accumulator(s.box, s.padding, device)
     plane = half_plane(s.box, device)
+    # sin(chi + pi/2) = cos(chi)
+    quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
     for batch in batches:
         rows, batch = batch.index.cpu(), batch.to(device)
         seen = observe(particles, rows, batch.images, noise, batch.half, s)
@@ -54,7 +56,6 @@ def backproject(
             seen = replace(seen, precision=seen.precision * inside)
         if curvature:
             scale = particles.scale[rows].to(device)[:, None]
-            quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
             cosine = transfer(quarter, rows, s.box, s.pixel_size, device).gain * scale
             voltage = particles.optics.voltage_kv[particles.optics_group[rows]].to(device)
             edge = s.box * s.pixel_size
