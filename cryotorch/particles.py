@@ -169,6 +169,8 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """In memory that a device copies from while it computes; DataLoader calls it."""
+        if self.images.device.type != "cpu":  # it stays there
+            return self
         return Batch(self.index.pin_memory(), self.images.pin_memory(), self.half)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:

@@ -81,10 +81,6 @@ def refine(
     settings = in_angstrom(given, file.pixel_size)
     ready = prepare(settings, file, images, group)
     particles, plan = ready.particles, ready.plan
-    size = settings.minibatch_size
-    size = r.batch_size(images.box) if size == "auto" else size
-    batches = Batches(images, particles.half, size)
-
     belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
     checkpoint = last_checkpoint(folder.path) if settings.resume else None
     if checkpoint is not None:
@@ -94,12 +90,14 @@ def refine(
             return
         for change in folder.changes(given):
             log.info("resumed with %s", change)
-    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, "minibatch_size": size}
-    extras |= ready.extras
+    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
     callbacks = r.callbacks(folder.path, file, extras, belongs, started, given.write, given.profile)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
-    extras["device"] = r.machine(trainer)
+    device, size = trainer.strategy.root_device, settings.minibatch_size
+    size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
+    batches = Batches(images, particles.half, size)
+    extras |= {"device": r.machine(trainer), "minibatch_size": size}
     log.info(
         "%d particles of %d pixels, %.4g Å, on %s",
         len(particles),
@@ -110,7 +108,7 @@ def refine(
     with torch.no_grad():
         state, notes = begin(
             *(particles, ready.volume, batches, plan, settings.initial_resolution),
-            trainer.strategy.root_device,
+            device,
             fresh=checkpoint is None,
         )
     for note in notes:

@@ -30,6 +30,7 @@ from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.refine.distributed import EMStrategy
+from cryotorch.refine.memory import USUAL, free_memory, images_at_once
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
@@ -304,6 +305,11 @@ def machine(trainer: L.Trainer) -> str:
     return f"{kind} ({name}), {torch.get_num_threads()} threads{ranks}"
 
 
-def batch_size(box: int) -> int:
-    """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB."""
+def batch_size(box: int, device: torch.device | None = None, ranks: int = 1) -> int:
+    """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB.
+
+    On a CUDA device they take up to a part of its free memory; with several, which must all plan the same batches, of ``USUAL``.
+    """
+    if device is not None and device.type == "cuda":
+        return images_at_once(box, free_memory(device) if ranks == 1 else USUAL)
     return max(16, min(256, 2**22 // box**2))

@@ -39,6 +39,8 @@ class Batches(Dataset):
     def __init__(self, images, half: Tensor, batch_size: int) -> None:
         self.images, self.half = images, half
         self.rows = plan_batches(half, batch_size)
+        self._keep: torch.device | None = None
+        self._kept: dict[int, Batch] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,8 +48,19 @@ class Batches(Dataset):
     def __getitem__(self, number: int) -> Batch:
         if number < 0:
             return Batch(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1), 0)
+        if number in self._kept:
+            return self._kept[number]
         rows = self.rows[number]
-        return Batch(torch.tensor(rows), self.images[rows], int(self.half[rows[0]]))
+        batch = Batch(torch.tensor(rows), self.images[rows], int(self.half[rows[0]]))
+        if self._keep is not None:
+            batch = self._kept[number] = batch.to(self._keep)
+        return batch
+
+    def keep_on(self, device: torch.device | None) -> None:
+        """From now on read every batch once and keep it on a device; None lets go of all of them."""
+        self._keep = device
+        if device is None:
+            self._kept.clear()
 
 
 class ShardSampler(Sampler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from cryotorch.particles import Batch
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
-from cryotorch.refine.memory import Portions
+from cryotorch.refine.memory import Portions, free_memory, images_stay
 from cryotorch.refine.mstep import MapSolve, maximize
 from cryotorch.refine.schedule import Next, Stop, advance
 from cryotorch.refine.state import Settings, State
@@ -60,6 +61,26 @@ class Refinement(L.LightningModule):
             value = getattr(self.state, name)
             if value is not None:
                 setattr(self.state, name, value.to(self.device))
+        if self.device.type == "cuda" and self.workers == 0:
+            self._keep_images()
+
+    def _keep_images(self) -> None:
+        """Read images once where the device has room for those of this rank."""
+        mine = ShardSampler(len(self.batches), self.global_rank, self.trainer.world_size)
+        images = sum(len(self.batches.rows[number]) for number in mine if number >= 0)
+        if images_stay(images, self.settings.box, free_memory(self.device)):
+            self.batches.keep_on(self.device)
+            logging.getLogger("cryotorch").info("The images are read once and stay on the device.")
+
+    def on_fit_end(self) -> None:
+        """Leave the device to others."""
+        self.batches.keep_on(None)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Without waiting for the copy."""
+        return batch.to(device, non_blocking=True)
 
     def on_train_epoch_start(self) -> None:
         """Fresh sums."""

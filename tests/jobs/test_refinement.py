@@ -18,7 +18,7 @@ import torch
 from cryotorch.data.mrc import write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
-from cryotorch.jobs import homo_refine, simulate
+from cryotorch.jobs import homo_refine, refinement, simulate
 from cryotorch.jobs.catalog import make_settings
 from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS
 from cryotorch.report import tensorboard
@@ -318,3 +318,13 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
     ):
         refine(inputs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_several_devices_plan_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One device may fill its memory; of several, each with other memory free, all must deal out the same."""
+    cuda = torch.device("cuda")
+    for free, alone in ((2**33, 64), (2**37, 512)):
+        monkeypatch.setattr(refinement, "free_memory", lambda device, free=free: free)
+        assert refinement.batch_size(360, cuda) == alone
+        assert refinement.batch_size(360, cuda, ranks=4) == 129
+    assert refinement.batch_size(360) == refinement.batch_size(360, torch.device("cpu"), 2) == 32

@@ -58,3 +58,30 @@ def test_any_set_is_dealt_out_once(half: list[int], size: int, world: int) -> No
 def test_more_ranks_than_batches_get_fillers_only(world: int) -> None:
     shards = [list(ShardSampler(1, rank, world)) for rank in range(world)]
     assert shards == [[0]] + [[-1]] * (world - 1)
+
+
+class Counted:
+    """Images that count how often they are read."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images, self.reads = images, 0
+
+    def __getitem__(self, rows: list[int]) -> torch.Tensor:
+        self.reads += 1
+        return self.images[rows]
+
+
+def test_batches_that_stay_are_read_once() -> None:
+    images = Counted(torch.randn(10, 4, 4))
+    batches = Batches(images, torch.arange(10) % 2, 3)
+    before = [batches[number] for number in range(4)]
+    batches.keep_on(torch.device("cpu"))
+    for _ in range(3):
+        for number in range(4):
+            batch = batches[number]
+            assert torch.equal(batch.images, before[number].images)
+            assert torch.equal(batch.index, before[number].index)
+            assert batch.half == before[number].half
+    assert images.reads == 4 + 4 and len(batches[-1].index) == 0
+    batches.keep_on(None)
+    assert torch.equal(batches[2].images, before[2].images) and images.reads == 9

@@ -14,7 +14,7 @@ from cryotorch.ops import kernels, slices
 from cryotorch.particles import Batch
 from cryotorch.refine import expectation as module
 from cryotorch.refine.expectation import Expectation
-from cryotorch.refine.memory import Portions
+from cryotorch.refine.memory import Portions, images_at_once, images_stay
 from cryotorch.refine.start import begin
 
 CPU = torch.device("cpu")
@@ -180,3 +180,15 @@ def test_later_batches_start_small() -> None:
     for _ in range(2):
         portions(step, batch)
     assert sizes == [8, 4, 2, 2, 2, 2] + [2, 2, 2, 2]
+
+
+def test_images_stay_on_a_device_with_three_times_their_room() -> None:
+    size = 4 * 1000 * 64**2
+    assert images_stay(1000, 64, 3 * size) and not images_stay(1000, 64, 3 * size - 3)
+
+
+def test_images_at_once_follow_memory_and_box() -> None:
+    gib = 2**30
+    assert images_at_once(360, 16 * gib) == 129  # 33 MB each in a quarter of it
+    assert images_at_once(180, 16 * gib) == 512 and images_at_once(64, 140 * gib) == 512
+    assert images_at_once(1024, 2 * gib) == 16

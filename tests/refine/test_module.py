@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cryotorch.refine import module as module_of
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.start import begin
@@ -31,7 +32,7 @@ class Witness(L.Callback):
         self.steps.append(trainer.global_step)
 
 
-def refine(world, folder: Path, checkpoint: Path | None = None):
+def refine(world, folder: Path, checkpoint: Path | None = None, kind: type = Refinement):
     witness = Witness()
     saver = ModelCheckpoint(
         folder, "iteration_{epoch:03d}", auto_insert_metric_name=False, save_top_k=-1
@@ -58,7 +59,7 @@ def refine(world, folder: Path, checkpoint: Path | None = None):
             torch.device("cpu"),
             checkpoint is None,
         )
-    module = Refinement(state, world.settings, world.batches())
+    module = kind(state, world.settings, world.batches())
     trainer.fit(module, ckpt_path=checkpoint)
     return trainer, module, witness
 
@@ -100,6 +101,32 @@ def test_a_run_and_its_resumption(world, tmp_path: Path) -> None:
             h["resolution"] for h in expected.history
         ]
         assert resumed[0].global_step == ITERATIONS
+
+
+class OnDevice(Refinement):
+    """What a CUDA device does at the start, done on the CPU."""
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self._keep_images()
+
+    def on_train_end(self) -> None:
+        self.kept = len(self.batches._kept)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec")
+@pytest.mark.parametrize(
+    ("free", "stay"), [(3 * 4 * 48 * 24**2, True), (3 * 4 * 47 * 24**2, False)]
+)
+def test_images_that_stay_change_nothing(
+    world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, stay: bool
+) -> None:
+    monkeypatch.setattr(module_of, "free_memory", lambda device: free)
+    expected = refine(world, tmp_path / "read")[1]
+    found = refine(world, tmp_path / "kept", kind=OnDevice)[1]
+    assert found.kept == (len(found.batches) if stay else 0) and not found.batches._kept
+    assert torch.equal(found.result.half_maps, expected.result.half_maps)
 
 
 def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
