@@ -53,7 +53,10 @@ class Batches(Dataset):
         rows = self.rows[number]
         batch = Batch(torch.tensor(rows), self.images[rows], int(self.half[rows[0]]))
         if self._keep is not None:
-            batch = self._kept[number] = batch.to(self._keep)
+            try:
+                batch = self._kept[number] = batch.to(self._keep)
+            except torch.OutOfMemoryError:  # the others are read every time
+                self._keep = None
         return batch
 
     def keep_on(self, device: torch.device | None) -> None:

@@ -122,6 +122,7 @@ def grid_step(limit: float, settings: SearchSettings) -> float:
     return settings.grid_step or min(max(1 / limit, math.radians(7)), math.radians(12))
 
 
+@lru_cache(maxsize=32)
 def shift_grid(extent: float, step: float, device: torch.device | str = "cpu") -> Tensor:
     """Shifts (t, 2) in pixels on a square grid inside a disc of radius ``extent``; (0, 0) is among them."""
     reach = math.floor(extent / step + 1e-6)
@@ -231,13 +232,14 @@ def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, k
     order = order[image[order].argsort(stable=True)]
     image = image[order]
     place = torch.arange(len(image), device=image.device) - torch.searchsorted(image, image)
-    k = int(place.max()) + 1
-    table = torch.full((int(image[-1]) + 1, k), -1, device=image.device)
+    last, farthest = torch.stack([image[-1], place.max()]).tolist()  # the device is waited for once
+    table = torch.full((last + 1, farthest + 1), -1, device=image.device)
     table[image, place] = order
     rows = table.clamp_min(0)
     r, s, value = rotation[rows], shift_px[rows], score[rows]
     near = rotation_angle(r[:, :, None], r[:, None]) < SAME_ROTATION
     near &= (s[:, :, None] - s[:, None]).norm(dim=-1) < SAME_SHIFT
+    k = farthest + 1
     earlier = torch.ones(k, k, dtype=torch.bool, device=score.device).tril(-1)
     stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - HOPELESS)
     stays &= stays.cumsum(1) <= kept

@@ -85,3 +85,20 @@ def test_batches_that_stay_are_read_once() -> None:
     assert images.reads == 4 + 4 and len(batches[-1].index) == 0
     batches.keep_on(None)
     assert torch.equal(batches[2].images, before[2].images) and images.reads == 9
+
+
+def test_what_does_not_fit_is_read_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, moved = Counted(torch.randn(10, 4, 4)), []
+
+    def to(batch, device, non_blocking=False):
+        moved.append(device)
+        if len(moved) > 2:
+            raise torch.OutOfMemoryError
+        return batch
+
+    monkeypatch.setattr("cryotorch.particles.Batch.to", to)
+    batches = Batches(images, torch.arange(10) % 2, 3)
+    batches.keep_on(torch.device("cpu"))
+    for _ in range(2):
+        seen = [batches[number].index.tolist() for number in range(4)]
+    assert seen == batches.rows and images.reads == 2 + 2 * 2 and len(moved) == 3
