@@ -15,6 +15,7 @@ from cryotorch.ops.ctf import wavelength
 
 LIMITS = (0.4, 0.5, 0.63, 0.8, 1.0)  # of the highest frequency: large phases are followed outwards
 STEPS = 12
+SHARPEST = 4.0  # times as curved as expected may be a maximum that is no noise
 # (n, m) of the functions, each as cosine and sine but for m = 0. Shift and astigmatism come along because poses and
 # defocus were found with the aberration in the images and have taken up as much of it as they could.
 ODD = {"shift": (1, 1), "tilt": (3, 1), "trefoil": (3, 3)}
@@ -75,11 +76,18 @@ def fit_odd(cross: Tensor, power: Tensor, basis: Tensor, radius: Tensor) -> Fit:
     turned = cross * torch.polar(torch.ones_like(power), basis @ value)
     noise = (basis.T * (0.5 * power)) @ basis
     curvature = (basis.T * turned.real) @ basis
-    if not bool((torch.linalg.eigvalsh(curvature) > 0).all()):
+    # where there is hardly any signal, the highest peak of the noise is sharp
+    if not 0 < _ratio(curvature, 2 * noise) < SHARPEST:
         curvature = 2 * noise
     inverse = torch.linalg.pinv(curvature, hermitian=True)
     covariance = inverse @ noise @ inverse
     return Fit(value / length, covariance / length / length[:, None])
+
+
+def _ratio(matrix: Tensor, expected: Tensor) -> float:
+    """The mean ratio of two curvatures; negative where the first is none of a maximum."""
+    values = torch.linalg.eigvals(torch.linalg.lstsq(expected, matrix).solution).real
+    return float(values.mean()) if bool((values > 0).all()) else -1.0
 
 
 def _climb(cross: Tensor, power: Tensor, basis: Tensor, value: Tensor) -> Tensor:

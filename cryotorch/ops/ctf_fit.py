@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,11 +141,10 @@ def fit_defocus(
     terms: CtfTerms,
     basis: Tensor,
     reach: float,
-    prior: float = math.inf,
-    astigmatism: bool = False,
+    prior: Sequence[float] = (math.inf,),
     steps: int = 8,
 ) -> DefocusFit:
-    """Change of the mean defocus, and of the astigmatism too if asked for, at the maximum of the posterior.
+    """Change of the mean defocus, and of the astigmatism too with three priors, at the maximum of the posterior.
 
     The best mean on a grid, then damped Newton steps (Levenberg and Marquardt) over one or three numbers, all images at once; a step is kept where
     the posterior rises.
@@ -152,27 +152,26 @@ def fit_defocus(
     Args:
         basis: (m, 3) of ``defocus_basis``.
         reach: Å, half width of the grid.
-        prior: Å, standard deviation of a Gaussian prior on each of the changes.
+        prior: Å, standard deviations of Gaussian priors: of the mean alone, or of all three changes.
     """
-    grid = defocus_grid(basis, reach)
-    weight = 0.5 / prior**2  # of a square, in units of the score: half a log-likelihood
-    best = (defocus_profile(terms, basis, grid) - 0.5 * weight * grid**2).argmax(1)
-    size = 3 if astigmatism else 1
+    grid, size = defocus_grid(basis, reach), len(prior)
+    # of squares, in units of the score: half a log-likelihood
+    weight = 0.5 / torch.tensor(prior, device=basis.device) ** 2
+    best = (defocus_profile(terms, basis, grid) - 0.5 * weight[0] * grid**2).argmax(1)
     change = terms.chi.new_zeros(len(best), size)
     change[:, 0] = grid[best]
     basis = basis[:, :size]
     products = (basis[:, :, None] * basis[:, None]).flatten(1)
-    identity = torch.eye(size, device=basis.device)
 
     def evaluate(change: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         now = terms.turned(change @ basis.T)
         slope, expected, curvature = now.slope()
         sine = torch.sin(now.chi)
         score = (sine * (now.cross - 0.5 * now.power * sine)).double().sum(1)
-        score = score - 0.5 * weight * change.double().square().sum(1)
+        score = score - 0.5 * (weight * change.double().square()).sum(1)
         gradient = slope @ basis - weight * change
         expected, curvature = (
-            (each @ products).unflatten(1, (size, size)) + weight * identity
+            (each @ products).unflatten(1, (size, size)) + torch.diag(weight)
             for each in (expected, curvature)
         )
         return score, gradient, expected, curvature
@@ -194,7 +193,7 @@ def fit_defocus(
         curvature = torch.where(better[:, None, None], new[3], curvature)
         damping = torch.where(better, damping / 5, damping * 5).clamp(DAMPING_LEAST, DAMPING_MOST)
     at_end = (best == 0) | (best == len(grid) - 1)
-    return DefocusFit(change, _proper(curvature, expected) + 1e-30 * identity, at_end)
+    return DefocusFit(change, _proper(curvature, expected), at_end)
 
 
 def _proper(curvature: Tensor, expected: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Refined:
         particles: with new defocus, optics, and shifts (poses had made up for some of the beam tilt).
         start: the same with the defocus that they came with, for another pass.
         sigma: (n, 3) Å, standard errors of mean defocus and astigmatism, as in ``ctf_fit.to_form``; 0 where not fitted.
-        at_end: (n,) bool, the search for the defocus ended at its border.
+        at_end: (n,) bool, the search for the defocus ended at its border; prior: Å, spread of the defocus errors.
         groups: one for each optics group.
     """
 
@@ -38,6 +38,7 @@ class Refined:
     sigma: Tensor
     at_end: Tensor
     groups: list[GroupFit]
+    prior: float
 
 
 def apply(
@@ -46,6 +47,7 @@ def apply(
     sums: CtfSums,
     groups: list[GroupFit],
     micrograph: Tensor | None,
+    prior: float,
 ) -> Refined:
     """Change particles and their optics by what a pass found; ``begun``: with the defocus that changes are counted from."""
     base, sigma = to_form(begun.defocus.double()), sums.sigma.clone()
@@ -66,7 +68,7 @@ def apply(
             base[mine], form[mine] = stretched(base[mine], stretch), stretched(form[mine], stretch)
     result = particles.replace(defocus=from_form(form).float(), shift=shift.float(), optics=optics)
     start = result.replace(defocus=from_form(base).float())
-    return Refined(result, start, sigma, sums.at_end > 0, groups)
+    return Refined(result, start, sigma, sums.at_end > 0, groups, prior)
 
 
 def changed(optics: Optics, g: int, found: GroupFit) -> Optics:

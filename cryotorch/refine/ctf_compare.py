@@ -21,6 +21,7 @@ from cryotorch.ops.ctf_fit import (
     defocus_basis,
     defocus_grid,
     defocus_profile,
+    fit_defocus,
     prior_evidence,
     prior_widths,
 )
@@ -34,6 +35,7 @@ from cryotorch.refine.observe import observe, transfer
 from cryotorch.refine.state import Settings
 
 SMOOTH = 5  # shells that the share of an image's own noise is averaged over
+LEAST_SPREAD = 5.0  # Å: errors of the astigmatism are not taken to be smaller
 Sample = Callable[[], Iterable[Batch]]
 
 
@@ -45,7 +47,8 @@ class CtfWhat:
         limit: Fourier pixels, of the half maps' resolution.
         defocus: of every particle; astigmatism: "none", "micrograph" (one change for all its particles) or "particle".
         tilt, trefoil, spherical, tetra, anisomag: of every optics group.
-        reach: Å, of the search for the defocus to either side.
+        reach: Å, of the search for the defocus to either side; prior: Å, standard deviation of its errors, None = estimated, which
+            takes a defocus that was not fitted to these very images before.
         defocus_from, optics_from: Å, coarser shells are left out.
     """
 
@@ -58,6 +61,7 @@ class CtfWhat:
     tetra: bool = False
     anisomag: bool = False
     reach: float = 2000.0
+    prior: float | None = None
     defocus_from: float = 20.0
     optics_from: float = 10.0
 
@@ -68,15 +72,17 @@ class Calibration:
 
     Attributes:
         amplitude: (s,) factor on the slices; own: (s,) f of what a slice holds of its own image, f w g y with the gain g at
-            insertion; noise: (s,) factor on sigma2; prior: Å, standard deviation of the defocus errors; match: standard errors by which the
-            images correlate with the map of the other half set.
+            insertion; noise: (s,) factor on sigma2; match: standard errors by which the images correlate with the map of the
+            other half set.
+        prior: Å, standard deviations of the errors of the defocus: of the mean, and with astigmatism of each particle of all
+            three numbers of ``ctf_fit.to_form``.
     """
 
     amplitude: Tensor
     own: Tensor
     noise: Tensor
-    prior: float
     match: float
+    prior: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -187,10 +193,9 @@ class Comparison:
     def calibrate(self, sample: Sample, noise: Tensor) -> Calibration:
         """Estimate ``calibration`` from a sample of both half sets; noise: sigma2 (2, g, s) as it is known so far."""
         shell, shells = self.plane.shell[: self.count], self.plane.n_shells
-        own, other, power, image, noisy, seen_again, stood_for = torch.zeros(
-            7, shells, dtype=torch.float64, device=self.device
+        own, other, power, image, noisy, seen_again, stood_for, each = torch.zeros(
+            8, shells, dtype=torch.float64, device=self.device
         )
-        n = 0
         for half in (0, 1):
             for batch in sample():
                 rows = batch.index.cpu()
@@ -203,17 +208,17 @@ class Comparison:
                     total.index_add_(0, shell, value.sum(0, dtype=torch.float64))
 
                 if batch.half == half:
-                    weighted = self._weighted_power(seen)
+                    known = gain != 0  # an optics group of coarser pixels ends before the others
+                    weighted = self._weighted_power(seen) * known
                     add(own, gain * product.real)
+                    add(each, known)
                     add(image, weighted)
                     add(noisy, gain * inserted.real)
                     add(seen_again, gain * inserted.real * weighted)
-                    n += len(rows)
                 else:
                     add(other, gain * product.real)
                     add(power, gain**2 * square)
                     add(stood_for, gain * product.real * inserted.abs() ** 2 / w)
-        each = torch.bincount(shell, minlength=shells) * n
         amplitude = (other / power.clamp_min(1e-30)).clamp_min(0)
         ratio = torch.where(each > 0, (image - amplitude * other) / each.clamp_min(1), 1.0)
         # what an image adds to its map: noise, and more of its signal, which without it others would stand for
@@ -226,9 +231,11 @@ class Comparison:
         # a sum of products has half the sum of powers as its variance
         match = float(other.sum() / (0.5 * power.sum()).clamp_min(1e-30).sqrt())
         curves = (amplitude.float(), excess.float(), ratio.float())
-        self.calibration = Calibration(*curves, self.what.reach, match)
-        if self.what.defocus:
-            prior = self._prior(sample, noise)
+        self.calibration = Calibration(*curves, match, (self.what.prior or self.what.reach,))
+        if self.what.defocus and self.what.prior is None:
+            self.calibration = replace(self.calibration, prior=(self._prior(sample, noise),))
+        if self.what.astigmatism == "particle":
+            prior = self.calibration.prior + (self._astigmatism_prior(sample, noise),) * 2
             self.calibration = replace(self.calibration, prior=prior)
         return self.calibration
 
@@ -236,15 +243,30 @@ class Comparison:
         """The most probable standard deviation of the defocus errors, Å."""
         widths = prior_widths(self.what.reach).to(self.device)
         evidence = torch.zeros(len(widths), dtype=torch.float64, device=self.device)
+        for terms, basis in self._defocus_terms(sample, noise):
+            grid = defocus_grid(basis, self.what.reach)
+            evidence += prior_evidence(defocus_profile(terms, basis, grid), grid, widths)
+        return float(widths[evidence.argmax()])
+
+    def _astigmatism_prior(self, sample: Sample, noise: Tensor) -> float:
+        """The standard deviation of the astigmatism's errors, Å: what free fits scatter beyond their errors."""
+        excess = weight = 0.0
+        prior = (self.calibration.prior[0], self.what.reach, self.what.reach)
+        for terms, basis in self._defocus_terms(sample, noise):
+            fit = fit_defocus(terms, basis, self.what.reach, prior)
+            change, sigma = fit.change[:, 1:].double(), fit.sigma[:, 1:].double()
+            excess += float(((change**2 - sigma**2) / sigma**4).sum())
+            weight += float((1 / sigma**4).sum())
+        return max(excess / weight, LEAST_SPREAD**2) ** 0.5
+
+    def _defocus_terms(self, sample: Sample, noise: Tensor) -> Iterable[tuple[CtfTerms, Tensor]]:
+        """The terms of a sample, group by group, where the defocus is fitted, with their basis."""
+        first = self.defocus_from
         for batch in sample():
             rows = batch.index.cpu()
             seen, poses = self.observe(batch, noise), self.poses(rows)
             for group, scored in self.scored(rows, seen, *poses, batch.half):
-                basis = self.defocus_basis(group)[self.defocus_from :]
-                grid = defocus_grid(basis, self.what.reach)
-                terms = scored.terms.from_coefficient(self.defocus_from)
-                evidence += prior_evidence(defocus_profile(terms, basis, grid), grid, widths)
-        return float(widths[evidence.argmax()])
+                yield scored.terms.from_coefficient(first), self.defocus_basis(group)[first:]
 
     def scored(
         self, rows: Tensor, seen: Observation, rotation: Tensor, shift_px: Tensor, half: int
@@ -273,7 +295,7 @@ class Comparison:
         """The mean of sin(chi)^2 over what the defocus may be."""
         if not self.what.defocus:
             return torch.sin(chi) ** 2
-        spread = self.defocus_basis(group)[:, 0] * self.calibration.prior
+        spread = self.defocus_basis(group)[:, 0] * self.calibration.prior[0]
         return 0.5 - 0.5 * torch.cos(2 * chi) * torch.exp(-2 * spread**2)
 
     def _products(

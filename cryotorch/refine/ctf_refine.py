@@ -19,6 +19,7 @@ from cryotorch.refine.ctf_compare import Calibration, Comparison, CtfWhat, Sampl
 from cryotorch.refine.ctf_sums import empty_sums, even_names, odd_names, solve_groups
 from cryotorch.refine.state import Settings
 
+AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
 NUDGE = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid
 
 
@@ -86,14 +87,14 @@ class CtfPass:
         c = self.comparison
         frequency = [c.frequency(g)[c.optics_from :].cpu() for g in range(len(c.particles.optics))]
         groups = solve_groups(self.sums, self.what, frequency)
-        return apply(c.particles, c.start, self.sums, groups, self.micrograph)
+        prior = c.calibration.prior[0]
+        return apply(c.particles, c.start, self.sums, groups, self.micrograph, prior)
 
     def _fit(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> CtfTerms:
         """Find the defocus of the particles, note it, and turn their CTF accordingly."""
         what, sums, start = self.what, self.sums, self.comparison.defocus_from
-        free = what.astigmatism == "particle"
-        used, prior = terms.from_coefficient(start), self.comparison.calibration.prior
-        fit = fit_defocus(used, basis[start:], what.reach, prior, free)
+        used = terms.from_coefficient(start)
+        fit = fit_defocus(used, basis[start:], what.reach, self.comparison.calibration.prior)
         size = fit.change.shape[1]
         sums.change[rows, :size] = fit.change.double().cpu()
         sums.sigma[rows, :size] = fit.sigma.double().cpu()
@@ -109,7 +110,7 @@ class CtfPass:
         slope, expected, _ = terms.slope()
         normal = (expected @ _squares(basis)).unflatten(1, (3, 3)).double()
         mixed = normal[:, 1:, :1]
-        mean = normal[:, :1, :1] + 0.5 / self.comparison.calibration.prior**2
+        mean = normal[:, :1, :1] + 0.5 / self.comparison.calibration.prior[0] ** 2
         numbers, sums = self.micrograph[rows], self.sums
         gradient = (slope @ basis[:, 1:]).double()
         sums.astigmatism_gradient.index_add_(0, numbers, gradient.cpu())
@@ -133,18 +134,16 @@ class CtfPass:
         sums.even_power[group] += expected[:, start:].sum(0, dtype=torch.float64).cpu()
         if not what.defocus:
             return
-        basis, expected = (
-            basis[:, : 1 if what.astigmatism == "none" else 3].double(),
-            expected.double(),
-        )
-        size = basis.shape[1]
+        # the astigmatism of micrographs is as free as that of particles, if not quite
+        size = 1 if what.astigmatism == "none" else 3
+        basis, expected = basis[:, :size].double(), expected.double()
         orders = [EVEN[name] for name in even_names(what)]
         functions = monomials(c.frequency(group)[start:], orders)
         mixed = (functions[:, :, None] * basis[start:, None]).flatten(1)
         mixed = (expected[:, start:] @ mixed).unflatten(1, (-1, size))
         own = expected[:, c.defocus_from :] @ _squares(basis[c.defocus_from :])
-        prior = 0.5 / c.calibration.prior**2
-        own = own.unflatten(1, (size, size)) + prior * torch.eye(size).to(own)
+        prior = (c.calibration.prior + (what.reach,) * 2)[:size]
+        own = own.unflatten(1, (size, size)) + torch.diag(0.5 / torch.tensor(prior) ** 2).to(own)
         sums.even_coupled[group] += (mixed @ torch.linalg.solve(own, mixed.mT)).sum(0).cpu()
 
     def _add_magnification(

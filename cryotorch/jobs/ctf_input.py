@@ -1,0 +1,206 @@
+"""What a CTF refinement starts from, checked: posed particles in half sets, their half maps inside a mask, the limits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.errors import InputError
+from cryotorch.jobs import refinement as r
+from cryotorch.jobs.ctf_refine import CtfRefine
+from cryotorch.jobs.maps import pick_device
+from cryotorch.jobs.settings import in_angstrom, require
+from cryotorch.ops.fsc import crossing_shell, fsc_curves
+from cryotorch.ops.masks import density_mask, soft_sphere
+from cryotorch.particles import Particles
+from cryotorch.refine.ctf_compare import CtfWhat
+from cryotorch.refine.ctf_refine import AGAIN
+from cryotorch.refine.schedule import ScheduleSettings
+from cryotorch.refine.search import SearchSettings
+from cryotorch.refine.start import LEAST_PER_HALF
+from cryotorch.refine.state import MaskSettings, Settings
+
+log = logging.getLogger("cryotorch")
+# Masks of a run folder, ours and CryoSPARC's; that of the FSC may be drawn in too tightly to predict images.
+MASKS = ("mask_refine.mrc", "*_mask_refine.mrc")
+MICROGRAPH = "rlnMicrographName"
+SIGMAS = ("cryotorchDefocusSigma", "cryotorchAstigmatismSigma")
+LEAST_BAND = 1.25  # ratio of the coarsest to the finest resolution of a fit
+
+
+@dataclass(frozen=True)
+class CtfInput:
+    """Everything that is known before the first pass.
+
+    Attributes:
+        settings: lengths in Å; file, images, particles: the input.
+        references: (2, d, d, d) half maps inside the mask, on the device; what, plan: in the algorithm's units.
+        micrograph: (n,) number of each particle's micrograph, where its astigmatism is fitted; limit: Å.
+        curves: FSC by name, where there are half maps.
+    """
+
+    settings: CtfRefine
+    file: ParticleFile
+    images: ParticleImages
+    particles: Particles
+    references: Tensor
+    what: CtfWhat
+    plan: Settings
+    micrograph: Tensor | None
+    limit: float
+    curves: dict[str, Tensor]
+
+
+def load(given: CtfRefine) -> CtfInput:
+    """Read and check the input of a job.
+
+    Raises:
+        InputError: no poses, no half sets, premultiplied images, another grid, a resolution too low for what is asked.
+    """
+    device = pick_device(given.device)
+    file = read_particles(given.particles)
+    for message in file.messages:
+        log.info(message)
+    settings = in_angstrom(given, file.pixel_size)
+    particles = _checked(file, given)
+    micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
+    images = ParticleImages(file, None, settings.cache_dir, settings.invert)
+    images.normalise = r.normalise_needed(images, settings.normalize)
+    maps, source = r.load_references(settings.volume, file, images)
+    log.info(source.replace("starts from", "is compared with").replace("start from", "with"))
+    r.warn_if_inverted(maps.mean(0), settings.volume)
+    maps = maps.to(device)
+    mask = _mask(settings, maps, file, images)
+    limit, curves = _limit(settings, maps, mask, images)
+    what = replace(_what(settings, limit, images), prior=_prior(file))
+    log.info(
+        "%d particles of %d pixels, %.4g Å, fitted up to %.2f Å, on %s",
+        *(len(particles), images.box, images.pixel_size, limit, device),
+    )
+    plan = Settings(
+        box=images.box,
+        pixel_size=images.pixel_size,
+        group=torch.eye(3)[None],
+        search=SearchSettings(),
+        schedule=ScheduleSettings(first_limit=what.limit, most=what.limit),
+        mask=MaskSettings(mode="none"),
+        split=0,
+        window=(images.box, images.box),  # nothing lies outside
+    )
+    files = (settings, file, images, particles)
+    return CtfInput(*files, maps * mask, what, plan, micrograph, limit, curves)
+
+
+def _checked(file: ParticleFile, given: CtfRefine) -> Particles:
+    """The particles, fit to be compared with half maps."""
+    particles, said = file.particles, f"particles={given.particles}"
+    if not particles.has_pose:
+        raise InputError(
+            f"{said} has no orientations (rlnAngleRot and the others): give the particles.star of a refinement"
+        )
+    if bool((particles.half < 0).any()):
+        raise InputError(
+            f"{said} has {int((particles.half < 0).sum())} particles without half set (rlnRandomSubset), so that nobody knows which half "
+            "map they are part of: give the particles.star of the refinement that made the half maps, or reconstruct new ones with "
+            "job=reconstruct, whose particles.star has the half sets it drew"
+        )
+    count = [int((particles.half == half).sum()) for half in (0, 1)]
+    if min(count) < LEAST_PER_HALF:
+        raise InputError(
+            f"the half sets of {said} have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: give "
+            "more particles"
+        )
+    done = particles.optics.premultiplied
+    if done is not None and bool(done[particles.optics_group].any()):
+        raise InputError(
+            f"{said} has images that were multiplied by their CTF (rlnCtfDataAreCtfPremultiplied), which hides it: extract them without"
+        )
+    return particles
+
+
+def _micrographs(file: ParticleFile, given: CtfRefine) -> Tensor:
+    table = file.tables["particles"]
+    if MICROGRAPH not in table:
+        raise InputError(
+            f"astigmatism=micrograph cannot be used: {given.particles} does not say from which micrograph a particle is "
+            f"({MICROGRAPH}), use none or particle"
+        )
+    return torch.from_numpy(np.unique(table.raw(MICROGRAPH), return_inverse=True)[1].ravel())
+
+
+def _mask(settings: CtfRefine, maps: Tensor, file: ParticleFile, images: ParticleImages) -> Tensor:
+    """The mask on the half maps: given, that of the run folder, or made."""
+    path, folder = settings.mask, Path(settings.volume)
+    if path is None and folder.is_dir():
+        there = [match for name in MASKS for match in sorted(folder.glob(name))]
+        path = there[0] if there else None
+    if path is not None:
+        log.info("mask %s", path)
+        mask = r.load_mask(path, file, images)
+        r.warn_if_hard(mask, path, images.pixel_size)
+        return mask.to(maps.device)
+    try:
+        mask = density_mask(maps.mean(0), images.pixel_size, 0.2, near=6, far=14, low_pass=12)
+        log.info("mask made from the density")
+    except ValueError as refused:
+        log.info("the mask is a soft sphere: %s", refused)
+        mask = soft_sphere(images.box, 0.45 * images.box, 0.04 * images.box, maps.device)
+    return mask
+
+
+def _prior(file: ParticleFile) -> float | None:
+    """Å, where the defocus was fitted to these images before: they cannot tell a second time how far off it was."""
+    table = file.tables["particles"]
+    if SIGMAS[0] not in table:
+        return None
+    sigma = float(np.median(table.floats(SIGMAS[0], file.path)))
+    log.info("the defocus was refined before, to %.0f Å", sigma)
+    return AGAIN * sigma if sigma > 0 else None
+
+
+def _limit(
+    settings: CtfRefine, maps: Tensor, mask: Tensor, images: ParticleImages
+) -> tuple[float, dict[str, Tensor]]:
+    """The finest resolution of the fits, Å, and the FSC curves behind it."""
+    asked, finest = settings.max_resolution, 2 * images.pixel_size
+    edge = images.box * images.pixel_size
+    nyquist = edge / (images.box / 2 - 1)
+    wish = f"it is finer than two pixels, {finest:.4g} Å"
+    require(asked is None or asked >= 0.999 * finest, "max_resolution", asked, wish)
+    if torch.equal(maps[0], maps[1]):
+        wish = f"volume={settings.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
+        require(asked is not None, "max_resolution", None, wish)
+        return max(asked, nyquist), {}
+    curves = {name: c.cpu() for name, c in fsc_curves(maps, images.pixel_size, mask).items()}
+    found = edge / crossing_shell(curves["corrected"])
+    log.info("half maps agree up to %.2f Å (corrected FSC = 0.143)", found)
+    return max(asked or found, nyquist), curves
+
+
+def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:
+    for name, asked in (("defocus", settings.defocus), ("optics", settings.fits_optics)):
+        coarse, name = getattr(settings, f"{name}_min_resolution"), f"{name}_min_resolution"
+        wish = (
+            f"detail is fitted only up to {limit:.3g} Å, make it at least {LEAST_BAND * limit:.3g}"
+        )
+        require(not asked or coarse >= LEAST_BAND * limit, name, coarse, wish)
+    return CtfWhat(
+        limit=images.box * images.pixel_size / limit,
+        defocus=settings.defocus,
+        astigmatism=settings.astigmatism,
+        tilt=settings.tilt,
+        trefoil=settings.trefoil,
+        spherical=settings.spherical,
+        tetra=settings.tetra,
+        anisomag=settings.anisomag,
+        reach=settings.defocus_range,
+        defocus_from=settings.defocus_min_resolution,
+        optics_from=settings.optics_min_resolution,
+    )

@@ -1,0 +1,279 @@
+"""The results of a CTF refinement: the numbers of every optics group with their errors, particles, figures, summary."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryotorch.data.particle_file import write_particles
+from cryotorch.jobs.ctf_input import SIGMAS, CtfInput
+from cryotorch.ops.aberration_fit import spherical_factor, tilt_factor
+from cryotorch.ops.aberrations import antisymmetric_phase, symmetric_phase
+from cryotorch.ops.ctf_fit import to_form
+from cryotorch.particles import Optics
+from cryotorch.refine.ctf_apply import LEAST_CS, Refined
+from cryotorch.refine.ctf_sums import GroupFit
+from cryotorch.report import ctf
+from cryotorch.report.board import write_board
+from cryotorch.report.canvas import Picture, render
+from cryotorch.report.figures import write_pictures
+from cryotorch.report.summary import provenance, write_json
+
+log = logging.getLogger("cryotorch")
+COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
+MOST_FIGURES = 12  # optics groups that get a figure
+FEW = 50  # particles of an optics group that make a warning
+LARGE = 0.5  # rad: a phase that half maps made without it have suffered from
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of an optics group: what it is now, by how much it changed, the standard error, all in ``unit``.
+
+    known: False where the data do not tell it; it was left as it was.
+    """
+
+    value: float
+    change: float
+    sigma: float
+    unit: str
+    known: bool
+
+
+def write(
+    folder: Path, given: CtfInput, found: Refined, begun: Optics, seconds: Mapping[str, float]
+) -> None:
+    """All files of the job but its settings and log; ``begun``: the optics before the last pass."""
+    settings, old, new = given.settings, given.particles, found.particles
+    groups = _groups(given, found)
+    phases = {g: _phases(fit, given, begun, g) for g, fit in enumerate(found.groups)}
+    warnings = _warnings(given, found, groups, phases)
+    for group in groups:
+        for name, number in group["numbers"].items():
+            log.info("optics group %s: %s", group["name"], sentence(name, number))
+    change = (to_form(new.defocus.double()) - to_form(old.defocus.double()))[:, 0]
+    sigma = found.sigma
+    summary = {"resolution_limit": given.limit, "optics_groups": _plain(groups)}
+    scalars = {f"{g['name']}/{name}": n.value for g in groups for name, n in g["numbers"].items()}
+    if settings.defocus:
+        summary["defocus"] = about = {
+            "rms_change": float(change.square().mean().sqrt()),
+            "mean_change": float(change.mean()),
+            "median_sigma": float(sigma[:, 0].median()),
+            "spread_of_errors": found.prior,
+            "at_end_of_range": int(found.at_end.sum()),
+        }
+        scalars |= {f"defocus/{name}": value for name, value in about.items()}
+        log.info(
+            "defocus changed by %.0f Å (root mean square), standard error %.0f Å (median)",
+            *(about["rms_change"], about["median_sigma"]),
+        )
+    for warning in warnings:
+        log.info("WARNING: %s", warning)
+    extra = {}
+    if settings.defocus:
+        extra[SIGMAS[0]] = sigma[:, 0].numpy()
+    if settings.astigmatism != "none":
+        extra[SIGMAS[1]] = sigma[:, 1:].square().mean(1).sqrt().numpy()
+    for ending in dict.fromkeys(settings.write):
+        for message in write_particles(folder / f"particles.{ending}", given.file, new, extra):
+            warnings.append(message)
+            log.info("WARNING: %s", message)
+    pictures = _pictures(given, found, phases, groups, change)
+    write_pictures(pictures, folder)
+    write_board(folder / "tensorboard", scalars, pictures, given.curves)
+    summary |= {
+        "particles": len(new),
+        "half_sets": [int((new.half == half).sum()) for half in (0, 1)],
+        "box": given.plan.box,
+        "pixel_size": given.plan.pixel_size,
+        "passes": settings.passes,
+        "device": str(given.references.device),
+        "seconds": dict(seconds),
+        "warnings": warnings,
+        **provenance(),
+    }
+    write_json(folder / "summary.json", summary)
+
+
+def sentence(name: str, number: Number) -> str:
+    """A number for the log."""
+    text = f"{name.replace('_', ' ')} {number.value:.4g} ± {number.sigma:.2g}{number.unit and ' '}{number.unit}"
+    if not number.known:
+        return f"{name.replace('_', ' ')} cannot be told (± {number.sigma:.2g} {number.unit}), left as it was"
+    return f"{text}, changed by {number.change:.4g}"
+
+
+def _groups(given: CtfInput, found: Refined) -> list[dict]:
+    """Number, name, particles and numbers of every optics group with particles."""
+    table = given.file.tables["optics"]
+    ids = table.integers("rlnOpticsGroup")
+    label = "rlnOpticsGroupName"
+    names = table[label].tolist() if label in table else [str(i) for i in ids]
+    old, new = given.particles.optics, found.particles.optics
+    return [
+        {
+            "number": int(ids[g]),
+            "name": str(names[g]),
+            "particles": fit.particles,
+            "numbers": numbers(fit, old, new, g),
+        }
+        for g, fit in enumerate(found.groups)
+        if fit.particles
+    ]
+
+
+def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number]:
+    """What was fitted about group ``g``, in the units of the files where they have a name, else monomials in rad Å^n."""
+    voltage, result = float(new.voltage_kv[g]), {}
+
+    def add(fitted: str, names: tuple[str, ...], read, unit: str, factor: float = 1.0) -> None:
+        if fitted in fit.values:
+            after, before, sigma = read(new), read(old), fit.sigma[fitted] / abs(factor)
+            for i, name in enumerate(names):
+                pair = float(after[i]), float(after[i] - before[i])
+                known = fitted not in fit.unknown
+                result[name] = Number(*pair, float(sigma[i]), unit, known)
+
+    def zernike(field: str, size: int, places: tuple[int, int], factor: float):
+        def read(optics: Optics) -> Tensor:
+            column = getattr(optics, field)
+            row = torch.zeros(size) if column is None else column[g]
+            row = torch.nn.functional.pad(row, (0, max(0, size - len(row))))
+            return factor * row[list(places)].double()
+
+        return read
+
+    def pair(name: str) -> tuple[str, str]:
+        return f"{name}_cos", f"{name}_sin"
+
+    def tilt(optics: Optics) -> Tensor:
+        return torch.zeros(2) if optics.beam_tilt is None else optics.beam_tilt[g].double()
+
+    def stretch(optics: Optics) -> Tensor:
+        (a, b), (c, d) = (
+            torch.eye(2) if optics.magnification is None else optics.magnification[g]
+        ).tolist()
+        return torch.tensor([(a + d) / 2, (a - d) / 2, (b + c) / 2])
+
+    cs = float(new.spherical_aberration[g])
+    if abs(cs) >= LEAST_CS:
+        add("tilt", ("beam_tilt_x", "beam_tilt_y"), tilt, "mrad", tilt_factor(voltage, cs))
+    else:
+        add("tilt", pair("coma"), zernike("odd_zernike", 6, (4, 3), 3), "rad Å³")
+    add("trefoil", pair("trefoil"), zernike("odd_zernike", 6, (5, 2), 1), "rad Å³")
+    factor = spherical_factor(voltage)
+    add(
+        "spherical",
+        ("spherical_aberration",),
+        lambda o: o.spherical_aberration[g : g + 1],
+        "mm",
+        factor,
+    )
+    add("tetrafoil", pair("tetrafoil"), zernike("even_zernike", 9, (8, 4), 1), "rad Å⁴")
+    second = zernike("even_zernike", 9, (7, 5), 4)
+    add("secondary_astigmatism", pair("secondary_astigmatism"), second, "rad Å⁴")
+    names = ("magnification", "anisotropy_cos", "anisotropy_sin")
+    add("magnification", names, stretch, "")
+    return result
+
+
+def _plain(groups: list[dict]) -> list[dict]:
+    return [g | {"numbers": {k: asdict(n) for k, n in g["numbers"].items()}} for g in groups]
+
+
+def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[str]:
+    warnings = []
+    changes = [float(np.abs(fit).max()) for p in phases.values() for _, _, fit in p.values()]
+    if max(changes, default=0) > LARGE and given.curves:
+        warnings.append(
+            f"The aberrations change by up to {max(changes):.1f} rad, and the half maps were made without that: values and errors are final once "
+            "new half maps (job=reconstruct or a refinement, with these particles) have been given to this job again"
+        )
+    for group in groups:
+        vague = [name for name, n in group["numbers"].items() if not n.known]
+        if vague:
+            listed = ", ".join(vague).replace("_", " ")
+            warnings.append(
+                f"optics group {group['name']} ({group['particles']} particles) cannot tell its {listed} at {given.limit:.2f} Å: left as "
+                "they were; join it with other groups, or switch that off"
+            )
+        elif group["particles"] < FEW and group["numbers"]:
+            worst = next(iter(group["numbers"].items()))
+            warnings.append(
+                f"optics group {group['name']} has only {group['particles']} particles: {sentence(*worst)}; join it with others"
+            )
+    ended = int(found.at_end.sum())
+    if ended > 0.01 * len(found.at_end):
+        warnings.append(
+            f"{ended} particles end at the border of the search: raise defocus_range={given.settings.defocus_range:g}, or lower it where "
+            "there is too little signal to tell"
+        )
+    return warnings
+
+
+def _pictures(
+    given: CtfInput, found: Refined, phases: dict, groups: list[dict], change: Tensor
+) -> dict[str, Picture]:
+    settings, pictures = given.settings, {}
+    if settings.defocus:
+        figure = ctf.defocus_figure(
+            change.numpy(), found.sigma[:, 0].numpy(), found.prior, int(found.at_end.sum())
+        )
+        pictures["defocus"] = render(figure)
+        table = given.file.tables["particles"]
+        if all(name in table for name in COORDINATES):
+            position = np.stack([table.floats(name) for name in COORDINATES], 1)
+            if (position.max(0) > 0).all():
+                pictures["positions"] = render(ctf.positions_figure(position, change.numpy()))
+    for g, fit in [(g, fit) for g, fit in enumerate(found.groups) if fit.particles][:MOST_FIGURES]:
+        shown = phases[g]
+        if shown:
+            group = groups[len([f for f in found.groups[:g] if f.particles])]
+            title = f"Optics group {group['name']}, {fit.particles:,} particles"
+            picture = ctf.phases_figure(title, shown, given.limit)
+            pictures[f"optics_{group['number']}"] = render(picture)
+    matrices = found.particles.optics.magnification
+    if settings.anisomag and matrices is not None:
+        used = [
+            m.double().numpy()
+            for m, fit in zip(matrices, found.groups, strict=True)
+            if fit.particles
+        ]
+        figure = ctf.magnification_figure(used, [g["name"] for g in groups])
+        pictures["magnification"] = render(figure)
+    return pictures
+
+
+def _phases(fit: GroupFit, given: CtfInput, begun: Optics, g: int) -> dict:
+    """Measured and fitted phases of group ``g`` against the optics of the input: those of the last pass and the ones before."""
+    edge = given.plan.box * given.plan.pixel_size
+    shown = {}
+    for name, phases, of in (("odd", fit.odd, _odd), ("even", fit.even, _even)):
+        if phases is not None:
+            k = phases.frequency.double()
+            before = of(begun, g, k) - of(given.particles.optics, g, k)
+            measured = phases.measured * torch.polar(torch.ones_like(before), before)
+            fitted = phases.fitted + before
+            shown[name] = ((k * edge).numpy(), measured.numpy(), fitted.numpy())
+    return shown
+
+
+def _odd(optics: Optics, g: int, k: Tensor) -> Tensor:
+    rows = (optics.beam_tilt, optics.odd_zernike, optics.voltage_kv, optics.spherical_aberration)
+    rows = [None if v is None else v[g : g + 1].double() for v in rows]
+    return antisymmetric_phase(k, *rows)[0]
+
+
+def _even(optics: Optics, g: int, k: Tensor) -> Tensor:
+    lens = spherical_factor(float(optics.voltage_kv[g])) * float(optics.spherical_aberration[g])
+    phase = lens * k.square().sum(-1) ** 2
+    if optics.even_zernike is not None:
+        phase = phase + symmetric_phase(k, optics.even_zernike[g : g + 1].double())[0]
+    return phase
