@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cryotorch.particles import Batch
+from cryotorch.refine.ahead import Ahead
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.memory import Portions, free_memory, images_stay
@@ -43,10 +44,10 @@ class Refinement(L.LightningModule):
         """The M-step."""
         return MapSolve(self._maximize)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | Ahead:
         """This rank's batches, in order."""
         sampler = ShardSampler(len(self.batches), self.global_rank, self.trainer.world_size)
-        return DataLoader(
+        loader = DataLoader(
             self.batches,
             batch_size=None,
             sampler=sampler,
@@ -54,6 +55,7 @@ class Refinement(L.LightningModule):
             persistent_workers=self.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
+        return loader if self.workers else Ahead(loader)
 
     def on_fit_start(self) -> None:
         """The state's tensors are not parameters: move them."""
