@@ -160,8 +160,21 @@ def high_percentile(volume: Tensor) -> Tensor:
 
 def _large_pieces(binary: Tensor) -> Tensor:
     """Sets of True voxels that hang together by faces: the largest one and those of at least a tenth of its size."""
-    labels, _ = scipy.ndimage.label(binary.cpu().numpy())
+    inside = _extent(binary)  # the CPU need not look at the empty rest of a box
+    labels, _ = scipy.ndimage.label(binary[inside].cpu().numpy())
     sizes = numpy.bincount(labels.ravel())
     sizes[0] = 0
     large = (sizes >= PIECE * sizes.max()) & (sizes > 0)
-    return torch.from_numpy(large[labels]).to(binary.device)
+    found = torch.zeros_like(binary)
+    found[inside] = torch.from_numpy(large[labels]).to(binary.device)
+    return found
+
+
+def _extent(binary: Tensor) -> tuple[slice, ...]:
+    """The smallest block that holds all True voxels; one voxel where there are none."""
+    spans = []
+    for axis in range(binary.dim()):
+        others = [other for other in range(binary.dim()) if other != axis]
+        filled = binary.any(others).nonzero()[:, 0].tolist()
+        spans.append(slice(filled[0], filled[-1] + 1) if filled else slice(1))
+    return tuple(spans)

@@ -10,6 +10,7 @@ import torch
 
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.masks import (
+    _large_pieces,
     density_mask,
     distance_transform,
     soft_circle,
@@ -142,3 +143,12 @@ def test_soft_mask_without_an_edge_is_a_ball(width):
     line = torch.arange(16.0) - 8
     squared = line[:, None, None] ** 2 + line[:, None] ** 2 + line**2
     assert torch.equal(soft_mask(point, width, width), (squared <= width**2).float())
+
+
+def test_pieces_at_the_faces_of_the_box_and_none_at_all() -> None:
+    binary = torch.zeros(12, 12, 12, dtype=torch.bool)
+    assert not _large_pieces(binary).any()
+    binary[:4, :4, :4] = binary[9:, 9:, 9:] = True  # 64 and 27
+    binary[6, 6, 6] = True
+    found = _large_pieces(binary)
+    assert found.sum() == 64 + 27 and found[0, 0, 0] and found[11, 11, 11] and not found[6, 6, 6]
