@@ -71,7 +71,8 @@ def load(given: CtfRefine) -> CtfInput:
     settings = in_angstrom(given, file.pixel_size)
     particles = _checked(file, given)
     micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
-    images = ParticleImages(file, None, settings.cache_dir, settings.invert)
+    cache = (settings.cache_dtype, settings.cache_limit)
+    images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalise = r.normalise_needed(images, settings.normalize)
     maps, source = r.load_references(settings.volume, file, images)
     log.info(source.replace("starts from", "is compared with").replace("start from", "with"))

@@ -31,6 +31,8 @@ class CtfRefine:
     overwrite: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
+    cache_dtype: Literal["float16", "float32"]
+    cache_limit: float | None
     normalize: Literal["auto"] | bool
     invert: bool
     defocus: bool
@@ -51,7 +53,7 @@ class CtfRefine:
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
         positive(self, "defocus_range", "defocus_min_resolution", "optics_min_resolution")
-        positive(self, "max_resolution", "passes")
+        positive(self, "max_resolution", "passes", "cache_limit")
         batch = self.minibatch_size
         require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
