@@ -112,6 +112,25 @@ def test_kernels(device: str) -> None:
     assert all(row["peak so far, MiB"] > 0 for row in tables["Memory"])
 
 
+def test_io(tmp_path: Path) -> None:
+    from benchmarks.io import run
+
+    tables = run([16], tmp_path, megabytes=1, seconds=0)
+    rows = tables["Reading particles"]
+    cases = [(row["from"], row["file is"], row["order"]) for row in rows]
+    orders = [("warm", "file"), ("warm", "half sets"), ("cold", "file")]
+    sources = ("stack", "cache, float32", "cache, float16")
+    assert cases == [(source, *order) for source in sources for order in orders]
+    n, header = 1024, 16384  # of a cache: 1024 bytes and 12 for each image, in whole pages
+    size = dict(zip(sources, (1024 + n * 4 * 256, header + n * 4 * 256, header + n * 2 * 256)))
+    for row in rows:
+        assert row["bytes/s"] / row["images/s"] == pytest.approx(size[row["from"]] / n)
+        assert row["of the plain rate"] == pytest.approx(row["bytes/s"] / row["plain bytes/s"])
+        assert row["of the plain rate"] > 0
+    assert [row["type"] for row in tables["Making the cache"]] == ["float32", "float16"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_scores(data: Path, tmp_path: Path) -> None:
     from benchmarks.score import score_map, score_poses
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,10 +87,14 @@ class CachedImages:
         self._image_bytes = box**2 * self._dtype.itemsize
         self._offset = -(-(HEADER_BYTES + 12 * n) // PAGE) * PAGE
         self._handle: int | None = None
+        self._lock = threading.Lock()  # two threads must not mend it at once
         self._open()
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_handle": None}
+        return self.__dict__ | {"_handle": None, "_lock": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def __del__(self) -> None:
         self.close()
@@ -107,18 +112,19 @@ class CachedImages:
             return torch.empty(0, self.box, self.box)
         if not 0 <= index.min() <= index.max() < self.n:
             raise IndexError(f"The cache {self.path} has {self.n} images, not those asked for.")
-        if self._handle is None:
-            self._open()
-        for _ in range(3):
-            images = self._read(index)
-            if images is not None:
-                return images
-            logger.warning("The cache %s is damaged: it is made again.", self.path)
-            damaged, self._handle = self._handle, None
-            try:
-                self._open(damaged)
-            finally:
-                os.close(damaged)
+        with self._lock:
+            if self._handle is None:
+                self._open()
+            for _ in range(3):
+                images = self._read(index)
+                if images is not None:
+                    return images
+                logger.warning("The cache %s is damaged: it is made again.", self.path)
+                damaged, self._handle = self._handle, None
+                try:
+                    self._open(damaged)
+                finally:
+                    os.close(damaged)
         raise InputError(
             f"The cache {self.path} is damaged again and again: choose another cache_dir."
         )

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
-        tables = (command | {"scale": _scale})[o.command](o)
+        tables = (command | {"scale": _scale, "io": _io})[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -83,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
-    for command in (kernels, refine, curves, moving, many):
+    files = commands.add_parser("io", help="particles from stack and cache, off disk and memory")
+    add = files.add_argument
+    add("--boxes", type=int, nargs="+", default=[64, 128, 256], metavar="D", help="pixels per edge")
+    add("--size", type=int, default=256, metavar="MB", help="of each stack")
+    add("--folder", type=Path, help="on the disk to measure; else that of temporary files")
+    for command in (kernels, refine, curves, moving, many, files):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -110,6 +115,14 @@ def _local(o: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (o.out or Path(temporary)).resolve()
         return local.run(folder, o.simulate, o.branch_and_bound)
+
+
+def _io(o: argparse.Namespace) -> dict:
+    if o.folder is not None and not o.folder.is_dir():
+        raise InputError(f"--folder {o.folder} does not exist: make it, or name another")
+    from benchmarks import io
+
+    return io.run(o.boxes, o.folder, o.size)
 
 
 def _scale(o: argparse.Namespace) -> dict:
