@@ -131,6 +131,7 @@ class RefineSettings:
 
 def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:
     """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
+    from cryotorch.refine.ctf_compare import CtfWhat
     from cryotorch.refine.schedule import ScheduleSettings
     from cryotorch.refine.search import SearchSettings
     from cryotorch.refine.state import MaskSettings, Settings
@@ -175,6 +176,12 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
         rescale_reference=settings.rescale_reference,
         bfactor=settings.bfactor,
         nonuniform=_nonuniform(settings),
+        ctf=CtfWhat(
+            limit=most,
+            defocus=settings.refine_defocus,
+            tilt=settings.refine_optics,
+            trefoil=settings.refine_optics,
+        ),
     )
 
 

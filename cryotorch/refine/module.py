@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from cryotorch.particles import Batch
 from cryotorch.refine.ahead import Ahead
+from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.memory import Portions, free_memory, images_stay
@@ -38,6 +39,7 @@ class Refinement(L.LightningModule):
         self.state, self.settings, self.batches, self.workers = state, settings, batches, workers
         self.result: IterationResult | None = None
         self.expectation: Expectation | None = None
+        self.ctf: CtfRound | None = None
         self.portions = Portions()
 
     def configure_optimizers(self) -> MapSolve:
@@ -87,17 +89,22 @@ class Refinement(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Fresh sums."""
         self.expectation = Expectation(self.state, self.settings, self.device)
+        self.ctf = None
+        if self.state.refines_ctf:
+            self.ctf = CtfRound(self.state, self.settings, self.batches, self.settings.ctf)
 
     @torch.no_grad()
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """E-step of a batch; after the last one, the M-step."""
         self.portions(self.expectation, batch)
+        if self.ctf is not None:
+            self.ctf.add(batch, self.expectation)
         if self.trainer.is_last_batch:
             self.optimizers().step()
 
     def _maximize(self) -> None:
-        self.result = maximize(self.state, self.expectation, self.settings, self._reduce)
-        self.expectation = None
+        self.result = maximize(self.state, self.expectation, self.settings, self._reduce, self.ctf)
+        self.expectation = self.ctf = None
         if self.state.stopped:
             self.trainer.should_stop = True
 

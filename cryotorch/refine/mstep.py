@@ -18,6 +18,7 @@ from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
 from cryotorch.refine import frame
 from cryotorch.refine.branch_and_bound import Pruning
+from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
@@ -53,11 +54,13 @@ def maximize(
     expectation: Expectation,
     settings: Settings,
     reduce: Callable[[list[Tensor]], None],
+    ctf: CtfRound | None = None,
 ) -> IterationResult:
     """Solve for new maps, judge them, and set ``state`` up for the next iteration.
 
     Args:
         reduce: sums tensors over all ranks, in place; does nothing on one process.
+        ctf: what the iteration learnt about the CTF, if it looked.
     """
     s, seconds, limit = settings, expectation.clock.seconds, state.limit
     started = time.perf_counter()
@@ -106,6 +109,9 @@ def maximize(
     if s.search.method == "branch_and_bound":
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
+    if ctf is not None:
+        state.particles, note = ctf.conclude(state.particles, reduce)
+        messages.append(note)
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
         _update_scale(state, found)
     step = advance(state.crossings, state.areas, s.schedule, state.ctf_after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from cryotorch.particles import Optics, Particles
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
 from cryotorch.refine.tether import Reach
+
+if TYPE_CHECKING:
+    from cryotorch.refine.ctf_compare import CtfWhat
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Settings:
         bfactor: Å², None = Guinier.
         local: a search around the poses that the particles come with; None = all over.
         nonuniform: a low-pass that differs from place to place; None = a Wiener filter by the FSC.
+        ctf: what is refined of the CTF when the schedule says so.
         padding: of the insertion grid.
         matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
     """
@@ -92,6 +97,7 @@ class Settings:
     bfactor: float | None = None
     local: Local | None = None
     nonuniform: NonUniform | None = None
+    ctf: CtfWhat | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
 

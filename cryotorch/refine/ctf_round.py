@@ -1,0 +1,69 @@
+"""The CTF refinement inside a refinement: in one iteration, with the poses that its E-step has just found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from cryotorch.particles import Batch, Particles
+from cryotorch.refine.ctf_compare import CtfWhat, pick_sample
+from cryotorch.refine.ctf_refine import CtfPass
+from cryotorch.refine.distributed import Batches
+from cryotorch.refine.expectation import Expectation
+from cryotorch.refine.state import Settings, State
+
+LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
+SAMPLE = 500  # images of each half set to calibrate with
+
+
+class CtfRound:
+    """What the images of one iteration say about their CTF; ``note`` says why nothing, where the map is too coarse.
+
+    Args:
+        what: its limit is replaced by that of the iteration.
+    """
+
+    def __init__(self, state: State, settings: Settings, batches: Batches, what: CtfWhat) -> None:
+        edge = settings.box * settings.pixel_size
+        reached = state.limit - LEAST_SHELLS
+        optics = reached >= edge / what.optics_from
+        what = replace(
+            what,
+            limit=state.limit,
+            defocus=what.defocus and reached >= edge / what.defocus_from,
+            tilt=what.tilt and optics,
+            trefoil=what.trefoil and optics,
+        )
+        self.noise, self.what = state.noise, what
+        self.found: CtfPass | None = None
+        if what.defocus or what.tilt:
+            self.found = CtfPass(state.particles, state.references, what, settings)
+            self.found.calibrate(pick_sample(batches, SAMPLE), state.noise)
+
+    def add(self, batch: Batch, expectation: Expectation) -> None:
+        """Take in a batch whose poses the E-step has found."""
+        if self.found is None or not len(batch.index):
+            return
+        rows = batch.index.to(expectation.device)
+        shift_px = expectation.found.shift[rows] / expectation.settings.pixel_size
+        self.found.add(batch, self.noise, expectation.found.rotation[rows], shift_px)
+
+    def conclude(
+        self, particles: Particles, reduce: Callable[[list[Tensor]], None]
+    ) -> tuple[Particles, str]:
+        """The particles with the defocus and optics that follow, and what has changed as a sentence."""
+        if self.found is None:
+            return particles, "the map is too coarse to refine the CTF with"
+        reduce(self.found.sums.tensors())
+        refined = self.found.solve().particles
+        notes = []
+        if self.what.defocus:
+            change = (refined.defocus - particles.defocus)[:, :2].mean(1)
+            notes.append(f"defocus changed by {float(change.square().mean().sqrt()):.0f} Å (rms)")
+        if self.what.tilt and refined.optics.beam_tilt is not None:
+            tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in refined.optics.beam_tilt.tolist())
+            notes.append(f"beam tilt {tilts} mrad")
+        changed = particles.replace(defocus=refined.defocus, optics=refined.optics)
+        return changed, f"CTF refined: {'; '.join(notes) or 'nothing to add'}"

@@ -1,0 +1,63 @@
+"""The CTF refinement inside a refinement: it takes the poses just found, and its result over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cryotorch.refine.ctf_compare import CtfWhat
+from cryotorch.refine.ctf_round import CtfRound
+from cryotorch.refine.state import State
+
+BOX, PIXEL = 64, 1.6
+WHAT = CtfWhat(limit=0.0, defocus=True, tilt=False, trefoil=False)
+
+
+@pytest.fixture
+def scene(simulate):
+    """A world whose particles start with defocus errors of up to 300 Å, and the poses an E-step would find."""
+    world = simulate(n=96, box=BOX, pixel=PIXEL, snr=2.0)
+    error = 300 * (2 * torch.rand(96, generator=torch.Generator().manual_seed(2)) - 1)
+    wrong = world.truth.defocus.clone()
+    wrong[:, :2] -= error[:, None]
+    particles = world.truth.replace(
+        defocus=wrong, rotation=torch.eye(3).repeat(96, 1, 1), shift=torch.zeros(96, 2)
+    )
+    settings = replace(world.settings, ctf=WHAT)
+    references = world.volume.expand(2, -1, -1, -1).clone()
+    noise = torch.ones(2, 1, BOX // 2 + 1)
+    state = State(particles, references, noise, limit=BOX / 2 - 2)
+    found = SimpleNamespace(rotation=world.truth.rotation, shift=world.truth.shift)
+    expectation = SimpleNamespace(found=found, settings=settings, device=torch.device("cpu"))
+    return world, state, settings, expectation, error
+
+
+def go(world, state, settings, expectation, reduce=lambda tensors: None):
+    batches = world.batches(48)
+    one = CtfRound(state, settings, batches, settings.ctf)
+    for number in range(len(batches)):
+        one.add(batches[number], expectation)
+    return one.conclude(state.particles, reduce)
+
+
+def test_defocus_is_found_with_the_poses_of_the_iteration(scene):
+    world, state, settings, expectation, error = scene
+    # calibration compares at the poses of the iteration before, which must be near
+    state.particles = state.particles.replace(
+        rotation=world.truth.rotation, shift=world.truth.shift
+    )
+    found, note = go(world, state, settings, expectation)
+    left = (found.defocus - world.truth.defocus)[:, 0]
+    assert float(left.square().mean().sqrt()) < 0.3 * float(error.square().mean().sqrt())
+    assert "defocus changed by 1" in note and "rms" in note
+    assert torch.equal(found.rotation, state.particles.rotation)  # poses are not its business
+
+
+def test_a_coarse_map_is_left_alone(scene):
+    world, state, settings, expectation, _ = scene
+    state.limit = 6.0  # 17 Å
+    found, note = go(world, state, settings, expectation)
+    assert found is state.particles and "too coarse" in note
