@@ -11,7 +11,7 @@ from cryotorch.errors import InputError
 from cryotorch.ops.parts import in_parts
 from cryotorch.particles import Batch
 
-IMAGES = 3  # images stay on a device when they take at most one part in so many of its free memory
+IMAGES = 2  # images stay on a device when they take at most one part in so many of its free memory
 WORK = 4  # and so does the work on a batch
 BYTES_PER_PIXEL = 256  # of the arrays that an image of a batch passes through
 LEAST, MOST = 16, 512  # images; more at once gain nothing

@@ -117,7 +117,7 @@ class OnDevice(Refinement):
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec")
 @pytest.mark.parametrize(
-    ("free", "stay"), [(3 * 4 * 48 * 24**2, True), (3 * 4 * 47 * 24**2, False)]
+    ("free", "stay"), [(2 * 4 * 48 * 24**2, True), (2 * 4 * 47 * 24**2, False)]
 )
 def test_images_that_stay_change_nothing(
     world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, stay: bool
