@@ -51,7 +51,7 @@ class ParticleImages(Dataset):
         box: int | None = None,
         cache_dir: str | Path | None = None,
         invert: bool = False,
-        cache_dtype: str = "float16",
+        cache_dtype: str = "float32",
         cache_limit: float | None = None,
     ):
         self._stacks = Stacks(file.stacks)
