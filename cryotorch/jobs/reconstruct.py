@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -48,7 +48,7 @@ class Reconstruct:
     flip_hand: bool
     ewald: Literal["positive", "negative"] | None
     regularize: bool
-    padding: int
+    padding: Literal["auto"] | int
     bfactor: float | None
     half_sets: Literal["keep", "resplit"]
     seed: int
@@ -67,7 +67,7 @@ class Reconstruct:
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")
         require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
-        require(self.padding in (1, 2), "padding", self.padding, "it is 1 or 2")
+        require(self.padding in ("auto", 1, 2), "padding", self.padding, "it is 1, 2 or auto")
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
 
 
@@ -107,7 +107,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     settings = in_angstrom(given, file.pixel_size)
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert, *cache)
-    _check_size(settings, images, device)
+    settings = replace(settings, padding=_padding(settings, images, device))
     images.normalise = normalise_needed(images, settings.normalize)
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
@@ -228,12 +228,20 @@ def _check_poses(settings: Reconstruct, has_pose: bool) -> None:
         )
 
 
-def _check_size(settings: Reconstruct, images: ParticleImages, device: torch.device) -> None:
-    from cryotorch.jobs.memory import require_room
+def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device) -> int:
+    """The padding that fits; refuses what cannot fit."""
+    import logging
+
+    from cryotorch.jobs.memory import memory_of, require_room
 
     edge, diameter = images.box * images.pixel_size, settings.particle_diameter
     fits = diameter is None or diameter <= edge
     require(fits, "particle_diameter", diameter, f"the box is only {edge:.4g} Å wide")
-    padded = settings.padding * images.box
-    said = f"padding={settings.padding} with a box of {images.box} pixels"
-    require_room(padded, device, said, BYTES_PER_VOXEL)
+    padding = settings.padding
+    if padding == "auto":
+        padding = 2 if BYTES_PER_VOXEL * (2 * images.box) ** 3 < memory_of(device) / 2 else 1
+        if padding == 1:
+            logging.getLogger("cryotorch").info("padding=1, as 2 would take half of the memory")
+    said = f"padding={padding} with a box of {images.box} pixels"
+    require_room(padding * images.box, device, said, BYTES_PER_VOXEL)
+    return padding

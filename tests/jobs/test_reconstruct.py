@@ -245,7 +245,7 @@ def test_pure_noise_claims_nothing(world: Path) -> None:
         ([], "needs particles: add particles="),
         (["particles=blind.star"], "has no orientations"),
         (["particles=truth.star", "box_size=33"], "box_size=33 cannot be used: it must be even"),
-        (["particles=truth.star", "padding=3"], "padding=3 cannot be used: it is 1 or 2"),
+        (["particles=truth.star", "padding=3"], "padding=3 cannot be used: it is 1, 2 or auto"),
         (["particles=truth.star", "ewald=up"], "ewald must be positive or negative or null"),
         (["particles=truth.star", "symmetry=X3"], "symmetry=X3 cannot be used"),
         (["particles=truth.star", "particle_diameter=500"], "the box is only 120 Å wide"),
@@ -291,3 +291,12 @@ def test_the_noise_of_a_bad_group_counts_less(world: Path) -> None:
         found[name] = float(curve(volume(f"{name}/map.mrc"), truth)[8:14].mean())
     assert found["two"] > found["one"] + 0.05
     assert math.isfinite(found["one"])
+
+
+def test_padding_follows_the_memory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryotorch.jobs import memory
+
+    monkeypatch.setattr(memory, "memory_of", lambda device: 120 * 48**3 * 1.5 * 2)
+    small = reconstruct("out", world / "truth.star")
+    assert "padding=1, as 2 would take half" in (Path("out") / "log.txt").read_text()
+    assert small["particles"] > 0
