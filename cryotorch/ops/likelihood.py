@@ -6,6 +6,7 @@ terms of |y - f|^2 that do not depend on the pose are left out. The true log-lik
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,41 +62,42 @@ class Observation:
 
 @dataclass(frozen=True)
 class Templates:
-    """Slices of a reference on a rotation grid, as the two factors of the coarse search's matrix products.
+    """Slices of a reference on a rotation grid, as the factors of the coarse search's matrix products.
+
+    A slice turned by half a turn about the beam is its own complex conjugate, so that every slice stands for two rotations: products
+    with its real and its imaginary part are made once and added for the one, subtracted for the other.
 
     Attributes:
-        rotation: (r, 3, 3); cross: (2 m, r), real parts above imaginary ones; norm: (m, r), |p|^2.
+        rotation: (2 r, 3, 3), the r of the slices and then the same turned; real, imaginary: (m, r); norm: (m, r), |p|^2.
     """
 
     rotation: Tensor
-    cross: Tensor
+    real: Tensor
+    imaginary: Tensor
     norm: Tensor
 
 
 def templates(slices: Tensor, rotation: Tensor, dtype: torch.dtype = torch.float32) -> Templates:
-    """Lay out slices (r, m) for ``grid_scores``. ``dtype`` is the matrix products' input precision."""
-    cross = torch.cat([slices.real, slices.imag], 1).T.contiguous().to(dtype)
-    norm = (slices.real**2 + slices.imag**2).T.contiguous().to(dtype)
-    return Templates(rotation, cross, norm)
+    """Lay out slices (r, m) at rotations (r, 3, 3) for ``grid_scores``. ``dtype`` is the matrix products' input precision."""
+    turn = torch.tensor([-1.0, -1.0, 1.0], device=rotation.device)[:, None]
+    both = torch.cat([rotation, turn * rotation])
+    norm = slices.real**2 + slices.imag**2
+    return Templates(both, *(part.to(dtype).T for part in (slices.real, slices.imag, norm)))
 
 
 def grid_scores(seen: Observation, shift_px: Tensor, grid: Templates, block: int = 4096) -> Tensor:
-    """Best score over the shifts for every image and grid rotation, (b, r) float32.
+    """Best score over the shifts for every image and grid rotation, (b, 2 r) float32.
 
-    shift_px (b, t, 2): the shifts tried for each image. Two matrix products:
-    [b t, 2 m] x [2 m, r] for the cross term and [b, m] x [m, r] for the norm.
+    shift_px (b, t, 2): the shifts tried for each image. Matrix products: twice [b t, m] x [m, r] for the cross terms, and
+    [b, m] x [m, r] for the norm.
     """
     b, t, _ = shift_px.shape
-    dtype = grid.cross.dtype
-    weighted = seen.spectrum * (seen.gain * seen.precision)
-    moved = weighted[:, None] * shift_phase(-shift_px, seen.box, weighted.shape[1])
-    left = torch.cat([moved.real, moved.imag], -1).view(b * t, -1).to(dtype)
-    power = (-0.5 * seen.gain**2 * seen.precision).to(dtype)
-    scores = torch.empty(b, grid.cross.shape[1], device=left.device)
-    for start in range(0, scores.shape[1], block):
-        part = slice(start, start + block)
-        best = (left @ grid.cross[:, part]).view(b, t, -1).amax(1)
-        torch.add(best, power @ grid.norm[:, part], out=scores[:, part])
+    power = (-0.5 * seen.gain**2 * seen.precision).to(grid.norm.dtype)
+    scores = torch.empty(b, len(grid.rotation), device=power.device)
+    for up, down, upright, turned in _cross_terms(seen, shift_px, grid, block):
+        norm = power @ grid.norm[:, up]
+        torch.add(upright.view(b, t, -1).amax(1), norm, out=scores[:, up])
+        torch.add(turned.view(b, t, -1).amax(1), norm, out=scores[:, down])
     return scores
 
 
@@ -104,22 +106,31 @@ def grid_correlations(
 ) -> tuple[Tensor, Tensor]:
     """Normalised correlation cross / sqrt(power), blind to the reference's scale, best over the shifts.
 
-    Returns (b, r) for the reference and (b, r) for the inverted one.
+    Returns (b, 2 r) for the reference and (b, 2 r) for the inverted one.
     """
     b, t, _ = shift_px.shape
+    power = (seen.gain**2 * seen.precision).to(grid.norm.dtype)
+    right, inverted = torch.empty(2, b, len(grid.rotation), device=power.device)
+    for *places, upright, turned in _cross_terms(seen, shift_px, grid, block):
+        length = (power @ grid.norm[:, places[0]]).float().clamp_min(1e-30).rsqrt()
+        for place, cross in zip(places, (upright, turned), strict=True):
+            low, high = cross.view(b, t, -1).aminmax(dim=1)
+            right[:, place], inverted[:, place] = high * length, -low * length
+    return right, inverted
+
+
+def _cross_terms(
+    seen: Observation, shift_px: Tensor, grid: Templates, block: int
+) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    """Cross terms (b t, n) of n slices at a time and of the same slices turned, and the places of both among the rotations."""
     weighted = seen.spectrum * (seen.gain * seen.precision)
     moved = weighted[:, None] * shift_phase(-shift_px, seen.box, weighted.shape[1])
-    left = torch.cat([moved.real, moved.imag], -1).view(b * t, -1)
-    power = seen.gain**2 * seen.precision
-    upright, inverted = [], []
-    for cross, norm in zip(
-        grid.cross.float().split(block, 1), grid.norm.float().split(block, 1), strict=True
-    ):
-        length = (power @ norm).clamp_min(1e-30).rsqrt()
-        low, high = (left @ cross).view(b, t, -1).aminmax(dim=1)
-        upright.append(high * length)
-        inverted.append(-low * length)
-    return torch.cat(upright, 1), torch.cat(inverted, 1)
+    dtype, r = grid.real.dtype, grid.real.shape[1]
+    real, imaginary = (part.flatten(0, 1).to(dtype) for part in (moved.real, moved.imag))
+    for start in range(0, r, block):
+        up = slice(start, min(start + block, r))
+        a, b = real @ grid.real[:, up], imaginary @ grid.imaginary[:, up]
+        yield up, slice(r + up.start, r + up.stop), a + b, a.sub_(b)
 
 
 def shift_scores(seen: Observation, shift_px: Tensor, slices: Tensor) -> Tensor:

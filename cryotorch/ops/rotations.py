@@ -106,18 +106,21 @@ def fibonacci_directions(n: int) -> Tensor:
 
 
 def rotation_grid(
-    step: float, keep=lambda directions: torch.ones(len(directions), dtype=torch.bool)
+    step: float,
+    keep=lambda directions: torch.ones(len(directions), dtype=torch.bool),
+    span: float = 2 * math.pi,
 ) -> Tensor:
     """Evenly spaced rotations (r, 3, 3) float32, ``step`` radians apart: Fibonacci directions x in-plane angles.
 
-    ``keep(directions (n, 3)) -> (n,) bool`` restricts the viewing directions (R^T z), to an asymmetric unit say.
+    ``keep(directions (n, 3)) -> (n,) bool`` restricts the viewing directions (R^T z), to an asymmetric unit say. In-plane angles
+    go from 0 to ``span``.
     """
     n_directions = max(4, round(4 * math.pi / step**2))
-    n_psi = max(4, round(2 * math.pi / step))
+    n_psi = max(2, round(span / step))
     view = fibonacci_directions(n_directions)
     view = view[keep(view)]
     rot, tilt = torch.atan2(view[:, 1], view[:, 0]), torch.acos(view[:, 2].clamp(-1, 1))
-    psi = torch.arange(n_psi, dtype=torch.float64) * (2 * math.pi / n_psi)
+    psi = torch.arange(n_psi, dtype=torch.float64) * (span / n_psi)
     rot, tilt, psi = (
         rot[:, None].expand(-1, n_psi),
         tilt[:, None].expand(-1, n_psi),

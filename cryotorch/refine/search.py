@@ -109,7 +109,8 @@ def prepare(
     if group is None:
         return Reference(slices, limit, coarse, None)
     step = grid_step(coarse, settings)
-    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu())).to(
+    # half of the in-plane angles: the templates stand for the other half too
+    rotation = rotation_grid(step, lambda view: in_asymmetric_unit(view, group.cpu()), math.pi).to(
         volume.device
     )
     plane = half_plane(volume.shape[-1], volume.device)

@@ -117,17 +117,19 @@ def coarse_rows(p: Problem, e: Effort) -> list[Row]:
     group = torch.eye(3, dtype=torch.float64)[None]
     for limit in (limit for limit in COARSE_LIMITS if limit <= p.box / 2 - 1):
         grid = prepare(p.volume, limit, SearchSettings(), group, dtype).grid
-        m, r = grid.norm.shape
+        (m, half), r = grid.norm.shape, len(grid.rotation)
         low = p.seen.limited(m)
         step = max(1.0, p.box / (4 * limit))
         shifts = p.shift_px[:, None] + shift_grid(max(RELOCATE, step), step, p.device)
         b, t, _ = shifts.shape
-        shapes = [(b * t, 2 * m, r), (e.square,) * 3]
+        shapes = [(b * t, m, half), (b * t, 2 * m, r), (e.square,) * 3]
         products = [_matmul(*shape, dtype, p.device) for shape in shapes]
         ours = partial(grid_scores, low, shifts, grid)
         spent, *plain = race([ours, *products], p.device, e.seconds)
-        rate = 2 * (b * t * 2 * m * r + b * m * r) / spent.best
-        same, square = (2 * math.prod(s) / q.best for s, q in zip(shapes, plain, strict=True))
+        rate = 2 * (2 * b * t * m * half + b * m * half) / spent.best
+        same, whole, square = (
+            2 * math.prod(s) / q.best for s, q in zip(shapes, plain, strict=True)
+        )
         rows.append(
             {
                 "device": p.device,
@@ -139,6 +141,7 @@ def coarse_rows(p: Problem, e: Effort) -> list[Row]:
                 "dtype": str(dtype).removeprefix("torch."),
                 "operations/s": rate,
                 "of a matmul this shape": rate / same,
+                "poses/s, of one matmul for all": 4 * b * t * m * r / spent.best / whole,
                 "of a large square one": rate / square,
             }
         )

@@ -134,7 +134,7 @@ def test_nothing_discarded_is_better_than_the_best(snr: float, limit: float, sim
     weight = high.gain**2 * high.precision
     for r in range(int(limit) + 1, int(full) + 1):
         here = ring == r
-        mine = weight[:, here] @ p[:, here].abs().square().T
+        mine = (weight[:, here] @ p[:, here].abs().square().T).repeat(1, 2)  # the turned ones too
         image = (high.precision * high.spectrum.abs().square())[:, here].sum(1, keepdim=True)
         certain += (mine * image).sqrt() - mine / 2
     best = whole.amax(1, keepdim=True)
