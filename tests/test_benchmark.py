@@ -98,17 +98,16 @@ def test_kernels(device: str) -> None:
     m = 56  # of the 112 Fourier pixels with 0 < |k| <= 6, one of each pair
     assert coarse["operations/s"] == pytest.approx(coarse["poses/s"] * (2 * m + m / t))
     assert 0 < coarse["of a matmul this shape"] < 3
+    assert coarse["float32's best among 8"] == 1
     for row in tables["Slices and poses"]:
         assert row["points/s"] == pytest.approx(row["points"] * row["slices/s"])
         assert row["slices/s"] >= row["slices/s median"] > 0
+        assert row["times tensor operations"] > 0 and row["of a copy of the bytes"] > 0
     limits = [(row["kernel"], row["limit"]) for row in tables["Slices and poses"]]
     assert limits == [(k, limit) for k in ("extract", "insert", "pose_terms") for limit in (4, 7)]
     assert [row["candidates"] for row in tables["Polish"]] == [9, 9]
     (step_row,) = tables["M-step, per half map"]
     assert step_row["both, s"] == pytest.approx(step_row["collect, s"] + step_row["solve, s"])
-    if device == "cpu":
-        for row in tables["Images from disk"]:
-            assert row["bytes/s"] == pytest.approx(4 * 16**2 * row["images/s"])
     assert all(row["peak so far, MiB"] > 0 for row in tables["Memory"])
 
 

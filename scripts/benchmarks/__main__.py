@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     kernels = commands.add_parser("kernels", help="the inner loops, on CPU and CUDA device")
     add = kernels.add_argument
-    add("--boxes", type=int, nargs="+", default=[64, 128], metavar="D", help="pixels per edge")
-    add("--large", action="store_true", help="a box of 256 pixels too")
+    sizes = [64, 128, 256, 360]
+    add("--boxes", type=int, nargs="+", default=sizes, metavar="D", help="pixels per edge")
     add("--device", choices=["all", "cpu", "cuda"], default="all")
     refine = commands.add_parser("refine", help="job=homo_refine from start to end")
     add = refine.add_argument
@@ -141,7 +141,7 @@ def _kernels(o: argparse.Namespace) -> dict:
     from benchmarks import kernels
 
     with torch.no_grad():
-        return kernels.run(sorted({*o.boxes, *([256] if o.large else [])}), devices)
+        return kernels.run(sorted(set(o.boxes)), devices)
 
 
 def _refine(o: argparse.Namespace) -> dict:

@@ -1,4 +1,4 @@
-"""The inner loops one by one: coarse search, slices, polish, M-step, reading images.
+"""The inner loops one by one: coarse search, slices, polish, M-step.
 
 The timed work depends on shapes and not on values: a random blob stands for the map, its noisy
 projections for images.
@@ -7,37 +7,43 @@ projections for images.
 from __future__ import annotations
 
 import math
-import os
 import resource
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Timing, measure, race
-from cryotorch.data.images import ParticleImages
-from cryotorch.data.mrc import write_stack
-from cryotorch.data.particle_file import new_particle_file
+from benchmarks.timing import measure, race
 from cryotorch.ops.forward import predict
 from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.likelihood import Observation, grid_scores, pose_terms
+from cryotorch.ops.likelihood import (
+    Observation,
+    Templates,
+    gram_of_tensors,
+    grid_scores,
+    pose_terms,
+)
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.rotations import from_rotation_vector, random_rotations
-from cryotorch.ops.slices import accumulator, extract_slices, insert_slices_, projector
-from cryotorch.particles import Optics, unposed
+from cryotorch.ops.slices import (
+    accumulator,
+    add_slices_,
+    extract_slices,
+    insert_slices_,
+    projector,
+    sample,
+    slice_coordinates,
+)
 from cryotorch.refine.expectation import RELOCATE
 from cryotorch.refine.search import SearchSettings, polish, prepare, shift_grid
 
 Row = dict[str, object]
 COARSE_LIMITS = (6.0, 12.0)  # Fourier pixels: about those of the first and of the later iterations
-PIXEL_SIZE = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,6 @@ def run(
             p = problem(box, device, e.images)
             found = {"Coarse search": coarse_rows(p, e), "Slices and poses": slice_rows(p, e)}
             found |= {"Polish": polish_rows(p, e), "M-step, per half map": mstep_rows(p, e)}
-            if device == "cpu":
-                found["Images from disk"] = disk_rows(box, e)
             memory: Row = {"device": device, "box": box, "peak so far, MiB": peak_memory(device)}
             found["Memory"] = [memory]
             for title, rows in found.items():
@@ -143,9 +147,20 @@ def coarse_rows(p: Problem, e: Effort) -> list[Row]:
                 "of a matmul this shape": rate / same,
                 "poses/s, of one matmul for all": 4 * b * t * m * r / spent.best / whole,
                 "of a large square one": rate / square,
+                "float32's best among 8": _kept(low, shifts, p, limit, grid),
             }
         )
     return rows
+
+
+def _kept(low: Observation, shifts: Tensor, p: Problem, limit: float, grid: Templates) -> float:
+    """Share of images whose best rotation in float32 is among the eight best of the search."""
+    few, n = slice(0, 16), 8
+    exact = prepare(p.volume, limit, SearchSettings(), torch.eye(3)[None].double(), torch.float32)
+    low, shifts = low.of(torch.arange(len(shifts))[few].to(p.device)), shifts[few]
+    best = grid_scores(low, shifts, exact.grid).argmax(1, keepdim=True)
+    top = grid_scores(low, shifts, grid).topk(n, 1).indices
+    return float((top == best).any(1).float().mean())
 
 
 def _matmul(
@@ -165,9 +180,12 @@ def fine_limits(box: int) -> list[float]:
 
 
 def slice_rows(p: Problem, e: Effort) -> list[Row]:
-    """Extraction, insertion, and ``pose_terms``: slices with derivatives against images."""
+    """Extraction, insertion, and ``pose_terms``: slices with derivatives against images.
+
+    Each beside tensor operations that do the same, and a copy of the bytes that it moves.
+    """
     rows = []
-    sums = accumulator(p.box, device=p.device)
+    sums, plain = (accumulator(p.box, device=p.device) for _ in range(2))
     for limit in fine_limits(p.box):
         frequency = half_plane(p.box, p.device).frequency
         frequency = frequency[: half_plane(p.box).count(limit)]
@@ -177,16 +195,42 @@ def slice_rows(p: Problem, e: Effort) -> list[Row]:
         rotation, shift = p.rotation[image], p.shift_px[image]
         slices, low = projector(p.volume, limit), p.seen.limited(m)
         spectrum, weight = low.spectrum[image], low.precision[image]
+        added = (spectrum, weight, rotation, frequency)
+        parts = [slice(i, i + 64) for i in range(0, n, 64)]  # tensor operations have temporaries
+
+        def tensor_slices(r=rotation, f=frequency, t=slices, parts=parts) -> None:
+            for part in parts:
+                sample(t, slice_coordinates(r[part], f))
+
+        def tensor_insert(added=added, parts=parts) -> None:
+            for part in parts:
+                add_slices_(plain, *(v[part] for v in added[:3]), added[3])
+
+        def tensor_terms(t=slices, low=low, poses=(image, rotation, shift), parts=parts) -> None:
+            for part in parts:
+                gram_of_tensors(t, low, *(v[part] for v in poses))
+
+        # bytes per point: four rows of 16 read and 8 written; eight cells of 12 read and written;
+        # four rows and the image read
+        terms = (image, rotation, shift)
         calls = {
-            "extract": partial(extract_slices, slices, rotation, frequency),
-            "insert": partial(insert_slices_, sums, spectrum, weight, rotation, frequency),
-            "pose_terms": partial(pose_terms, slices, low, image, rotation, shift),
+            "extract": (partial(extract_slices, slices, rotation, frequency), tensor_slices, 72),
+            "insert": (partial(insert_slices_, sums, *added), tensor_insert, 208),
+            "pose_terms": (
+                partial(pose_terms, slices, low, *(image, rotation, shift)),
+                tensor_terms,
+                80,
+            ),
         }
-        for name, call in calls.items():
-            spent = measure(call, p.device, e.seconds)
+        for name, (ours, tensors, size) in calls.items():
+            a = torch.zeros(n * m * size // 8, device=p.device)  # a copy reads and writes
+            spent, other, copied = race(
+                [ours, tensors, partial(a.copy_, a + 1)], p.device, e.seconds
+            )
             row: Row = {"device": p.device, "kernel": name, "box": p.box, "limit": int(limit)}
             row |= {"points": m, **spent.rates("slices", n), "points/s": n * m / spent.best}
-            rows.append(row)
+            row |= {"times tensor operations": other.best / spent.best}
+            rows.append(row | {"of a copy of the bytes": copied.best / spent.best})
     return sorted(rows, key=lambda row: str(row["kernel"]))  # and by limit, as they came
 
 
@@ -228,38 +272,6 @@ def mstep_rows(p: Problem, e: Effort) -> list[Row]:
     row |= {"collect, s": folded.best, "collect, s median": folded.median}
     row |= {"solve, s": solved.best, "solve, s median": solved.median}
     return [row | {"both, s": folded.best + solved.best}]
-
-
-def disk_rows(box: int, e: Effort) -> list[Row]:
-    """Batches of prepared images from a float32 stack, with and without the system's file cache."""
-    n, batch = max(2, 16 * e.points // box**2), 128
-    optics = Optics(*(torch.tensor([v]) for v in (300.0, 2.7, 0.1, PIXEL_SIZE)))
-    with tempfile.TemporaryDirectory() as folder:
-        stack = Path(folder) / "particles.mrcs"
-        write_stack(stack, torch.randn(n, box, box).split(batch), n, box, PIXEL_SIZE)
-        file = new_particle_file(Path(folder) / "particles.star", [stack], box, unposed(n, optics))
-        images = ParticleImages(file)
-
-        def read() -> None:
-            for rows in torch.arange(n).split(batch):
-                images[rows.tolist()]
-
-        sources = {"file cache": measure(read, "cpu", e.seconds)}
-        if hasattr(os, "posix_fadvise"):
-            sources["disk"] = measure(read, "cpu", e.seconds, before=lambda: _forget(stack))
-    return [_disk_row(box, n, source, spent) for source, spent in sources.items()]
-
-
-def _disk_row(box: int, n: int, source: str, spent: Timing) -> Row:
-    row: Row = {"box": box, "from": source, "images": n}
-    return row | {**spent.rates("images", n), "bytes/s": 4 * n * box**2 / spent.best}
-
-
-def _forget(path: Path) -> None:
-    """Ask the system to drop a file from its cache."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def peak_memory(device: str) -> int:
