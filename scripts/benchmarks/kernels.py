@@ -217,7 +217,7 @@ def slice_rows(p: Problem, e: Effort) -> list[Row]:
             "extract": (partial(extract_slices, slices, rotation, frequency), tensor_slices, 72),
             "insert": (partial(insert_slices_, sums, *added), tensor_insert, 208),
             "pose_terms": (
-                partial(pose_terms, slices, low, *(image, rotation, shift)),
+                partial(pose_terms, slices, low, *terms),
                 tensor_terms,
                 80,
             ),
