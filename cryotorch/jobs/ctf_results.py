@@ -29,7 +29,7 @@ log = logging.getLogger("cryotorch")
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
 MOST_FIGURES = 12  # optics groups that get a figure
 FEW = 50  # particles of an optics group that make a warning
-LARGE = 0.5  # rad: a phase that half maps made without it have suffered from
+LARGE = 0.5  # rad: what half maps made without such a phase have suffered from
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ def write(
         extra[SIGMAS[1]] = sigma[:, 1:].square().mean(1).sqrt().numpy()
     for ending in dict.fromkeys(settings.write):
         for message in write_particles(folder / f"particles.{ending}", given.file, new, extra):
-            warnings.append(message)
-            log.info("WARNING: %s", message)
+            # not the folder that the files are in while the job runs
+            warnings.append(message.replace(str(folder), str(settings.out)))
+            log.info("WARNING: %s", warnings[-1])
     pictures = _pictures(given, found, phases, groups, change)
     write_pictures(pictures, folder)
     write_board(folder / "tensorboard", scalars, pictures, given.curves)
@@ -193,8 +194,8 @@ def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict)
     changes = [float(np.abs(fit).max()) for p in phases.values() for _, _, fit in p.values()]
     if max(changes, default=0) > LARGE and given.curves:
         warnings.append(
-            f"The aberrations change by up to {max(changes):.1f} rad, and the half maps were made without that: values and errors are final once "
-            "new half maps (job=reconstruct or a refinement, with these particles) have been given to this job again"
+            f"the aberrations change by up to {max(changes):.1f} rad, and the half maps were made without that: new ones (job=reconstruct or a "
+            "refinement, with the particles written here) will be better, and so will this job be with them"
         )
     for group in groups:
         vague = [name for name, n in group["numbers"].items() if not n.known]

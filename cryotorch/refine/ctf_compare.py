@@ -1,10 +1,10 @@
-"""Images beside the slices of their half map, on one grey scale and without what an image finds of itself in its map.
+"""Images beside the slices of half maps, on one grey scale and without what an image finds of itself in its own.
 
 A half map is made of the very images it is compared with: each finds itself in it, noise included, multiplied by the CTF that it
 was inserted with, and likes that CTF best. How much of it is there follows, per shell, from what the images' correlation with their
 own half map has in excess of that with the other one; it is taken off. The slope of the latter correlation makes grey scale and
-weighting of the reference right: where half maps are noisy it is their Wiener filter. Nothing but these two curves crosses between
-the half sets.
+weighting of the reference right: where half maps are noisy it is their Wiener filter. Of what belongs to single images nothing
+but these two curves crosses between the half sets.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class CtfWhat:
     prior: float | None = None
     defocus_from: float = 20.0
     optics_from: float = 10.0
+
+    @property
+    def optics(self) -> bool:
+        """Whether anything of the optics groups is refined."""
+        return self.tilt or self.trefoil or self.spherical or self.tetra or self.anisomag
 
 
 @dataclass(frozen=True)
@@ -155,14 +160,15 @@ class Comparison:
         self.optics_from = self.plane.count(self.edge / what.optics_from)
         self.calibration: Calibration | None = None
         self._gathered = gathered(references[0])
-        self._slices: tuple[int, Projector] | None = None
+        self._slices: dict[int, Projector] = {}
 
     def slices(self, half: int) -> Projector:
-        """The map of a half set, ready for slicing; one at a time, batches come half by half."""
-        if self._slices is None or self._slices[0] != half:
-            self._slices = None
-            self._slices = half, projector(self.references[half], self.what.limit + 1)
-        return self._slices[1]
+        """The map of a half set, ready for slicing; both are kept only where the optics need them."""
+        if half not in self._slices:
+            if not self.what.optics:
+                self._slices.clear()  # batches come half by half
+            self._slices[half] = projector(self.references[half], self.what.limit + 1)
+        return self._slices[half]
 
     def observe(self, batch: Batch, noise: Tensor) -> Observation:
         """Images as ``scored`` takes them."""
@@ -265,29 +271,43 @@ class Comparison:
         for batch in sample():
             rows = batch.index.cpu()
             seen, poses = self.observe(batch, noise), self.poses(rows)
-            for group, scored in self.scored(rows, seen, *poses, batch.half):
+            for group, scored in self.scored(rows, seen, *poses, batch.half, own=True):
                 yield scored.terms.from_coefficient(first), self.defocus_basis(group)[first:]
 
     def scored(
-        self, rows: Tensor, seen: Observation, rotation: Tensor, shift_px: Tensor, half: int
+        self,
+        rows: Tensor,
+        seen: Observation,
+        rotation: Tensor,
+        shift_px: Tensor,
+        half: int,
+        own: bool,
     ) -> Iterable[tuple[int, Scored]]:
-        """What images say about their CTF at some poses, by optics group, calibrated."""
+        """What images of a half set say about their CTF at some poses, by optics group, calibrated.
+
+        ``own``: against the map of their half set, else of the other one.
+        """
         c = self.calibration
         assert c is not None, "calibrate comes first"
         curves = c.amplitude, c.own, c.noise
-        product, power = self._products(seen, rotation, shift_px, half)
-        inserted = self._inserted_with(rows, seen, shift_px)
-        image, precision = self._weighted_power(seen), seen.precision[:, : self.count]
+        product, power = self._products(seen, rotation, shift_px, half if own else 1 - half)
+        amplitude, share, noise = (v[self.plane.shell[: self.count]] for v in curves)
         gain, chi = self._envelope(rows)
-        amplitude, own, noise = (v[self.plane.shell[: self.count]] for v in curves)
+        if own:
+            inserted = self._inserted_with(rows, seen, shift_px)
+            weighted = seen.precision[:, : self.count] * inserted
+            taken = self._gathered * share * (weighted * inserted.conj()).real
+            image = self._weighted_power(seen)
         for group, part in self.groups(rows):
             at = part.to(self.device)
-            # the mask keeps more of the image's signal than of its noise
-            signal = amplitude * power[at] * gain[at] ** 2 * self._mean_square(group, chi[at])
-            mine = own * precision[at] * (image[at] + (self._gathered - 1) * signal) * inserted[at]
-            taken = self._gathered * own * precision[at] * inserted[at].abs() ** 2
+            its = product[at]
+            if own:
+                # the mask keeps more of the image's signal than of its noise
+                signal = amplitude * power[at] * gain[at] ** 2 * self._mean_square(group, chi[at])
+                mine = share * weighted[at] * (image[at] + (self._gathered - 1) * signal)
+                its = (its - mine) / (1 - taken[at]).clamp_min(0.5)
             g = gain[at] * amplitude
-            its = g / noise * (product[at] - mine) / (1 - taken).clamp_min(0.5)
+            its = g / noise * its
             terms = CtfTerms(its.real, g**2 / noise * power[at], chi[at])
             yield group, Scored(terms, its, g, part)
 

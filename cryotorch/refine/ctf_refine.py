@@ -1,6 +1,10 @@
 """CTF refinement at known poses: defocus of every particle, aberrations of every optics group, from one pass over the images.
 
 ``CtfPass.calibrate`` on a sample, ``add`` for every batch, ``solve``. Everything is found relative to what the images come with.
+
+What belongs to a single particle is found by the map of its own half set alone. The numbers of an optics group are shared by both half
+sets, so that it makes no difference to their independence which map the particles are compared with: it is that of the other
+half set, in which an image does not find itself.
 """
 
 from __future__ import annotations
@@ -64,23 +68,30 @@ class CtfPass:
         rows, half = batch.index.cpu(), batch.half
         if len(rows) == 0:
             return
+        groups = self.comparison.particles.optics_group[rows]
+        self.sums.count.add_(torch.bincount(groups, minlength=len(self.sums.count)))
         seen = self.comparison.observe(batch, noise)
         if rotation is None or shift_px is None:
             rotation, shift_px = self.comparison.poses(rows)
-        for group, scored in self.comparison.scored(rows, seen, rotation, shift_px, half):
-            basis = self.comparison.defocus_basis(group)
-            terms = scored.terms
-            if self.what.defocus:
-                terms = self._fit(rows[scored.rows], terms, basis)
-            if odd_names(self.what):
+        c, what = self.comparison, self.what
+        given = rows, seen, rotation, shift_px, half
+        turned: dict[int, tuple[Tensor, Tensor]] = {}
+        if what.defocus:
+            for group, own in c.scored(*given, own=True):
+                turned[group] = self._fit(rows[own.rows], own.terms, c.defocus_basis(group))
+        if not what.optics:
+            return
+        for group, scored in c.scored(*given, own=False):
+            terms = scored.terms.turned(turned[group][0]) if what.defocus else scored.terms
+            if odd_names(what):
                 self._add_odd(group, terms, scored.product)
-            if even_names(self.what):
-                self._add_even(group, terms, basis)
-            if self.what.anisomag:
+            if even_names(what):
+                change = turned[group][1] if what.defocus else None
+                self._add_even(group, terms, change)
+            if what.anisomag:
                 at = scored.rows.to(rotation.device)
                 images, poses = seen.of(at), (rotation[at], shift_px[at])
-                self._add_magnification(group, scored, terms.chi, images, *poses, half)
-            self.sums.count[group] += len(scored.rows)
+                self._add_magnification(group, scored, terms.chi, images, *poses, 1 - half)
 
     def solve(self) -> Refined:
         """What follows from ``sums``, which are reduced over ranks before."""
@@ -90,8 +101,8 @@ class CtfPass:
         prior = c.calibration.prior[0]
         return apply(c.particles, c.start, self.sums, groups, self.micrograph, prior)
 
-    def _fit(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> CtfTerms:
-        """Find the defocus of the particles, note it, and turn their CTF accordingly."""
+    def _fit(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the defocus of some particles, and note it; by how much chi changes (b, m), and the change (b, p) in Å."""
         what, sums, start = self.what, self.sums, self.comparison.defocus_from
         used = terms.from_coefficient(start)
         fit = fit_defocus(used, basis[start:], what.reach, self.comparison.calibration.prior)
@@ -103,7 +114,7 @@ class CtfPass:
             self._add_astigmatism(
                 rows, used.turned(fit.change @ basis[start:, :1].T), basis[start:]
             )
-        return terms.turned(fit.change @ basis[:, :size].T)
+        return fit.change @ basis[:, :size].T, fit.change
 
     def _add_astigmatism(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> None:
         """Normal equations of the astigmatism of micrographs, less what the freedom of the mean takes of the information."""
@@ -125,26 +136,36 @@ class CtfPass:
         power = (terms.power[:, start:] * sine**2).sum(0, dtype=torch.float64)
         sums.odd_power[group] += power.cpu()
 
-    def _add_even(self, group: int, terms: CtfTerms, basis: Tensor) -> None:
-        """Sums over the images, and what the freedom of their defocus takes of the information."""
+    def _add_even(self, group: int, terms: CtfTerms, change: Tensor | None) -> None:
+        """Sums over the images; with a defocus of their own, that was changed by (b, p) Å, what its freedom takes.
+
+        Eliminated from the normal equations, it takes C D^-1 C^T from the matrix and C D^-1 g from the slope, D and g those of
+        the defocus, C what it shares with the aberrations.
+        """
         sums, what, c = self.sums, self.what, self.comparison
-        start = c.optics_from
+        start, first = c.optics_from, c.defocus_from
         slope, expected, _ = terms.slope()
         sums.even_slope[group] -= slope[:, start:].sum(0, dtype=torch.float64).cpu()
         sums.even_power[group] += expected[:, start:].sum(0, dtype=torch.float64).cpu()
-        if not what.defocus:
+        if change is None:
             return
         # the astigmatism of micrographs is as free as that of particles, if not quite
         size = 1 if what.astigmatism == "none" else 3
-        basis, expected = basis[:, :size].double(), expected.double()
-        orders = [EVEN[name] for name in even_names(what)]
-        functions = monomials(c.frequency(group)[start:], orders)
-        mixed = (functions[:, :, None] * basis[start:, None]).flatten(1)
-        mixed = (expected[:, start:] @ mixed).unflatten(1, (-1, size))
-        own = expected[:, c.defocus_from :] @ _squares(basis[c.defocus_from :])
-        prior = (c.calibration.prior + (what.reach,) * 2)[:size]
-        own = own.unflatten(1, (size, size)) + torch.diag(0.5 / torch.tensor(prior) ** 2).to(own)
-        sums.even_coupled[group] += (mixed @ torch.linalg.solve(own, mixed.mT)).sum(0).cpu()
+        basis = c.defocus_basis(group)[:, :size].double()
+        slope, expected = slope.double(), expected.double()
+        functions = monomials(c.frequency(group)[start:], [EVEN[n] for n in even_names(what)])
+        shared = (functions[:, :, None] * basis[start:, None]).flatten(1)
+        shared = -(expected[:, start:] @ shared).unflatten(1, (-1, size))
+        weight = (0.5 / torch.tensor((c.calibration.prior + (what.reach,) * 2)[:size]) ** 2).to(
+            basis
+        )
+        own = (expected[:, first:] @ _squares(basis[first:])).unflatten(1, (size, size))
+        own = own + torch.diag(weight)
+        pull = slope[:, first:] @ basis[first:]
+        pull[:, : change.shape[1]] -= weight[: change.shape[1]] * change
+        sums.even_coupled[group] += (shared @ torch.linalg.solve(own, shared.mT)).sum(0).cpu()
+        taken = shared @ torch.linalg.solve(own, pull[:, :, None])
+        sums.even_pull[group] += taken[:, :, 0].sum(0).cpu()
 
     def _add_magnification(
         self,

@@ -25,7 +25,7 @@ class CtfSums:
             search ended at its border.
         count: (g,) particles; odd_cross: (g, m, 2) sum w conj(y) f; odd_power: (g, m) sum w |f|^2;
         even_slope, even_power: (g, m) derivative of the score by a phase subtracted from chi, and the expected curvature;
-        even_coupled: (g, e, e) information that the particles' own defocus takes.
+        even_coupled: (g, e, e), even_pull: (g, e) what the particles' own defocus takes from the normal equations.
         astigmatism_gradient: (r, 2), astigmatism_normal: (r, 2, 2) of micrographs.
         magnification_gradient: (g, 3), magnification_normal: (g, 3, 3).
     """
@@ -39,6 +39,7 @@ class CtfSums:
     even_slope: Tensor
     even_power: Tensor
     even_coupled: Tensor
+    even_pull: Tensor
     astigmatism_gradient: Tensor
     astigmatism_normal: Tensor
     magnification_gradient: Tensor
@@ -102,7 +103,7 @@ def empty_sums(
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(*shape, dtype=torch.float64)
 
-    images = [(g, points, 2), (g, points), (g, points), (g, points), (g, e, e)]
+    images = [(g, points, 2), (g, points), (g, points), (g, points), (g, e, e), (g, e)]
     shapes = [(n, 3), (n, 3), (n,), (g,), *images, (r, 2), (r, 2, 2), (g, 3), (g, 3, 3)]
     return CtfSums(*(zeros(*shape) for shape in shapes))
 
@@ -128,7 +129,7 @@ def _solve_group(sums: CtfSums, g: int, what: CtfWhat, frequency: Tensor, scale:
     if names := even_names(what):
         basis = monomials(frequency, [EVEN[name] for name in names])
         normal = (basis.T * sums.even_power[g]) @ basis - sums.even_coupled[g]
-        fit = fit_linear(basis.T @ sums.even_slope[g], normal)
+        fit = fit_linear(basis.T @ sums.even_slope[g] - sums.even_pull[g], normal)
         fitted = _take(found, names, fit, basis, [["spherical"], list(EVEN)[1:]])
         even = Phases(frequency, torch.complex(sums.even_power[g], sums.even_slope[g]), fitted)
     if what.anisomag:

@@ -305,23 +305,22 @@ def test_a_mask_gathers_the_signal() -> None:
 
 
 @pytest.mark.slow
-def test_tilt_from_half_maps_in_two_rounds(molecule: Tensor) -> None:
-    """Half maps made with the tilt ignored give it to 0.1 mrad; made anew, to within the errors."""
+def test_half_maps_give_optics_within_their_errors(molecule: Tensor) -> None:
+    """Half maps made with the tilt ignored give it to 0.1 mrad, and made anew; errors of values and defocus match the scatter."""
     optics = CLEAN.replace(beam_tilt=torch.tensor([[1.0, -0.6]]))
     scores = []
-    for seed in range(3):
+    for seed in range(4):
         seen = take(molecule, 1200, 0.2, optics, seed)
-        start = off(seen.truth, seed)[0].replace(optics=CLEAN)
-        prior = None
-        for most in (0.12, None):
+        start, prior = off(seen.truth, seed)[0].replace(optics=CLEAN), None
+        for _ in range(2):
             references, limit = half_maps(seen, start)
-            what = CtfWhat(limit=limit, prior=prior)
-            found = refine(seen, start, references, what, passes=2)
+            found = refine(seen, start, references, CtfWhat(limit=limit, prior=prior), passes=2)
             error = (found.particles.optics.beam_tilt - optics.beam_tilt)[0].double()
-            if most is not None:
-                assert float(error.abs().max()) < most
+            assert float(error.abs().max()) < 0.1
             assert 0.85 < float(defocus_scores(found, seen.truth).std()) < 1.15
+            sigma = found.groups[0].sigma
+            scores.append(error / (sigma["tilt"] / abs(tilt_factor(300, 2.7))))
+            scores.append(found.particles.optics.odd_zernike[0, [5, 2]].double() / sigma["trefoil"])
             # what was fitted to these images before cannot tell how far off it was
             start, prior = found.particles, AGAIN * float(found.sigma[:, 0].median())
-        scores.append(error / (found.groups[0].sigma["tilt"] / abs(tilt_factor(300, 2.7))))
-    assert float(torch.stack(scores).square().mean().sqrt()) < 1.8
+    assert 0.6 < float(torch.stack(scores).square().mean().sqrt()) < 1.4
