@@ -122,8 +122,8 @@ def magnification_figure(matrices: Sequence[Array], names: Sequence[str]) -> Fig
     largest = max((float(np.abs(m - np.eye(2)).max()) for m in matrices), default=0.0)
     factor = EXAGGERATED / largest if largest > 0 else 1.0
     subtitle = f"Deviations from the circle drawn {factor:.0f} times as large"
-    figure = new_figure(6.2, 4.5, "Anisotropic magnification", subtitle)
-    axes = add_panel(figure, 0.5, 0.4, 3.5, 3.5)
+    figure = new_figure(6.4, 4.5, "Anisotropic magnification", subtitle)
+    axes = add_panel(figure, 0.7, 0.45, 3.4, 3.4)
     turn = np.linspace(0, 2 * np.pi, 361)
     circle = np.stack([np.cos(turn), np.sin(turn)])
     axes.plot(*circle, color=canvas.FAINT, linewidth=0.8, linestyle=":")
