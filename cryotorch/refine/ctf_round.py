@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from cryotorch.particles import Batch, Particles
+from cryotorch.particles import Batch
 from cryotorch.refine.ctf_compare import CtfWhat, pick_sample
-from cryotorch.refine.ctf_refine import CtfPass
+from cryotorch.refine.ctf_refine import AGAIN, CtfPass
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.state import Settings, State
@@ -35,6 +35,8 @@ class CtfRound:
             defocus=what.defocus and reached >= edge / what.defocus_from,
             tilt=what.tilt and optics,
             trefoil=what.trefoil and optics,
+            # the same images cannot tell the errors' width twice
+            prior=AGAIN * state.defocus_sigma or None,
         )
         self.noise, self.what = state.noise, what
         self.found: CtfPass | None = None
@@ -50,20 +52,19 @@ class CtfRound:
         shift_px = expectation.found.shift[rows] / expectation.settings.pixel_size
         self.found.add(batch, self.noise, expectation.found.rotation[rows], shift_px)
 
-    def conclude(
-        self, particles: Particles, reduce: Callable[[list[Tensor]], None]
-    ) -> tuple[Particles, str]:
-        """The particles with the defocus and optics that follow, and what has changed as a sentence."""
+    def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> str:
+        """Give the state's particles the defocus and optics that follow; what has changed as a sentence."""
         if self.found is None:
-            return particles, "the map is too coarse to refine the CTF with"
+            return "the map is too coarse to refine the CTF with"
         reduce(self.found.sums.tensors())
-        refined = self.found.solve().particles
-        notes = []
+        solved, particles = self.found.solve(), state.particles
+        refined, notes = solved.particles, []
         if self.what.defocus:
             change = (refined.defocus - particles.defocus)[:, :2].mean(1)
             notes.append(f"defocus changed by {float(change.square().mean().sqrt()):.0f} Å (rms)")
+            state.defocus_sigma = float(solved.sigma[:, 0].median())
         if self.what.tilt and refined.optics.beam_tilt is not None:
             tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in refined.optics.beam_tilt.tolist())
             notes.append(f"beam tilt {tilts} mrad")
-        changed = particles.replace(defocus=refined.defocus, optics=refined.optics)
-        return changed, f"CTF refined: {'; '.join(notes) or 'nothing to add'}"
+        state.particles = particles.replace(defocus=refined.defocus, optics=refined.optics)
+        return f"CTF refined: {'; '.join(notes) or 'nothing to add'}"

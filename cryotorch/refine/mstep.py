@@ -110,8 +110,7 @@ def maximize(
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
     if ctf is not None:
-        state.particles, note = ctf.conclude(state.particles, reduce)
-        messages.append(note)
+        messages.append(ctf.conclude(state, reduce))
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
         _update_scale(state, found)
     step = advance(state.crossings, state.areas, s.schedule, state.ctf_after)

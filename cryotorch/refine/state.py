@@ -119,7 +119,8 @@ class State:
         scale_spread: standard deviation of the particle scales' distribution.
         crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
             iteration so far; history: one dict of numbers each.
-        ctf_after: iterations finished before each one that refined the CTF.
+        ctf_after: iterations finished before each one that refined the CTF; defocus_sigma: Å, median standard error that the last
+            one gave the defocus, 0 before.
     """
 
     particles: Particles
@@ -141,6 +142,7 @@ class State:
     areas: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     ctf_after: list[int] = field(default_factory=list)
+    defocus_sigma: float = 0.0
     stopped: str = ""
 
     @property
@@ -172,6 +174,7 @@ class State:
         "areas",
         "history",
         "ctf_after",
+        "defocus_sigma",
         "stopped",
     )
 
