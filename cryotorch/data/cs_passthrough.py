@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.cs import read_cs
-from cryotorch.data.cs_fields import NEEDED
+from cryotorch.data.cs_fields import FIELDS, NEEDED
 from cryotorch.errors import InputError
 
 
@@ -16,24 +16,34 @@ def read_joined(
 ) -> dict[str, np.ndarray]:
     """The fields of a .cs file of particles, and those it lacks from its passthrough file.
 
-    Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are tried when fields are missing that
-    no particle can do without. Particles keep their order; others in the passthrough file are left out.
+    Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are joined where they hold all its
+    particles and fields that it lacks and cryotorch knows: images, CTF, poses, half sets, positions. Particles keep
+    their order; others in the passthrough file are left out.
 
     Raises:
-        InputError: a file that cannot be read, a particle that the passthrough file lacks, or missing fields.
+        InputError: a file that cannot be read, a particle that the passthrough file lacks or holds twice, or missing
+            fields.
     """
     path = Path(path)
     fields = read_cs(path)
     if passthrough is not None:
         return _needed(_joined(fields, read_cs(passthrough), path, Path(passthrough)), path)
     for other in sorted(path.absolute().parent.glob("*passthrough_particles*.cs")):
-        if all(name in fields for name in NEEDED) or other == path.absolute():
+        lacking = [name for name in FIELDS if name not in fields]
+        if not lacking or other == path.absolute():
             continue
-        second = read_cs(other)
-        new = any(name in second and name not in fields for name in NEEDED)
-        if new and np.isin(fields["uid"], second["uid"]).all():
-            fields = _joined(fields, second, path, other)
-            messages.append(f"Fields that {path} lacks are taken from {other}.")
+        try:
+            second = read_cs(other)
+            new = [name for name in lacking if name in second]
+            if new and np.isin(fields["uid"], second["uid"]).all():
+                fields = _joined(fields, second, path, other)
+                messages.append(
+                    f"Fields that {path} lacks are taken from {other}: {', '.join(new)}."
+                )
+        except InputError as error:
+            if any(name not in fields for name in NEEDED):
+                raise
+            messages.append(f"{other.name} beside {path} is not used: {error}")
     return _needed(fields, path)
 
 

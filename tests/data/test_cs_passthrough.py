@@ -75,10 +75,28 @@ def test_files_of_other_particles_are_passed_over_or_refused(files):
         read_joined(files / "J2_particles.cs", path, [])
 
 
-def test_a_complete_file_needs_no_other(files):
+def test_poses_half_sets_and_positions_are_joined_too(files):
+    write_cs(files / "all.cs", read_joined(files / "J2_particles.cs", None, []))
+    second = {
+        "uid": 10 * np.arange(N, dtype=np.uint64),
+        "alignments3D/pose": np.arange(3 * N, dtype=np.float32).reshape(N, 3) / 10,
+    }
+    write_cs(files / "J2_passthrough_particles.cs", second)
+    messages = []
+    fields = read_joined(files / "all.cs", None, messages)
+    assert np.array_equal(fields["alignments3D/pose"], second["alignments3D/pose"][::-1])
+    assert len(messages) == 1 and "alignments3D/pose" in messages[0]
+    assert read_particles(files / "all.cs", need_images=False).particles.has_pose
+
+
+def test_a_file_with_nothing_new_is_not_joined_and_a_broken_one_is_named(files):
     fields = read_joined(files / "J2_particles.cs", None, [])
     write_cs(files / "all.cs", fields)
-    (files / "A_passthrough_particles.cs").write_bytes(b"broken")
     messages = []
     assert read_joined(files / "all.cs", None, messages).keys() == fields.keys()
     assert not messages
+    (files / "A_passthrough_particles.cs").write_bytes(b"broken")
+    assert read_joined(files / "all.cs", None, messages).keys() == fields.keys()
+    assert len(messages) == 1 and "A_passthrough_particles.cs beside" in messages[0]
+    with pytest.raises(InputError, match="begins with other bytes"):
+        read_joined(files / "J2_particles.cs", None, [])
