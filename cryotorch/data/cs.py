@@ -127,13 +127,16 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[np.dtype, int]:
         if len(raw) < length or not _HEADER.fullmatch(_QUOTED.sub("", text)):
             raise ValueError
         header = ast.literal_eval(text.strip())
-        descr, shape = header["descr"], header["shape"]
-        (n,) = shape
+        descr, shape = header["descr"], tuple(header["shape"])
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError):
         raise InputError(f"The header of {path} cannot be read: it is damaged.") from None
-    if not isinstance(n, int) or isinstance(descr, str):
-        raise InputError(f"{path} holds an array without named fields: it is not a .cs file.")
-    return _checked_dtype(descr, path), n
+    if isinstance(descr, str):
+        raise InputError(f"{path} has no named fields: it is an .npy file, but not of CryoSPARC.")
+    if len(shape) != 1 or not isinstance(shape[0], int):
+        raise InputError(
+            f"{path} is an array of shape {shape}: a .cs file of CryoSPARC has one row per particle."
+        )
+    return _checked_dtype(descr, path), shape[0]
 
 
 def _checked_dtype(descr: object, path: Path) -> np.dtype:
@@ -142,7 +145,7 @@ def _checked_dtype(descr: object, path: Path) -> np.dtype:
         fields = [tuple(field) for field in descr]
         if not all(_TYPE.fullmatch(kind) for _, kind, *_ in fields):
             raise ValueError
-        dtype = np.dtype(fields)
+        dtype = _dtype(fields)
     except (TypeError, ValueError, OverflowError, MemoryError, SyntaxError):
         raise InputError(f"The fields of {path} cannot be understood: it is damaged.") from None
     for name in dtype.names or ():
@@ -163,6 +166,21 @@ def _checked_dtype(descr: object, path: Path) -> np.dtype:
             f"A row of {path} claims {dtype.itemsize} bytes, that of a .cs file has some hundred: it is damaged."
         )
     return dtype
+
+
+def _dtype(fields: list[tuple]) -> np.dtype:
+    """The type of a row; void without a name is room between fields, which NumPy leaves where some were selected."""
+    types = [np.dtype([("", *kind)])[0] for _, *kind in fields]
+    ends = np.cumsum([kind.itemsize for kind in types], dtype=object).tolist()
+    named = [i for i, kind in enumerate(types) if fields[i][0] or kind.kind != "V"]
+    return np.dtype(
+        {
+            "names": [fields[i][0] for i in named],
+            "formats": [types[i] for i in named],
+            "offsets": [ends[i] - types[i].itemsize for i in named],
+            "itemsize": ends[-1] if ends else 0,
+        }
+    )
 
 
 def _is_name(name: str) -> bool:

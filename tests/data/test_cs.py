@@ -97,6 +97,19 @@ class Trap:
         return open, (str(self.path), "w")
 
 
+def test_room_between_fields_is_passed_over(tmp_path):
+    """What np.save makes of some fields of an array."""
+    dtype = [("a", "f8"), ("uid", "u8"), ("b", "f4", 3), ("c/d", "f4", 2), ("e", "S3")]
+    rows = np.zeros(3, dtype)
+    rows["uid"], rows["c/d"] = [1, 2, 3], [[1, 2], [3, 4], [5, 6]]
+    np.save(tmp_path / "a.npy", rows[["uid", "c/d"]])
+    assert b"|V" in (tmp_path / "a.npy").read_bytes()
+    fields = read_cs(tmp_path / "a.npy")
+    assert list(fields) == ["uid", "c/d"]
+    assert fields["uid"].tolist() == [1, 2, 3]
+    assert fields["c/d"].tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_never_unpickles(tmp_path):
     rows = np.zeros(1, [("uid", "<u8"), ("blob/path", "O")])
     rows["blob/path"][0] = Trap(tmp_path / "sprung")
@@ -114,9 +127,10 @@ def test_never_unpickles(tmp_path):
         (b"\x93NUMPY\x09\x00\x10\x00", "unknown version"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "claims 4294967295 bytes"),
         (b"\x93NUMPY\x01\x00\xff\xff{}", "cannot be read"),
-        (npy("'<f4'"), "without named fields"),
-        (npy("[('uid', '<u8')]", "()"), "cannot be read"),
-        (npy("[('uid', '<u8')]", "(1, 1)"), "cannot be read"),
+        (npy("'<f4'"), "has no named fields"),
+        (npy("'<f4'", "(5, 3)"), "has no named fields"),
+        (npy("[('uid', '<u8')]", "()"), "one row per particle"),
+        (npy("[('uid', '<u8')]", "(1, 1)"), "one row per particle"),
         (npy("[('uid', '<u8')]", "(10**9,)"), "cannot be read"),  # nothing is computed
         (npy("[('uid', '<u8')]", "(" + "-" * 9999 + "1,)"), "cannot be read"),
         (npy("[" * 9999 + "]" * 9999), "cannot be read"),
