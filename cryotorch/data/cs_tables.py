@@ -179,7 +179,7 @@ def _merged(
     )
     for label, values in made.items():
         if label not in table:
-            if not _silent(label, values, whole):
+            if not _silent(label, made, whole):
                 table[label] = values
         elif label != GROUP and label != GROUP_NAME:
             known = label in ANGLES and angles is not None
@@ -190,14 +190,15 @@ def _merged(
     return table
 
 
-def _silent(label: str, values: np.ndarray, whole: bool) -> bool:
+def _silent(label: str, made: dict[str, np.ndarray], whole: bool) -> bool:
     """Whether a column that was not carried says nothing that a STAR file must say."""
+    values = made[label]
     if label == "rlnRandomSubset":
         return (values == values[0]).all()
     if label in ("rlnImageDimensionality", GROUP_NAME):
         return whole
     if label in ORIGINS:
-        return whole and not values.any()
+        return whole and not any(made[x].any() for x in ORIGINS)
     return label in NEUTRAL and (values == NEUTRAL[label]).all()
 
 

@@ -100,6 +100,7 @@ def read_particles(
         raise InputError(
             f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         )
+    _refuse_halves(table, path)
     optics = read_optics(blocks.get("optics"), table, path, messages)
 
     names, address = parse_names(table.raw("rlnImageName"), path)
@@ -282,6 +283,18 @@ def _particle_block(blocks: dict[str, Table], path: Path) -> str:
     raise InputError(
         f"{path} is no particle file: none of its tables ({found}) has the column _rlnImageName."
     )
+
+
+def _refuse_halves(table: Table, path: Path) -> None:
+    """Raise InputError for a pose of which a column is missing; psi alone is what 2D classification leaves."""
+    overruled = all(label in table for label in ORIGINS)  # those in pixels
+    for labels in (ORIGINS, *([] if overruled else [ORIGINS_PX]), ANGLES):
+        there = [label for label in labels if label in table]
+        if there and len(there) < len(labels) and there != ["rlnAnglePsi"]:
+            missing = " and ".join(f"_{label}" for label in labels if label not in table)
+            raise InputError(
+                f"{path} has _{there[0]} but no {missing}: add what is missing, or remove the rest of it."
+            )
 
 
 def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path], np.ndarray]:

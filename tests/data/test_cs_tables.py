@@ -248,6 +248,17 @@ def test_columns_are_taken_from_the_fields_when_these_were_changed():
     ]
 
 
+def test_a_new_shift_along_one_axis_gives_both_origins():
+    before = star_tables()
+    for label in ("rlnOriginXAngst", "rlnOriginYAngst"):
+        before["particles"].pop(label, None)
+    fields = to_fields(before, PATH, [])
+    fields["alignments3D/shift"] = np.float32([[0, 1]] * 4)
+    after = to_tables(fields, PATH, [])["particles"]
+    assert not after.floats("rlnOriginXAngst").any()
+    assert after.floats("rlnOriginYAngst").all()
+
+
 def test_columns_that_no_field_can_hold_are_carried():
     """Class 0, half set 3, and orientations without one of their angles."""
     tables = to_tables(particles(), PATH, [])

@@ -55,6 +55,22 @@ def test_without_poses(particle_set):
     assert p.half.tolist() == [-1] * N
 
 
+@pytest.mark.parametrize("label", ["rlnOriginXAngst", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"])
+def test_half_a_pose_is_refused(particle_set, label):
+    particle_set.add_poses()
+    del particle_set.particles[label]
+    with pytest.raises(InputError, match=f"has _rln.* but no _{label}: add"):
+        read_particles(particle_set.write())
+
+
+def test_half_an_origin_in_pixels_is_refused_and_psi_alone_is_not(particle_set):
+    particle_set.particles["rlnAnglePsi"] = np.ones(N)
+    assert not read_particles(particle_set.write()).particles.has_pose
+    particle_set.particles["rlnOriginY"] = np.ones(N)
+    with pytest.raises(InputError, match="has _rlnOriginY but no _rlnOriginX: "):
+        read_particles(particle_set.write())
+
+
 def old_layout(particle_set) -> Table:
     """The same particles as RELION 3.0 has them: no optics, origins in pixels."""
     table = particle_set.particles.rename(
@@ -271,6 +287,7 @@ def spoil(particle_set, kind: str) -> None:
     elif kind == "micrometres":
         table["rlnDefocusU"] = table["rlnDefocusV"] = np.linspace(0.9, 1.8, N)
     elif kind == "far origin":
+        table["rlnOriginXAngst"] = np.zeros(N)
         table["rlnOriginYAngst"] = [*np.zeros(N - 1), -21.0]
     elif kind == "no factor":
         table["rlnCtfScalefactor"] = np.zeros(N)
