@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
+from cryotorch.jobs.maps import looks_inverted
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, resolution
 from cryotorch.ops.masks import soft_sphere
@@ -28,23 +29,53 @@ SMALL = 0.002  # of the box
 CUT = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 LEFT_OUT = 0.1  # of the density that both half maps share
 WEAK = 24.0  # Å: half maps that agree to half only up to here say little about where density ends
-# What to do about a mask, for one made here and for a file.
-WIDER = {
-    "generated": "lower threshold, larger mask_near",
-    "given": "job=volume_tools volume=<mask> dilate=3px soften=12px",
-}
-SOFTER = {
-    "generated": "lower threshold, larger mask_far",
-    "given": "job=volume_tools volume=<mask> soften=12px",
+
+
+class Remedy(NamedTuple):
+    """What makes a mask wider, softer, smaller, or hold more density."""
+
+    wider: str
+    softer: str
+    smaller: str
+    more: str
+
+
+VALIDATE = "job=validation_fsc volume=<this folder> with"
+# By the kind of mask; "fixed" is one made by a job that has no parameters for it.
+REMEDIES = {
+    "generated": Remedy(
+        "lower threshold, larger mask_near",
+        "lower threshold, larger mask_far",
+        "lower mask_far, raise threshold",
+        "lower threshold",
+    ),
+    "given": Remedy(
+        "job=volume_tools volume=<mask> dilate=3px soften=12px",
+        "job=volume_tools volume=<mask> soften=12px",
+        "give a smaller mask",
+        "give another",
+    ),
+    "fixed": Remedy(
+        f"{VALIDATE} a lower threshold makes one",
+        f"{VALIDATE} a lower threshold and a larger mask_far makes one",
+        f"{VALIDATE} a higher threshold makes a smaller one",
+        f"{VALIDATE} a lower threshold makes one that holds more",
+    ),
 }
 
 
 def advice(
-    maps: Tensor, curves: dict[str, Tensor], mask: FscMask, pixel_size: float, onset: int
+    maps: Tensor,
+    curves: dict[str, Tensor],
+    mask: FscMask,
+    pixel_size: float,
+    onset: int,
+    adjustable: bool = True,
 ) -> list[str]:
     """Everything there is to say about half maps (2, d, d, d), their curves (d//2 + 1,) and mask.
 
-    Half maps that cannot be judged hear why; what is said about a mask would lead astray then.
+    Half maps that cannot be judged hear why; what is said about a mask would lead astray then. ``adjustable``: whether
+    the job has the parameters that shape a mask made here.
     """
     box = maps.shape[-1]
     if same_map(curves["no_mask"]):
@@ -56,13 +87,14 @@ def advice(
     frame = frame_advice(maps, pixel_size)
     if wrong or frame:
         return [*mask.warnings, f"{wrong or FRAME}: {frame or CAUSES}"]
-    of_mask = []
-    if mask.kind != "sphere":
-        of_mask = [
-            *mask_advice(mask.mask, mask.kind),
-            *density_advice(maps, mask, pixel_size, curves["no_mask"]),
-        ]
-    of_curves = curve_advice(curves, box, pixel_size, onset, mask.kind)
+    of_mask, kind = [], mask.kind
+    if kind == "generated" and not adjustable:
+        kind = "fixed"
+    if kind != "sphere":
+        of_mask = mask_advice(mask.mask, kind)
+        if not looks_inverted(maps.mean(0)):  # else it is around the wrong density
+            of_mask += density_advice(maps, mask.mask, pixel_size, curves["no_mask"], kind)
+    of_curves = curve_advice(curves, box, pixel_size, onset, kind)
     return [*mask.warnings, *of_mask, *of_curves]
 
 
@@ -102,12 +134,12 @@ def curve_advice(
 ) -> list[str]:
     """What is wrong with FSC curves (d//2 + 1,), randomised from ``first_shell`` on, and what to do about it.
 
-    ``kind`` of the mask: generated or given, which decides on the remedy.
+    ``kind`` of the mask, which decides on the remedy.
     """
     edge, said = box * pixel_size, []
     corrected, no_mask = curves["corrected"], curves["no_mask"]
     last, bare = int(crossing_shell(corrected)), int(crossing_shell(no_mask))
-    wider, softer = WIDER.get(kind, WIDER["generated"]), SOFTER.get(kind, SOFTER["generated"])
+    wider, softer, *_ = REMEDIES.get(kind, REMEDIES["generated"])
     if bool((corrected[1:] >= THRESHOLD).all()):
         said.append(
             f"The corrected FSC never falls below {THRESHOLD:g}, it is {float(corrected[-1]):.2f} at Nyquist: the pixel "
@@ -164,20 +196,19 @@ def dip(curve: Tensor) -> tuple[int, int]:
 
 
 def mask_advice(mask: Tensor, kind: str) -> list[str]:
-    """What is wrong with a mask (d, d, d) in its box, generated or given, and what to do about it."""
+    """What is wrong with a mask (d, d, d) of this kind in its box, and what to do about it."""
     said, volume = [], float(mask.double().mean())
     face = at_faces(mask)
     if face > CUT:
-        smaller = "give a smaller mask" if kind == "given" else "lower mask_far, raise threshold"
         said.append(
-            f"The mask reaches the edge of the box with a value of {face:.2f}: {smaller}, or extract the particles in a "
+            f"The mask reaches the edge of the box with a value of {face:.2f}: {REMEDIES[kind].smaller}, or extract the particles in a "
             "larger box"
         )
     if volume < SMALL:
         check = "check that the mask belongs to this map"
         said.append(
             f"The mask covers {volume:.2%} of the box only: "
-            f"{check if kind == 'given' else f'lower threshold, or {check}'}"
+            f"{check if kind == 'given' else f'{REMEDIES[kind].more}, or {check}'}"
         )
     return said
 
@@ -188,15 +219,17 @@ def at_faces(mask: Tensor) -> float:
     return max(float(end.max()) for end in ends)
 
 
-def density_advice(maps: Tensor, mask: FscMask, pixel_size: float, no_mask: Tensor) -> list[str]:
+def density_advice(
+    maps: Tensor, mask: Tensor, pixel_size: float, no_mask: Tensor, kind: str
+) -> list[str]:
     """One sentence where a mask leaves out much of what half maps (2, d, d, d) share, else none."""
     coarse = resolution(no_mask, maps.shape[-1], pixel_size, 0.5)
-    share = left_out(maps, mask.mask, pixel_size, coarse) if coarse <= WEAK else 0.0
+    share = left_out(maps, mask, pixel_size, coarse) if coarse <= WEAK else 0.0
     if share < LEFT_OUT:
         return []
-    remedy = f"take a wider one ({WIDER['given']}), unless it is to cover a part"
-    if mask.kind == "generated":
-        remedy = "lower threshold, unless what is missing is solvent or micelle"
+    remedy = f"{REMEDIES[kind].more}, unless what is missing is solvent or micelle"
+    if kind == "given":
+        remedy = f"take a wider one ({REMEDIES[kind].wider}), unless it is to cover a part"
     return [
         f"The mask leaves out {share:.0%} of the density that both half maps share, and the curves say nothing about "
         f"that: {remedy}"

@@ -16,10 +16,14 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import validation_files
 from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.maps import HalfMaps
+from cryotorch.jobs.fsc_advice import LEFT_OUT, SHARED, WEAK, left_out
+from cryotorch.jobs.fsc_mask import INVERTED, LOW_PASS
+from cryotorch.jobs.maps import HalfMaps, looks_inverted
 from cryotorch.jobs.validation import Validation, validate
 from cryotorch.jobs.validation_fsc import ValidationFsc
 from cryotorch.ops.filters import guinier_fit, sharpen
+from cryotorch.ops.fsc import resolution, shell_correlation
+from cryotorch.ops.masks import density_mask
 from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
 from cryotorch.particles import Particles
 from cryotorch.refine.regularise import HALF_MAP_PRIOR
@@ -39,6 +43,7 @@ log = logging.getLogger("cryotorch")
 # Of density compensation. Measured on 400 images of 128 px: from 4 on maps agree with relion_reconstruct to an FSC above
 # 0.98 up to 0.9 Nyquist (a division: 0.73); more of them only add noise.
 ROUNDS = 4
+LOWER = (0.4, 0.3)  # thresholds of the mask, tried where the usual one leaves density out
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,14 @@ def judge(
     maps = [solve(half, HALF_MAP_PRIOR * w, rounds=ROUNDS) for half, w in pairs]
     halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()))
     chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
+    if chosen.mask is None:
+        chosen = replace(chosen, threshold=mask_threshold(chosen, halves))
     judged = _judged(chosen, halves, device)
     for line in validation_files.table(judged):
         log.info(line)
+    other = "invert=false" if settings.invert else "invert=true"
+    contrast = f"The map looks inverted, its strong densities are negative: add {other}"
+    judged = replace(judged, warnings=[contrast if w == INVERTED else w for w in judged.warnings])
     for warning in judged.warnings:
         log.info("WARNING: %s", warning)
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
@@ -95,12 +105,33 @@ def judge(
 
 def _judged(chosen: ValidationFsc, halves: HalfMaps, device: torch.device) -> Validation:
     try:
-        return validate(chosen, halves, device)
+        return validate(chosen, halves, device, adjustable=False)
     except InputError as refused:
         if chosen.mask is not None:
             raise
         log.info("WARNING: the density makes no mask, a soft sphere takes its place: %s", refused)
-        return validate(replace(chosen, generate_mask=False), halves, device)
+        chosen = replace(chosen, generate_mask=False)
+        return validate(chosen, halves, device, adjustable=False)
+
+
+def mask_threshold(chosen: ValidationFsc, halves: HalfMaps) -> float:
+    """The highest threshold whose mask holds what both half maps share; the usual one where none does.
+
+    Parts of a particle that are thin or apart are lost at the usual threshold, which nobody can lower here.
+    """
+    maps, pixel_size = halves.maps, halves.pixel_size
+    coarse = resolution(shell_correlation(*maps), maps.shape[-1], pixel_size, SHARED)
+    if coarse > WEAK or looks_inverted(maps.mean(0)):
+        return chosen.threshold
+    lengths = chosen.mask_near, chosen.mask_far, LOW_PASS
+    for threshold in (chosen.threshold, *LOWER):
+        try:
+            mask = density_mask(maps.mean(0), pixel_size, threshold, *lengths)
+        except ValueError:
+            break
+        if left_out(maps, mask, pixel_size, coarse) < LEFT_OUT:
+            return threshold
+    return chosen.threshold
 
 
 def write(

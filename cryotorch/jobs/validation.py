@@ -72,8 +72,12 @@ class Validation:
         return int(crossing_shell(self.curves["corrected"]))
 
 
-def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) -> Validation:
+def validate(
+    settings: ValidationFsc, halves: HalfMaps, device: torch.device, adjustable: bool = True
+) -> Validation:
     """Masks and curves of two half maps as the settings, lengths in Å, ask for them.
+
+    ``adjustable``: whether these are the user's settings, to be changed where a warning says so.
 
     Raises:
         InputError: the given mask cannot be used, or the density makes none.
@@ -108,7 +112,7 @@ def validate(settings: ValidationFsc, halves: HalfMaps, device: torch.device) ->
         threshold: {n: resolution(c, box, pixel_size, threshold) for n, c in judged.items()}
         for threshold in (THRESHOLD, STRICTER)
     }
-    warnings = advice(maps, curves, mask, pixel_size, onset)
+    warnings = advice(maps, curves, mask, pixel_size, onset, adjustable)
     times.append(("curves", time.perf_counter()))
     seconds = {"mask": 0.0, "curves": 0.0, "tighten": 0.0}
     for (_, start), (name, end) in pairwise(times):

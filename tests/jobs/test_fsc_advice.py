@@ -120,6 +120,13 @@ def test_the_remedy_for_a_given_mask_is_one_that_works_on_it() -> None:
     assert "threshold" not in mask_advice(tiny, "given")[0]
 
 
+def test_a_job_without_parameters_for_its_mask_names_the_job_that_has_them() -> None:
+    touching, tiny = soft_sphere(32, 15, 6), soft_sphere(32, 1.0, 1.0)
+    said = [*mask_advice(touching, "fixed"), *mask_advice(tiny, "fixed")]
+    said += advice("fixed", no_mask=falling(22))
+    assert len(said) == 3 and all("job=validation_fsc volume=<this folder>" in w for w in said)
+
+
 def test_masks_that_touch_the_box_or_hardly_exist() -> None:
     made = "generated"
     assert mask_advice(soft_sphere(32, 8, 4), made) == []
@@ -166,6 +173,7 @@ def test_what_a_mask_leaves_out() -> None:
     share = float(((1 - half) * truth).sum() / truth.sum())
     assert left_out(maps, half, 3.0, 12.0) == pytest.approx(share, abs=0.03)
     assert f"leaves out {share:.0%}"[:11] in lost
+    assert not [w for w in said_of(-maps, half) if "leaves out" in w]
     (given,) = [w for w in said_of(maps, half, "given") if "leaves out" in w]
     assert "job=volume_tools" in given and "unless it is to cover a part" in given
 

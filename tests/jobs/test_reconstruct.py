@@ -20,9 +20,12 @@ from cryotorch.data.star import read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.jobs import simulate
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.maps import HalfMaps
+from cryotorch.jobs.reconstruct_results import mask_threshold
 from cryotorch.ops.arrange import flip_hand
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.fsc import shell_correlation
+from cryotorch.ops.gaussians import gaussian_density
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.symmetry import point_group, symmetry_correlation
@@ -226,6 +229,23 @@ def test_a_given_mask_is_for_the_fsc_only(world: Path, done: Path) -> None:
     assert torch.allclose(volume("out/mask_fsc.mrc"), volume("mask.mrc"))
     first = volume(done / "map_half_A.mrc")
     assert torch.allclose(volume("out/map_half_A.mrc"), first, atol=1e-3 * float(first.abs().max()))
+
+
+def test_the_wrong_contrast_is_named_with_this_job_s_remedy(world: Path) -> None:
+    warnings = reconstruct("dark", world / "truth.star", "invert=true")["warnings"]
+    assert any("add invert=false" in w for w in warnings)
+    assert not any("leaves out" in w or "multiply" in w for w in warnings)
+
+
+def test_the_threshold_of_the_mask_falls_until_nothing_is_left_out() -> None:
+    """A weaker domain beside the core, 0.45 as dense, that a threshold of 0.5 misses and one of 0.4 thinks too small."""
+    at = torch.tensor([[-20.0, 0, 0], [25, 0, 0]])
+    noise = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(1))
+    chosen = make_settings("validation_fsc")
+    for weak, expected in ((0.45, 0.3), (0.0, 0.5)):
+        two = gaussian_density(at, torch.tensor([1.0, weak]), torch.full((2,), 10.0), BOX, PIXEL)
+        halves = HalfMaps(two + 0.02 * two.max() * noise, PIXEL, (Path(), Path()))
+        assert mask_threshold(chosen, halves) == expected
 
 
 def test_pure_noise_claims_nothing(world: Path) -> None:
