@@ -232,16 +232,17 @@ def write_particles(
 def write_tables(path: str | Path, tables: dict[str, Table]) -> list[str]:
     """Write the tables of a ``ParticleFile`` as they are, as STAR or, where the name ends in .cs, for CryoSPARC.
 
-    Returns sentences on what the format cannot say.
+    Returns sentences on what the format cannot say; they name the file without its folder, which may be a temporary one.
     """
     messages: list[str] = []
-    if Path(path).suffix.lower() == ".cs":
-        write_cs(path, to_fields(tables, path, messages))
+    name = Path(Path(path).name)
+    if name.suffix.lower() == ".cs":
+        write_cs(path, to_fields(tables, name, messages))
     else:
         write_star(path, tables)
-        if _signs(tables["particles"], Path(path)) is not None:
+        if _signs(tables["particles"], name) is not None:
             messages.append(
-                f"The images of {path} are dark on bright: cryotorch heeds its column _{SIGN}, RELION needs inverted images."
+                f"The images of {name} are dark on bright: cryotorch heeds its column _{SIGN}, RELION needs inverted images."
             )
     return messages
 

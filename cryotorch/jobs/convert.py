@@ -56,8 +56,7 @@ def run(settings: Convert) -> Path:
             warnings = list(file.messages)
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
-                found = write_tables(folder / name, file.tables)
-                warnings += [text.replace(str(folder / name), name) for text in found]
+                warnings += write_tables(folder / name, file.tables)
             particles = file.particles
             halves = [int((particles.half == half).sum()) for half in (0, 1)]
             log.info("%s: %d particles", file.path, len(particles))

@@ -271,7 +271,7 @@ def test_columns_that_no_field_can_hold_are_carried():
     assert after["particles"].integers("rlnRandomSubset").tolist() == [1, 2, 3, 1, 1]
     assert after["optics"]["rlnOpticsGroupName"].tolist() == ["near", "far"]
     before = star_tables()
-    del before["particles"]["rlnOriginYAngst"]
+    del before["particles"]["rlnOriginXAngst"], before["particles"]["rlnOriginYAngst"]
     after = to_tables(to_fields(before, PATH, []), PATH, [])
     assert after["particles"] == before["particles"]
 
@@ -301,7 +301,10 @@ def test_refined_particles_are_written_to_a_cs_file(tmp_path):
     assert file.sign.tolist() == [-1] * 5
     rotation = file.particles.rotation.flip(0)
     new = file.particles.replace(rotation=rotation, shift=file.particles.shift + 1)
-    assert write_particles(tmp_path / "b.cs", file, new) != []  # trefoil, anisomag
+    said = write_particles(tmp_path / "b.cs", file, new)
+    said += write_particles(tmp_path / "b.star", file, new)
+    assert "anisomag" in said[0] and "dark on bright" in said[-1]
+    assert "b.cs" in said[0] and not any(str(tmp_path) in text for text in said)
     after = read_cs(tmp_path / "b.cs")
     back = read_particles(tmp_path / "b.cs", need_images=False).particles
     assert rotation_angle(back.rotation, rotation).max() < 1e-6
