@@ -60,6 +60,13 @@ def _joined(
             f"{other} lacks {np.count_nonzero(lost)} of the {len(lost)} particles of {path}, the first being that of "
             f"row {first + 1} with uid {fields['uid'][first]}: name the passthrough file of the same job."
         )
+    known = second["uid"][order]
+    twice = np.intersect1d(known[1:][known[1:] == known[:-1]], fields["uid"])
+    if len(twice):
+        raise InputError(
+            f"{other} has {len(twice)} particles of {path} in more than one row, the first being uid {twice[0]}: keep one "
+            "row of each."
+        )
     return {**fields, **{x: values[row] for x, values in second.items() if x not in fields}}
 
 

@@ -75,6 +75,16 @@ def test_files_of_other_particles_are_passed_over_or_refused(files):
         read_joined(files / "J2_particles.cs", path, [])
 
 
+def test_two_rows_of_one_particle_are_refused(files):
+    path = files / "J2_passthrough_particles.cs"
+    second = read_cs(path)
+    uid = read_cs(files / "J2_particles.cs")["uid"]
+    last = np.flatnonzero(np.isin(second["uid"], uid))[-1]
+    write_cs(path, {x: np.concatenate([v, v[last : last + 1]]) for x, v in second.items()})
+    with pytest.raises(InputError, match=f"more than one row, .* uid {second['uid'][last]}: keep"):
+        read_joined(files / "J2_particles.cs", None, [])
+
+
 def test_poses_half_sets_and_positions_are_joined_too(files):
     write_cs(files / "all.cs", read_joined(files / "J2_particles.cs", None, []))
     second = {
