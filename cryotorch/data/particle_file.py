@@ -88,6 +88,10 @@ def read_particles(
     messages: list[str] = []
     if is_cs(path):
         blocks = to_tables(read_joined(path, passthrough, messages), path, messages)
+    elif passthrough is not None:
+        raise InputError(
+            f"{path} is a STAR file, to which passthrough={passthrough} cannot be joined: leave passthrough out."
+        )
     else:
         blocks = read_star(path)
     name = _particle_block(blocks, path)

@@ -71,6 +71,11 @@ def test_half_an_origin_in_pixels_is_refused_and_psi_alone_is_not(particle_set):
         read_particles(particle_set.write())
 
 
+def test_nothing_is_joined_to_a_star_file(particle_set, tmp_path):
+    with pytest.raises(InputError, match=r"STAR file, .* passthrough=.*x\.cs .* leave"):
+        read_particles(particle_set.write(), passthrough=tmp_path / "x.cs")
+
+
 def old_layout(particle_set) -> Table:
     """The same particles as RELION 3.0 has them: no optics, origins in pixels."""
     table = particle_set.particles.rename(
