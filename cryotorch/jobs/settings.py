@@ -123,6 +123,8 @@ def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
             return converted
     choices = [c for o in _options(hint) if get_origin(o) is Literal for c in get_args(o)]
     wish = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
+    if isinstance(value, (list, tuple)):
+        value = f"[{','.join(map(shown, value))}]"
     hint_text = closest(value, [c for c in choices if isinstance(c, str)])
     raise InputError(f"{name} must be {wish}, got {shown(value)!r}{hint_text}")
 
@@ -156,10 +158,15 @@ def _match(value: Any, hint: Any, name: str) -> tuple[bool, Any]:
     elif hint in (None, type(None)):
         return value is None, None
     elif get_origin(hint) is Literal:
+        if value == "gpu" and "cuda" in get_args(hint):
+            value = "cuda"
         return any(value == c and type(value) is type(c) for c in get_args(hint)), value
     elif get_origin(hint) is list:
+        inner = get_args(hint)[0]
+        if get_origin(inner) is Literal and isinstance(value, str):
+            value = [value]  # one of the choices alone
         if isinstance(value, (list, tuple)):
-            pairs = [_match(item, get_args(hint)[0], name) for item in value]
+            pairs = [_match(item, inner, name) for item in value]
             return all(ok for ok, _ in pairs), [item for _, item in pairs]
     else:
         return isinstance(value, hint), value
@@ -173,6 +180,9 @@ def _describe(hint: Any) -> str:
         return " or ".join(shown(choice) for choice in get_args(hint))
     if get_origin(hint) is list:
         inner = get_args(hint)[0]
+        if get_origin(inner) is Literal:
+            choices = [shown(choice) for choice in get_args(inner)]
+            return f"{', '.join(f'[{choice}]' for choice in choices)} or [{','.join(choices)}]"
         if get_origin(inner) is list:
             return "a list of lists of plain numbers such as [[0,1],[2,3]]"
         plain = " of plain numbers" if inner in (int, float) else ""

@@ -28,6 +28,8 @@ def homo_refine(**changes: object):
         ("minibatch_size", 64, 64),
         ("compile", True, True),
         ("bfactor", -80, -80.0),
+        ("write", "cs", ["cs"]),
+        ("write", ["star", "cs"], ["star", "cs"]),
     ],
 )
 def test_accepted(name: str, given: object, kept: object) -> None:
@@ -39,6 +41,10 @@ def test_accepted(name: str, given: object, kept: object) -> None:
 def test_a_pixel_size_may_have_a_unit(given: object) -> None:
     value = catalog.make_settings("simulate", pixel_size=given).pixel_size
     assert type(value) is float and value == pytest.approx(3.54)
+
+
+def test_gpu_means_cuda() -> None:
+    assert catalog.make_settings("reconstruct", device="gpu").device == "cuda"
 
 
 def test_a_pixel_size_in_pixels_says_nothing() -> None:
@@ -78,6 +84,8 @@ def test_which_parameters_take_a_list(name: str, takes: bool) -> None:
         ("out", 1.5, "out must be text or null, got '1.5'"),
         ("window_inner", float("nan"), "window_inner must be a number, got 'nan'"),
         ("window_outer", 0.5, "window_outer=0.5 cannot be used"),
+        ("write", "csv", r"write must be \[star\], \[cs\] or \[star,cs\], got 'csv'"),
+        ("write", ["mrc"], r"write must be \[star\], \[cs\] or \[star,cs\], got '\[mrc\]'"),
         ("box_size", 255, "box_size=255 cannot be used: it must be even"),
         ("mask_far", 3, "mask_far=3 cannot be used: it must be above mask_near=6"),
         ("mask_far", "-3px", "mask_far=-3px cannot be used"),
