@@ -19,7 +19,7 @@ from cryotorch.data.image_names import find_stacks, format_names, parse_names, r
 from cryotorch.data.mtf import mtf_of_groups
 from cryotorch.data.optics import GROUP, OpticsOfFile, optics_table, read_optics
 from cryotorch.data.stacks import Stacks
-from cryotorch.data.star import read_star, write_star
+from cryotorch.data.star import NotStarError, read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.ops.rotations import euler_to_matrix, matrix_to_euler
@@ -93,7 +93,11 @@ def read_particles(
             f"{path} is a STAR file, to which passthrough={passthrough} cannot be joined: leave passthrough out."
         )
     else:
-        blocks = read_star(path)
+        try:
+            blocks = read_star(path)
+        except NotStarError as error:
+            reason = str(error).removesuffix(".")
+            raise InputError(f"{reason}, nor is it a .cs file: name a file of particles.") from None
     name = _particle_block(blocks, path)
     table = blocks[name]
     n = table.rows

@@ -22,17 +22,22 @@ BYTES_AT_ONCE = 2**19  # lines split together: their values then stay in the pro
 ROWS_AT_ONCE = 4096  # rows written together, for the same reason
 # Bytes of a column, in which the longest value takes the room of all: more than any file of particles needs.
 MAX_COLUMN = 2**31
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # editors on Windows put it before everything else
 _NO_ROW = (b"_", b"loop_", b"data_")  # "data_2020/mic.mrc" may be one and is looked at closely
 _UNSAFE = re.compile(rb"""^(?:$|[#_"']|data_|loop_)|[\s\0]""")  # would not read back as itself
 _SUSPECT = np.isin(np.arange(256), list(b"\0#_\"'dl"))  # first letters of those
 _TOKEN = re.compile(rb"""(?:"([^"]*)"|'([^']*)')(?=\s|$)|(\S+)""")
 
 
+class NotStarError(InputError):
+    """A file of another kind."""
+
+
 def read_star(path: str | Path) -> dict[str, Table]:
     """All blocks of a STAR file by name (``data_optics`` is "optics"), in order. It may be gzipped.
 
     Raises:
-        InputError: missing, not a STAR file, a malformed loop or a row with too many or too few values; the line
+        InputError: missing, not a STAR file (NotStarError), a malformed loop or a row with too many or too few values; the line
             is named.
     """
     with open_input(path) as file:
@@ -41,7 +46,7 @@ def read_star(path: str | Path) -> dict[str, Table]:
         file.seek(0)
         blocks = parser.blocks()
     if not blocks:
-        raise InputError(f"{path} has no data_ block: it is not a STAR file.")
+        raise NotStarError(f"{path} has no data_ block: it is not a STAR file.")
     return blocks
 
 
@@ -60,7 +65,7 @@ class _Parser:
 
     def refuse_binary(self, raw: bytes) -> None:
         if b"\0" in raw:
-            raise InputError(f"{self.path} is not a text file, so it is not a STAR file.")
+            raise NotStarError(f"{self.path} is not a text file, so it is not a STAR file.")
 
     def next_line(self) -> bytes | None:
         """The next line that is not a comment, stripped; None at the end."""
@@ -73,7 +78,7 @@ class _Parser:
             self.place += 1
             self.line += 1
             self.refuse_binary(raw)
-            text = raw.strip()
+            text = raw.strip() if self.line > 1 else raw.removeprefix(BYTE_ORDER_MARK).strip()
             if not text.startswith(b"#"):
                 return text
 

@@ -71,6 +71,14 @@ def test_half_an_origin_in_pixels_is_refused_and_psi_alone_is_not(particle_set):
         read_particles(particle_set.write())
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04\0\0"])
+def test_files_of_another_kind_are_neither_star_nor_cs(tmp_path, content):
+    path = tmp_path / "a.cs"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not a STAR file, nor is it a \.cs file"):
+        read_particles(path)
+
+
 def test_nothing_is_joined_to_a_star_file(particle_set, tmp_path):
     with pytest.raises(InputError, match=r"STAR file, .* passthrough=.*x\.cs .* leave"):
         read_particles(particle_set.write(), passthrough=tmp_path / "x.cs")

@@ -84,6 +84,11 @@ def test_windows_line_ends_and_gzip(tmp_path, star):
     assert read_star(packed) == expected
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "mark.star").write_bytes(b"\xef\xbb\xbfdata_x\n\n_rlnA 1\n")
+    assert read_star(tmp_path / "mark.star")["x"]["rlnA"].tolist() == ["1"]
+
+
 def test_round_trip_keeps_every_digit_and_the_order(star, tmp_path):
     blocks = read_star(star(RELION))
     write_star(tmp_path / "y.star", blocks)
