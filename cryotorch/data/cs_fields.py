@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from cryotorch.data.optics import GROUP
@@ -92,6 +94,12 @@ OF_OPTICS = {
 # Columns that say nothing when all their values are these.
 NEUTRAL = {"rlnPhaseShift": 0, "rlnClassNumber": 1, "cryotorchScale": 1}
 KINDS = {"S": ("S", "text"), "f": ("fiu", "number"), "u": ("iu", "whole number")}
+
+
+def in_fields(text: str) -> str:
+    """A sentence with the names of fields in the places of the columns that they became."""
+    words = {**OF_OPTICS, **OF_PARTICLES}
+    return re.sub(r"(?<![/\w])_((?:rln|cryotorch)\w+)", lambda m: words.get(m[1], m[0]), text)
 
 
 def plain_names(groups: int) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryotorch.data.aberrations import updated_optics
 from cryotorch.data.cs import is_cs, write_cs
+from cryotorch.data.cs_fields import in_fields
 from cryotorch.data.cs_passthrough import read_joined
 from cryotorch.data.cs_tables import to_fields, to_tables
 from cryotorch.data.grids import boxes_of_groups, several_grids
@@ -87,17 +88,32 @@ def read_particles(
     path = Path(path)
     messages: list[str] = []
     if is_cs(path):
-        blocks = to_tables(read_joined(path, passthrough, messages), path, messages)
-    elif passthrough is not None:
+        try:
+            blocks = to_tables(read_joined(path, passthrough, messages), path, messages)
+            file = _from_blocks(blocks, path, project, need_images, messages)
+        except InputError as error:  # of columns that the user has not
+            raise InputError(in_fields(str(error))) from None
+        return replace(file, messages=[in_fields(text) for text in messages])
+    if passthrough is not None:
         raise InputError(
             f"{path} is a STAR file, to which passthrough={passthrough} cannot be joined: leave passthrough out."
         )
-    else:
-        try:
-            blocks = read_star(path)
-        except NotStarError as error:
-            reason = str(error).removesuffix(".")
-            raise InputError(f"{reason}, nor is it a .cs file: name a file of particles.") from None
+    try:
+        blocks = read_star(path)
+    except NotStarError as error:
+        reason = str(error).removesuffix(".")
+        raise InputError(f"{reason}, nor is it a .cs file: name a file of particles.") from None
+    return _from_blocks(blocks, path, project, need_images, messages)
+
+
+def _from_blocks(
+    blocks: dict[str, Table],
+    path: Path,
+    project: str | Path | None,
+    need_images: bool,
+    messages: list[str],
+) -> ParticleFile:
+    """The particles of the tables of a file, checked."""
     name = _particle_block(blocks, path)
     table = blocks[name]
     n = table.rows
@@ -160,7 +176,7 @@ def read_particles(
         row = int((reach * outside).argmax())
         raise InputError(
             f"The origin of particle {row + 1} of {path} is {reach[row]:.4g} Å from the middle of its image, outside of the "
-            f"{edge[row]:.4g} Å box: correct it (_{ORIGINS[0]} is in Å, _{ORIGINS_PX[0]} in pixels) or remove it."
+            f"{edge[row]:.4g} Å box: correct it (_{ORIGINS[0]}; _{ORIGINS_PX[0]} would be in pixels) or remove it."
         )
     subset = table.integers(HALF, path) if HALF in table else np.zeros(n, dtype=np.int64)
     sigma = np.stack([np.deg2rad(column(SIGMAS[0])), column(SIGMAS[1])], 1)

@@ -330,6 +330,25 @@ def test_fields_that_are_no_columns_are_refused(changes, says):
         to_tables({**particles(), **changes}, PATH, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("ctf/df1_A", np.nan, "^ctf/df1_A is 'nan' in row 1 of .*a.cs"),
+        ("alignments3D/pose", np.inf, "^alignments3D/pose is 'nan' in row 1"),
+        ("ctf/accel_kv", 0, "^ctf/accel_kv is 0"),
+    ],
+)
+def test_mistakes_are_told_in_the_words_of_the_file(tmp_path, name, value, says):
+    fields = particles()
+    fields[name] = np.full_like(fields[name], value)
+    write_cs(tmp_path / "a.cs", fields)
+    with pytest.raises(InputError, match=says):
+        read_particles(tmp_path / "a.cs", need_images=False)
+    write_cs(tmp_path / "a.cs", particles())
+    with pytest.raises(InputError, match=r"does not exist .*: correct blob/path"):
+        read_particles(tmp_path / "a.cs")
+
+
 def test_columns_that_are_no_fields_are_refused():
     tables = to_tables(particles(), PATH, [])
     for label, value, says in (
