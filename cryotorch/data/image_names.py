@@ -76,7 +76,8 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
                 raise InputError(
                     f"Image stack {name} of {star} is {kind} ({other}): correct _rlnImageName."
                 )
-            where = "" if os.path.isabs(name) else f" in {folders[0]}, above it or in {folders[-1]}"
+            first, last = os.path.normpath(folders[0]), os.path.normpath(folders[-1])
+            where = "" if os.path.isabs(name) else f" in {first}, above it or in {last}"
             raise InputError(
                 f"Image stack {name} of {star} does not exist{where}: correct _rlnImageName, or start in the folder "
                 "that the names are relative to."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cryotorch.errors import InputError
 from cryotorch.jobs.settings import require, to_yaml
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def run(settings: Convert) -> Path:
             file = read_particles(
                 settings.particles, need_images=False, passthrough=settings.passthrough
             )
+            warnings = list(file.messages)
             if settings.project is not None:
                 file = _named(file, settings.project)
-            warnings = list(file.messages)
+            else:
+                warnings += _lost_images(file, Path(settings.out))
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
                 warnings += write_tables(folder / name, file.tables)
@@ -79,6 +82,23 @@ def run(settings: Convert) -> Path:
             write_json(folder / "summary.json", summary)
         log.info("%s in %s", " and ".join(names), settings.out)
     return Path(settings.out)
+
+
+def _lost_images(file: ParticleFile, out: Path) -> list[str]:
+    """A sentence where names of images that are relative lead nowhere from the new file."""
+    from cryotorch.data.image_names import find_stacks
+
+    for stack in file.stacks:
+        if stack.is_absolute():
+            continue
+        try:
+            find_stacks([str(stack)], out / "particles", None)
+        except InputError:
+            return [
+                f"Images with relative names such as {stack} are not found from {out}: name the project folder that "
+                "they are relative to, project=<folder>, or use the new file in it."
+            ]
+    return []
 
 
 def _named(file: ParticleFile, project: str) -> ParticleFile:

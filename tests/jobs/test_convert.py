@@ -67,7 +67,8 @@ def test_there_and_back(star: Path, tmp_path: Path) -> None:
     assert fields["blob/path"].tolist() == [b"Extract/a.mrcs"] * 2
     assert fields["alignments3D/split"].tolist() == [0, 1]
     summary = run(particles=tmp_path / "cs" / "particles.cs", out=tmp_path / "star")
-    assert summary["warnings"] == []
+    (said,) = summary["warnings"]
+    assert "such as Extract/a.mrcs are not found" in said and "project=<folder>" in said
     before, after = read_star(star), read_star(tmp_path / "star" / "particles.star")
     assert after["optics"] == before["optics"] and after["particles"] == before["particles"]
 
@@ -87,6 +88,15 @@ def test_names_relative_to_a_project(star: Path, tmp_path: Path) -> None:
     run(particles=star, out=tmp_path / "out2", project=star.parent)
     fields = read_cs(tmp_path / "out2" / "particles.cs")
     assert fields["blob/path"][0].decode() == str(project / "Extract" / "a.mrcs")
+
+
+def test_images_that_are_found_from_the_new_file_are_not_complained_of(star: Path) -> None:
+    project = star.parents[2]
+    (project / "Extract").mkdir()
+    (project / "Extract" / "a.mrcs").write_bytes(b"not read")
+    assert not any("not found" in x for x in run(particles=star, out=project / "new")["warnings"])
+    elsewhere = run(particles=star, out=project.parent / "new")["warnings"]
+    assert sum("are not found from" in text for text in elsewhere) == 1
 
 
 def test_a_passthrough_file_is_joined(star: Path, tmp_path: Path) -> None:
