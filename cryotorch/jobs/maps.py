@@ -191,7 +191,9 @@ def load_mask(
         )
     low, high = float(mask.min()), float(mask.max())
     if high <= 0.01 and low >= -0.01:
-        raise InputError(f"{name}={path} is empty, its largest value is {high:.3g}: give another")
+        raise InputError(
+            f"{name}={path} is empty, its largest value is {high + 0.0:.3g}: give another"
+        )
     if low < -0.01 or high > 1.01:
         raise InputError(
             f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Length, circle_fits, in_angstrom, positive, require, to_yaml
 
 if TYPE_CHECKING:
     import torch
@@ -234,9 +234,7 @@ def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device
 
     from cryotorch.jobs.memory import memory_of, require_room
 
-    edge, diameter = images.box * images.pixel_size, settings.particle_diameter
-    fits = diameter is None or diameter <= edge
-    require(fits, "particle_diameter", diameter, f"the box is only {edge:.4g} Å wide")
+    circle_fits(settings.particle_diameter, images.box, images.pixel_size)
     padding = settings.padding
     if padding == "auto":
         padding = 2 if BYTES_PER_VOXEL * (2 * images.box) ** 3 < memory_of(device) / 2 else 1

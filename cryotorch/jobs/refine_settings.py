@@ -6,7 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cryotorch.jobs.settings import Angle, Length, TrainerSettings, positive, require, shown
+from cryotorch.jobs.settings import (
+    Angle,
+    Length,
+    TrainerSettings,
+    circle_fits,
+    positive,
+    require,
+    shown,
+)
 from cryotorch.jobs.units import parse_length
 
 if TYPE_CHECKING:
@@ -212,10 +220,4 @@ def _check_lengths(settings: RefineSettings, edge: float, pixel: float) -> None:
         split,
         f"the half sets would share everything, it must be above {nyquist:.4g} Å",
     )
-    diameter = settings.particle_diameter
-    require(
-        diameter is None or diameter <= edge,
-        "particle_diameter",
-        diameter,
-        f"the box is only {edge:.4g} Å wide",
-    )
+    circle_fits(settings.particle_diameter, round(edge / pixel), pixel)

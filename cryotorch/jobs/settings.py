@@ -19,6 +19,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.units import in_pixels, parse_angle, parse_length
 
 T = TypeVar("T")
+LEAST_DIAMETER = 4  # pixels of a particle
 
 # Å; a value in pixels stays text ("6px") until ``in_angstrom`` learns the pixel size.
 Length = Annotated[float, "length"]
@@ -95,6 +96,15 @@ def positive(settings: object, *names: str, prefix: str = "") -> None:
         require(number is None or number > 0, prefix + name, value, "it must be above zero")
 
 
+def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
+    """Raises InputError unless a ``particle_diameter``, Å, is one of a particle in a box of this many pixels."""
+    name, edge, least = "particle_diameter", box * pixel_size, LEAST_DIAMETER * pixel_size
+    fits = diameter is None or diameter <= edge
+    require(fits, name, diameter, f"the box is only {edge:.4g} Å wide")
+    wish = f"nothing is left of a particle in it, it must be at least {LEAST_DIAMETER} pixels, {least:.4g} Å"
+    require(diameter is None or diameter >= least, name, diameter, wish)
+
+
 def to_yaml(settings: object) -> str:
     """The settings as the text of a YAML file, for the run folder."""
     return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
@@ -117,6 +127,10 @@ def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
         return build(hint, value, job, name + ".")
     if isinstance(value, Mapping):
         raise InputError(f"{name} is one parameter, not a group: write {name}=<value>")
+    if value == "":
+        wish = f"{name}=<value>"
+        wish += f" or {name}=null" if type(None) in _options(hint) else ""
+        raise InputError(f"{name} is empty: write {wish}, or leave it out")
     for option in _options(hint):
         accepted, converted = _match(value, option, name)
         if accepted:

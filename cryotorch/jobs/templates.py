@@ -120,6 +120,11 @@ def arrange(path: Path, settings: CreateTemplates) -> Templates:
     if len(group) > 1:
         _check_symmetry(volume, stated, group, settings, name)
     size = settings.pixel_size or stated
+    finest, low_pass = 2 * max(size, stated), settings.low_pass
+    wish = f"pixels of {max(size, stated):.4g} Å hold nothing finer than {finest:.4g} Å: use at least that, or null"
+    if size > stated:
+        wish += ", or a smaller pixel_size"
+    require(low_pass is None or low_pass >= 0.999 * finest, "low_pass", low_pass, wish)
     box = settings.box_size or max(16, 2 * round(width / size / 2))
     views = even_views(settings.n_templates, group)
     angles = (largest_gap(views, group), ideal_gap(len(views), len(group)))

@@ -239,6 +239,12 @@ def test_results_are_replaced_only_when_asked(tmp_path: Path, molecule: Path) ->
         ("box_size", 8, "at least 16"),
         ("pixel_size", 0, "above zero"),
         ("low_pass", -5, "above zero"),
+        ("low_pass", 3, "hold nothing finer than"),
+        (
+            "pixel_size",
+            30,
+            "low_pass=20 cannot be used: pixels of 30 Å hold nothing finer than 60 Å",
+        ),
         ("diameter", 0, "above zero"),
         ("diameter", 500, "only 192 Å wide"),
         ("contrast", 0, "above zero"),

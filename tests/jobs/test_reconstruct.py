@@ -269,6 +269,7 @@ def test_pure_noise_claims_nothing(world: Path) -> None:
         (["particles=truth.star", "ewald=up"], "ewald must be positive or negative or null"),
         (["particles=truth.star", "symmetry=X3"], "symmetry=X3 cannot be used"),
         (["particles=truth.star", "particle_diameter=500"], "the box is only 120 Å wide"),
+        (["particles=truth.star", "particle_diameter=1"], "at least 4 pixels, 12 Å"),
         (["particles=truth.star", "mask=nothing.mrc"], "nothing.mrc does not exist"),
         (["particles=truth.star", "write=[]"], "write=[] cannot be used"),
     ],

@@ -150,6 +150,7 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
         (dict(max_align_resolution=90), r"max_align_resolution=90.* at most 48 Å"),
         (dict(split_resolution=5), r"split_resolution=5.* above 12 Å"),
         (dict(particle_diameter=200), r"particle_diameter=200.* 96 Å wide"),
+        (dict(particle_diameter=20), r"particle_diameter=20 .* at least 4 pixels, 24 Å"),
         (dict(search__shift_extent="20px"), r"search.shift_extent=120.* 48 Å from its middle"),
         (dict(trainer__devices=0), "no trainer with .*trainer.devices=0"),
         (dict(trainer__accelerator="quantum"), "trainer.accelerator=quantum"),

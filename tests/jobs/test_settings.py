@@ -84,6 +84,7 @@ def test_which_parameters_take_a_list(name: str, takes: bool) -> None:
         ("out", 1.5, "out must be text or null, got '1.5'"),
         ("window_inner", float("nan"), "window_inner must be a number, got 'nan'"),
         ("window_outer", 0.5, "window_outer=0.5 cannot be used"),
+        ("particles", "", "particles is empty: write particles=<value> or particles=null"),
         ("write", "csv", r"write must be \[star\], \[cs\] or \[star,cs\], got 'csv'"),
         ("write", ["mrc"], r"write must be \[star\], \[cs\] or \[star,cs\], got '\[mrc\]'"),
         ("box_size", 255, "box_size=255 cannot be used: it must be even"),
