@@ -79,7 +79,7 @@ def read_particles(
     Args:
         project: folder that image names are relative to; for the others tried see ``find_stacks``.
         need_images: False reads the table alone, for jobs that need poses but no images; an image may then occur
-            twice, as after symmetry expansion.
+            twice, as after symmetry expansion, which is told.
         passthrough: .cs file with the fields that a .cs file lacks; null = see ``read_joined``.
 
     Raises:
@@ -89,8 +89,9 @@ def read_particles(
     messages: list[str] = []
     if is_cs(path):
         try:
-            blocks = to_tables(read_joined(path, passthrough, messages), path, messages)
-            file = _from_blocks(blocks, path, project, need_images, messages)
+            fields = read_joined(path, passthrough, messages)
+            blocks = to_tables(fields, path, messages)
+            file = _from_blocks(blocks, path, project, need_images, messages, fields["uid"])
         except InputError as error:  # of columns that the user has not
             raise InputError(in_fields(str(error))) from None
         return replace(file, messages=[in_fields(text) for text in messages])
@@ -112,8 +113,9 @@ def _from_blocks(
     project: str | Path | None,
     need_images: bool,
     messages: list[str],
+    uid: np.ndarray | None = None,
 ) -> ParticleFile:
-    """The particles of the tables of a file, checked."""
+    """The particles of the tables of a file, checked; ``uid`` are their numbers in a .cs file."""
     name = _particle_block(blocks, path)
     table = blocks[name]
     n = table.rows
@@ -142,7 +144,13 @@ def _from_blocks(
             ),
         )
         messages += several_grids(optics, path)
+    try:
         refuse_duplicates(address, stacks, path)
+        _refuse_repeated(uid, path)
+    except InputError as error:
+        if need_images:
+            raise
+        messages.append(f"{error} Refinements refuse it: copies could come into both half sets.")
     box, pixel_size = int(optics.box[optics.main]), float(optics.pixel_size[optics.main])
     if box % 2:
         raise InputError(f"The box of {path} must be even, got {box}: pad to {box + 1}.")
@@ -308,6 +316,17 @@ def _particle_block(blocks: dict[str, Table], path: Path) -> str:
     raise InputError(
         f"{path} is no particle file: none of its tables ({found}) has the column _rlnImageName."
     )
+
+
+def _refuse_repeated(uid: np.ndarray | None, path: Path) -> None:
+    """Raise InputError when two particles of a .cs file go by one number (n,)."""
+    number, times = np.unique([] if uid is None else uid, return_counts=True)
+    again = number[times > 1]
+    if len(again):
+        raise InputError(
+            f"{path} gives {len(again)} of its uid to more than one particle, the first being {again[0]}: keep one row "
+            "of each."
+        )
 
 
 def _refuse_halves(table: Table, path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cryotorch.data.cs import read_cs, write_cs
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import new_particle_file, read_particles, write_particles
 from cryotorch.data.star import Table, read_star, write_star
@@ -77,6 +78,24 @@ def test_files_of_another_kind_are_neither_star_nor_cs(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"not a STAR file, nor is it a \.cs file"):
         read_particles(path)
+
+
+def test_particles_that_occur_twice_are_told_or_refused_in_both_formats(particle_set, tmp_path):
+    file = read_particles(particle_set.write())
+    path = particle_set.folder / "a.cs"
+    write_particles(path, file, file.particles)
+    assert read_particles(path).messages == []
+    fields = read_cs(path)
+    write_cs(path, {**fields, "uid": fields["uid"] // fields["uid"] * np.uint64(5)})
+    with pytest.raises(
+        InputError, match=r"gives 1 of its uid to more than one particle, .* 5: keep"
+    ):
+        read_particles(path)
+    assert "both half sets" in read_particles(path, need_images=False).messages[0]
+    write_cs(path, {**fields, "blob/idx": np.zeros_like(fields["blob/idx"])})
+    with pytest.raises(InputError, match="holds 11 duplicate particles"):
+        read_particles(path)
+    assert "11 duplicate" in read_particles(path, need_images=False).messages[0]
 
 
 def test_nothing_is_joined_to_a_star_file(particle_set, tmp_path):

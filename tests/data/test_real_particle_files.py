@@ -126,7 +126,8 @@ def test_relion_5(shared_data):
     path = shared_data / "real/relion5.star"
     file = read_particles(path, need_images=False)
     p = file.particles
-    assert (len(p), file.box, file.pixel_size, file.messages) == (17, 448, 0.89, [])
+    assert (len(p), file.box, file.pixel_size, len(file.messages)) == (17, 448, 0.89, 1)
+    assert "2 duplicate particles" in file.messages[0]
     assert [stack.name for stack in file.stacks] == ["toy_images_a.mrcs", "toy_images_b.mrcs"]
     agree(file, path)
     assert p.optics.beam_tilt.tolist() == [pytest.approx([0.043489, 0.014097])]
