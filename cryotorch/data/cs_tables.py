@@ -286,6 +286,10 @@ def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path)
         messages.append(
             f"CryoSPARC will not see {', '.join(unseen)}: {path} carries what it has no word of known meaning for."
         )
+    if "blob/shape" not in fields:
+        messages.append(
+            f"{path} has no blob/shape, as the box is not known: add _rlnImageSize to the STAR file where CryoSPARC asks for it."
+        )
     if POSITION[0] in tables["particles"] and "location/center_x_frac" not in fields:
         messages.append(
             f"_{POSITION[0]} and _{POSITION[1]} are carried in {path}, not converted: CryoSPARC counts positions as "

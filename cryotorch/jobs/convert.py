@@ -60,6 +60,11 @@ def run(settings: Convert) -> Path:
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
                 warnings += write_tables(folder / name, file.tables)
+            if "particles.star" in names and _counts_from_below(file):
+                warnings.append(
+                    "_rlnCoordinateY counts from above, location/center_y_frac of CryoSPARC from below: micrographs of Patch "
+                    "Motion Correction are upside down to RELION's own, so look at some positions before you extract."
+                )
             particles = file.particles
             halves = [int((particles.half == half).sum()) for half in (0, 1)]
             log.info("%s: %d particles", file.path, len(particles))
@@ -82,6 +87,13 @@ def run(settings: Convert) -> Path:
             write_json(folder / "summary.json", summary)
         log.info("%s in %s", " and ".join(names), settings.out)
     return Path(settings.out)
+
+
+def _counts_from_below(file: ParticleFile) -> bool:
+    """Whether positions in micrographs come from CryoSPARC."""
+    from cryotorch.data.cs import is_cs
+
+    return is_cs(file.path) and "cs/location/center_y_frac" in file.tables["particles"]
 
 
 def _lost_images(file: ParticleFile, out: Path) -> list[str]:

@@ -113,6 +113,25 @@ def test_a_passthrough_file_is_joined(star: Path, tmp_path: Path) -> None:
     assert after["optics"] == before["optics"]
 
 
+def test_the_turn_of_y_and_a_missing_box_are_told_once(star: Path, tmp_path: Path) -> None:
+    blocks = read_star(star)
+    del blocks["optics"]["rlnImageSize"]
+    write_star(star, blocks)
+    said = run(particles=star, out=tmp_path / "cs")["warnings"]
+    assert sum("has no blob/shape" in text for text in said) == 1
+    fields = read_cs(tmp_path / "cs" / "particles.cs")
+    fields["location/micrograph_shape"] = np.full((2, 2), 1000, np.uint32)
+    for x in "xy":
+        fields[f"location/center_{x}_frac"] = np.full(2, 0.2, np.float32)
+    write_cs(tmp_path / "a.cs", fields)
+    said = run(particles=tmp_path / "a.cs", out=tmp_path / "star")["warnings"]
+    assert sum("location/center_y_frac" in text for text in said) == 1
+    table = read_star(tmp_path / "star" / "particles.star")["particles"]
+    assert table.floats("rlnCoordinateY").tolist() == [800, 800]
+    said = run(particles=tmp_path / "star" / "particles.star", out=tmp_path / "again")["warnings"]
+    assert not any("from below" in text for text in said)
+
+
 def test_dark_images_are_told(star: Path, tmp_path: Path) -> None:
     run(particles=star, out=tmp_path / "cs")
     fields = read_cs(tmp_path / "cs" / "particles.cs")
