@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from cryotorch.refine.ctf_compare import CtfWhat
 from cryotorch.refine.ctf_refine import AGAIN
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
-from cryotorch.refine.start import LEAST_PER_HALF
+from cryotorch.refine.start import LEAST_PER_HALF, assign_half_sets
 from cryotorch.refine.state import MaskSettings, Settings
 
 log = logging.getLogger("cryotorch")
@@ -65,11 +66,14 @@ def load(given: CtfRefine) -> CtfInput:
         InputError: no poses, no half sets, premultiplied images, another grid, a resolution too low for what is asked.
     """
     device = pick_device(given.device)
+    whole = not Path(given.volume).is_dir()
+    wish = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
+    require(not whole or given.max_resolution is not None, "max_resolution", None, wish)
     file = read_particles(given.particles)
     for message in file.messages:
         log.info(message)
     settings = in_angstrom(given, file.pixel_size)
-    particles = _checked(file, given)
+    particles = _checked(file, given, whole)
     micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
@@ -99,14 +103,16 @@ def load(given: CtfRefine) -> CtfInput:
     return CtfInput(*files, maps * mask, what, plan, micrograph, limit, curves)
 
 
-def _checked(file: ParticleFile, given: CtfRefine) -> Particles:
-    """The particles, fit to be compared with half maps."""
+def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
+    """The particles, fit to be compared with half maps, or with one of the ``whole``, where any half sets will do."""
     particles, said = file.particles, f"particles={given.particles}"
     if not particles.has_pose:
         raise InputError(
             f"{said} has no orientations (rlnAngleRot and the others): give the particles.star of a refinement"
         )
-    if bool((particles.half < 0).any()):
+    if whole:
+        particles, _ = assign_half_sets(particles, False, 0)
+    elif bool((particles.half < 0).any()):
         raise InputError(
             f"{said} has {int((particles.half < 0).sum())} particles without half set (rlnRandomSubset), so that nobody knows which half "
             "map they are part of: give the particles.star of the refinement that made the half maps, or reconstruct new ones with "
@@ -175,23 +181,38 @@ def _limit(
     nyquist = edge / (images.box / 2 - 1)
     wish = f"it is finer than two pixels, {finest:.4g} Å"
     require(asked is None or asked >= 0.999 * finest, "max_resolution", asked, wish)
-    if torch.equal(maps[0], maps[1]):
-        wish = f"volume={settings.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
-        require(asked is not None, "max_resolution", None, wish)
+    folder = Path(settings.volume)
+    if not folder.is_dir():
         return max(asked, nyquist), {}
     curves = {name: c.cpu() for name, c in fsc_curves(maps, images.pixel_size, mask).items()}
-    found = edge / crossing_shell(curves["corrected"])
-    log.info("half maps agree up to %.2f Å (corrected FSC = 0.143)", found)
-    return max(asked or found, nyquist), curves
+    claimed, found = _claimed(folder), edge / crossing_shell(curves["corrected"])
+    log.info("inside this mask half maps agree up to %.2f Å (corrected FSC = 0.143)", found)
+    if claimed is not None:
+        log.info("the resolution is that in %s, %.2f Å", folder / "summary.json", claimed)
+    return max(asked or claimed or found, nyquist), curves
+
+
+def _claimed(folder: Path) -> float | None:
+    """The resolution that the summary of a run claims, Å."""
+    try:
+        claimed = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["resolution"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return claimed if isinstance(claimed, float) and claimed > 0 else None
 
 
 def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:
     for name, asked in (("defocus", settings.defocus), ("optics", settings.fits_optics)):
         coarse, name = getattr(settings, f"{name}_min_resolution"), f"{name}_min_resolution"
+        fits, asked_limit = not asked or coarse >= LEAST_BAND * limit, settings.max_resolution
+        wish = (
+            f"the fits begin at {name}={coarse:g} Å, it must be at most {coarse / LEAST_BAND:.3g}"
+        )
+        require(fits or asked_limit is None, "max_resolution", asked_limit, wish)
         wish = (
             f"detail is fitted only up to {limit:.3g} Å, make it at least {LEAST_BAND * limit:.3g}"
         )
-        require(not asked or coarse >= LEAST_BAND * limit, name, coarse, wish)
+        require(fits, name, coarse, wish)
     return CtfWhat(
         limit=images.box * images.pixel_size / limit,
         defocus=settings.defocus,

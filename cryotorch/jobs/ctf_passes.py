@@ -42,8 +42,8 @@ def refine(given: CtfInput) -> tuple[Refined, Optics]:
         calibration = one.calibrate(sample, noise)
         if number == 1:
             _check_match(calibration.match, settings.volume)
-        if given.what.defocus and given.what.prior is None:
-            log.info("defocus errors are taken to be about %.0f Å", calibration.prior[0])
+            if given.what.defocus and given.what.prior is None:
+                log.info("defocus errors are taken to be about %.0f Å", calibration.prior[0])
         text = f"pass {number} of {settings.passes}"
         with tqdm(total=len(particles), desc=text, unit=" particles", disable=None) as bar:
             for batch in (batches[n] for n in range(len(batches))):

@@ -29,6 +29,14 @@ log = logging.getLogger("cryotorch")
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
 MOST_FIGURES = 12  # optics groups that get a figure
 FEW = 50  # particles of an optics group that make a warning
+CLEAR = 2.0  # standard errors
+# Parameters of the job and the numbers that they ask for.
+SWITCHES = {
+    "tilt": ("beam_tilt", "coma"),
+    "trefoil": ("trefoil",),
+    "tetra": ("tetrafoil", "secondary_astigmatism"),
+    "anisomag": ("anisotropy",),
+}
 LARGE = 0.5  # rad: what half maps made without such a phase have suffered from
 
 
@@ -45,18 +53,30 @@ class Number:
     unit: str
     known: bool
 
+    @property
+    def significant(self) -> bool:
+        """Whether it can be told from zero."""
+        return abs(self.value) >= CLEAR * self.sigma
+
 
 def write(
     folder: Path, given: CtfInput, found: Refined, begun: Optics, seconds: Mapping[str, float]
 ) -> None:
     """All files of the job but its settings and log; ``begun``: the optics before the last pass."""
-    settings, old, new = given.settings, given.particles, found.particles
+    settings, old = given.settings, given.particles
+    new = found.particles.replace(half=given.file.particles.half)  # drawn ones mean nothing
     groups = _groups(given, found)
     phases = {g: _phases(fit, given, begun, g) for g, fit in enumerate(found.groups)}
     warnings = _warnings(given, found, groups, phases)
     for group in groups:
         for name, number in group["numbers"].items():
             log.info("optics group %s: %s", group["name"], sentence(name, number))
+    for switch in insignificant(groups):
+        log.info(
+            "all of that is within %g standard errors of zero, %s=false leaves it out",
+            CLEAR,
+            switch,
+        )
     change = (to_form(new.defocus.double()) - to_form(old.defocus.double()))[:, 0]
     sigma = found.sigma
     summary = {"resolution_limit": given.limit, "optics_groups": _plain(groups)}
@@ -108,7 +128,19 @@ def sentence(name: str, number: Number) -> str:
     text = f"{name.replace('_', ' ')} {number.value:.4g} ± {number.sigma:.2g}{number.unit and ' '}{number.unit}"
     if not number.known:
         return f"{name.replace('_', ' ')} cannot be told (± {number.sigma:.2g} {number.unit}), left as it was"
-    return f"{text}, changed by {number.change:.4g}"
+    return (
+        f"{text}, {'' if number.significant else 'not significant, '}changed by {number.change:.4g}"
+    )
+
+
+def insignificant(groups: list[dict]) -> list[str]:
+    """The parameters whose numbers, in all optics groups, are not told from zero."""
+    found = []
+    for switch, names in SWITCHES.items():
+        numbers = [n for g in groups for name, n in g["numbers"].items() if name.startswith(names)]
+        if numbers and all(n.known and not n.significant for n in numbers):
+            found.append(switch)
+    return found
 
 
 def _groups(given: CtfInput, found: Refined) -> list[dict]:
@@ -186,7 +218,15 @@ def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number
 
 
 def _plain(groups: list[dict]) -> list[dict]:
-    return [g | {"numbers": {k: asdict(n) for k, n in g["numbers"].items()}} for g in groups]
+    return [
+        g
+        | {
+            "numbers": {
+                k: asdict(n) | {"significant": n.significant} for k, n in g["numbers"].items()
+            }
+        }
+        for g in groups
+    ]
 
 
 def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[str]:

@@ -16,6 +16,7 @@ from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import ctf_refine, reconstruct, simulate
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.ctf_results import Number, insignificant, sentence
 from cryotorch.ops.ctf_fit import to_form
 from cryotorch.ops.filters import filter_shells
 from cryotorch.ops.masks import soft_sphere
@@ -125,7 +126,8 @@ def test_half_maps_and_everything_switched_on(data: Path, tmp_path: Path) -> Non
     )
     found = summary(out)
     assert (out / "magnification.png").exists() and (out / "optics_1.png").exists()
-    assert found["resolution_limit"] < 4.5
+    claimed = summary(run)["resolution"]
+    assert found["resolution_limit"] == pytest.approx(claimed, rel=0.04) and claimed < 4.5
     numbers = found["optics_groups"][0]["numbers"]
     assert abs(numbers["beam_tilt_x"]["value"] - 1) < 0.2
     assert (
@@ -165,10 +167,19 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
     half = torch.arange(N) % 2
     half[:3] = -1
     unsplit = altered(data, data / "unsplit.star", half=half)
-    refused(r"has 3 particles without half set .* job=reconstruct", particles=unsplit)
+    none = torch.zeros(BOX, BOX, BOX)
+    none[30:34] = torch.randn(4, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    (tmp_path / "halves").mkdir()
+    for name in "AB":
+        write_volume(tmp_path / "halves" / f"map_half_{name}.mrc", none, PX)
+    halves = str(tmp_path / "halves")
+    refused(
+        r"has 3 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
+    )
     refused("one map, whose resolution is not known: add max_resolution", max_resolution=None)
     refused("it is finer than two pixels, 3.2 Å", max_resolution=2)
-    refused("optics_min_resolution=10 .* make it at least 11.2", max_resolution=9)
+    refused("max_resolution=9 .* begin at optics_min_resolution=10 Å.* at most 8", max_resolution=9)
+    refused("max_resolution=40 .* defocus_min_resolution=20 Å.* at most 16", max_resolution=40)
     write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), PX)
     refused("has 48 voxels per edge", volume=str(tmp_path / "small.mrc"))
     inverted = -read_volume(data / "truth.mrc")[0]
@@ -184,6 +195,20 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
         ({"passes": 0}, "above zero"),
     ):
         refused(match, **wrong)
+
+
+def test_one_map_needs_no_half_sets_and_draws_none(data: Path, tmp_path: Path) -> None:
+    out = job(data, tmp_path / "out", particles=str(data / "truth.star"), passes=1)
+    assert bool((read_particles(out / "particles.star").particles.half == -1).all())
+    assert summary(out)["half_sets"] == [0, 0]
+
+
+def test_what_is_not_told_from_zero_is_said() -> None:
+    near, far = (Number(value, value, 0.5, "rad Å³", True) for value in (-0.4, 3.0))
+    assert "not significant" in sentence("trefoil_cos", near)
+    assert "not significant" not in sentence("trefoil_cos", far)
+    groups = [{"numbers": {"beam_tilt_x": far, "beam_tilt_y": near, "trefoil_cos": near}}]
+    assert insignificant(groups) == ["trefoil"]
 
 
 def test_micrographs_must_be_named(data: Path, tmp_path: Path) -> None:
