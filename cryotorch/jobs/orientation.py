@@ -244,7 +244,7 @@ def _empty(empty: Tensor) -> list[str]:
     if not empty.any():
         return []
     return [
-        f"In {float(empty.double().mean()):.1%} of the directions (grey in the map) the half maps hold less than "
+        f"In {float(empty.double().mean()):.1%} of the directions (grey dots in the map) the half maps hold less than "
         f"{cones.EMPTY:.0%} of the mean power, as where no particle was seen from the side that shows them: their FSC is what "
         "the mask smears in from other directions, alike in both, and the map is worse there than any of the curves says"
     ]

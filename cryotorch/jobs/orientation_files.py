@@ -118,7 +118,10 @@ def _pictures(
     if found.cfar is not None:
         figures["directional_resolution"] = resolution_figure(
             *(found.directions, found.resolutions, found.empty, _overall(found, edge)),
-            *(2 * pixel_size, f"{cones}, Fourier space; longitude = rot, latitude = 90° − tilt"),
+            *(
+                2 * pixel_size,
+                f"{cones}, Fourier space seen along z; angle = rot, circles: latitude 90° − tilt",
+            ),
         )
     if found.views is not None and found.slices is not None and found.sampling is not None:
         views = found.views

@@ -10,7 +10,7 @@ from torch import Tensor
 from cryotorch.report import canvas
 from cryotorch.report.canvas import add_panel, angstrom_axis, label, legend, new_figure
 from cryotorch.report.curves import THRESHOLD, frequencies
-from cryotorch.report.poses import sphere_panel
+from cryotorch.report.poses import hemisphere_panel
 from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid
 
 WIDTH = 8.75  # inches, of all of them
@@ -56,16 +56,18 @@ def resolution_figure(
 ) -> Figure:
     """Directional resolution (n,) in Å at +- directions (n, 3): map of the sphere, and how often each occurs.
 
-    Directions that are ``empty`` (n,) are left out of the map, which is grey there.
+    The colours span what the map shows, which is smoothed. Directions that are ``empty`` (n,) are grey dots.
     """
     values = resolutions.numpy()
-    figure = new_figure(WIDTH, 3.55, "Resolution by direction", subtitle)
+    figure = new_figure(WIDTH, 3.95, "Resolution by direction", subtitle)
     best, worst = float(values.min()), float(values.max())
     limits = best, max(worst, (1 + SPREAD) * best)
     panel = _on_sphere(directions.numpy(), values)
-    holds = _on_sphere(directions.numpy(), empty.numpy().astype(float)) < 0.5
-    panel = np.where(holds, panel, np.nan)
-    sphere_panel(figure, 0.4, 0.5, panel, "Resolution (Å), FSC = 0.143", "viridis", limits)
+    shown = max(float(panel.min()), best), min(float(panel.max()), worst)
+    shown = shown[0], max(shown[1], (1 + SPREAD) * shown[0])
+    name = "Resolution (Å), FSC = 0.143"
+    grey = directions[empty].numpy()
+    hemisphere_panel(figure, 0.4, 0.5, panel, name, "viridis", shown, grey)
     axes = _histogram(figure, values, np.linspace(*limits, 41), canvas.BLUE)
     axes.axvline(overall, color=canvas.INK, linewidth=1.3, label=f"whole shells {overall:.2f} Å")
     label(axes, "Resolution (Å)", "Directions")
@@ -81,11 +83,12 @@ def resolution_figure(
 def sampling_figure(directions: Tensor, slices: Tensor, title: str, subtitle: str) -> Figure:
     """Slices per point (n,) at +- directions (n, 3) over their mean: map of the sphere, and how often each occurs."""
     relative = (slices / slices.mean()).numpy()
-    figure = new_figure(WIDTH, 3.55, title, subtitle)
+    figure = new_figure(WIDTH, 3.95, title, subtitle)
     values = _on_sphere(directions.numpy(), relative)
     top = max(float(relative.max()), 1.5)
     name = "Slices through a point, relative to the mean"
-    sphere_panel(figure, 0.4, 0.5, values, name, "cividis", (0, min(top, 3.0)))
+    none = directions[slices == 0].numpy()
+    hemisphere_panel(figure, 0.4, 0.5, values, name, "cividis", (0, min(top, 3.0)), none)
     mean = float(slices.mean())
     step = max(
         1, round(min(top, 6.0) * mean / 40)
@@ -95,7 +98,11 @@ def sampling_figure(directions: Tensor, slices: Tensor, title: str, subtitle: st
     axes.axvline(1, color=canvas.INK, linewidth=1.3, label="uniform views")
     label(axes, name, "Points")
     empty = float((relative == 0).mean())
-    said = f"{empty:.1%} of the sphere without any slice" if empty else "no point without a slice"
+    said = (
+        f"{empty:.1%} of the sphere without any slice (dots)"
+        if empty
+        else "no point without a slice"
+    )
     axes.set_title(said, fontsize=8, color=canvas.INK, loc="left", pad=3)
     legend(axes, loc="upper right")
     return figure
@@ -103,7 +110,7 @@ def sampling_figure(directions: Tensor, slices: Tensor, title: str, subtitle: st
 
 def _histogram(figure: Figure, values: np.ndarray, edges: np.ndarray, colour: str) -> Axes:
     """Counts on the right of a sphere; what lies outside is counted at the ends."""
-    axes = add_panel(figure, 5.1, 0.6, 3.35, 2.15)
+    axes = add_panel(figure, 5.1, 0.6, 3.35, 2.45)
     counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0]
     axes.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
     axes.stairs(counts, edges, color=colour, linewidth=1.3)

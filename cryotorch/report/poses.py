@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from cryotorch.report import canvas
@@ -68,6 +69,49 @@ def sphere_panel(
     axes.set_axisbelow(False)
     axes.grid(color="white", linewidth=0.5, alpha=0.45)
     axes.spines["geo"].set_linewidth(0.7)
+    colour_bar(figure, image, left, bottom, name)
+
+
+def hemisphere_panel(
+    figure: Figure,
+    left: float,
+    bottom: float,
+    values: np.ndarray,
+    name: str,
+    colours: str,
+    limits: tuple[float, float],
+    grey: np.ndarray,
+) -> None:
+    """Values on ``sphere_grid(180, 90)``, alike in opposite directions: the upper half from its pole, in equal areas.
+
+    A direction t from the pole lies at sin(t/2) sqrt(2) from the middle (Lambert). Dots at ``grey`` (n, 3) unit vectors.
+    """
+    lon, lat, _ = sphere_grid(180, 90)
+    axes = add_panel(figure, left + 0.85, bottom + 0.42, 2.2, 2.2, projection="polar")
+    middle = len(lat) // 2
+    radius = np.sqrt(1 - np.sin(lat[middle:]))
+    look = {"cmap": colours, "vmin": limits[0], "vmax": limits[1], "rasterized": True}
+    image = axes.pcolormesh(lon, radius, values[middle:], **look)
+    if len(grey):
+        upper = np.where(grey[:, 2:] < 0, -grey, grey)
+        place = np.arctan2(upper[:, 1], upper[:, 0]), np.sqrt(1 - upper[:, 2])
+        axes.scatter(*place, s=14, color="#d5d9de", edgecolors=canvas.INK, linewidths=0.4)
+    axes.set_ylim(0, 1)
+    axes.set_xticks(np.radians([0, 60, 120, 180, 240, 300]))
+    axes.set_xticklabels(["0°", "60°", "120°", "180°", "−120°", "−60°"])
+    axes.set_yticks(np.sqrt(1 - np.sin(np.radians([30, 60]))), ["30°", "60°"], color="white")
+    axes.set_rlabel_position(90)
+    axes.tick_params(labelsize=7.5, pad=1)
+    axes.set_axisbelow(False)
+    axes.grid(color="white", linewidth=0.5, alpha=0.45)
+    axes.spines["polar"].set_linewidth(0.7)
+    colour_bar(figure, image, left, bottom, name)
+
+
+def colour_bar(
+    figure: Figure, image: ScalarMappable, left: float, bottom: float, name: str
+) -> None:
+    """Below a map of the sphere."""
     bar_axes = add_panel(figure, left + 0.7, bottom, 2.5, 0.1)
     bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
     bar.outline.set_visible(False)
