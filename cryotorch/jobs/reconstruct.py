@@ -127,7 +127,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
     for ending in dict.fromkeys(settings.write):
         for message in write_particles(folder / f"particles.{ending}", file, particles):
-            log.info("WARNING: %s", message)
+            # not the folder that the files are in while the job runs
+            log.info("WARNING: %s", message.replace(str(folder), str(settings.out)))
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),

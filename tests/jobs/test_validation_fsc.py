@@ -449,7 +449,7 @@ def snapshot() -> dict[str, bytes]:
         (["half_map_a=a.mrc", "half_map_b=text.mrc"], r"text\.mrc"),
         (["half_map_a=a.mrc", "half_map_b=short.mrc"], r"short\.mrc is truncated"),
         (["volume=good", "mask=missing.mrc"], r"missing\.mrc does not exist"),
-        (["volume=good", "mask=empty.mrc"], r"mask=empty\.mrc is empty"),
+        (["volume=good", "mask=empty.mrc"], r"mask=empty\.mrc is empty, its largest value is 0:"),
         (
             ["volume=good", "mask=high.mrc"],
             r"mask=high\.mrc must have values from 0 to 1, got 0 to 3",
@@ -460,7 +460,7 @@ def snapshot() -> dict[str, bytes]:
         ),
         (["volume=good", "mask=large_mask.mrc"], r"mask=large_mask\.mrc has 44 .*volume_tools"),
         (["volume=good", "mask=finer_mask.mrc"], r"has 2\.9 Å per voxel but the map has 3"),
-        (["volume=good", "device=gpu"], r"device must be auto or cpu or cuda, got 'gpu'"),
+        (["volume=good", "device=tpu"], r"device must be auto or cpu or cuda, got 'tpu'"),
         (
             ["volume=good", "threshold=1.2"],
             r"threshold=1\.2 cannot be used.*relative_threshold=false",
