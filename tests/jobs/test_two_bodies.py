@@ -264,7 +264,7 @@ BAD = [
     ({"second_body_shift": -1}, "second_body_shift=-1.*must not be negative"),
     ({"second_body_shift": "-1px"}, "must not be negative"),
     ({"second_body_size": 2}, "from 0.3 to 1"),
-    ({"second_body": ""}, "give phantom, a file or null"),
+    ({"second_body": ""}, "second_body is empty"),
     ({"second_body": "phantom"}, "second_body=phantom cannot be used with source=.*for both"),
     ({"second_body": "none.mrc"}, r"none\.mrc does not exist"),
     ({"second_body": "none.pdb"}, "give two maps, two atomic models, or phantom for both"),
