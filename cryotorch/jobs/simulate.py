@@ -135,7 +135,6 @@ class Simulate:
 
     def _check_second_body(self) -> None:
         body, size, angle = self.second_body, self.second_body_size, self.second_body_rotation
-        require(body != "", "second_body", body, "give phantom, a file or null")
         require(0.3 <= size <= 1, "second_body_size", size, "it must be from 0.3 to 1")
         require(0 <= angle <= 90, "second_body_rotation", angle, "it is from 0 to 90 degrees")
         if self.hinge is None:
