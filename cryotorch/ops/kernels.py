@@ -20,7 +20,14 @@ CHUNK = 128  # points handled together: their work arrays stay in the first-leve
 ONE, ZERO = np.float32(1), np.float32(0)
 MOST_COPIES = 8
 
-compiled = njit(nogil=True, fastmath=True, cache=True)
+
+def compiled(function):
+    """Compile at the first call, and keep the result on disk where there is a place for it."""
+    how = {"nogil": True, "fastmath": True}
+    try:
+        return njit(**how, cache=True)(function)
+    except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
+        return njit(**how)(function)
 
 
 def slices(table: Tensor, reach: int, padding: int, rotation: Tensor, frequency: Tensor) -> Tensor:

@@ -106,3 +106,18 @@ def test_products_of_poses(limit, stretched, threads, draw):
 def test_copies_are_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     assert len(accumulator(8).sums) == kernels.MOST_COPIES
+
+
+def test_compiles_without_a_place_for_the_result(monkeypatch: pytest.MonkeyPatch):
+    """As in a container whose folders are all read-only."""
+    calls = []
+
+    def njit(**how):
+        calls.append(how)
+        if "cache" in how:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    assert kernels.compiled(len)([1, 2]) == 2
+    assert [call.get("cache") for call in calls] == [True, None]
