@@ -13,6 +13,7 @@ from torch import Tensor
 from cryotorch.data.mrc import read_corner, read_volume
 from cryotorch.errors import InputError
 from cryotorch.ops.masks import edge_width
+from cryotorch.ops.symmetry import point_group
 
 log = logging.getLogger("cryotorch")
 HARD = 1.0  # voxels: an edge narrower than this rings in Fourier space
@@ -23,6 +24,14 @@ HALF_NAMES = (
     ("*_map_half_A.mrc", "*_map_half_B.mrc"),
     ("*_half1_class001_unfil.mrc", "*_half2_class001_unfil.mrc"),
 )
+
+
+def symmetry_group(symmetry: str) -> Tensor:
+    """The point group (g, 3, 3) of ``symmetry=``; InputError where there is none of that name."""
+    try:
+        return point_group(symmetry)
+    except ValueError as error:
+        raise InputError(f"symmetry={symmetry} cannot be used: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,12 @@ from cryotorch.jobs.fsc_advice import (
 )
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
-from cryotorch.jobs.maps import HalfMaps
-from cryotorch.jobs.settings import require
+from cryotorch.jobs.maps import HalfMaps, symmetry_group
 from cryotorch.jobs.sharpening import find_mask
 from cryotorch.ops import conical_fsc as cones
 from cryotorch.ops.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.rotations import fibonacci_directions
 from cryotorch.ops.sampling import Sampling, sampling_compensation, slices_per_point
-from cryotorch.ops.symmetry import point_group
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
@@ -135,10 +133,7 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
     names = [] if folder is None else [folder / "particles.star", folder / "particles.cs"]
     path = settings.particles or next((path for path in names if path.is_file()), None)
     symmetry = settings.symmetry or _run_symmetry(folder) or "C1"
-    try:
-        group = point_group(symmetry)
-    except ValueError as error:
-        require(False, "symmetry", symmetry, str(error))
+    group = symmetry_group(symmetry)
     if path is None:
         return None
     file = read_particles(path, need_images=False)

@@ -12,12 +12,11 @@ from cryotorch.jobs.settings import (
     Angstrom,
     Length,
     in_angstrom,
+    mask_widths,
     positive,
     require,
-    shown,
     to_yaml,
 )
-from cryotorch.jobs.units import in_pixels, parse_length
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -61,11 +60,7 @@ class OrientationDiagnostics:
         require(self.sampling_radius >= 1, "sampling_radius", self.sampling_radius, wish)
         wish = "it is a fraction between 0 and 1"
         require(0 < self.threshold < 1, "threshold", self.threshold, wish)
-        near, far = self.mask_near, self.mask_far
-        low, high = parse_length(near, 1.0), parse_length(far, 1.0)
-        require(low >= 0, "mask_near", near, "it must not be negative")
-        wish = f"it must be above mask_near={shown(near)}"
-        require(in_pixels(near) != in_pixels(far) or high > low, "mask_far", far, wish)
+        mask_widths(self)
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
 
 

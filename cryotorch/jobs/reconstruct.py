@@ -93,13 +93,13 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
 
     from cryotorch.data.images import ParticleImages
     from cryotorch.data.particle_file import read_particles, write_particles
-    from cryotorch.jobs.maps import pick_device
+    from cryotorch.jobs.maps import pick_device, symmetry_group
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
     from cryotorch.refine.start import assign_half_sets
 
     log = logging.getLogger("cryotorch")
-    device, group = pick_device(given.device), _group(given.symmetry)
+    device, group = pick_device(given.device), symmetry_group(given.symmetry)
     file = read_particles(given.particles)
     for message in file.messages:
         log.info(message)
@@ -210,15 +210,6 @@ def other_hand(particles: Particles) -> Particles:
 
     turn = torch.tensor([-1.0, -1.0, 1.0])[:, None]
     return particles.replace(rotation=turn * particles.rotation)
-
-
-def _group(symmetry: str) -> Tensor:
-    from cryotorch.ops.symmetry import point_group
-
-    try:
-        return point_group(symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={symmetry} cannot be used: {error}") from None
 
 
 def _check_poses(settings: Reconstruct, has_pose: bool) -> None:

@@ -14,10 +14,10 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
+from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.refine_settings import RefineSettings
 from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
 from cryotorch.jobs.settings import in_angstrom
-from cryotorch.ops.symmetry import point_group
 from cryotorch.particles import Particles, ignore
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.module import Refinement, coming
@@ -58,10 +58,7 @@ def refine(
         prepare: (settings with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
         started: of the job, on time.perf_counter.
     """
-    try:
-        group = point_group(given.symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={given.symmetry} cannot be used: {error}") from None
+    group = symmetry_group(given.symmetry)
     inputs = (given.particles, given.volume, given.mask)
     folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
     file = read_particles(given.particles)

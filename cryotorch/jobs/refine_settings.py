@@ -11,11 +11,10 @@ from cryotorch.jobs.settings import (
     Length,
     TrainerSettings,
     circle_fits,
+    mask_widths,
     positive,
     require,
-    shown,
 )
-from cryotorch.jobs.units import parse_length
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,13 +127,7 @@ class RefineSettings:
         require(inner <= outer <= 1, "window_outer", outer, "it must lie in window_inner to 1")
         threshold = self.mask_threshold
         require(0 < threshold < 1, "mask_threshold", threshold, "it must lie between 0 and 1")
-        near, far = self.mask_near, self.mask_far
-        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
-        same_unit = isinstance(near, str) == isinstance(far, str)
-        longer = parse_length(near, 1.0) < parse_length(far, 1.0)
-        require(
-            not same_unit or longer, "mask_far", far, f"it must be above mask_near={shown(near)}"
-        )
+        mask_widths(self)
 
 
 def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:

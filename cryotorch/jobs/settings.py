@@ -105,6 +105,15 @@ def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
     require(diameter is None or diameter >= least, name, diameter, wish)
 
 
+def mask_widths(settings: object) -> None:
+    """Raises InputError unless 0 <= mask_near < mask_far; pixels and Å are compared when ``in_angstrom`` has made all Å."""
+    near, far = settings.mask_near, settings.mask_far
+    low, high = (parse_length(value, 1.0) for value in (near, far))
+    require(low >= 0, "mask_near", near, "it must not be negative")
+    ordered = in_pixels(near) != in_pixels(far) or low < high
+    require(ordered, "mask_far", far, f"it must be above mask_near={shown(near)}")
+
+
 def to_yaml(settings: object) -> str:
     """The settings as the text of a YAML file, for the run folder."""
     return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cryotorch.data.atoms import Atoms, density, read_atoms
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
+from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.simulate import ZERNIKE, Simulate
 from cryotorch.ops.filters import filter_shells
 from cryotorch.ops.forward import predict
@@ -21,7 +22,7 @@ from cryotorch.ops.fourier import unpack
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.resample import resample_volume
 from cryotorch.ops.slices import Projector, projector
-from cryotorch.ops.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.symmetry import symmetry_correlation
 from cryotorch.ops.views import random_views
 from cryotorch.particles import Optics, Particles, unposed
 from cryotorch.refine.observe import transfer
@@ -49,7 +50,7 @@ def source_volume(settings: Simulate) -> Tensor:
     Raises:
         InputError: the source cannot be read, does not fit into the box, is blank or lacks the symmetry.
     """
-    group = group_of(settings)
+    group = symmetry_group(settings.symmetry)
     box, pixel_size, source = settings.box_size, settings.pixel_size, settings.source
     if kind(source) == "phantom":
         try:
@@ -63,14 +64,6 @@ def source_volume(settings: Simulate) -> Tensor:
     if kind(source) != "phantom" and len(group) > 1 and float(volume.std()) > 0:
         _check_symmetry(volume, group, settings)
     return finished(volume, settings, "source", source)
-
-
-def group_of(settings: Simulate) -> Tensor:
-    """The point group (g, 3, 3) asked for."""
-    try:
-        return point_group(settings.symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
 
 
 def kind(source: str) -> Literal["phantom", "map", "model"]:

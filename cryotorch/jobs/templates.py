@@ -14,12 +14,12 @@ from torch import Tensor
 from cryotorch.data.mrc import read_header
 from cryotorch.errors import InputError
 from cryotorch.jobs.create_templates import CreateTemplates
-from cryotorch.jobs.maps import load_map
+from cryotorch.jobs.maps import load_map, symmetry_group
 from cryotorch.jobs.settings import require
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.rotations import euler_to_matrix
-from cryotorch.ops.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.symmetry import symmetry_correlation
 from cryotorch.ops.templates import template_images
 from cryotorch.ops.views import even_views, ideal_gap, largest_gap
 from cryotorch.report.templates import shown
@@ -103,10 +103,7 @@ def arrange(path: Path, settings: CreateTemplates) -> Templates:
         InputError: no map that can be projected, or none with the symmetry asked for.
     """
     name = f"volume={path}"
-    try:
-        group = point_group(settings.symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
+    group = symmetry_group(settings.symmetry)
     if not read_header(path).pixel_size[0]:
         raise InputError(
             f"{name} does not state its pixel size: write it into the header with job=volume_tools "

@@ -14,6 +14,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import simulation
+from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.simulate import Simulate
 from cryotorch.jobs.simulation import Body
 from cryotorch.ops.masks import density_region, soft_mask
@@ -49,7 +50,7 @@ def at_rest(settings: Simulate) -> Rest:
     Raises:
         InputError: a symmetry, sources of different kinds, or a file that cannot be read or does not fit.
     """
-    if len(simulation.group_of(settings)) > 1:
+    if len(symmetry_group(settings.symmetry)) > 1:
         raise InputError(
             f"second_body={settings.second_body} cannot be used with symmetry={settings.symmetry}: a body that moves by "
             "itself breaks the symmetry, use symmetry=C1"

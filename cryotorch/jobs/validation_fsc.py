@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, positive, require, shown, to_yaml
-from cryotorch.jobs.units import in_pixels, parse_length
+from cryotorch.jobs.settings import (
+    Angstrom,
+    Length,
+    in_angstrom,
+    mask_widths,
+    positive,
+    require,
+    to_yaml,
+)
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -46,12 +53,7 @@ class ValidationFsc:
             "it is a fraction between 0 and 1 (an absolute density needs relative_threshold=false)"
         )
         require(fraction, "threshold", self.threshold, wish)
-        near, far = self.mask_near, self.mask_far
-        require(parse_length(near, 1.0) >= 0, "mask_near", near, "it must not be negative")
-        ordered = in_pixels(near) != in_pixels(far) or parse_length(far, 1.0) > parse_length(
-            near, 1.0
-        )
-        require(ordered, "mask_far", far, f"it must be above mask_near={shown(near)}")
+        mask_widths(self)
         require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
         lost = self.optimize_mask is True and self.generate_mask is False and self.mask is None
         wish = "generate_mask=false leaves no mask to tighten, give mask=<file>"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.maps import load_mask
+from cryotorch.jobs.maps import load_mask, symmetry_group
 from cryotorch.jobs.memory import require_room
 from cryotorch.jobs.settings import in_angstrom, shown
 from cryotorch.jobs.units import parse_length
@@ -27,7 +27,7 @@ from cryotorch.ops.segment import (
     select_segments,
     watershed,
 )
-from cryotorch.ops.symmetry import point_group, rotate_volume, symmetrise_volume
+from cryotorch.ops.symmetry import rotate_volume, symmetrise_volume
 
 COMBINE = {
     "unite": morphology.unite,
@@ -131,10 +131,7 @@ def _orient(work: Work, settings: VolumeTools) -> None:
         shift = [parse_length(value, work.pixel_size, "shift") for value in settings.shift]
         work.volume = arrange.shift_volume(work.volume, torch.tensor(shift) / work.pixel_size)
         work.did("Moved by ({:.4g}, {:.4g}, {:.4g}) Å".format(*shift))
-    try:
-        group = point_group(settings.symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={settings.symmetry} cannot be used: {error}") from None
+    group = symmetry_group(settings.symmetry)
     if len(group) > 1:
         work.volume = symmetrise_volume(work.volume, group)
         work.did(f"Averaged over the {len(group)} rotations of {settings.symmetry}")
