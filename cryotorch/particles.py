@@ -131,6 +131,11 @@ class Particles:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
 
+    def __getitem__(self, rows: Tensor) -> Particles:
+        """Some of the particles."""
+        values = {k: v[rows] if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return Particles(**values)
+
 
 def unposed(n: int, optics: Optics) -> Particles:
     """n particles of the first optics group without pose, in focus, half set and address unset."""

@@ -65,8 +65,8 @@ class IterationResult:
         resolution: Å, the one that is claimed (corrected).
         noise: (2, g, s) sigma2 per half set, optics group and shell.
         guinier: the fit behind map_sharp.
-        particles: poses, shifts, scales after the iteration.
-        rotation_change: (n,) degrees against the iteration before; shift_change: (n,) Å.
+        particles: poses, shifts, scales after the iteration, of all n particles that have been looked at.
+        rotation_change: (n,) degrees against the iteration before, NaN where there is none; shift_change: (n,) Å.
         seconds: phase -> wall seconds of this iteration (coarse, polish, insert, solve, fsc, ...).
         history: one dict of numbers per iteration so far (iteration, resolution, limit, rotation_change, shift_change,
             seconds, ...), this one last.

@@ -23,6 +23,7 @@ class GlobalSearch(Search):
 class HomoRefine(RefineSettings):
     """The parameters; meanings and defaults in ``configs/job/homo_refine.yaml``, lengths in Å."""
 
+    fast_subsets: bool
     search: GlobalSearch
 
     def __post_init__(self) -> None:
@@ -94,6 +95,9 @@ def _prepare(settings: HomoRefine, file, images, group):
         file.particles, settings.half_sets == "resplit", settings.seed
     )
     log.info(note)
+    if settings.fast_subsets:
+        smaller = min(int((particles.half == half).sum()) for half in (0, 1))
+        planned = replace(planned, schedule=replace(planned.schedule, images=smaller))
     if particles.has_pose or bool(particles.shift.any()):
         log.info(
             "orientations in %s are not used, the search is global; it starts at the origins given there",

@@ -93,7 +93,7 @@ def refine(
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
     device, size = trainer.strategy.root_device, settings.minibatch_size
     size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
-    batches = Batches(images, particles.half, size)
+    batches = Batches(images, particles.half, size, given.seed)
     extras |= {"device": r.machine(trainer), "minibatch_size": size}
     log.info(
         "%d particles of %d pixels, %.4g Å, on %s",

@@ -205,6 +205,7 @@ def make_trainer(
             callbacks=callbacks,
             plugins=[AtomicCheckpoints()],
             use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,  # iterations differ in the batches that they take
             num_sanity_val_steps=0,
             enable_model_summary=False,
             log_every_n_steps=1,

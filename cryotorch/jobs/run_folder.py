@@ -206,6 +206,7 @@ def fingerprint(
     for values in (particles.address, particles.defocus):
         digest.update(values.numpy().tobytes())
     return Fingerprint(
+        format=2,  # of the saved state
         n_particles=len(particles),
         box=box,
         pixel_size=round(pixel_size, 4),

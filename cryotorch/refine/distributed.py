@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -34,10 +37,11 @@ class Batches(Dataset):
     Args:
         images: anything whose ``[rows]`` is a tensor (b, d, d).
         half: (n,) half set of every particle.
+        seed: of the draw of shares.
     """
 
-    def __init__(self, images, half: Tensor, batch_size: int) -> None:
-        self.images, self.half = images, half
+    def __init__(self, images, half: Tensor, batch_size: int, seed: int = 0) -> None:
+        self.images, self.half, self.seed = images, half, seed
         self.rows = plan_batches(half, batch_size)
         self._keep: torch.device | None = None
         self._kept: dict[int, Batch] = {}
@@ -59,6 +63,24 @@ class Batches(Dataset):
                 self._keep = None
         return batch
 
+    def share(self, share: float, known: Tensor) -> list[int]:
+        """Numbers of a random share of the batches of each half set, one at least; every larger share holds it too.
+
+        Half by half, particles that are ``known`` (n,) first: each of these four parts has templates of its own.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        chosen = []
+        for half in (0, 1):
+            mine = [i for i, rows in enumerate(self.rows) if self.half[rows[0]] == half]
+            order = torch.randperm(len(mine), generator=generator)
+            taken = [mine[i] for i in order[: max(1, math.ceil(share * len(mine)))]]
+            chosen += sorted(taken, key=lambda i: (not known[self.rows[i][0]], i))
+        return chosen
+
+    def let_go(self, needed: Sequence[int]) -> None:
+        """Keep no batches but these."""
+        self._kept = {number: self._kept[number] for number in needed if number in self._kept}
+
     def keep_on(self, device: torch.device | None) -> None:
         """From now on read every batch once and keep it on a device; None lets go of all of them."""
         self._keep = device
@@ -67,14 +89,14 @@ class Batches(Dataset):
 
 
 class ShardSampler(Sampler):
-    """The batch numbers of one rank: consecutive, so that a rank keeps to one half set where it can.
+    """The batch numbers of one rank: consecutive ones of those given, so that a rank keeps to one half set where it can.
 
-    Every rank yields the same number, because the trainer synchronises at every batch: short ranks get fillers (-1).
+    Every rank yields equally many, because the trainer synchronises at every batch: short ranks get fillers (-1).
     """
 
-    def __init__(self, n_batches: int, rank: int = 0, world: int = 1) -> None:
-        each = -(-n_batches // world)
-        mine = list(range(rank * each, min((rank + 1) * each, n_batches)))
+    def __init__(self, numbers: Sequence[int], rank: int = 0, world: int = 1) -> None:
+        each = -(-len(numbers) // world)
+        mine = list(numbers[rank * each : (rank + 1) * each])
         self.numbers = mine + [-1] * (each - len(mine))
 
     def __iter__(self):

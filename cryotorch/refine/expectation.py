@@ -119,7 +119,7 @@ class Expectation:
         turn, move = state.drift_turn, state.drift_move / s.pixel_size
         self.drift = Drift(turn.to(device), move.to(device))
         self.clock = Clock(device)
-        self.half: int | None = None
+        self.prepared: tuple[int, bool] | None = None
         self.reference: Reference | None = None
         self.rest: Projector | None = None
         self.table: PowerTable | None = None
@@ -142,15 +142,21 @@ class Expectation:
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
 
-    def use_half(self, half: int) -> Reference:
-        """The half set's reference; the other one's templates are dropped, batches come half by half."""
-        if half != self.half:
+    def use(self, half: int, known: bool) -> Reference:
+        """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
+
+        A first search looks everywhere, so its coarse step has the limit of the first iteration.
+        """
+        if (half, known) != self.prepared:
+            search, first = self.settings.search, self.settings.schedule.first_limit
+            if not known:
+                search = replace(search, coarse_limit=min(search.coarse_limit, first))
             with self.clock.phase("templates"):
-                self.reference = self.half = None
+                self.reference = self.prepared = None
                 self.reference = prepare(
                     self.state.references[half],
                     self.state.limit,
-                    self.settings.search,
+                    search,
                     self.settings.group if self.settings.local is None else None,
                     self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
@@ -161,7 +167,7 @@ class Expectation:
                     )
                 if self.state.rest is not None:
                     self.rest = projector(self.state.rest[half])
-                self.half = half  # now that all of it is there
+                self.prepared = half, known  # now that all of it is there
         return self.reference
 
     def __call__(self, batch: Batch) -> None:
@@ -170,13 +176,14 @@ class Expectation:
         if len(rows) == 0:
             return
         s, state, scale = self.settings, self.state, self.particles.scale[rows]
-        reference = self.use_half(batch.half)
+        known = self._known(batch)
+        reference = self.use(batch.half, known)
         with self.clock.phase("transform"):
             seen = observe(self.particles, rows, batch.images, state.noise, batch.half, s)
             searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
         poses, pruning = self._search(
-            reference, searched.limited(self._count(state.limit)), rows, tether
+            reference, searched.limited(self._count(state.limit)), rows, known, tether
         )
         with self.clock.phase("insert"):
             residual = self._residual(rows, searched, poses, reference)
@@ -189,13 +196,18 @@ class Expectation:
                 self.found.pruning.add_(counts.to(self.device))
 
     def _search(
-        self, reference: Reference, seen: Observation, rows: Tensor, tether: Tether | None
+        self,
+        reference: Reference,
+        seen: Observation,
+        rows: Tensor,
+        known: bool,
+        tether: Tether | None,
     ) -> tuple[Poses, Pruning | None]:
         """The best poses of a batch, by the method asked for."""
-        state, s = self.state, self.settings
-        previous = self.particles.rotation[rows] if state.posed else None
+        s = self.settings
+        previous = self.particles.rotation[rows] if known else None
         centre = self.particles.shift[rows] / s.pixel_size
-        extent = RELOCATE if state.iteration > 0 else s.search.shift_extent
+        extent = RELOCATE if known else s.search.shift_extent
         if s.search.method == "branch_and_bound":
             with self.clock.phase("bound"):
                 where = (previous, centre, extent, tether)
@@ -207,6 +219,11 @@ class Expectation:
                 candidates = local_candidates(reference, seen, previous, centre, tether, s.search)
         with self.clock.phase("polish"):
             return polish(reference, seen, *candidates, s.search, tether), None
+
+    def _known(self, batch: Batch) -> bool:
+        """Whether the particles have poses: all of a batch or none, as early iterations take whole batches."""
+        known = self.state.known
+        return bool(known.all() or (known.any() and known[int(batch.index[0])]))
 
     def _without_rest(self, seen: Observation, rows: Tensor) -> Observation:
         """The images less the projections of what a local search leaves out, where it was before."""

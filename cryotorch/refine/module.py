@@ -19,7 +19,7 @@ from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.memory import Portions, free_memory, images_stay
 from cryotorch.refine.mstep import MapSolve, maximize
-from cryotorch.refine.schedule import Next, Stop, advance
+from cryotorch.refine.schedule import Course, Next, Stop, advance
 from cryotorch.refine.state import Settings, State
 from cryotorch.results import IterationResult
 
@@ -47,8 +47,10 @@ class Refinement(L.LightningModule):
         return MapSolve(self._maximize)
 
     def train_dataloader(self) -> DataLoader | Ahead:
-        """This rank's batches, in order."""
-        sampler = ShardSampler(len(self.batches), self.global_rank, self.trainer.world_size)
+        """This rank's part of the batches that the coming iteration takes, in order."""
+        taken = self.batches.share(self.state.share, self.state.known)
+        sampler = ShardSampler(taken, self.global_rank, self.trainer.world_size)
+        self.batches.let_go(sampler.numbers)
         loader = DataLoader(
             self.batches,
             batch_size=None,
@@ -70,7 +72,7 @@ class Refinement(L.LightningModule):
 
     def _keep_images(self) -> None:
         """Read images once where the device has room for those of this rank."""
-        mine = ShardSampler(len(self.batches), self.global_rank, self.trainer.world_size)
+        mine = ShardSampler(range(len(self.batches)), self.global_rank, self.trainer.world_size)
         images = sum(len(self.batches.rows[number]) for number in mine if number >= 0)
         if images_stay(images, self.settings.box, free_memory(self.device)):
             self.batches.keep_on(self.device)
@@ -127,16 +129,14 @@ class Refinement(L.LightningModule):
         self.state.load_state_dict(checkpoint["refinement"], self.device)
         step = coming(checkpoint["refinement"], self.settings)
         if self.state.stopped and isinstance(step, Next):
-            self.state.stopped, self.state.limit = "", step.limit
+            self.state.stopped, self.state.limit, self.state.share = "", step.limit, step.share
             if step.refine_ctf:
-                self.state.ctf_after.append(self.state.iteration)
+                self.state.course.ctf_after.append(self.state.iteration)
 
 
 def coming(saved: dict, settings: Settings) -> Next | Stop:
     """What the schedule of now has in store for the state of a checkpoint."""
-    return advance(
-        saved["crossings"], saved["areas"], settings.schedule, saved.get("ctf_after", ())
-    )
+    return advance(Course(**saved["course"]), settings.schedule)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

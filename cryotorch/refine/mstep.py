@@ -91,8 +91,9 @@ def maximize(
     }
     curve = curves[_leading_curve(resolutions, s)]
     crossing = crossing_shell(curve, interpolate=True)
-    state.crossings.append(crossing)
-    state.areas.append(float(curve.clamp(0, 1).sum()))
+    state.course.crossings.append(crossing)
+    state.course.areas.append(float(curve.clamp(0, 1).sum()))
+    state.course.shares.append(state.share)
     seconds["fsc"] = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -109,11 +110,15 @@ def maximize(
     if s.search.method == "branch_and_bound":
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
+    change = float(rotation_change.nanmedian()), float(shift_change.nanmedian())
+    state.course.motions.append(_motion(change, state.particles.pose_sigma[state.known]))
     if ctf is not None:
         messages.append(ctf.conclude(state, reduce))
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
         _update_scale(state, found)
-    step = advance(state.crossings, state.areas, s.schedule, state.ctf_after)
+    if state.share < 1:
+        messages.append(f"with {int(found.seen.sum())} of the {len(found.seen)} particles")
+    step = advance(state.course, s.schedule)
     if isinstance(step, Stop):
         if s.bfactor is None and guinier.bfactor is None:
             messages.append(
@@ -122,9 +127,9 @@ def maximize(
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
-        state.limit = step.limit
+        state.limit, state.share = step.limit, step.share
         if step.refine_ctf:
-            state.ctf_after.append(state.iteration)
+            state.course.ctf_after.append(state.iteration)
         if step.note:
             messages.append(step.note)
     state.history.append(
@@ -132,12 +137,17 @@ def maximize(
             "iteration": state.iteration,
             "resolution": resolutions["corrected"],
             "limit": s.box * s.pixel_size / limit,
-            "rotation_change": float(rotation_change.median()),
-            "shift_change": float(shift_change.median()),
+            "particles": float(found.seen.sum()),
+            "rotation_change": change[0],
+            "shift_change": change[1],
             "seconds": sum(seconds.values()),
             **{f"seconds_{phase}": spent for phase, spent in seconds.items()},
         }
     )
+    shown = state.particles
+    if not state.known.all():
+        shown = shown[state.known]
+        rotation_change, shift_change = rotation_change[state.known], shift_change[state.known]
     return IterationResult(
         iteration=state.iteration,
         pixel_size=s.pixel_size,
@@ -151,7 +161,7 @@ def maximize(
         resolution=resolutions["corrected"],
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
-        particles=state.particles,
+        particles=shown,
         rotation_change=rotation_change,
         shift_change=shift_change,
         seconds=dict(seconds),
@@ -248,26 +258,37 @@ def coefficients_per_shell(box: int) -> Tensor:
 
 
 def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor]:
-    """Store the poses of all ranks; returns the changes in degrees (modulo symmetry) and Å, NaN where there was none."""
-    old = state.particles
+    """Store the poses that all ranks found; returns the changes in degrees (modulo symmetry) and Å, NaN where there was none."""
+    old, seen = state.particles, found.seen > 0
+    comparable = seen if old.has_pose and state.iteration == 1 else seen & state.known
     angle = torch.full((len(old),), torch.pi)
     for g in s.group.float():
         angle = torch.minimum(angle, rotation_angle(found.rotation, old.rotation @ g))
     move = (found.shift - old.shift).norm(dim=1)
-    if not (old.has_pose or state.posed):  # nothing to compare with
-        angle, move = angle.fill_(torch.nan), move.fill_(torch.nan)
+    angle[~comparable], move[~comparable] = torch.nan, torch.nan
     state.particles = old.replace(
-        rotation=found.rotation, shift=found.shift, pose_sigma=found.sigma, has_pose=True
+        rotation=torch.where(seen[:, None, None], found.rotation, old.rotation),
+        shift=torch.where(seen[:, None], found.shift, old.shift),
+        pose_sigma=torch.where(seen[:, None], found.sigma, old.pose_sigma),
+        has_pose=True,
     )
     if state.anchor_rotation is None:
         state.anchor_rotation, state.anchor_shift = found.rotation.clone(), found.shift.clone()
-    anchor = (state.anchor_rotation, state.anchor_shift)
-    drift = frame.measure(found.rotation, found.shift, *anchor, s.group)
+        state.anchor_rotation[~seen], state.anchor_shift[~seen] = torch.nan, torch.nan
+    anchor = state.anchor_rotation[seen], state.anchor_shift[seen]
+    drift = frame.measure(found.rotation[seen], found.shift[seen], *anchor, s.group)
     state.drift_turn, state.drift_move = drift.turn, drift.move
-    state.posed = True
+    state.known = state.known | seen
     if s.local is not None:
         _recentre(state, s)
     return torch.rad2deg(angle), move
+
+
+def _motion(change: tuple[float, float], sigma: Tensor) -> float:
+    """Median changes (degrees, Å) in units of the median standard errors (n, 2), the larger one; infinite where there is none."""
+    turn, move = sigma.median(0).values.tolist()
+    parts = math.radians(change[0]) / max(turn, 1e-12), change[1] / max(move, 1e-12)
+    return max(parts) if all(map(math.isfinite, parts)) else math.inf
 
 
 def _departures(state: State, s: Settings) -> Departures | None:
@@ -305,10 +326,11 @@ def _update_scale(state: State, found: Found) -> None:
     The least-squares scale has variance 1 / (2 power). What the scales scatter beyond that is their true spread, and sets
     the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1.
     """
-    scale = torch.ones_like(found.cross)
+    seen = found.seen > 0
+    scale = torch.where(seen, 1.0, state.particles.scale)
     spreads = []
     for half in (0, 1):
-        mine = state.particles.half == half
+        mine = seen & (state.particles.half == half)
         cross, power = found.cross[mine], found.power[mine].clamp_min(1e-12)
         mean = cross.sum() / power.sum()
         if not mean > 0:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+
+SHARE = 5000, 40.0  # images of a half set for an early iteration: at least, and per limit squared
+GROWTH = 4  # at most, from one iteration to the next
+NEARLY_ALL = 0.6  # a larger share saves too little
 
 
 @dataclass(frozen=True)
@@ -14,8 +18,10 @@ class ScheduleSettings:
         first_limit: from the initial resolution; most: highest limit ever used for alignment.
         max_iterations: EM iterations at most; extra_final_passes: iterations after convergence.
         patience: iterations without ``least_gain`` shells of gain that mean convergence. Gain is measured by the sum of the
-            FSC over all shells: unlike the crossing it still moves when the curve has reached Nyquist.
+            FSC over all shells: unlike the crossing it still moves when the curve has reached Nyquist. One iteration without
+            gain is enough where the poses have moved by less than ``still`` of their standard errors.
         ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
+        images: in the smaller half set, where early iterations may take a random share of them; None = all take all.
     """
 
     first_limit: float
@@ -24,16 +30,19 @@ class ScheduleSettings:
     extra_final_passes: int = 0
     patience: int = 2
     least_gain: float = 0.1
+    still: float = 0.6
     ctf_rounds: int = 0
+    images: int | None = None
 
 
 @dataclass(frozen=True)
 class Next:
-    """The coming iteration aligns up to ``limit``, and may refine the CTF; ``note`` says why if it is news."""
+    """The coming iteration aligns a ``share`` of each half set up to ``limit``, and may refine the CTF; ``note`` says why if it is news."""
 
     limit: float
     note: str = ""
     refine_ctf: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,54 +52,85 @@ class Stop:
     reason: str
 
 
-def advance(
-    crossings: list[float],
-    areas: list[float],
-    settings: ScheduleSettings,
-    ctf_after: Sequence[int] = (),
-) -> Next | Stop:
-    """Decide from the gold-standard crossing (shells, FSC 0.143) and FSC sum of every iteration so far.
+@dataclass
+class Course:
+    """What an EM run has come to: one number per iteration so far.
 
-    ``ctf_after``: how many iterations were done each time before one that refined the CTF; convergence counts anew from it.
+    Attributes:
+        crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the FSC over the shells.
+        motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
+        shares: of each half set's particles that it took.
+        ctf_after: how many iterations were done each time before one that refined the CTF.
+    """
+
+    crossings: list[float] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    motions: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    ctf_after: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.crossings)
+
+
+def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
+    """Decide what comes next.
 
     The next limit is the crossing plus one shell, plus two in the first three iterations, when poses still improve
     faster than the curve shows.
     """
-    done = len(crossings)
-    if done == 0:
-        return Next(min(settings.first_limit, settings.most))
+    done, first = len(course), min(settings.first_limit, settings.most)
     if done >= settings.max_iterations:
         return Stop(
             f"max_iterations={settings.max_iterations} reached; raise it if the resolution still improves"
         )
-    since = ctf_after[-1] if ctf_after else 0
-    converged = converged_at(areas[since:], settings)
-    refine_ctf = converged is not None and len(ctf_after) < settings.ctf_rounds
-    if converged is not None:
-        converged += since
-    if converged is not None and not refine_ctf and done >= converged + settings.extra_final_passes:
-        return Stop(
-            f"the FSC has not improved by {settings.least_gain} shell for {settings.patience} iterations"
-        )
-    limit = crossings[-1] + (2 if done < 3 else 1)
-    limit = max(min(settings.first_limit, settings.most), min(limit, settings.most))
-    if refine_ctf:
+    ahead = 2 if done < 3 else 1
+    limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
+    share = next_share(limit, course, settings)
+    if share < 1 or not done or course.shares[-1] < 1:
+        return Next(limit, share=share)
+    converged = converged_at(course, settings)
+    if converged is None:
+        return Next(limit)
+    if len(course.ctf_after) < settings.ctf_rounds:
         return Next(limit, "converged; the next iteration refines the CTF", refine_ctf=True)
+    if done >= converged + settings.extra_final_passes:
+        return Stop(f"the FSC no longer improves by {settings.least_gain} shell")
     if converged == done:
         return Next(limit, f"converged; {settings.extra_final_passes} extra final passes follow")
     return Next(limit)
 
 
-def converged_at(areas: list[float], settings: ScheduleSettings) -> int | None:
-    """Number of iterations after which the run had converged, or None."""
-    if not areas:
-        return None
-    best, since = areas[0], 0
-    for done, value in enumerate(areas[1:], start=2):
-        if value >= best + settings.least_gain:
-            best, since = value, 0
+def next_share(limit: float, course: Course, settings: ScheduleSettings) -> float:
+    """The share of each half set that the next iteration takes: as many as its limit needs, and once all always all.
+
+    The last iterations take all, and so does the one after a share that brings no further gain.
+    """
+    shares, areas = course.shares, course.areas
+    last = len(course) + settings.patience + 1 >= settings.max_iterations
+    if settings.images is None or last or shares[-1:] == [1.0]:
+        return 1.0
+    if len(shares) > 1 and shares[-1] == shares[-2] and areas[-1] < areas[-2] + settings.least_gain:
+        return 1.0
+    share = max(SHARE[0], SHARE[1] * limit**2) / settings.images
+    if shares:
+        share = max(shares[-1], min(share, GROWTH * shares[-1]))
+    return share if share < NEARLY_ALL else 1.0
+
+
+def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
+    """Number of iterations after which the run had converged, or None.
+
+    It counts anew after an iteration that refined the CTF, and from the first that took all particles.
+    """
+    early = sum(share < 1 for share in course.shares)
+    start = max(early, *course.ctf_after[-1:], 0)
+    best, since = -math.inf, 0
+    for done in range(start, len(course)):
+        if course.areas[done] >= best + settings.least_gain:
+            best, since = course.areas[done], 0
         else:
             since += 1
-        if since >= settings.patience:
-            return done
+        if since >= settings.patience or (since and course.motions[done] < settings.still):
+            return done + 1
     return None

@@ -15,6 +15,7 @@ from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
 from cryotorch.refine.observe import observe
+from cryotorch.refine.schedule import Course, advance
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
 from cryotorch.refine.state import Settings, State
 
@@ -82,9 +83,10 @@ def begin(
     references = initial_reference(volume, s, resolution, device).expand(2, -1, -1, -1).clone()
     shells = s.box // 2 + 1
     noise = torch.ones(2, len(particles.optics.voltage_kv), shells, device=device)
-    state = State(particles, references, noise, s.schedule.first_limit)
+    first = advance(Course(), s.schedule)
+    state = State(particles, references, noise, first.limit, first.share)
     if s.local is not None:
-        state.posed = True
+        state.known = torch.ones(len(particles), dtype=torch.bool)
         state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
         state.anchor_shift = state.centre_shift = particles.shift.clone()
     update_mask(state, references.mean(0), resolution=float("inf"), s=s)

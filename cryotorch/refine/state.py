@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.particles import Optics, Particles
-from cryotorch.refine.schedule import ScheduleSettings
+from cryotorch.refine.schedule import Course, ScheduleSettings
 from cryotorch.refine.search import SearchSettings
 from cryotorch.refine.tether import Reach
 
@@ -110,23 +110,24 @@ class State:
         particles: poses, shifts, scales.
         references: (2, d, d, d) regularised and masked half maps that the next search uses.
         noise: (2, g, s) sigma2.
-        limit: Fourier pixels of the coming iteration.
+        limit: Fourier pixels of the coming iteration; share: of each half set's particles that it takes.
+        known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
-        drift_turn, drift_move: (3,) radians and Å, of the references' frame since then, see ``frame``.
+            NaN for particles that it did not take; drift_turn, drift_move: (3,) radians and Å, of the references' frame since then,
+            see ``frame``.
         centre_rotation, centre_shift: (n, 3, 3) and (n, 2) Å, what a local search is tied to; None = nothing.
         rest: (2, d, d, d) what a local search subtracts from the images, or None.
         scale_spread: standard deviation of the particle scales' distribution.
-        crossings, areas: the gold-standard crossing (shells), and the sum of the FSC over the shells, of every
-            iteration so far; history: one dict of numbers each.
-        ctf_after: iterations finished before each one that refined the CTF; defocus_sigma: Å, median standard error that the last
-            one gave the defocus, 0 before.
+        course: what the schedule goes by; history: one dict of numbers for each iteration so far.
+        defocus_sigma: Å, median standard error that the last refinement of the CTF gave the defocus, 0 before.
     """
 
     particles: Particles
     references: Tensor
     noise: Tensor
     limit: float
+    share: float = 1.0
     mask: Tensor | None = None
     mask_radius: float | None = None
     anchor_rotation: Tensor | None = None
@@ -137,27 +138,30 @@ class State:
     drift_turn: Tensor = field(default_factory=lambda: torch.zeros(3))
     drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
     scale_spread: float = 0.0
-    posed: bool = False
-    crossings: list[float] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
+    known: Tensor | None = None
+    course: Course = field(default_factory=Course)
     history: list[dict[str, float]] = field(default_factory=list)
-    ctf_after: list[int] = field(default_factory=list)
     defocus_sigma: float = 0.0
     stopped: str = ""
+
+    def __post_init__(self) -> None:
+        if self.known is None:
+            self.known = torch.zeros(len(self.particles), dtype=torch.bool)
 
     @property
     def refines_ctf(self) -> bool:
         """Whether the coming iteration refines the CTF."""
-        return self.iteration in self.ctf_after
+        return self.iteration in self.course.ctf_after
 
     @property
     def iteration(self) -> int:
         """Iterations finished."""
-        return len(self.crossings)
+        return len(self.course)
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma", "defocus")
     TENSORS = ("references", "noise", "mask", "rest")
     POSES = (
+        "known",
         "anchor_rotation",
         "anchor_shift",
         "centre_rotation",
@@ -167,13 +171,10 @@ class State:
     )
     NUMBERS = (
         "limit",
+        "share",
         "mask_radius",
         "scale_spread",
-        "posed",
-        "crossings",
-        "areas",
         "history",
-        "ctf_after",
         "defocus_sigma",
         "stopped",
     )
@@ -181,7 +182,8 @@ class State:
     def state_dict(self) -> dict:
         """Plain tensors and numbers, for a checkpoint."""
         poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
-        return {"poses": poses, "optics": dict(vars(self.particles.optics))} | {
+        plain = {"poses": poses, "optics": vars(self.particles.optics), "course": vars(self.course)}
+        return {name: dict(values) for name, values in plain.items()} | {
             name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS
         }
 
@@ -191,6 +193,7 @@ class State:
             **{name: value.cpu() for name, value in saved["poses"].items()},
             optics=Optics(**saved["optics"]),
         )
+        self.course = Course(**saved["course"])
         for name in self.TENSORS:
             setattr(self, name, None if saved[name] is None else saved[name].to(device))
         for name in self.POSES + self.NUMBERS:

@@ -15,7 +15,7 @@ def test_thirteen_particles_on_two_ranks() -> None:
     images = torch.arange(13.0)[:, None, None] * torch.ones(13, 4, 4)
     batches = Batches(images, half, batch_size=3)
     assert batches.rows == [[0, 2, 5], [6, 8, 10], [12], [1, 3, 4], [7, 9, 11]]
-    shards = [ShardSampler(len(batches), rank, 2) for rank in (0, 1)]
+    shards = [ShardSampler(range(len(batches)), rank, 2) for rank in (0, 1)]
     assert [list(shard) for shard in shards] == [[0, 1, 2], [3, 4, -1]]
     assert [len(shard) for shard in shards] == [3, 3]
     seen = []
@@ -44,7 +44,7 @@ def test_any_set_is_dealt_out_once(half: list[int], size: int, world: int) -> No
     assert sorted(row for batch in rows for row in batch) == list(range(len(half)))
     assert all(0 < len(batch) <= size for batch in rows)
     assert all(len({half[row] for row in batch}) == 1 for batch in rows)
-    shards = [list(ShardSampler(len(rows), rank, world)) for rank in range(world)]
+    shards = [list(ShardSampler(range(len(rows)), rank, world)) for rank in range(world)]
     assert len({len(shard) for shard in shards}) == 1
     real = [number for shard in shards for number in shard if number >= 0]
     assert real == list(range(len(rows)))
@@ -56,7 +56,7 @@ def test_any_set_is_dealt_out_once(half: list[int], size: int, world: int) -> No
 
 @pytest.mark.parametrize("world", [1, 4])
 def test_more_ranks_than_batches_get_fillers_only(world: int) -> None:
-    shards = [list(ShardSampler(1, rank, world)) for rank in range(world)]
+    shards = [list(ShardSampler(range(1), rank, world)) for rank in range(world)]
     assert shards == [[0]] + [[-1]] * (world - 1)
 
 

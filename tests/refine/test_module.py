@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.refine import module as module_of
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
-from cryotorch.refine.schedule import ScheduleSettings
+from cryotorch.refine.schedule import Course, ScheduleSettings
 from cryotorch.refine.start import begin
 
 ITERATIONS = 4
@@ -134,8 +135,10 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
         world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu")
     )
     state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
-    state.crossings, state.areas, state.history = [5.0, 6.0], [4.0, 4.5], [{"iteration": 1.0}]
-    state.posed = True
+    state.course = Course([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
+    state.history = [{"iteration": 1.0}]
+    state.known = torch.arange(48) < 30
+    state.share = 0.5
     state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
     torch.save(state.state_dict(), tmp_path / "s.pt")
     saved = torch.load(tmp_path / "s.pt", weights_only=True)  # plain tensors and numbers
@@ -150,15 +153,14 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
     )
     other.load_state_dict(saved, torch.device("cpu"))
     assert other.iteration == 2
-    for name in ("references", "noise", "mask"):
+    for name in ("references", "noise", "mask", "known"):
         assert torch.equal(getattr(other, name), getattr(state, name)), name
     for name in (
         "limit",
         "mask_radius",
         "scale_spread",
-        "posed",
-        "crossings",
-        "areas",
+        "share",
+        "course",
         "history",
         "stopped",
     ):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryotorch.refine import schedule
-from cryotorch.refine.schedule import Next, ScheduleSettings, Stop, converged_at
+from cryotorch.refine.schedule import Course, Next, ScheduleSettings, Stop, converged_at
 
 
 def plan(**changes: float) -> ScheduleSettings:
@@ -17,9 +17,17 @@ def plan(**changes: float) -> ScheduleSettings:
 PLAN = plan()
 
 
+def course(areas: list[float], **changes) -> Course:
+    """A run whose curves' sums were these, and its crossings too unless others are given, with poses that never rest."""
+    n = len(areas)
+    return Course(
+        **{"crossings": areas, "areas": areas, "motions": [9.0] * n, "shares": [1.0] * n} | changes
+    )
+
+
 def advance(crossings: list[float], settings: ScheduleSettings) -> Next | Stop:
     """With curves whose sums are as large as their crossings."""
-    return schedule.advance(crossings, crossings, settings)
+    return schedule.advance(course(crossings), settings)
 
 
 def test_the_first_limit_is_the_initial_resolution_unless_capped() -> None:
@@ -42,7 +50,7 @@ def test_the_limit_stays_within_its_bounds() -> None:
 def test_stops_when_nothing_improves_for_two_iterations() -> None:
     assert isinstance(advance([8, 10, 10.1], PLAN), Next)
     stop = advance([8, 10, 10.1, 10.2], PLAN)
-    assert stop == Stop("the FSC has not improved by 0.3 shell for 2 iterations")
+    assert stop == Stop("the FSC no longer improves by 0.3 shell")
     # small gains add up: they are measured from the best that counted
     assert isinstance(advance([8, 10, 10.2, 10.35], PLAN), Next)
     assert isinstance(advance([10, 9, 8], PLAN), Stop)
@@ -76,10 +84,10 @@ def test_max_iterations_has_the_last_word() -> None:
 
 
 def test_when_it_converged() -> None:
-    assert converged_at([8.0], PLAN) is None
-    assert converged_at([8.0, 8.0], PLAN) is None
-    assert converged_at([8.0, 8.0, 8.0], PLAN) == 3
-    assert converged_at([8.0, 8.0, 8.0, 12.0], PLAN) == 3  # and stays so
+    assert converged_at(course([8.0]), PLAN) is None
+    assert converged_at(course([8.0, 8.0]), PLAN) is None
+    assert converged_at(course([8.0, 8.0, 8.0]), PLAN) == 3
+    assert converged_at(course([8.0, 8.0, 8.0, 12.0]), PLAN) == 3  # and stays so
 
 
 @given(
@@ -109,9 +117,13 @@ def test_every_run_ends(gain: float) -> None:
 
 def test_convergence_is_judged_by_the_whole_curve() -> None:
     """A crossing at Nyquist stays there while the curve below it still rises, and the other way round."""
-    assert isinstance(schedule.advance([15.0] * 4, [11.0, 11.5, 12.0, 12.5], PLAN), Next)
-    assert isinstance(schedule.advance([9.0, 10.0, 11.0, 12.0], [8.0] * 4, PLAN), Stop)
-    assert schedule.advance([9.0, 10.0], [5.0, 5.5], PLAN) == Next(
+    assert isinstance(
+        schedule.advance(course([11.0, 11.5, 12.0, 12.5], crossings=[15.0] * 4), PLAN), Next
+    )
+    assert isinstance(
+        schedule.advance(course([8.0] * 4, crossings=[9.0, 10.0, 11.0, 12.0]), PLAN), Stop
+    )
+    assert schedule.advance(course([5.0, 5.5], crossings=[9.0, 10.0]), PLAN) == Next(
         12.0
     )  # the limit follows the crossing
 
@@ -120,14 +132,14 @@ def test_ctf_is_refined_once_nothing_else_helps():
     """Each time the run has converged, as often as asked for, and convergence counts anew from there."""
     two = plan(ctf_rounds=2)
     areas = [8, 10, 10.0, 10.0]
-    first = schedule.advance(areas, areas, two)
+    first = schedule.advance(course(areas), two)
     assert isinstance(first, Next) and first.refine_ctf and "CTF" in first.note
     later = [*areas, 10.3]
-    assert not schedule.advance(later, later, two, [4]).refine_ctf
+    assert not schedule.advance(course(later, ctf_after=[4]), two).refine_ctf
     later = [*areas, 10.3, 10.3]
-    assert not schedule.advance(later, later, two, [4]).refine_ctf
+    assert not schedule.advance(course(later, ctf_after=[4]), two).refine_ctf
     again = [*areas, 10.3, 10.3, 10.3]
-    assert schedule.advance(again, again, two, [4]).refine_ctf
-    assert isinstance(schedule.advance(again, again, two, [2, 4]), Stop)
-    assert isinstance(schedule.advance(areas, areas, plan(ctf_rounds=0)), Stop)
-    assert isinstance(schedule.advance(areas, areas, plan(ctf_rounds=2, max_iterations=4)), Stop)
+    assert schedule.advance(course(again, ctf_after=[4]), two).refine_ctf
+    assert isinstance(schedule.advance(course(again, ctf_after=[2, 4]), two), Stop)
+    assert isinstance(schedule.advance(course(areas), plan(ctf_rounds=0)), Stop)
+    assert isinstance(schedule.advance(course(areas), plan(ctf_rounds=2, max_iterations=4)), Stop)
