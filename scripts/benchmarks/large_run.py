@@ -158,4 +158,4 @@ def _now(device: torch.device) -> float:
 def _compiled() -> float:
     """Seconds of torch.compile in this process so far."""
     dynamo = sys.modules.get("torch._dynamo.utils")  # loaded at the first use
-    return dynamo.calculate_time_spent()["total_wall_time"] if dynamo else 0.0
+    return float(dynamo.calculate_time_spent()["total_wall_time"]) if dynamo else 0.0
