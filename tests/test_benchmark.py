@@ -208,6 +208,9 @@ def test_a_failed_job_is_told(tmp_path: Path) -> None:
     [
         (["refine", "--particles", "a.star"], "--particles and --volume belong together"),
         (["refine", "--runs", "0"], "--runs must be at least 1, got 0"),
+        (["large", "--device", "cpu", "volume=a.mrc"], "volume has no place here"),
+        (["large", "--device", "cpu", "candidates=4"], "homo_refine has no parameter candidates"),
+        (["large", "--device", "cpu", "--n-particles", "10000000000"], "the images take 163840 GB"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
@@ -219,6 +222,104 @@ def test_mistakes_end_in_one_sentence(
     assert main(arguments) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {sentence}") and err.count("\n") == 1
+
+
+def test_made_images_are_those_of_job_simulate() -> None:
+    from benchmarks.ribosome import MadeImages, white_noise
+
+    from cryotorch.jobs.simulation import signal_spectra
+    from cryotorch.ops.fourier import unpack
+    from cryotorch.ops.phantom import phantom
+    from cryotorch.ops.slices import projector
+
+    sizes = dict(box_size=24, pixel_size=4.0, n_particles=60, snr=0.2, seed=3)
+    volume = phantom(24, 4.0, point_group("C1"))
+    images = MadeImages(volume, make_settings("simulate", **sizes))
+    every = images[list(range(60))]
+    some = images[[41, 7]]
+    assert torch.allclose(some, every[[41, 7]], atol=1e-5)
+    rows = torch.arange(60)
+    noise = white_noise(rows, 24, 3)
+    signal = every - noise
+    expected = unpack(signal_spectra(projector(images.volume), images.truth, rows), 24)
+    assert torch.allclose(signal, expected, atol=1e-4)
+    assert float(signal.square().mean()) == pytest.approx(0.2, rel=1e-3)
+    assert not images.particles.has_pose
+    assert torch.equal(images.particles.defocus, images.truth.defocus)
+
+
+def test_white_noise() -> None:
+    from benchmarks.ribosome import white_noise
+
+    rows = torch.arange(60)
+    noise = white_noise(rows, 64, 3)
+    error = noise.numel() ** -0.5
+    moments = [float(noise.pow(n).mean()) for n in (1, 2, 3, 4)]
+    for moment, known, spread in zip(moments, (0, 1, 0, 3), (1, 2, 15, 96), strict=True):
+        assert abs(moment - known) < 4 * spread**0.5 * error
+    other = white_noise(rows, 64, 4)  # another seed
+    pairs = [(noise[1:], noise[:-1]), (noise[..., 1:], noise[..., :-1]), (noise, other)]
+    pairs += [(noise[:, 1:], noise[:, :-1]), (noise[1:], other[:-1])]
+    for a, b in pairs:
+        assert abs(float((a * b).mean())) < 5 * error
+    assert torch.equal(white_noise(rows[[9, 2]], 64, 3), noise[[9, 2]])
+
+
+def test_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from benchmarks import large
+    from benchmarks.__main__ import main
+    from benchmarks.score import pose_errors
+
+    outcomes = []
+
+    def refined(*settings):
+        outcomes.append(whole(*settings))
+        return outcomes[0]
+
+    whole = large.refined
+    monkeypatch.setattr(large, "refined", refined)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    options = "--n-particles 300 --box 32 --pixel-size 4 --snr 0.3 --seed 1 --device cpu".split()
+    numbers = tmp_path / "numbers.json"
+    changes = ["max_iterations=3", "minibatch_size=50", "search.candidates=4"]
+    assert main(["large", *options, "--json", str(numbers), *changes]) == 0
+    tables = json.loads(numbers.read_text())["tables"]
+    (outcome,) = outcomes
+    state, truth = outcome.module.state, outcome.images.truth
+    assert outcome.module.settings.search.candidates == 4
+    # the poses of the first iteration are those against the initial map
+    first = truth.replace(rotation=state.anchor_rotation, shift=state.anchor_shift)
+    before = pose_errors(first, truth.rotation, truth.shift, "C1")
+    result = {row["quantity"]: row["value"] for row in tables["Result, cpu"]}
+    assert result["median rotation error, degrees"] < 0.8 * before["rotation"]
+    assert result["median shift error, Å"] < 0.8 * before["shift"]
+    assert result["particles x pixels"] == "300 x 32" and result["SNR"] == 0.3
+    assert 8 <= result["against truth, Å (sphere, 0.5)"] < 15
+    assert result["iterations"] == 3 and result["claimed resolution, Å (corrected, 0.143)"] < 15
+
+    seconds = {row["phase"]: row["seconds"] for row in tables["Phases, cpu"]}
+    names = list(seconds)
+    compute = seconds["compute: all of these"]
+    end = names.index("compute: all of these")
+    assert "not counted" in names[0] and names[1].startswith("start")
+    assert {"templates", "transform", "coarse", "polish", "insert", "solve", "fsc"} < {
+        *names[1:end]
+    }
+    assert sum(seconds[name] for name in names[1:end]) == pytest.approx(compute)
+    assert seconds["rest: trainer, maps to the host"] > 0
+    shares = [row["of the compute"] for row in tables["Phases, cpu"]]
+    assert shares[0] is None and sum(shares[1:end]) == pytest.approx(1)
+    assert "goal" not in names  # that is for the set of CUDA devices
+
+    rows = tables["Iterations, cpu"]
+    assert [row["particles"] for row in rows] == [300] * 3
+    assert rows[0]["limit, Å"] == pytest.approx(30)
+    assert sum(row["seconds"] for row in rows) < compute
+    history = [row["seconds"] for row in state.history]
+    assert all(row["seconds"] >= spent for row, spent in zip(rows, history, strict=True))
+    assert "### Iterations, cpu" in capsys.readouterr().out
 
 
 def test_bytes_reduced_are_those_of_the_sums() -> None:

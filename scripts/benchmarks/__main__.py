@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
-        tables = (command | {"scale": _scale, "io": _io})[o.command](o)
+        tables = (command | {"scale": _scale, "large": _large, "io": _io})[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -83,12 +83,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    large = commands.add_parser("large", help="100,000 x 360 pixels on one device, phase by phase")
+    add = large.add_argument
+    add("--n-particles", type=int, metavar="N", help="else 100000 on CUDA, 2000 on the CPU")
+    add("--box", type=int, metavar="D", help="pixels per edge; else 360 on CUDA, 64 on the CPU")
+    add("--pixel-size", type=float, metavar="Å", help="else 1.1 on CUDA, 3 on the CPU")
+    add("--snr", type=float, help="variance of the signal by that of the noise; else 0.1")
+    add("--symmetry", default="C1")
+    add("--seed", type=int, help="of poses and noise; else 0")
+    add("--device", choices=["all", "cpu", "cuda"], default="all")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
     files = commands.add_parser("io", help="particles from stack and cache, off disk and memory")
     add = files.add_argument
     add("--boxes", type=int, nargs="+", default=[64, 128, 256], metavar="D", help="pixels per edge")
     add("--size", type=int, default=256, metavar="MB", help="of each stack")
     add("--folder", type=Path, help="on the disk to measure; else that of temporary files")
-    for command in (kernels, refine, curves, moving, many, files):
+    for command in (kernels, refine, curves, moving, many, large, files):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -132,6 +142,16 @@ def _scale(o: argparse.Namespace) -> dict:
         folder = (o.out or Path(temporary)).resolve()
         data = refinement.simulated(folder / "data", o.simulate, "C1")
         return scale.run(data, folder, o.changes, o.processes, o.device)
+
+
+def _large(o: argparse.Namespace) -> dict:
+    devices = _devices(o)
+    from benchmarks import large
+
+    sizes = dict(n_particles=o.n_particles, box_size=o.box, pixel_size=o.pixel_size)
+    chosen = sizes | dict(snr=o.snr, symmetry=o.symmetry, seed=o.seed)
+    runs = [large.run(device, chosen, o.changes) for device in devices]
+    return {title: rows for tables in runs for title, rows in tables.items()}
 
 
 def _kernels(o: argparse.Namespace) -> dict:

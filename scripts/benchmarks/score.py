@@ -16,6 +16,7 @@ from cryotorch.ops.fsc import resolution, shell_correlation
 from cryotorch.ops.masks import soft_mask, soft_sphere
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.symmetry import point_group
+from cryotorch.particles import Particles
 
 EDGE = 5  # pixels, of the soft sphere
 TIGHT = dict(low_pass=8.0, threshold=0.1, near=6.0, far=14.0)  # Å; fraction of the maximum
@@ -37,12 +38,14 @@ def score_map(path: Path, truth_path: Path, radius: float | None = None) -> dict
     smooth = low_pass(truth, pixel_size, TIGHT["low_pass"])
     dense = smooth > TIGHT["threshold"] * smooth.max()
     tight = sphere * soft_mask(dense, TIGHT["near"] / pixel_size, TIGHT["far"] / pixel_size)
+    masks = {"sphere": sphere, "tight": tight}
+    return {name: agreement(volume, truth, mask, pixel_size) for name, mask in masks.items()}
 
-    def crossing(mask: Tensor) -> float:
-        curve = shell_correlation(volume * mask, truth * mask)
-        return resolution(curve, box, pixel_size, threshold=0.5, interpolate=True)
 
-    return {"sphere": crossing(sphere), "tight": crossing(tight)}
+def agreement(volume: Tensor, truth: Tensor, mask: Tensor, pixel_size: float) -> float:
+    """The resolution in Å at which the FSC of two masked maps falls below 0.5."""
+    curve = shell_correlation(volume * mask, truth * mask)
+    return resolution(curve, volume.shape[-1], pixel_size, threshold=0.5, interpolate=True)
 
 
 def score_poses(path: Path, truth_path: Path, symmetry: str = "C1") -> dict[str, float]:
@@ -53,11 +56,18 @@ def score_poses(path: Path, truth_path: Path, symmetry: str = "C1") -> dict[str,
     if lacking:
         raise InputError(f"{truth_path} lacks {lacking} particles of {path}: name their truth")
     rows = torch.tensor([row[key] for key in _keys(found)])
-    rotation, shift = truth.particles.rotation[rows], truth.particles.shift[rows]
-    angle = torch.full((len(rows),), torch.pi)
+    known = truth.particles.rotation[rows], truth.particles.shift[rows]
+    return pose_errors(found.particles, *known, symmetry)
+
+
+def pose_errors(
+    found: Particles, rotation: Tensor, shift: Tensor, symmetry: str
+) -> dict[str, float]:
+    """The same for particles whose true poses (n, 3, 3), (n, 2) Å are given row by row."""
+    angle = torch.full((len(rotation),), torch.pi)
     for g in point_group(symmetry).float():
-        angle = torch.minimum(angle, rotation_angle(found.particles.rotation, rotation @ g))
-    off = (found.particles.shift - shift).norm(dim=1)
+        angle = torch.minimum(angle, rotation_angle(found.rotation, rotation @ g))
+    off = (found.shift - shift).norm(dim=1)
     return {
         "rotation": float(torch.rad2deg(angle).median()),
         "shift": float(off.median()),
