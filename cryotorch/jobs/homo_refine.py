@@ -69,35 +69,41 @@ def _demo(settings: HomoRefine) -> HomoRefine:
     return replace(settings, particles=str(folder / "particles.star"), volume=volume)
 
 
+def plan_global(settings: HomoRefine, images, group, half):
+    """``plan`` with what only a search over all orientations has: how far shifts reach, and subsets of the ``half`` sets (n,)."""
+    from cryotorch.jobs.refine_settings import plan
+
+    planned = plan(settings, images, group)
+    extent, edge = settings.search.shift_extent, images.box * images.pixel_size
+    within = extent is None or extent <= edge / 2
+    require(within, "search.shift_extent", extent, f"the box ends {edge / 2:.4g} Å from its middle")
+    extent_px = 0.1 * images.box if extent is None else extent / images.pixel_size
+    search, schedule = replace(planned.search, shift_extent=extent_px), planned.schedule
+    if settings.fast_subsets:
+        schedule = replace(schedule, images=min(int((half == h).sum()) for h in (0, 1)))
+    return replace(planned, search=search, schedule=schedule)
+
+
 def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     import logging
 
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.refine_run import Inputs
-    from cryotorch.jobs.refine_settings import plan
     from cryotorch.refine.start import assign_half_sets
 
     log = logging.getLogger("cryotorch")
-    planned = plan(settings, images, group)
-    extent, edge = settings.search.shift_extent, images.box * images.pixel_size
-    within = extent is None or extent <= edge / 2
-    require(within, "search.shift_extent", extent, f"the box ends {edge / 2:.4g} Å from its middle")
-    extent_px = 0.1 * images.box if extent is None else extent / images.pixel_size
-    planned = replace(planned, search=replace(planned.search, shift_extent=extent_px))
+    particles, note = assign_half_sets(
+        file.particles, settings.half_sets == "resplit", settings.seed
+    )
+    planned = plan_global(settings, images, group, particles.half)
     volume = r.load_on_grid(settings.volume, "volume", file, images)
     r.warn_if_inverted(volume, settings.volume)
     volume = r.onto_axes(volume, group, settings.symmetry)
     if settings.mask is not None and settings.mask_mode != "none":
         mask = r.load_mask(settings.mask, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
-    particles, note = assign_half_sets(
-        file.particles, settings.half_sets == "resplit", settings.seed
-    )
     log.info(note)
-    if settings.fast_subsets:
-        smaller = min(int((particles.half == half).sum()) for half in (0, 1))
-        planned = replace(planned, schedule=replace(planned.schedule, images=smaller))
     if particles.has_pose or bool(particles.shift.any()):
         log.info(
             "orientations in %s are not used, the search is global; it starts at the origins given there",

@@ -119,6 +119,7 @@ class Expectation:
         turn, move = state.drift_turn, state.drift_move / s.pixel_size
         self.drift = Drift(turn.to(device), move.to(device))
         self.clock = Clock(device)
+        self.all_known, self.some_known = bool(state.known.all()), bool(state.known.any())
         self.prepared: tuple[int, bool] | None = None
         self.reference: Reference | None = None
         self.rest: Projector | None = None
@@ -222,8 +223,9 @@ class Expectation:
 
     def _known(self, batch: Batch) -> bool:
         """Whether the particles have poses: all of a batch or none, as early iterations take whole batches."""
-        known = self.state.known
-        return bool(known.all() or (known.any() and known[int(batch.index[0])]))
+        if self.some_known and not self.all_known:
+            return bool(self.state.known[int(batch.index[0])])
+        return self.all_known
 
     def _without_rest(self, seen: Observation, rows: Tensor) -> Observation:
         """The images less the projections of what a local search leaves out, where it was before."""

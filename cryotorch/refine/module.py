@@ -50,7 +50,8 @@ class Refinement(L.LightningModule):
         """This rank's part of the batches that the coming iteration takes, in order."""
         taken = self.batches.share(self.state.share, self.state.known)
         sampler = ShardSampler(taken, self.global_rank, self.trainer.world_size)
-        self.batches.let_go(sampler.numbers)
+        if self.trainer.world_size > 1:  # those that others work on now
+            self.batches.let_go(sampler.numbers)
         loader = DataLoader(
             self.batches,
             batch_size=None,

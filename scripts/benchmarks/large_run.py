@@ -6,28 +6,25 @@ import itertools
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
 
 from benchmarks.ribosome import MadeImages, ribosome_like
 from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
-from cryotorch.jobs.homo_refine import HomoRefine
+from cryotorch.jobs.homo_refine import HomoRefine, plan_global
 from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.memory import memory_of
-from cryotorch.jobs.refine_settings import plan
 from cryotorch.jobs.simulate import Simulate
 from cryotorch.ops.filters import low_pass
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.memory import free_memory, images_stay
 from cryotorch.refine.module import Refinement
 from cryotorch.refine.start import assign_half_sets, begin
-from cryotorch.refine.state import Settings
 from cryotorch.report.progress import IterationBar
 
 
@@ -94,8 +91,8 @@ def refined(simulated: Simulate, settings: HomoRefine) -> Outcome:
         times.append(_now(device))
 
         images = MadeImages(ribosome_like(box, pixel_size, group, device), simulated)
-        planned = _plan(settings, images, group)
         particles, _ = assign_half_sets(images.particles, True, settings.seed)
+        planned = plan_global(settings, images, group, particles.half)
         batches = Batches(images, particles.half, size)
         batches.keep_on(where)
         for number in range(len(batches)):
@@ -139,13 +136,6 @@ def _home(n: int, box: int, device: torch.device) -> torch.device:
             "choose a smaller --n-particles or --box"
         )
     return host
-
-
-def _plan(settings: HomoRefine, images: MadeImages, group: Tensor) -> Settings:
-    """What job=homo_refine plans."""
-    planned, extent = plan(settings, images, group), settings.search.shift_extent
-    extent_px = 0.1 * images.box if extent is None else extent / images.pixel_size
-    return replace(planned, search=replace(planned.search, shift_extent=extent_px))
 
 
 def _now(device: torch.device) -> float:
