@@ -29,6 +29,7 @@ from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.observe import observe
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
+from cryotorch.refine.settled import settled
 from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 
@@ -119,6 +120,8 @@ class Expectation:
         turn, move = state.drift_turn, state.drift_move / s.pixel_size
         self.drift = Drift(turn.to(device), move.to(device))
         self.clock = Clock(device)
+        resting = settled(state.calm, state.iteration)
+        self.settled, self.some_settled = resting.to(device), bool(resting.any())
         self.all_known, self.some_known = bool(state.known.all()), bool(state.known.any())
         self.prepared: tuple[int, bool] | None = None
         self.reference: Reference | None = None
@@ -213,6 +216,8 @@ class Expectation:
             with self.clock.phase("bound"):
                 where = (previous, centre, extent, tether)
                 return bounded_search(reference, self.table, seen, *where, s.search)
+        if self.some_settled and tether is None:
+            return self._search_unsettled(reference, seen, rows, previous, centre), None
         with self.clock.phase("coarse"):
             if tether is None:
                 candidates = coarse_candidates(reference, seen, previous, centre, extent, s.search)
@@ -220,6 +225,34 @@ class Expectation:
                 candidates = local_candidates(reference, seen, previous, centre, tether, s.search)
         with self.clock.phase("polish"):
             return polish(reference, seen, *candidates, s.search, tether), None
+
+    def _search_unsettled(
+        self,
+        reference: Reference,
+        seen: Observation,
+        rows: Tensor,
+        previous: Tensor,
+        centre: Tensor,
+    ) -> Poses:
+        """A global search for those that need one; settled poses climb on from where they are."""
+        settled, s = self.settled[rows], self.settings.search
+        moving, resting = (torch.nonzero(which)[:, 0] for which in (~settled, settled))
+        found = []
+        if len(moving):
+            some, where = seen.of(moving), (previous[moving], centre[moving])
+            with self.clock.phase("coarse"):
+                candidates = coarse_candidates(reference, some, *where, RELOCATE, s)
+            with self.clock.phase("polish"):
+                found.append(polish(reference, some, *candidates, s))
+        if len(resting):
+            with self.clock.phase("polish"):
+                image = torch.arange(len(resting), device=rows.device)
+                start = image, previous[resting], centre[resting]
+                limit = max(reference.coarse_limit, reference.limit / 2)
+                found.append(polish(reference, seen.of(resting), *start, s, first=limit))
+        if len(found) == 1:
+            return found[0]
+        return found[0].joined(found[1], torch.cat([moving, resting]))
 
     def _known(self, batch: Batch) -> bool:
         """Whether the particles have poses: all of a batch or none, as early iterations take whole batches."""

@@ -22,6 +22,7 @@ from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
+from cryotorch.refine.settled import calmer
 from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
@@ -279,6 +280,7 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     drift = frame.measure(found.rotation[seen], found.shift[seen], *anchor, s.group)
     state.drift_turn, state.drift_move = drift.turn, drift.move
     state.known = state.known | seen
+    state.calm = torch.where(seen, calmer(state.calm, angle, move / s.pixel_size), state.calm)
     if s.local is not None:
         _recentre(state, s)
     return torch.rad2deg(angle), move

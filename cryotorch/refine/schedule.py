@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-SHARE = 5000, 40.0  # images of a half set for an early iteration: at least, and per limit squared
-GROWTH = 4  # at most, from one iteration to the next
-NEARLY_ALL = 0.6  # a larger share saves too little
+SUBSET, GROWTH = (
+    5000,
+    8,
+)  # images of a half set in the first iteration of a large set; and how fast they become more
+NEARLY_ALL = 0.3  # a larger share is not worth an iteration of its own
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
         )
     ahead = 2 if done < 3 else 1
     limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
-    share = next_share(limit, course, settings)
+    share = share_of(done, settings)
     if share < 1 or not done or course.shares[-1] < 1:
         return Next(limit, share=share)
     converged = converged_at(course, settings)
@@ -101,20 +103,14 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     return Next(limit)
 
 
-def next_share(limit: float, course: Course, settings: ScheduleSettings) -> float:
-    """The share of each half set that the next iteration takes: as many as its limit needs, and once all always all.
+def share_of(iteration: int, settings: ScheduleSettings) -> float:
+    """The share of each half set for an iteration, counted from 0: early maps are too coarse to need all particles.
 
-    The last iterations take all, and so does the one after a share that brings no further gain.
+    The last iterations that ``max_iterations`` allows take all of them.
     """
-    shares, areas = course.shares, course.areas
-    last = len(course) + settings.patience + 1 >= settings.max_iterations
-    if settings.images is None or last or shares[-1:] == [1.0]:
+    if settings.images is None or iteration + settings.patience + 1 >= settings.max_iterations:
         return 1.0
-    if len(shares) > 1 and shares[-1] == shares[-2] and areas[-1] < areas[-2] + settings.least_gain:
-        return 1.0
-    share = max(SHARE[0], SHARE[1] * limit**2) / settings.images
-    if shares:
-        share = max(shares[-1], min(share, GROWTH * shares[-1]))
+    share = SUBSET * GROWTH**iteration / settings.images
     return share if share < NEARLY_ALL else 1.0
 
 

@@ -95,6 +95,19 @@ class Poses:
     covariance: Tensor
     terms: PoseTerms
 
+    def joined(self, other: Poses, order: Tensor) -> Poses:
+        """These and others, the p-th of them being number ``order[p]`` (b + c,) of the result."""
+        both = [
+            torch.cat([a, b])[order.argsort()]
+            for a, b in (
+                (self.rotation, other.rotation),
+                (self.shift_px, other.shift_px),
+                (self.covariance, other.covariance),
+                (self.terms.gram, other.terms.gram),
+            )
+        ]
+        return Poses(*both[:3], PoseTerms(both[3]))
+
 
 def prepare(
     volume: Tensor,
@@ -184,13 +197,14 @@ def polish(
     shift_px: Tensor,
     settings: SearchSettings,
     tether: Tether | None = None,
+    first: float | None = None,
 ) -> Poses:
-    """Climb from the candidates (p = b * k, k per image, ordered by image) to one pose per image.
+    """Climb from the candidates (p,), of every image at least one and ordered by image, to one pose per image.
 
-    ``tether``, of the b images, holds them inside extents and priors.
+    ``tether``, of the b images, holds them inside extents and priors; ``first`` limit, else that of the coarse search.
     """
     plane = half_plane(seen.box, rotation.device)
-    limits = ladder(reference.coarse_limit, reference.limit)
+    limits = ladder(first or reference.coarse_limit, reference.limit)
     for rung, limit in enumerate(limits):
         view = seen.limited(plane.count(limit))
         held = tether and tether.of(image)

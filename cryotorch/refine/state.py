@@ -113,6 +113,7 @@ class State:
         limit: Fourier pixels of the coming iteration; share: of each half set's particles that it takes.
         known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
+        calm: (n,) int64, iterations since the pose last moved far, see ``settled``.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
             NaN for particles that it did not take; drift_turn, drift_move: (3,) radians and Å, of the references' frame since then,
             see ``frame``.
@@ -139,14 +140,18 @@ class State:
     drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
     scale_spread: float = 0.0
     known: Tensor | None = None
+    calm: Tensor | None = None
     course: Course = field(default_factory=Course)
     history: list[dict[str, float]] = field(default_factory=list)
     defocus_sigma: float = 0.0
     stopped: str = ""
 
     def __post_init__(self) -> None:
+        n = len(self.particles)
         if self.known is None:
-            self.known = torch.zeros(len(self.particles), dtype=torch.bool)
+            self.known = torch.zeros(n, dtype=torch.bool)
+        if self.calm is None:
+            self.calm = torch.zeros(n, dtype=torch.int64)
 
     @property
     def refines_ctf(self) -> bool:
@@ -162,6 +167,7 @@ class State:
     TENSORS = ("references", "noise", "mask", "rest")
     POSES = (
         "known",
+        "calm",
         "anchor_rotation",
         "anchor_shift",
         "centre_rotation",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -58,6 +60,35 @@ def test_any_set_is_dealt_out_once(half: list[int], size: int, world: int) -> No
 def test_more_ranks_than_batches_get_fillers_only(world: int) -> None:
     shards = [list(ShardSampler(range(1), rank, world)) for rank in range(world)]
     assert shards == [[0]] + [[-1]] * (world - 1)
+
+
+@given(st.integers(2, 60), st.integers(1, 5), st.floats(0.01, 1), st.floats(0.01, 1))
+def test_larger_shares_hold_smaller_ones(n: int, size: int, share: float, other: float) -> None:
+    half, nobody = torch.arange(n) % 2, torch.zeros(n, dtype=torch.bool)
+    batches = Batches(None, half, size, seed=3)
+    few, many = (batches.share(part, nobody) for part in sorted((share, other)))
+    assert set(few) <= set(many) and batches.share(1.0, nobody) == list(range(len(batches)))
+    for which in (0, 1):
+        mine, taken = (
+            [i for i in chosen if half[batches.rows[i][0]] == which]
+            for chosen in (range(len(batches)), few)
+        )
+        assert taken == sorted(taken)
+        assert len(taken) == max(1, math.ceil(min(share, other) * len(mine)))
+
+
+def test_a_share_is_drawn_by_the_seed_and_known_particles_come_first() -> None:
+    half = torch.arange(400) % 2
+    nobody = torch.zeros(400, dtype=torch.bool)
+    drawn = [tuple(Batches(None, half, 5, seed).share(0.25, nobody)) for seed in range(5)]
+    assert len(set(drawn)) == 5 and all(len(numbers) == 20 for numbers in drawn)
+    batches, known = Batches(None, half, 5), nobody.clone()
+    early = batches.share(0.25, nobody)
+    for number in early:
+        known[batches.rows[number]] = True
+    order = batches.share(0.5, known)
+    assert order[:10] == early[:10] and order[20:30] == early[10:]
+    assert not set(order[10:20] + order[30:]) & set(early)
 
 
 class Counted:

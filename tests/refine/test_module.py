@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cryotorch.ops.rotations import rotation_angle
 from cryotorch.refine import module as module_of
+from cryotorch.refine import schedule as schedule_of
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
 from cryotorch.refine.schedule import Course, ScheduleSettings
 from cryotorch.refine.start import begin
@@ -33,7 +36,9 @@ class Witness(L.Callback):
         self.steps.append(trainer.global_step)
 
 
-def refine(world, folder: Path, checkpoint: Path | None = None, kind: type = Refinement):
+def refine(
+    world, folder: Path, checkpoint: Path | None = None, kind: type = Refinement, size: int = 32
+):
     witness = Witness()
     saver = ModelCheckpoint(
         folder, "iteration_{epoch:03d}", auto_insert_metric_name=False, save_top_k=-1
@@ -46,6 +51,7 @@ def refine(world, folder: Path, checkpoint: Path | None = None, kind: type = Ref
         callbacks=[witness, saver],
         plugins=[AtomicCheckpoints()],
         use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
@@ -54,13 +60,13 @@ def refine(world, folder: Path, checkpoint: Path | None = None, kind: type = Ref
         state, _ = begin(
             world.blind,
             world.volume,
-            world.batches(),
+            world.batches(size),
             world.settings,
             24.0,
             torch.device("cpu"),
             checkpoint is None,
         )
-    module = kind(state, world.settings, world.batches())
+    module = kind(state, world.settings, world.batches(size))
     trainer.fit(module, ckpt_path=checkpoint)
     return trainer, module, witness
 
@@ -102,6 +108,43 @@ def test_a_run_and_its_resumption(world, tmp_path: Path) -> None:
             h["resolution"] for h in expected.history
         ]
         assert resumed[0].global_step == ITERATIONS
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec")
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_run_that_begins_with_a_share(
+    simulate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sixth of the particles, a third, then all; those not looked at yet stay out of the results."""
+    monkeypatch.setattr(schedule_of, "SUBSET", 4)
+    monkeypatch.setattr(schedule_of, "GROWTH", 2)
+    monkeypatch.setattr(schedule_of, "NEARLY_ALL", 0.5)
+    plan = replace(SCHEDULE, images=24, patience=0, still=0)
+    world = simulate(48, 4.0, schedule=plan, scale_sigma=0.1)
+    module, witness = refine(world, tmp_path / "whole", size=4)[1:]
+    results = witness.results
+    assert [h["particles"] for h in module.state.history] == [8, 16, 48]
+    assert [len(r.particles) for r in results] == [8, 16, 48] and results[-1].final
+    assert results[0].messages == ["with 8 of the 48 particles"]
+    assert results[1].rotation_change.isnan().tolist().count(False) == 8
+    assert (results[2].rotation_change.isnan().sum(), len(results[2].rotation_change)) == (32, 48)
+    for result in results[:2]:  # the scales of those that were looked at have the mean 1
+        for half in (0, 1):
+            mean = result.particles.scale[result.particles.half == half].mean()
+            assert mean == pytest.approx(1, abs=1e-5)
+    anchored = ~module.state.anchor_rotation.isnan().any(-1).any(-1)
+    assert anchored.sum() == 8 and torch.isfinite(module.state.drift_turn).all()
+    found = module.state.particles
+    assert (found.pose_sigma > 0).all() and module.state.known.all()
+    error = torch.rad2deg(rotation_angle(found.rotation, world.truth.rotation))
+    assert error.median() < 15  # after three iterations of small parts
+
+    resumed = refine(world, tmp_path / "again", tmp_path / "whole" / "iteration_000.ckpt", size=4)[
+        1
+    ]
+    assert torch.equal(resumed.result.half_maps, module.result.half_maps)
+    assert torch.equal(resumed.state.particles.rotation, found.rotation)
 
 
 class OnDevice(Refinement):

@@ -91,7 +91,7 @@ def test_noise_power_never_is_zero() -> None:
 
 def test_planted_noise_is_recovered_in_every_half_and_group(simulate: Callable) -> None:
     """The second half of the particles, the second optics group, is three times as noisy."""
-    world = simulate(120, 2.0, groups=2)
+    world = simulate(120, 2.0, groups=2, schedule=ScheduleSettings(9.0, 11.0))
     noise = torch.randn(world.images.shape, generator=torch.Generator().manual_seed(9))
     world.images[60:] += 8**0.5 * noise[60:]
     found = e_step(world, begin(world)).found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cryotorch.refine import schedule
-from cryotorch.refine.schedule import Course, Next, ScheduleSettings, Stop, converged_at
+from cryotorch.refine.schedule import Course, Next, ScheduleSettings, Stop, converged_at, share_of
 
 
 def plan(**changes: float) -> ScheduleSettings:
@@ -143,3 +145,34 @@ def test_ctf_is_refined_once_nothing_else_helps():
     assert isinstance(schedule.advance(course(again, ctf_after=[2, 4]), two), Stop)
     assert isinstance(schedule.advance(course(areas), plan(ctf_rounds=0)), Stop)
     assert isinstance(schedule.advance(course(areas), plan(ctf_rounds=2, max_iterations=4)), Stop)
+
+
+def test_poses_at_rest_need_one_iteration_without_gain_only() -> None:
+    areas = [8.0, 10.0, 10.1]
+    resting, moving = (course(areas, motions=[math.inf, 2.0, last]) for last in (0.5, 0.7))
+    assert isinstance(schedule.advance(resting, PLAN), Stop)
+    assert isinstance(schedule.advance(moving, PLAN), Next)
+    gains = course([8.0, 10.0, 10.4], motions=[math.inf, 0.5, 0.1])
+    assert isinstance(schedule.advance(gains, PLAN), Next)
+    assert converged_at(course([*areas, 12.0], motions=[math.inf, 2.0, 0.5, 9.0]), PLAN) == 3
+
+
+def test_large_sets_begin_with_a_share() -> None:
+    large = plan(images=1_000_000)
+    assert [share_of(i, large) for i in range(5)] == [0.005, 0.04, 1.0, 1.0, 1.0]
+    assert [share_of(i, plan(images=16_000)) for i in range(2)] == [1.0, 1.0]
+    assert share_of(0, PLAN) == 1.0
+    # as many iterations with all as convergence takes at least
+    assert [share_of(i, plan(images=1_000_000, max_iterations=4)) for i in range(2)] == [0.005, 1.0]
+    assert share_of(0, plan(images=1_000_000, max_iterations=3)) == 1.0
+    assert schedule.advance(Course(), large) == Next(6.0, share=0.005)
+    assert schedule.advance(course([8.0], shares=[0.005]), large) == Next(10.0, share=0.04)
+
+
+def test_convergence_counts_from_the_first_iteration_with_all() -> None:
+    large, shares = plan(images=1_000_000), [0.005, 0.04, 1.0, 1.0, 1.0]
+    areas = [8.0, 8.0, 8.0, 8.0, 8.0]
+    for done in range(5):
+        step = schedule.advance(course(areas[:done], shares=shares[:done]), large)
+        assert isinstance(step, Next) and step.share == shares[done]
+    assert isinstance(schedule.advance(course(areas, shares=shares), large), Stop)
