@@ -59,6 +59,11 @@ class Batches(Dataset):
                 self._keep = None
         return batch
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether batches lie on a device."""
+        return bool(self._kept)
+
     def keep_on(self, device: torch.device | None) -> None:
         """From now on read every batch once and keep it on a device; None lets go of all of them."""
         self._keep = device
