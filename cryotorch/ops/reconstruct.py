@@ -117,8 +117,7 @@ def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
     for out, numerator, weight, shell in zip(*map(slabs, arrays), strict=True):
         added, smallest, inside = tables(shell)
         factor = inside.div_(torch.maximum(added.add_(weight), smallest, out=added))
-        parts = torch.view_as_real(numerator), torch.view_as_real(out)
-        torch.mul(parts[0], factor[..., None], out=parts[1])
+        torch.mul(numerator, factor, out=out)
     return transform
 
 
