@@ -20,6 +20,7 @@ from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, r
 from cryotorch.jobs.settings import in_angstrom
 from cryotorch.particles import Particles, ignore
 from cryotorch.refine.distributed import Batches
+from cryotorch.refine.memory import told_plainly
 from cryotorch.refine.module import Refinement, coming
 from cryotorch.refine.schedule import Stop
 from cryotorch.refine.start import begin
@@ -102,7 +103,7 @@ def refine(
         images.pixel_size,
         extras["device"],
     )
-    with torch.no_grad():
+    with torch.no_grad(), told_plainly(images.box):
         state, notes = begin(
             *(particles, ready.volume, batches, plan, settings.initial_resolution),
             device,

@@ -30,7 +30,7 @@ from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.refine.distributed import EMStrategy
-from cryotorch.refine.memory import USUAL, free_memory, images_at_once
+from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
@@ -225,13 +225,14 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
     """Iterate. Ctrl-C stays a KeyboardInterrupt; Lightning would turn it into exit code 1 and a message of its own.
 
     Raises:
-        InputError: an image cannot be read, or a result not be written.
+        InputError: an image cannot be read, a result not be written, or a device has too little memory.
     """
     handler, threads = signal.getsignal(signal.SIGINT), threading.excepthook
     # TensorBoard's writer thread hands its errors on to this one, where they are told once.
     threading.excepthook = lambda e: None if isinstance(e.exc_value, OSError) else threads(e)
     try:
-        trainer.fit(module, ckpt_path=checkpoint)
+        with told_plainly(module.settings.box, module.state):
+            trainer.fit(module, ckpt_path=checkpoint)
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None

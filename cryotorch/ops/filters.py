@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import shell_sum, volume_shells
+from cryotorch.ops.fourier import multiply_radial_, shell_count, shell_sum, wave_numbers
 
 SMALLEST_CORRELATION = 1e-4  # FSC below which a shell is taken to hold nothing
 
@@ -33,7 +33,7 @@ def low_pass(
     rectangular q <= 1. The two smooth ones have the gain 1/sqrt(2) at the resolution.
     """
     box = volume.shape[-1]
-    q = _wave_number(box, volume) * (resolution / (box * pixel_size))
+    q = wave_numbers(box, volume.device) * (resolution / (box * pixel_size))
     return _multiply(volume, low_pass_gain(q, kind, order))
 
 
@@ -46,7 +46,7 @@ def high_pass(
     the smooth ones have the gain 1/sqrt(2) at the resolution.
     """
     box = volume.shape[-1]
-    q = _wave_number(box, volume) * (resolution / (box * pixel_size))
+    q = wave_numbers(box, volume.device) * (resolution / (box * pixel_size))
     return _multiply(volume, (1 - low_pass_gain(q, kind, order).square()).sqrt())
 
 
@@ -62,14 +62,14 @@ def low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
 
 def filter_shells(volume: Tensor, weight: Tensor) -> Tensor:
     """A volume (*b, d, d, d), each Fourier shell times ``weight`` (d//2 + 1,), corners times 0."""
-    return _multiply(volume, _per_voxel(weight.to(volume), volume))
+    return _multiply(volume, per_wave_number(weight, volume))
 
 
 def radial_amplitude(volume: Tensor) -> Tensor:
     """Mean |F| per shell (d//2 + 1,) of a volume (d, d, d); F is the unnormalised transform."""
     box = volume.shape[-1]
     amplitude = torch.fft.rfftn(volume, dim=(-3, -2, -1)).abs()
-    return shell_sum(amplitude, box) / shell_sum(torch.ones_like(amplitude), box)
+    return shell_sum(amplitude, box) / shell_count(box, volume.device)
 
 
 def fsc_weight(curve: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def guinier_fit(
     resolution is worse than ``coarsest`` or fewer than 5 shells are left.
     """
     box = volume.shape[-1]
-    weighted = fsc_weight(curve.double()) * radial_amplitude(volume.double()).to(curve.device)
+    weighted = fsc_weight(curve.double()) * radial_amplitude(volume).to(curve.device)
     shell = torch.arange(len(curve), dtype=torch.float64, device=curve.device)
     first, last = box * pixel_size / coarsest, box * pixel_size / resolution
     used = (shell >= first - 1e-6) & (shell <= last + 1e-6) & (weighted > 0)
@@ -131,34 +131,31 @@ def sharpen(
     is there: in a finely sampled map it would outgrow any Butterworth filter.
     """
     box = volume.shape[-1]
-    k = _wave_number(box, volume) / (box * pixel_size)
+    k = wave_numbers(box, volume.device) / (box * pixel_size)
     gain = low_pass_gain(k * resolution, "butterworth", order)
     if curve is None:
         capped = k.clamp(max=1 / resolution)
         return _multiply(volume, gain * torch.exp(-bfactor / 4 * capped.square()))
-    weight = _per_voxel(fsc_weight(curve).to(volume), volume)
+    weight = per_wave_number(fsc_weight(curve), volume)
     gain = gain * torch.exp(-bfactor / 4 * k.square())
     # where nothing is left the exponential may be infinite, and 0 * inf would spoil the whole map
     return _multiply(volume, torch.where(weight > 0, weight * gain, 0.0))
 
 
-def _wave_number(box: int, like: Tensor) -> Tensor:
-    """|k| in Fourier pixels, (d, d, d//2 + 1), of the rfftn layout."""
-    full = torch.fft.fftfreq(box, 1 / box, dtype=like.dtype, device=like.device).square()
-    half = torch.arange(box // 2 + 1, dtype=like.dtype, device=like.device).square()
-    return (full[:, None, None] + full[None, :, None] + half).sqrt()
-
-
-def _per_voxel(weight: Tensor, volume: Tensor) -> Tensor:
-    """A weight per shell (d//2 + 1,) spread over the transform (d, d, d//2 + 1), corners 0."""
+def per_wave_number(weight: Tensor, volume: Tensor) -> Tensor:
+    """A weight per shell (d//2 + 1,) for every |k| of ``wave_numbers``, corners 0."""
     box = volume.shape[-1]
     if len(weight) != box // 2 + 1:
         raise ValueError(f"A box of {box} has {box // 2 + 1} shells, got {len(weight)} weights.")
-    shell = volume_shells(box, volume.device).clamp(max=len(weight))
-    return torch.cat([weight, weight.new_zeros(1)])[shell]
+    k = wave_numbers(box, volume.device)
+    weight = torch.cat([weight.to(k), k.new_zeros(1)])
+    return weight[(k + 0.5).long().clamp(max=len(weight) - 1)]
 
 
 def _multiply(volume: Tensor, gain: Tensor) -> Tensor:
-    """Multiply the transform by a real gain, for which the origin does not matter."""
-    transform = torch.fft.rfftn(volume, dim=(-3, -2, -1)) * gain
-    return torch.fft.irfftn(transform, s=volume.shape[-3:], dim=(-3, -2, -1))
+    """Multiply the transform by a real gain per |k|^2, for which the origin does not matter."""
+    if volume.dim() > 3:
+        return torch.stack([_multiply(one, gain) for one in volume])
+    # irfftn in two steps: the product goes before the result comes
+    product = torch.fft.ifftn(multiply_radial_(torch.fft.rfftn(volume), gain), dim=(0, 1))
+    return torch.fft.irfft(product, n=volume.shape[-1])

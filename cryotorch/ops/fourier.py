@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-SLAB = 2**20  # values summed at a time: they stay in the processor's cache
+SLAB = 2**20  # values at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,16 @@ def unpack(spectrum: Tensor, box: int) -> Tensor:
 def fft_volume(volume: Tensor) -> Tensor:
     """Transform (*b, d, d, d) volumes about pixel d // 2 into (*b, d, d, d // 2 + 1), unnormalised."""
     dims = (-3, -2, -1)
-    return torch.fft.rfftn(torch.fft.ifftshift(volume, dim=dims), dim=dims)
+    if volume.shape[-1] % 2:
+        return torch.fft.rfftn(torch.fft.ifftshift(volume, dim=dims), dim=dims)
+    return centre_(torch.fft.rfftn(volume, dim=dims))
+
+
+def centre_(transform: Tensor) -> Tensor:
+    """Move the origin of half transforms (*b, d, d, d // 2 + 1), d even, between pixel 0 and pixel d // 2: signs, in place."""
+    for part in (transform[..., 1::2, :, :], transform[..., 1::2, :], transform[..., 1::2]):
+        part.neg_()
+    return transform
 
 
 def ifft_volume(transform: Tensor, box: int) -> Tensor:
@@ -101,12 +111,38 @@ def ifft_volume(transform: Tensor, box: int) -> Tensor:
     return torch.fft.fftshift(torch.fft.irfftn(transform, s=(box,) * 3, dim=dims), dim=dims)
 
 
+def slabs(volume: Tensor) -> tuple[Tensor, ...]:
+    """Sections of a volume that stay in the processor's cache together; all of it on a GPU."""
+    rows = len(volume) if volume.is_cuda else max(1, SLAB // volume[0].numel())
+    return volume.split(rows)
+
+
+def wave_numbers(box: int, device: torch.device | str = "cpu") -> Tensor:
+    """|k| in Fourier pixels of every |k|^2 that a box has, float64: tables of gains, looked up by whole numbers."""
+    most = 3 * (box // 2) ** 2
+    return torch.arange(most + 1, dtype=torch.float64, device=device).sqrt()
+
+
+def multiply_radial_(transform: Tensor, gain: Tensor) -> Tensor:
+    """Multiply a half transform (n, n, n//2 + 1) by a real gain per |k|^2, see ``wave_numbers``, in place, and return it."""
+    size, device = len(transform), transform.device
+    full = torch.fft.fftfreq(size, 1 / size, device=device).int().square_()
+    plane = full[:, None] + torch.arange(size // 2 + 1, dtype=torch.int32, device=device).square_()
+    gain, first = gain.to(transform.dtype), 0  # complex by real would be ten times as slow
+    for part in slabs(transform):
+        z = full[first : first + len(part)]
+        first += len(part)
+        index = (z[:, None, None] + plane).flatten()
+        part *= gain.index_select(0, index).view(part.shape)
+    return transform
+
+
 @lru_cache(maxsize=8)
 def _volume_shells(box: int, device: str) -> Tensor:
     k = torch.fft.fftfreq(box, 1 / box, device=device)
     x = torch.arange(box // 2 + 1.0, device=device)
-    radius = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + x**2)
-    return torch.floor(radius + 0.5).long()
+    square = k[:, None, None] ** 2 + k[None, :, None] ** 2 + x**2
+    return square.sqrt_().add_(0.5).int()
 
 
 def volume_shells(box: int, device: torch.device | str = "cpu") -> Tensor:
@@ -120,21 +156,26 @@ def shell_sum(values: Tensor, box: int, first_row: int = 0) -> Tensor:
     Columns with 0 < kx < d/2 stand for two coefficients and count twice. Summed in float64. The values may be
     only some rows, from ``first_row`` on.
     """
-    every = volume_shells(box, values.device)
-    shells = every[first_row : first_row + len(values)]
-    twice = torch.full((box // 2 + 1,), 2.0, dtype=torch.float64, device=values.device)
-    twice[0] = 1
-    if box % 2 == 0:
-        twice[-1] = 1
+    shells = volume_shells(box, values.device)[first_row : first_row + len(values)]
     # the corner has the largest number, and with it all slabs give sums of one length
-    total = torch.zeros(
-        int(every[box // 2, box // 2, -1]) + 1, dtype=torch.float64, device=values.device
-    )
-    rows = max(1, SLAB // values[0].numel())
-    for part, shell in zip(values.split(rows), shells.split(rows), strict=True):
-        weight = (part.double() * twice).flatten()
-        total += torch.bincount(shell.flatten(), weight, minlength=len(total))
+    bins = int(math.sqrt(3 * (box // 2) ** 2) + 0.5) + 1
+    total = torch.zeros(bins, dtype=torch.float64, device=values.device)
+    for part, shell in zip(slabs(values), slabs(shells), strict=True):
+        weight = part.to(torch.float64, copy=True)
+        weight[..., 1 : (box + 1) // 2] *= 2
+        total += torch.bincount(shell.flatten(), weight.flatten(), minlength=bins)
     return total[: box // 2 + 1]
+
+
+@lru_cache(maxsize=8)
+def _shell_count(box: int, device: str) -> Tensor:
+    one = torch.ones(1, 1, 1, device=device).expand(box, box, box // 2 + 1)
+    return shell_sum(one, box)
+
+
+def shell_count(box: int, device: torch.device | str = "cpu") -> Tensor:
+    """Coefficients of a whole transform in the shells 0 .. d // 2, float64."""
+    return _shell_count(box, str(device))
 
 
 def _crop_lines(transform: Tensor, dim: int, old: int, new: int) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import SLAB, shell_sum, volume_shells
+from cryotorch.ops.fourier import shell_sum, slabs, volume_shells
 from cryotorch.ops.masks import density_mask, soft_sphere
 
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
@@ -21,23 +22,29 @@ def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
 
     Shell 0 is set to 1; shells without power are 0.
     """
-    pairs = zip(_transform(a).flatten(0, -4), _transform(b).flatten(0, -4), strict=True)
-    curves = [_correlate(first, second, a.shape[-1]) for first, second in pairs]
+    pairs = zip(a[None].flatten(0, -4), b[None].flatten(0, -4), strict=True)
+    curves = [_correlate(_transform(first), _transform(second)) for first, second in pairs]
     return torch.stack(curves).reshape(*a.shape[:-3], -1)
 
 
 def _transform(volume: Tensor) -> Tensor:
     """About pixel 0: the phases that the origin makes cancel in a correlation."""
-    return torch.fft.rfftn(volume[None], dim=(-3, -2, -1))
+    return torch.fft.rfftn(volume, dim=(-3, -2, -1))
 
 
-def _correlate(first: Tensor, second: Tensor, box: int) -> Tensor:
-    rows = max(1, SLAB // first[0].numel())
+def _masked_correlation(half_maps: Iterable[Tensor], mask: Tensor) -> Tensor:
+    """The FSC (s,) of two volumes (d, d, d) under a mask, the two one after the other."""
+    return _correlate(*(_transform(half * mask) for half in half_maps))
+
+
+def _correlate(first: Tensor, second: Tensor) -> Tensor:
+    """The FSC (s,) of two transforms (d, d, d // 2 + 1)."""
+    box, row = len(first), 0
     sums = torch.zeros(3, box // 2 + 1, dtype=torch.float64, device=first.device)
-    for row in range(0, box, rows):
-        a, b = first[row : row + rows], second[row : row + rows]
+    for a, b in zip(slabs(first), slabs(second), strict=True):
         for total, (u, v) in zip(sums, ((a, b), (a, a), (b, b)), strict=True):
             total += shell_sum(_real_product(u, v), box, row)
+        row += len(a)
     cross, power = sums[0], sums[1] * sums[2]
     curve = torch.where(power > 0, cross / power.sqrt().clamp(min=1e-300), 0.0)
     curve[0] = 1
@@ -52,16 +59,39 @@ def _real_product(a: Tensor, b: Tensor) -> Tensor:
 def phase_randomise(volume: Tensor, first_shell: int, generator: torch.Generator) -> Tensor:
     """A volume (*b, d, d, d) with random phases from shell ``first_shell`` on; amplitudes are kept.
 
-    The phases are added from the transform of white noise, which has the Hermitian symmetry of a
-    real volume. The noise is drawn on the generator's device, so that all devices see the same.
+    The phases added are multiples of 2 pi / 256 with the symmetry of a real volume. They are drawn on the generator's
+    device, so that all devices see the same: a byte each, which takes a CPU little time and is soon elsewhere.
     """
-    box, dims = volume.shape[-1], (-3, -2, -1)
-    noise = torch.randn(
-        volume.shape, generator=generator, device=generator.device, dtype=volume.dtype
-    )
-    phase = torch.fft.rfftn(noise.to(volume.device), dim=dims).sgn_()
-    phase.masked_fill_(volume_shells(box, volume.device) < max(first_shell, 1), 1)
-    return torch.fft.irfftn(torch.fft.rfftn(volume, dim=dims).mul_(phase), s=(box,) * 3, dim=dims)
+    box, one_by_one = volume.shape[-1], volume[None].flatten(0, -4)
+    made = [_randomised(_transform(v), first_shell, generator, box) for v in one_by_one]
+    return torch.stack(made).reshape(volume.shape) if volume.dim() > 3 else made[0]
+
+
+def _randomised(
+    transform: Tensor, first_shell: int, generator: torch.Generator, box: int
+) -> Tensor:
+    """``phase_randomise`` from a transform, which is overwritten."""
+    turn = _random_turns(box, generator).to(transform.device)
+    turn.masked_fill_(volume_shells(box, turn.device) < max(first_shell, 1), 0)
+    angle = torch.arange(256, dtype=torch.float64, device=turn.device) * (2 * math.pi / 256)
+    phase = torch.polar(torch.ones_like(angle), angle).to(transform.dtype)
+    for part, at in zip(slabs(transform), slabs(turn), strict=True):
+        part *= phase.index_select(0, at.flatten().int()).view(part.shape)
+    # irfftn in two steps: the product goes before the result comes
+    transform = torch.fft.ifftn(transform, dim=(0, 1))
+    return torch.fft.irfft(transform, n=box)
+
+
+def _random_turns(box: int, generator: torch.Generator) -> Tensor:
+    """Random phases (d, d, d // 2 + 1) uint8, in units of 2 pi / 256, that are opposite at k and -k."""
+    shape = box, box, box // 2 + 1
+    n, device = math.prod(shape), generator.device
+    eight = torch.randint(-(2**63), 2**63 - 1, (n // 8 + 1,), generator=generator, device=device)
+    turn = eight.view(torch.uint8)[:n].view(shape)
+    for column in {0, box // 2} if box % 2 == 0 else {0}:  # where both are in the half transform
+        plane = turn[:, :, column]
+        plane -= plane.flip(0, 1).roll((1, 1), (0, 1))
+    return turn
 
 
 def corrected_fsc(
@@ -79,8 +109,8 @@ def corrected_fsc(
     on, masked afterwards; see ``correct_for_mask``. ``unmasked`` is computed when not given.
     Returns (corrected, masked, randomised), each (d//2 + 1,).
     """
-    masked = shell_correlation(*(half_maps * mask))
-    randomised = shell_correlation(*(phase_randomise(half_maps, first_shell, generator) * mask))
+    changed = (phase_randomise(half, first_shell, generator) for half in half_maps)
+    masked, randomised = (_masked_correlation(maps, mask) for maps in (half_maps, changed))
     if unmasked is None:
         unmasked = shell_correlation(*half_maps)
     corrected = correct_for_mask(masked, randomised, first_shell, unmasked)
@@ -131,18 +161,21 @@ def fsc_curves(
     box = half_maps.shape[-1]
     if loose is None:
         loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
-    sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
-    no_mask = shell_correlation(*half_maps)
+    transforms = [_transform(half) for half in half_maps]
+    no_mask = _correlate(*transforms)
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomise_below)
     generator = generator or torch.Generator().manual_seed(0)
-    corrected, tight, randomised = corrected_fsc(half_maps, mask, first_shell, generator, no_mask)
+    changed = (_randomised(transforms.pop(0), first_shell, generator, box) for _ in half_maps)
+    randomised = _masked_correlation(changed, mask)
+    tight = _masked_correlation(half_maps, mask)
+    sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
     return {
         "no_mask": no_mask,
-        "spherical": shell_correlation(*(half_maps * sphere)),
-        "loose": shell_correlation(*(half_maps * loose)),
+        "spherical": _masked_correlation(half_maps, sphere),
+        "loose": _masked_correlation(half_maps, loose),
         "tight": tight,
-        "corrected": corrected,
+        "corrected": correct_for_mask(tight, randomised, first_shell, no_mask),
         "randomised": randomised,
     }
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numpy
-import scipy.ndimage
 import torch
 from torch import Tensor
 
 from cryotorch.ops.filters import low_pass as filter_low_pass
+from cryotorch.ops.fourier import slabs
+from cryotorch.ops.pieces import piece_numbers
 
 TILE = 2**20  # voxels
+SPARSE = 97  # one voxel in so many tells how large the largest are; a prime, to meet all columns of a box
 PIECE = 0.1  # of the largest piece of density: a smaller one is rather noise than a domain
 
 
@@ -30,14 +31,18 @@ def _radius(box: int, dimensions: int, device: torch.device | str) -> Tensor:
     total = squares
     for _ in range(dimensions - 1):
         total = total[..., None] + squares
-    return total.sqrt()
+    return total.sqrt_()
 
 
 def cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
     """(1 + cos(pi t)) / 2 with t = (distance - near) / (far - near) limited to 0 .. 1."""
     if far <= near:
         return (distance <= near).float()
-    return 0.5 + 0.5 * torch.cos(math.pi * ((distance - near) / (far - near)).clamp(0, 1))
+    edge = torch.empty_like(distance)
+    for part, out in zip(slabs(distance), slabs(edge), strict=True):
+        torch.sub(part, near, out=out).div_(far - near).clamp_(0, 1)
+        out.mul_(math.pi).cos_().mul_(0.5).add_(0.5)
+    return edge
 
 
 def distance_transform(mask: Tensor, limit: float | None = None) -> Tensor:
@@ -51,11 +56,14 @@ def distance_transform(mask: Tensor, limit: float | None = None) -> Tensor:
     and integers stay exact in float32. Distances beyond ``limit`` are returned as ``limit``: the
     work is proportional to it. A mask without True gives ``limit``, or infinity.
     """
+    most = math.inf if limit is None else limit
+    reach = max(mask.shape) if limit is None else math.ceil(limit)
+    where = list(_extent(mask))  # axes still to come need not be looked at beyond the True voxels
     squared = torch.where(mask, 0.0, math.inf)
     for axis in range(mask.dim()):
-        reach = mask.shape[axis] if limit is None else math.ceil(limit)
-        _nearest_along_(squared, axis, reach)
-    return squared.sqrt_().clamp_(max=math.inf if limit is None else limit)
+        where[axis] = _wider(where[axis], reach, mask.shape[axis])
+        _nearest_along_(squared[tuple(where)], axis, reach)
+    return squared.sqrt_().clamp_(max=most)
 
 
 def _nearest_along_(squared: Tensor, axis: int, reach: int) -> None:
@@ -79,8 +87,22 @@ def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
     """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px."""
     if not 0 <= near <= far:
         raise ValueError(f"A soft mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
+    spans = zip(_extent(binary), binary.shape, strict=True)
+    where = tuple(_wider(span, math.ceil(far), size) for span, size in spans)
+    soft = torch.zeros(binary.shape, device=binary.device)
     # a limit beyond the edge: what lies at the limit may lie anywhere behind it
-    return cosine_edge(distance_transform(binary, far + 1), near, far)
+    soft[where] = cosine_edge(distance_transform(binary[where], far + 1), near, far)
+    return soft
+
+
+def mask_reach(mask: Tensor, above: float) -> float:
+    """How far from pixel d // 2 a mask (d, d, d) has values above ``above``, pixels."""
+    squares = (torch.arange(len(mask), device=mask.device) - len(mask) // 2).square()
+    line, plane = squares, squares[:, None] + squares
+    filled = mask > above
+    # the farthest voxel of every column, then of all
+    far = torch.where(filled, line.to(torch.int32), -1).amax(-1)
+    return float((far + plane).masked_fill_(far < 0, 0).amax()) ** 0.5
 
 
 def edge_width(mask: Tensor) -> float:
@@ -119,7 +141,7 @@ def density_region(
     calm = volume.clamp(max=high_percentile(volume))
     smooth = filter_low_pass(calm, pixel_size, max(low_pass, 2 * pixel_size))
     # corners are empty of particle and carry what the gridding correction magnified
-    smooth = torch.where(_radius(box, 3, volume.device) < box / 2, smooth, 0.0)
+    _clear_outside_(smooth, box / 2)
     peak = high_percentile(smooth)
     if not peak > 0:
         raise ValueError(
@@ -154,27 +176,50 @@ def density_mask(
 
 
 def high_percentile(volume: Tensor) -> Tensor:
-    """The 99.99th percentile; ``torch.quantile`` refuses more than 16 million values."""
-    return volume.reshape(-1).topk(max(1, round(1e-4 * volume.numel()))).values[-1]
+    """The 99.99th percentile; ``torch.quantile`` refuses more than 16 million values.
+
+    It is looked for among the values that a sample says are large: all, with their places, would fill four volumes.
+    """
+    values = volume.reshape(-1)
+    rank = max(1, round(1e-4 * len(values)))
+    sample = values[::SPARSE]
+    bound = sample.topk(min(len(sample), 2 * rank // SPARSE + 20)).values[-1]
+    large = values[~(values < bound)]  # NaN is among them, as it is the largest for topk
+    return (large if len(large) >= rank else values).topk(rank).values[-1]
+
+
+def _clear_outside_(volume: Tensor, radius: float) -> None:
+    """Zero where a volume (d, d, d) is ``radius`` px or more from pixel d // 2."""
+    squares = (torch.arange(len(volume), device=volume.device) - len(volume) // 2).square()
+    plane, first = squares[:, None] + squares, 0
+    for part in slabs(volume):
+        z = squares[first : first + len(part)]
+        first += len(part)
+        part.masked_fill_(z[:, None, None] + plane >= radius**2, 0)
 
 
 def _large_pieces(binary: Tensor) -> Tensor:
     """Sets of True voxels that hang together by faces: the largest one and those of at least a tenth of its size."""
-    inside = _extent(binary)  # the CPU need not look at the empty rest of a box
-    labels, _ = scipy.ndimage.label(binary[inside].cpu().numpy())
-    sizes = numpy.bincount(labels.ravel())
-    sizes[0] = 0
-    large = (sizes >= PIECE * sizes.max()) & (sizes > 0)
-    found = torch.zeros_like(binary)
-    found[inside] = torch.from_numpy(large[labels]).to(binary.device)
+    inside = _extent(binary)  # nobody need look at the empty rest of a box
+    block, found = binary[inside], torch.zeros_like(binary)
+    piece = piece_numbers(block)
+    if len(piece):
+        size = torch.bincount(piece)
+        found[inside][block] = (size >= PIECE * size.max())[piece]
     return found
 
 
 def _extent(binary: Tensor) -> tuple[slice, ...]:
     """The smallest block that holds all True voxels; one voxel where there are none."""
-    spans = []
-    for axis in range(binary.dim()):
-        others = [other for other in range(binary.dim()) if other != axis]
-        filled = binary.any(others).nonzero()[:, 0].tolist()
-        spans.append(slice(filled[0], filled[-1] + 1) if filled else slice(1))
+    spans: list[slice] = []
+    rest = binary.view(torch.uint8)  # whose maximum is much faster than any()
+    for _ in range(binary.dim()):
+        line = rest.flatten(1).amax(1) if rest.dim() > 1 else rest
+        filled = line.nonzero()[:, 0].tolist()
+        spans.append(slice(filled[0], filled[-1] + 1) if filled else slice(0, 1))
+        rest = rest[spans[-1]].amax(0)
     return tuple(spans)
+
+
+def _wider(span: slice, margin: int, size: int) -> slice:
+    return slice(max(0, span.start - margin), min(size, span.stop + margin))

@@ -23,8 +23,8 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from cryotorch.ops.filters import low_pass_gain
-from cryotorch.ops.fourier import SLAB
+from cryotorch.ops.filters import low_pass_gain, per_wave_number
+from cryotorch.ops.fourier import multiply_radial_, slabs, wave_numbers
 
 COARSEST = 20.0  # Å
 STEP = 1.15  # from one cutoff of the bank to the next
@@ -115,7 +115,7 @@ def local_cutoff(
     """
     bank = _checked(resolutions, half_maps, pixel_size)
     box, edge = half_maps.shape[-1], half_maps.shape[-1] * pixel_size
-    k, shared = _wave_numbers(half_maps), _shared_gain(half_maps, weight)
+    k, shared = wave_numbers(box, half_maps.device), _shared_gain(half_maps, weight)
     both = torch.fft.rfftn((half_maps[0] + half_maps[1]).div_(2), norm="forward")
     apart = torch.fft.rfftn((half_maps[0] - half_maps[1]).div_(2), norm="forward")
     reach = _reach(kind, order)
@@ -171,7 +171,7 @@ def apply_cutoff(
     """
     bank = _checked(resolutions, volume, pixel_size)
     box, edge = volume.shape[-1], volume.shape[-1] * pixel_size
-    k, shared = _wave_numbers(volume), _shared_gain(volume, weight)
+    k, shared = wave_numbers(volume.shape[-1], volume.device), _shared_gain(volume, weight)
     cutoff = cutoff.to(volume)
     best, worst = float(cutoff.amin()), float(cutoff.amax())
     out = volume.new_zeros(volume.shape)
@@ -183,7 +183,7 @@ def apply_cutoff(
                 continue  # nobody chose it
             gain = shared * low_pass_gain(k * middle / edge, kind, order)
             filtered = _filtered(transform, gain, box)
-            for total, part, place in zip(*map(_slabs, (result, filtered, cutoff)), strict=True):
+            for total, part, place in zip(*map(slabs, (result, filtered, cutoff)), strict=True):
                 total += _share(place, coarser, middle, finer) * part
             del filtered, part  # before the next one comes
     return out
@@ -215,49 +215,16 @@ def _reach(kind: str, order: int) -> float:
     return math.sqrt(2 * math.log2(1 / TAIL)) if kind == "gaussian" else 1.0
 
 
-def _wave_numbers(volume: Tensor) -> Tensor:
-    """|k| in Fourier pixels of every |k|^2 that the box has: tables of gains, looked up by whole numbers."""
-    most = 3 * (volume.shape[-1] // 2) ** 2
-    return torch.arange(most + 1, dtype=torch.float64, device=volume.device).sqrt()
-
-
 def _shared_gain(volume: Tensor, weight: Tensor | None) -> Tensor:
     """A weight per shell (d//2 + 1,) as a gain per |k|^2, corners 0; ones without."""
-    k = _wave_numbers(volume)
     if weight is None:
-        return torch.ones_like(k)
-    if len(weight) != volume.shape[-1] // 2 + 1:
-        raise ValueError(
-            f"A box of {volume.shape[-1]} has {volume.shape[-1] // 2 + 1} shells, "
-            f"got {len(weight)} weights."
-        )
-    weight = torch.cat([weight.to(k), k.new_zeros(1)])
-    return weight[(k + 0.5).long().clamp(max=len(weight) - 1)]
-
-
-def _multiply_(transform: Tensor, gain: Tensor) -> Tensor:
-    """Multiply a half transform (n, n, n//2 + 1) by a gain per |k|^2, in place, and return it."""
-    size, device = len(transform), transform.device
-    full = torch.fft.fftfreq(size, 1 / size, device=device).long().square_()
-    plane = full[:, None] + torch.arange(size // 2 + 1, device=device).square_()
-    gain = gain.to(transform.real.dtype)
-    for part, z in zip(_slabs(transform), full.split(_rows(transform)), strict=True):
-        part *= gain[z[:, None, None] + plane]
-    return transform
-
-
-def _slabs(volume: Tensor) -> tuple[Tensor, ...]:
-    return volume.split(_rows(volume))
-
-
-def _rows(volume: Tensor) -> int:
-    """Sections of a volume that stay in the processor's cache together; all of it on a GPU."""
-    return len(volume) if volume.is_cuda else max(1, SLAB // volume[0].numel())
+        return torch.ones_like(wave_numbers(volume.shape[-1], volume.device))
+    return per_wave_number(weight, volume)
 
 
 def _filtered(transform: Tensor, gain: Tensor, size: int) -> Tensor:
     """A half transform times a gain per |k|^2, back on a grid of ``size`` points over the same edge."""
-    product = _multiply_(_resized(transform, size), gain)
+    product = multiply_radial_(_resized(transform, size), gain)
     # irfftn in two steps: the product goes before the result comes
     product = torch.fft.ifftn(product, dim=(0, 1), norm="forward")
     return torch.fft.irfft(product, n=size, dim=-1, norm="forward")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import ifft_volume, shell_sum, volume_shells
+from cryotorch.ops.fourier import ifft_volume, shell_count, shell_sum, slabs, volume_shells
 from cryotorch.ops.slices import Accumulator, dense, grid_to_volume, projector, sample
 
 
@@ -16,7 +16,7 @@ class Sums:
     """Numerator and weights of the normal equations on the padded half transform (P, P, P // 2 + 1).
 
     Attributes:
-        numerator: complex128; weight: float64; box: d; padding: P / d.
+        numerator: complex64; weight: float32; box: d; padding: P / d.
     """
 
     numerator: Tensor
@@ -33,6 +33,8 @@ class Sums:
     def shell(self) -> Tensor:
         """Shell (of the unpadded box) of every coefficient."""
         fine = volume_shells(self.padding * self.box, self.weight.device)
+        if self.padding == 1:
+            return fine
         return (fine + self.padding // 2) // self.padding
 
 
@@ -44,7 +46,7 @@ def collect(accumulator: Accumulator) -> Sums:
 def shell_mean_weight(sums: Sums) -> Tensor:
     """Mean weight per shell (d // 2 + 1,) float64."""
     padded = sums.padding * sums.box
-    fine = shell_sum(sums.weight, padded) / shell_sum(torch.ones_like(sums.weight), padded)
+    fine = shell_sum(sums.weight, padded) / shell_count(padded, sums.weight.device)
     return fine[:: sums.padding]
 
 
@@ -63,7 +65,10 @@ def symmetrise(sums: Sums, group: Tensor) -> Sums:
     z, y, x = torch.meshgrid(k, k, x, indexing="ij")
     point = torch.stack([x[inside], y[inside], z[inside]])
     numerator, weight = sums.numerator.clone(), sums.weight.clone()
-    for values, total in ((sums.numerator, numerator), (sums.weight.to(torch.complex128), weight)):
+    for values, total in (
+        (sums.numerator, numerator),
+        (sums.weight.to(sums.numerator.dtype), weight),
+    ):
         volume = ifft_volume(values, padded).float() * padded
         table = projector(volume, padding=finer, correct=False)
         copies = torch.zeros(point.shape[1], dtype=values.dtype, device=values.device)
@@ -84,18 +89,36 @@ def solve(sums: Sums, prior: Tensor, floor: float = 1e-3, rounds: int = 0) -> Te
     divides, so that directions nobody looked from do not explode. ``rounds`` of density compensation, see ``compensation``,
     take the place of the division.
     """
-    shell = sums.shell
-    top = sums.box // 2
-    known = shell <= top
-    index = shell.clamp(max=top)
+    return grid_to_volume(_divided(sums, prior, floor, rounds), sums.box, sums.padding * sums.box)
+
+
+def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
+    """The transform that ``solve`` turns into a map, zero beyond the last shell."""
     least = (floor * shell_mean_weight(sums)).clamp_min(1e-30)
-    divisor = torch.maximum(sums.weight + prior.double()[index], least[index])
+    known = least.new_ones(len(least) + 1)
+    known[-1] = 0
+    least, prior = (
+        torch.cat([table.to(least), least.new_ones(1)]).to(sums.weight) for table in (least, prior)
+    )
+    known = known.to(sums.weight)
+
+    def tables(shell: Tensor) -> list[Tensor]:
+        index = shell.flatten().clamp(max=len(known) - 1)
+        return [table.index_select(0, index).view(shell.shape) for table in (prior, least, known)]
+
     if rounds:
-        factor = compensation(divisor, known, sums.padding * sums.box, rounds)
-        transform = torch.where(known, sums.numerator * factor, 0)
-    else:
-        transform = torch.where(known, sums.numerator / divisor, 0)
-    return grid_to_volume(transform, sums.box, sums.padding * sums.box).float()
+        added, least, inside = tables(sums.shell)
+        divisor = torch.maximum(added + sums.weight, least)
+        inside = inside > 0
+        factor = compensation(divisor, inside, sums.padding * sums.box, rounds)
+        return torch.where(inside, sums.numerator * factor, 0)
+    transform = torch.empty_like(sums.numerator)
+    arrays = (transform, sums.numerator, sums.weight, sums.shell)
+    for out, numerator, weight, shell in zip(*map(slabs, arrays), strict=True):
+        added, smallest, inside = tables(shell)
+        factor = inside.div_(torch.maximum(added.add_(weight), smallest, out=added))
+        torch.mul(numerator, factor, out=out)
+    return transform
 
 
 def compensation(density: Tensor, known: Tensor, padded: int, rounds: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops import kernels
-from cryotorch.ops.fourier import fft_volume, ifft_volume
+from cryotorch.ops.fourier import centre_, fft_volume, ifft_volume
 from cryotorch.ops.parts import in_parts
 
 CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
@@ -29,9 +29,14 @@ def rows_at_once(points: int, device: torch.device) -> int:
 
 def gridding_correction(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
     """The separable sinc^2 (d, d, d) that trilinear interpolation in a padded box imprints on real space."""
-    x = (torch.arange(box, device=device) - box // 2) / padded
-    line = torch.sinc(x) ** 2
+    line = gridding_line(box, padded, device)
     return line[:, None, None] * line[:, None] * line
+
+
+def gridding_line(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
+    """Its factor along each axis, (d,)."""
+    x = (torch.arange(box, device=device) - box // 2) / padded
+    return torch.sinc(x) ** 2
 
 
 @dataclass(frozen=True)
@@ -254,30 +259,43 @@ def add_slices_(
 
 
 def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
-    """The sums on the padded half transform: numerator (P, P, P // 2 + 1) complex and weights, float64.
+    """The sums on the padded half transform: numerator (P, P, P // 2 + 1) complex64 and weights float32, as they were summed.
 
     On the plane x = 0 the half space stores a point at k or at -k: both are added up, which is what makes the
     inverse transform real.
     """
-    reach, padded = sums.reach, sums.padding * sums.box
-    full = merge_(sums)[:, :, : padded // 2 + 1].double()
-    plane = full[:, :, 0]
-    mirrored = plane.flip(0, 1) * torch.tensor(
-        [1.0, -1.0, 1.0], dtype=full.dtype, device=full.device
+    full, reach, padded = merge_(sums), sums.reach, sums.padding * sums.box
+    half = padded // 2  # frequencies beyond it are rims that no wanted coefficient reaches
+    numerator = full.new_empty(padded, padded, half + 1, dtype=torch.complex64)
+    weight = full.new_empty(numerator.shape)
+    ends = (
+        (slice(0, padded - half), slice(reach, reach + padded - half)),
+        (slice(padded - half, padded), slice(reach - half, reach)),
     )
-    full[:, :, 0] = plane + mirrored
-    # frequencies beyond the padded Nyquist are rims that no wanted coefficient reaches
-    half = padded // 2
-    keep = torch.arange(-half, padded - half, device=full.device) + reach
-    full = full[keep][:, keep]
-    shift = [-half, -half]
-    numerator = torch.roll(torch.view_as_complex(full[..., :2].contiguous()), shift, (0, 1))
-    return numerator, torch.roll(full[..., 2], shift, (0, 1))
+    for (z, from_z), (y, from_y) in product(ends, repeat=2):
+        part = full[from_z, from_y, : half + 1]
+        torch.view_as_real(numerator)[z, y] = part[..., :2]
+        weight[z, y] = part[..., 2]
+    plane = full[:, :, 0]
+    plane = plane + plane.flip(0, 1) * plane.new_tensor([1.0, -1.0, 1.0])
+    k = torch.fft.fftfreq(padded, 1 / padded, device=full.device).long() + reach
+    plane = plane[k][:, k]
+    torch.view_as_real(numerator)[:, :, 0] = plane[..., :2]
+    weight[:, :, 0] = plane[..., 2]
+    return numerator, weight
 
 
 def grid_to_volume(transform: Tensor, box: int, padded: int, correct: bool = True) -> Tensor:
-    """A padded orthonormal half transform to the volume (d, d, d) that slices to it."""
-    volume = ifft_volume(transform, padded) * box
-    start = padded // 2 - box // 2
-    volume = volume[(slice(start, start + box),) * 3]
-    return volume / gridding_correction(box, padded, volume.device) if correct else volume
+    """A padded orthonormal half transform, which is overwritten, to the volume (d, d, d) that slices to it."""
+    if padded % 2:
+        volume = ifft_volume(transform, padded)
+    else:  # as ``ifft_volume``, but the transform goes before the result comes
+        transform = torch.fft.ifftn(centre_(transform), dim=(0, 1))
+        volume = torch.fft.irfft(transform, n=padded)
+    if padded != box:
+        start = padded // 2 - box // 2
+        volume = volume[(slice(start, start + box),) * 3].contiguous()
+    if not correct:
+        return volume.mul_(box)
+    line = gridding_line(box, padded, volume.device)
+    return volume.div_(line[:, None] * line / box).div_(line[:, None, None])

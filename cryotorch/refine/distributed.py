@@ -81,6 +81,11 @@ class Batches(Dataset):
         """Keep no batches but these."""
         self._kept = {number: self._kept[number] for number in needed if number in self._kept}
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether batches lie on a device."""
+        return bool(self._kept)
+
     def keep_on(self, device: torch.device | None) -> None:
         """From now on read every batch once and keep it on a device; None lets go of all of them."""
         self._keep = device

@@ -146,17 +146,18 @@ class Expectation:
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
 
-    def use(self, half: int, known: bool) -> Reference:
+    def use(self, batch: Batch) -> Reference:
         """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
 
         A first search looks everywhere, so its coarse step has the limit of the first iteration.
         """
+        half, known = batch.half, self._known(batch)
         if (half, known) != self.prepared:
             search, first = self.settings.search, self.settings.schedule.first_limit
             if not known:
                 search = replace(search, coarse_limit=min(search.coarse_limit, first))
             with self.clock.phase("templates"):
-                self.reference = self.prepared = None
+                self.drop()
                 self.reference = prepare(
                     self.state.references[half],
                     self.state.limit,
@@ -174,20 +175,23 @@ class Expectation:
                 self.prepared = half, known  # now that all of it is there
         return self.reference
 
+    def drop(self) -> None:
+        """Let go of reference and templates."""
+        self.reference = self.prepared = None
+
     def __call__(self, batch: Batch) -> None:
         """Search, then add to the noise and map sums. When the device runs out of memory nothing has been added."""
         rows = batch.index.to(self.device)
         if len(rows) == 0:
             return
         s, state, scale = self.settings, self.state, self.particles.scale[rows]
-        known = self._known(batch)
-        reference = self.use(batch.half, known)
+        reference = self.use(batch)
         with self.clock.phase("transform"):
             seen = observe(self.particles, rows, batch.images, state.noise, batch.half, s)
             searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
         poses, pruning = self._search(
-            reference, searched.limited(self._count(state.limit)), rows, known, tether
+            reference, searched.limited(self._count(state.limit)), rows, tether
         )
         with self.clock.phase("insert"):
             residual = self._residual(rows, searched, poses, reference)
@@ -204,11 +208,10 @@ class Expectation:
         reference: Reference,
         seen: Observation,
         rows: Tensor,
-        known: bool,
         tether: Tether | None,
     ) -> tuple[Poses, Pruning | None]:
         """The best poses of a batch, by the method asked for."""
-        s = self.settings
+        s, known = self.settings, self.prepared[1]
         previous = self.particles.rotation[rows] if known else None
         centre = self.particles.shift[rows] / s.pixel_size
         extent = RELOCATE if known else s.search.shift_extent
@@ -216,7 +219,7 @@ class Expectation:
             with self.clock.phase("bound"):
                 where = (previous, centre, extent, tether)
                 return bounded_search(reference, self.table, seen, *where, s.search)
-        if self.some_settled and tether is None:
+        if self.some_settled and known and tether is None:
             return self._search_unsettled(reference, seen, rows, previous, centre), None
         with self.clock.phase("coarse"):
             if tether is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import count
 from pathlib import Path
 
 import lightning as L
@@ -17,7 +18,7 @@ from cryotorch.refine.ahead import Ahead
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.distributed import Batches, ShardSampler
 from cryotorch.refine.expectation import Expectation
-from cryotorch.refine.memory import Portions, free_memory, images_stay
+from cryotorch.refine.memory import Portions, Room, free_memory, images_stay, snapshot
 from cryotorch.refine.mstep import MapSolve, maximize
 from cryotorch.refine.schedule import Course, Next, Stop, advance
 from cryotorch.refine.state import Settings, State
@@ -40,7 +41,8 @@ class Refinement(L.LightningModule):
         self.result: IterationResult | None = None
         self.expectation: Expectation | None = None
         self.ctf: CtfRound | None = None
-        self.portions = Portions()
+        self.room = Room(batches)
+        self.portions = Portions(self.room.make)
 
     def configure_optimizers(self) -> MapSolve:
         """The M-step."""
@@ -99,6 +101,8 @@ class Refinement(L.LightningModule):
     @torch.no_grad()
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """E-step of a batch; after the last one, the M-step."""
+        if len(batch.index):
+            self.room(lambda: self.expectation.use(batch))
         self.portions(self.expectation, batch)
         if self.ctf is not None:
             self.ctf.add(batch, self.expectation)
@@ -106,7 +110,21 @@ class Refinement(L.LightningModule):
             self.optimizers().step()
 
     def _maximize(self) -> None:
-        self.result = maximize(self.state, self.expectation, self.settings, self._reduce, self.ctf)
+        self.expectation.drop()  # room for the maps
+        summed = 0
+
+        def solve() -> None:
+            calls = count()
+
+            def reduce(tensors: list[Tensor]) -> None:
+                nonlocal summed
+                if next(calls) >= summed:  # a second attempt finds the first one's sums
+                    self._reduce(tensors)
+                    summed += 1
+
+            self.result = maximize(self.state, self.expectation, self.settings, reduce, self.ctf)
+
+        self.room(solve, snapshot(self.state))
         self.expectation = self.ctf = None
         if self.state.stopped:
             self.trainer.should_stop = True

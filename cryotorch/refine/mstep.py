@@ -12,7 +12,7 @@ from torch import Tensor
 from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
-from cryotorch.ops.masks import density_mask, soft_mask, soft_sphere
+from cryotorch.ops.masks import density_mask, mask_reach, soft_mask, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
@@ -72,16 +72,16 @@ def maximize(
     started = time.perf_counter()
     halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
     mean_weight = [shell_mean_weight(h) for h in halves]
-    unfiltered = torch.stack(
-        [solve(h, HALF_MAP_PRIOR * w) for h, w in zip(halves, mean_weight, strict=True)]
-    )
+    unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
+    for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
+        out.copy_(solve(half, HALF_MAP_PRIOR * weight))
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    mask_fsc, messages = _fsc_mask(unfiltered.mean(0), s)
-    curves = fsc_curves(
-        unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(unfiltered.mean(0), s)
-    )
+    mean = unfiltered.mean(0)
+    mask_fsc, messages = _fsc_mask(mean, s)
+    curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(mean, s))
+    del mean
     curves = {
         name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()
     }
@@ -99,8 +99,9 @@ def maximize(
 
     started = time.perf_counter()
     maps = regularise(halves, mean_weight, unfiltered, curve, s)
-    update_mask(state, low_pass(maps.full, s.pixel_size, 12.0), resolutions["corrected"], s)
-    state.references = maps.references * _reference_mask(state, s, maps.full.device)
+    del halves  # for the memory
+    update_mask(state, maps.full, resolutions["corrected"], s, smooth=12.0)
+    state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))
     judged = curves["corrected"], s.pixel_size, resolutions["corrected"]
     guinier = guinier_fit(maps.even * mask_fsc, *judged)
     bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
@@ -215,22 +216,23 @@ def sphere(s: Settings, device: torch.device) -> Tensor:
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
 
 
-def update_mask(state: State, smooth: Tensor, resolution: float, s: Settings) -> None:
-    """Dynamic masks follow the map once it is better than the start resolution; otherwise the given one stays."""
+def update_mask(
+    state: State, volume: Tensor, resolution: float, s: Settings, smooth: float | None = None
+) -> None:
+    """Dynamic masks follow the map, low-passed at ``smooth`` Å, once it is better than the start resolution; otherwise the given one stays."""
     if s.mask.mode == "none":
         return
     given = s.mask.given
     if s.mask.mode == "dynamic" and resolution < s.mask.start:
         near, far = s.mask.near, s.mask.far
-        state.mask = density_mask(smooth, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
+        volume = volume if smooth is None else low_pass(volume, s.pixel_size, smooth)
+        state.mask = density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
         if s.local is not None and given is not None:
-            state.mask = state.mask * given.to(smooth)  # of the region, what is there
+            state.mask = state.mask * given.to(volume)  # of the region, what is there
     elif given is not None:
-        state.mask = given.to(smooth)
+        state.mask = given.to(volume)
     if state.mask is not None:
-        x = torch.arange(s.box, device=smooth.device) - s.box // 2
-        radius = torch.sqrt((x[:, None, None] ** 2 + x[:, None] ** 2 + x**2).float())
-        state.mask_radius = float(radius[state.mask > 0.01].max())
+        state.mask_radius = mask_reach(state.mask, 0.01)
 
 
 def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,11 +43,10 @@ def regularise(
     """Maps from the sums of the half sets, their mean weight per shell (d // 2 + 1,), the half maps (2, d, d, d) that were
     solved from them for the FSC, and that FSC (d // 2 + 1,)."""
     merged = halves[0] + halves[1]
-    shared = [share_low(h, merged, s.split) for h in halves]
     if s.nonuniform is None:
         prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
         full = solve(merged, prior)
-        return Maps(full, full, torch.stack([solve(h, prior) for h in shared]))
+        return Maps(full, full, _references(halves, merged, [prior] * 2, s))
     n = s.nonuniform
     bank = filter_bank(s.box, s.pixel_size)
     shape = {"resolutions": bank, "kind": n.kind, "order": n.order}
@@ -54,9 +54,7 @@ def regularise(
     shape["weight"] = fsc_weight(curve.to(unfiltered.device)).square()
     cutoff = local_cutoff(unfiltered, s.pixel_size, window=n.window, **shape)
     even = solve(merged, HALF_MAP_PRIOR * shell_mean_weight(merged))
-    references = torch.stack(
-        [solve(h, HALF_MAP_PRIOR * w) for h, w in zip(shared, mean_weight, strict=True)]
-    )
+    references = _references(halves, merged, [HALF_MAP_PRIOR * w for w in mean_weight], s)
 
     def locally(volume: Tensor) -> Tensor:
         return apply_cutoff(volume, s.pixel_size, cutoff, bank, n.kind, n.order)
@@ -70,15 +68,23 @@ def regularise(
     )
 
 
+def _references(halves: list[Sums], merged: Sums, priors: list[Tensor], s: Settings) -> Tensor:
+    """Maps (2, d, d, d) of the half sets, alike below the split; one after the other, for the memory."""
+    maps = merged.weight.new_empty(2, *(s.box,) * 3)
+    for out, half, prior in zip(maps, halves, priors, strict=True):
+        out.copy_(solve(share_low(half, merged, s.split), prior))
+    return maps
+
+
 def share_low(half: Sums, merged: Sums, split: float) -> Sums:
     """A half set's sums with those of both below the split shell: what keeps the halves in one frame.
 
     One shell less, because windows and interpolation carry what is shared one shell further.
     """
-    low = half.shell < split - 1
-    return Sums(
-        torch.where(low, merged.numerator, half.numerator),
-        torch.where(low, merged.weight, half.weight),
-        half.box,
-        half.padding,
-    )
+    shell, reach = half.shell, half.padding * math.ceil(max(split, 1))
+    numerator, weight = half.numerator.clone(), half.weight.clone()
+    for z in (slice(0, reach), slice(max(reach, len(shell) - reach), None)):
+        low = shell[z] < split - 1  # only there
+        numerator[z] = torch.where(low, merged.numerator[z], numerator[z])
+        weight[z] = torch.where(low, merged.weight[z], weight[z])
+    return Sums(numerator, weight, half.box, half.padding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -319,6 +320,33 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
     ):
         refine(inputs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["cryotorch.refine.start.prepare", "cryotorch.refine.mstep.guinier_fit"]
+)
+def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
+    place: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the set-up, and in the M-step of the second iteration."""
+    out, (owner, name) = tmp_path / "out", place.rsplit(".", 1)
+    inner, calls = getattr(importlib.import_module(owner), name), []
+
+    def full(*arguments: Any) -> Any:
+        calls.append(name)
+        if len(calls) == 2 or name == "prepare":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(*arguments)
+
+    monkeypatch.setattr(place, full)
+    cure = "choose a smaller box_size" if name == "prepare" else "resume=true and trainer=cpu"
+    with pytest.raises(InputError, match=f"too small for particles of 16 pixels: .*{cure}"):
+        refine(inputs, out, max_iterations=2)
+    assert out.exists() == (name != "prepare")
+    if out.exists():
+        monkeypatch.setattr(place, inner)
+        refine(inputs, out, max_iterations=2, resume=True)
+        assert json.loads((out / "summary.json").read_text())["iterations"] == 2
 
 
 def test_several_devices_plan_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from cryotorch.ops import fourier
 from cryotorch.ops import nonuniform as module
 from cryotorch.ops.filters import filter_shells, low_pass
 from cryotorch.ops.fsc import crossing_shell, shell_correlation
@@ -328,7 +329,7 @@ def test_refuses_banks_and_filters_that_make_no_sense():
 
 
 def test_memory_is_four_maps_beyond_the_half_maps_and_the_results(monkeypatch):
-    monkeypatch.setattr(module, "SLAB", 2**15)
+    monkeypatch.setattr(fourier, "SLAB", 2**15)
     halves, held, most = TwoParts(48).halves, 0, 0
     with torch.profiler.profile(profile_memory=True) as profile:
         nonuniform(halves, PX, window=2.0)

@@ -14,8 +14,16 @@ from cryotorch.errors import InputError
 from cryotorch.ops import kernels, slices
 from cryotorch.particles import Batch
 from cryotorch.refine import expectation as module
+from cryotorch.refine.distributed import Batches
 from cryotorch.refine.expectation import Expectation
-from cryotorch.refine.memory import Portions, images_at_once, images_stay
+from cryotorch.refine.memory import (
+    Portions,
+    Room,
+    images_at_once,
+    images_stay,
+    snapshot,
+    told_plainly,
+)
 from cryotorch.refine.start import begin
 
 CPU = torch.device("cpu")
@@ -167,6 +175,110 @@ def test_an_empty_batch_is_passed_on() -> None:
     batch = Batch(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1), 0)
     Portions()(lambda b: seen.append(len(b.index)), batch)
     assert seen == [0]
+
+
+def test_images_kept_on_the_device_go_before_an_image_is_given_up() -> None:
+    """Of eight images three are done when not even one fits any more; the others follow once there is room."""
+    done: list[int] = []
+    room = [False]
+
+    def step(batch: Batch) -> None:
+        if len(batch.index) > 1 or (len(done) == 3 and not room[0]):
+            raise torch.OutOfMemoryError
+        done.extend(batch.index.tolist())
+
+    def make_room() -> bool:
+        before, room[0] = room[0], True
+        return not before
+
+    batch = Batch(torch.arange(8), torch.zeros(8, 2, 2), 0)
+    Portions(make_room)(step, batch)
+    assert done == list(range(8))
+    done.clear()
+    room[0] = False
+    with pytest.raises(InputError, match="does not hold one particle"):
+        Portions()(step, batch)
+    assert done == [0, 1, 2]
+
+
+def kept(world) -> Batches:
+    batches = world.batches()
+    batches.keep_on(CPU)
+    assert not batches.keeps_images  # until they are read
+    batches[0]
+    assert batches.keeps_images
+    return batches
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+    ],
+)
+def test_room_is_made_once_and_the_work_done_again(
+    error: RuntimeError, simulate: Callable, caplog
+) -> None:
+    batches, calls = kept(simulate(20, None)), []
+
+    def work() -> None:
+        calls.append("work")
+        if calls.count("work") == 1:
+            raise error
+
+    with caplog.at_level(logging.INFO, "cryotorch"):
+        Room(batches)(work, lambda: calls.append("put back"))
+    assert calls == ["work", "put back", "work"] and not batches.keeps_images
+    assert [r.message for r in caplog.records] == [
+        "The memory of the device is full: images stay there no longer and are read in every iteration, the result stays the same"
+    ]
+    calls.clear()
+    with pytest.raises(RuntimeError):  # nothing is left to let go of
+        Room(batches)(work)
+    assert calls == ["work"]
+
+
+def test_other_errors_are_not_tried_again(simulate: Callable) -> None:
+    batches, calls = kept(simulate(20, None)), []
+
+    def work() -> None:
+        calls.append(0)
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        Room(batches)(work)
+    with pytest.raises(RuntimeError, match="shapes differ"), told_plainly(360):
+        work()
+    assert len(calls) == 2 and batches.keeps_images
+
+
+def test_a_full_device_is_told_with_what_to_do(simulate: Callable) -> None:
+    world = simulate(20, None)
+    state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+    for finished, cure in (
+        (0, "choose a smaller box_size, .* add trainer=cpu"),
+        (2, "to go on after iteration 2"),
+    ):
+        state.crossings = [5.0] * finished
+        with (
+            pytest.raises(InputError, match=f"too small for particles of 24 pixels: .*{cure}"),
+            told_plainly(24, state),
+        ):
+            raise torch.OutOfMemoryError
+
+
+def test_a_state_is_brought_back(simulate: Callable) -> None:
+    world = simulate(20, None)
+    state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+    put_back, references = snapshot(state), state.references
+    for _ in range(2):
+        state.crossings.append(4.0)
+        state.history.append({"iteration": 1})
+        state.references, state.limit = references + 1, 7.0
+        put_back()
+        assert state.references is references and state.limit == world.settings.schedule.first_limit
+        assert state.crossings == state.history == []
 
 
 def test_later_batches_start_small() -> None:

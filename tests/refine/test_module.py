@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import lightning as L
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.refine import module as module_of
+from cryotorch.refine import mstep
 from cryotorch.refine import schedule as schedule_of
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
 from cryotorch.refine.schedule import Course, ScheduleSettings
@@ -226,3 +227,41 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.Mon
         saver.save_checkpoint({"a": torch.zeros(3)}, path)
     assert path.read_bytes() == before
     assert torch.equal(saver.load_checkpoint(path)["a"], torch.ones(3))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec")
+def test_an_m_step_that_runs_out_of_memory_is_done_again_without_the_images(
+    world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half way, with sums reduced and curves recorded."""
+    monkeypatch.setattr(module_of, "free_memory", lambda device: 2**30)
+    whole = refine(world, tmp_path / "whole", kind=OnDevice)[1]
+    assert whole.kept > 0
+    reductions, failures = [], []
+
+    class Counting(OnDevice):
+        def _reduce(self, tensors) -> None:
+            reductions.append(len(tensors))
+
+    def full_once(name: str, at: int):
+        inner = getattr(mstep, name)
+        calls = count(1)
+
+        def call(*arguments):
+            if next(calls) == at:
+                failures.append(name)
+                raise torch.OutOfMemoryError
+            return inner(*arguments)
+
+        return call
+
+    monkeypatch.setattr(mstep, "regularise", full_once("regularise", 2))
+    again = refine(world, tmp_path / "again", kind=Counting)[1]
+    assert failures == ["regularise"] and len(reductions) == ITERATIONS
+    assert again.kept == 0
+    assert again.state.crossings == whole.state.crossings
+    assert torch.equal(again.result.map, whole.result.map)
+    with pytest.raises(torch.OutOfMemoryError):  # no images are kept
+        monkeypatch.setattr(mstep, "regularise", full_once("regularise", 1))
+        refine(world, tmp_path / "never")
