@@ -276,7 +276,7 @@ def test_a_given_mask_is_tightened_inwards_when_asked_for(run_folder: Path) -> N
 
 
 def test_a_given_mask_that_nothing_improves_stays(run_folder: Path) -> None:
-    given = soft_sphere(BOX, 8, 4)
+    given = soft_sphere(BOX, 9, 4)
     write_volume("mask.mrc", given, PIXEL)
     out, summary = validate(f"volume={run_folder}", "mask=mask.mrc", "optimize_mask=true")
     assert "The given mask stays" in out and not summary["mask"]["tightened"]

@@ -260,7 +260,7 @@ def test_a_full_device_is_told_with_what_to_do(simulate: Callable) -> None:
         (0, "choose a smaller box_size, .* add trainer=cpu"),
         (2, "to go on after iteration 2"),
     ):
-        state.crossings = [5.0] * finished
+        state.course.crossings = [5.0] * finished
         with (
             pytest.raises(InputError, match=f"too small for particles of 24 pixels: .*{cure}"),
             told_plainly(24, state),
@@ -273,12 +273,12 @@ def test_a_state_is_brought_back(simulate: Callable) -> None:
     state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
     put_back, references = snapshot(state), state.references
     for _ in range(2):
-        state.crossings.append(4.0)
+        state.course.crossings.append(4.0)
         state.history.append({"iteration": 1})
         state.references, state.limit = references + 1, 7.0
         put_back()
         assert state.references is references and state.limit == world.settings.schedule.first_limit
-        assert state.crossings == state.history == []
+        assert state.course.crossings == state.history == []
 
 
 def test_later_batches_start_small() -> None:
