@@ -126,24 +126,31 @@ def _threads(n: int) -> ThreadPoolExecutor:
 
 @compiled
 def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
-    """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``."""
-    low, high = np.float32(-reach), np.float32(reach - 1)
-    columns, side = reach + 1, 2 * reach + 1
+    """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``.
+
+    Counted from the table's corner coordinates are positive, so that cutting off the fraction rounds down: this becomes vector
+    instructions, which ``math.floor`` does not.
+    """
+    low, last, top = np.int32(0), np.int32(reach - 1), np.int32(2 * reach - 1)
+    columns, side, middle = np.int64(reach + 1), np.int64(2 * reach + 1), np.float32(reach)
+    xx, xy, xz = turn[0, 0] * padding, turn[1, 0] * padding, turn[2, 0] * padding
+    yx, yy, yz = turn[0, 1] * padding, turn[1, 1] * padding, turn[2, 1] * padding
+    zx, zy, zz = turn[0, 2] * padding, turn[1, 2] * padding, turn[2, 2] * padding
     for j in range(n):
-        kx, ky, kz = k[start + j, 0] * padding, k[start + j, 1] * padding, k[start + j, 2] * padding
-        x = turn[0, 0] * kx + turn[1, 0] * ky + turn[2, 0] * kz
-        y = turn[0, 1] * kx + turn[1, 1] * ky + turn[2, 1] * kz
-        z = turn[0, 2] * kx + turn[1, 2] * ky + turn[2, 2] * kz
+        kx, ky, kz = k[start + j, 0], k[start + j, 1], k[start + j, 2]
+        x = xx * kx + xy * ky + xz * kz
         s = -ONE if x < ZERO else ONE
-        x, y, z = x * s, y * s, z * s
-        at_x = min(math.floor(x), high)
-        at_y = min(max(math.floor(y), low), high)
-        at_z = min(max(math.floor(z), low), high)
+        x = x * s
+        y = (yx * kx + yy * ky + yz * kz) * s + middle
+        z = (zx * kx + zy * ky + zz * kz) * s + middle
+        at_x = min(np.int32(x), last)
+        at_y = min(max(np.int32(y), low), top)
+        at_z = min(max(np.int32(z), low), top)
         fraction[0, j] = x - np.float32(at_x)
         fraction[1, j] = y - np.float32(at_y)
         fraction[2, j] = z - np.float32(at_z)
         sign[j] = s
-        index[j] = ((int(at_z) + reach) * side + int(at_y) + reach) * columns + int(at_x)
+        index[j] = (np.int64(at_z) * side + at_y) * columns + at_x
 
 
 @compiled
