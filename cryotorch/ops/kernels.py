@@ -62,41 +62,61 @@ def insert_(
         mine = slice(copy * share, (copy + 1) * share)
         _insert(totals[copy], reach, padding, turn[mine], points[mine], values[mine], weights[mine])
 
-    if len(totals) == 1:
-        part(0)
-    else:
-        list(_threads(torch.get_num_threads()).map(part, range(len(totals))))
+    list(_threads(torch.get_num_threads()).map(part, range(len(totals))))
 
 
-def gram(
-    table: Tensor,
-    reach: int,
-    padding: int,
-    box: int,
-    frequency: Tensor,
-    spectrum: Tensor,
-    gain: Tensor,
-    precision: Tensor,
-    image: Tensor,
-    rotation: Tensor,
-    shift_px: Tensor,
-    magnification: Tensor | None,
-) -> Tensor:
-    """The inner products (p, 7, 7) of ``likelihood.PoseTerms``; arguments as for ``fused.products``, the spectrum complex."""
-    out = np.empty((len(rotation), 7, 7), np.float32)
-    if magnification is None:
-        magnification = torch.empty(0, 2, 2)
-    images = _array(torch.view_as_real(spectrum)), _array(gain), _array(precision)
-    fixed = (_array(table), reach, padding, box, _array(frequency), *images)
-    stretch = _array(magnification)
-    which, turn, shift = image.numpy(), _array(rotation), _array(shift_px)
+def gram(slices: tuple, images: tuple, poses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """The inner products (p, 7, 7) of ``likelihood.PoseTerms``.
+
+    Args:
+        slices: table, reach, padding of a ``Projector``, and the box.
+        images: frequency (m, 2); spectrum complex, gain, precision of an ``Observation``, and its magnification or None.
+        poses: rows of the images (p,), rotation (p, 3, 3), shift_px (p, 2).
+    """
+    out = np.empty((len(poses[0]), 7, 7), np.float32)
+    fixed, arrays = _fixed(slices, images), (poses[0].numpy(), *map(_array, poses[1:]), out)
 
     def part(start: int, stop: int) -> None:
-        mine = slice(start, stop)
-        _gram(*fixed, stretch, which[mine], turn[mine], shift[mine], out[mine])
+        _gram(fixed, *(values[start:stop] for values in arrays))
 
-    _in_threads(part, len(rotation))
+    _in_threads(part, len(out))
     return torch.from_numpy(out)
+
+
+def ascend(
+    slices: tuple,
+    images: tuple,
+    poses: tuple[Tensor, Tensor, Tensor],
+    steps: int,
+    rule: tuple[float, ...],
+    prior: Tensor,
+    start: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``search.ascend`` without a tether: inner products, rotations and shifts at the end.
+
+    Args:
+        slices, images, poses: as for ``gram``; start: their products, where they are known.
+        rule: first, least and most damping, longest turn (radians) and move (pixels) of a step; prior: (5,) precision.
+    """
+    known, which = start is not None, poses[0].numpy()
+    out = _array(start).copy() if known else np.empty((len(which), 7, 7), np.float32)
+    turn, shift = (_array(values).copy() for values in poses[1:])
+    fixed, how = _fixed(slices, images), (steps, known, rule, prior.double().numpy())
+
+    def part(start: int, stop: int) -> None:
+        _ascend(fixed, *(values[start:stop] for values in (which, turn, shift, out)), *how)
+
+    _in_threads(part, len(which))
+    return torch.from_numpy(out), torch.from_numpy(turn), torch.from_numpy(shift)
+
+
+def _fixed(slices: tuple, images: tuple) -> tuple:
+    table, reach, padding, box = slices
+    frequency, spectrum, gain, precision, magnification = images
+    if magnification is None:
+        magnification = torch.empty(0, 2, 2)
+    arrays = frequency, torch.view_as_real(spectrum), gain, precision, magnification
+    return _array(table), reach, padding, box, *map(_array, arrays)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -223,82 +243,141 @@ def _turns(shift, box, cos, sin):
 
 
 @compiled
-def _gram(
-    table,
-    reach,
-    padding,
-    box,
-    frequency,
-    spectrum,
-    gain,
-    precision,
-    magnification,
-    image,
-    rotation,
-    shift,
-    out,
-):
-    """Per chunk of points: locate, gather, interpolate with gradients, weight, move the image, 28 products."""
-    m, half, columns = len(frequency), box // 2, reach + 1
-    plane = (2 * reach + 1) * columns
+def _gram(fixed, image, rotation, shift, out):
+    work = _work(len(fixed[4]), fixed[3])
+    for p in range(len(rotation)):
+        _products(fixed, image[p], rotation[p], shift[p], work, out[p])
+
+
+@compiled
+def _ascend(fixed, image, rotation, shift, out, steps, known, rule, prior):
+    """Damped Gauss-Newton steps from pose to pose, each to its end before the next: its part of the table is in the caches then."""
+    work = _work(len(fixed[4]), fixed[3])
+    step, trial, moved = np.empty(5), np.empty((3, 3), np.float32), np.empty(2, np.float32)
+    found = np.empty((7, 7), np.float32)
+    first, least, most, longest_turn, longest_move = rule
+    for p in range(len(rotation)):
+        if not known:
+            _products(fixed, image[p], rotation[p], shift[p], work, out[p])
+        damping, value = first, out[p, 0, 1] - out[p, 1, 1] / 2
+        for _ in range(steps):
+            _solve(out[p], damping, prior, step)
+            turn = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+            move = math.sqrt(step[3] ** 2 + step[4] ** 2)
+            step *= min(1, longest_turn / max(turn, 1e-9), longest_move / max(move, 1e-9))
+            _turn(step, rotation[p], trial)
+            moved[0], moved[1] = shift[p, 0] + step[3], shift[p, 1] + step[4]
+            _products(fixed, image[p], trial, moved, work, found)
+            reached = found[0, 1] - found[1, 1] / 2
+            if reached > value:
+                value, damping = reached, max(damping / 4, least)
+                rotation[p], shift[p], out[p] = trial, moved, found
+            else:
+                damping = min(damping * 8, most)
+
+
+@compiled
+def _solve(gram, damping, prior, x):
+    """(H + damping diag H + prior / 2) x = gradient by Cholesky's decomposition, H and the gradient as in ``PoseTerms``."""
+    low = np.zeros((5, 5))
+    for i in range(5):
+        x[i] = gram[2 + i, 0] - gram[2 + i, 1]
+        for j in range(i + 1):
+            value = float(gram[2 + i, 2 + j])
+            if i == j:
+                value += damping * value + prior[i] / 2
+            for q in range(j):
+                value -= low[i, q] * low[j, q]
+            low[i, j] = math.sqrt(max(value, 1e-30)) if i == j else value / low[j, j]
+    for i in range(5):
+        for j in range(i):
+            x[i] -= low[i, j] * x[j]
+        x[i] /= low[i, i]
+    for i in range(4, -1, -1):
+        for j in range(i + 1, 5):
+            x[i] -= low[j, i] * x[j]
+        x[i] /= low[i, i]
+
+
+@compiled
+def _turn(w, rotation, out):
+    """exp([w]x) R, see ``rotations.from_rotation_vector``."""
+    angle2 = w[0] ** 2 + w[1] ** 2 + w[2] ** 2
+    angle = math.sqrt(angle2)
+    a = 1 - angle2 / 6 if angle2 < 1e-6 else math.sin(angle) / angle
+    b = 0.5 - angle2 / 24 if angle2 < 1e-6 else (1 - math.cos(angle)) / angle2
+    for j in range(3):
+        x, y, z = rotation[0, j], rotation[1, j], rotation[2, j]
+        # w x r and w x (w x r)
+        p, q, r = w[1] * z - w[2] * y, w[2] * x - w[0] * z, w[0] * y - w[1] * x
+        out[0, j] = x + a * p + b * (w[1] * r - w[2] * q)
+        out[1, j] = y + a * q + b * (w[2] * p - w[0] * r)
+        out[2, j] = z + a * r + b * (w[0] * q - w[1] * p)
+
+
+@compiled
+def _work(m, box):
+    """Arrays that all poses of a thread share."""
     index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
     f, c = np.empty((3, CHUNK), np.float32), np.empty((16, CHUNK), np.float32)
     g, v = np.empty((6, CHUNK), np.float32), np.empty((14, CHUNK), np.float32)
-    cos_x, sin_x = np.empty(box + 1, np.float32), np.empty(box + 1, np.float32)
-    cos_y, sin_y = np.empty(box + 1, np.float32), np.empty(box + 1, np.float32)
-    k = np.zeros((m, 3), np.float32)
+    turns = np.empty((4, box + 1), np.float32)
+    return index, sign, f, c, g, v, turns, np.zeros((m, 3), np.float32), np.empty((7, 7))
+
+
+@compiled
+def _products(fixed, b, r, shift, work, out):
+    """Per chunk of points: locate, gather, interpolate with gradients, weight, move the image, 28 products."""
+    table, reach, padding, box, frequency, spectrum, gain, precision, magnification = fixed
+    index, sign, f, c, g, v, turns, k, total = work
+    m, half, columns = len(frequency), box // 2, reach + 1
+    plane = (2 * reach + 1) * columns
+    cos_x, sin_x, cos_y, sin_y = turns
     size, turn = np.float32(padding), np.float32(2 * math.pi / box)
-    total = np.empty((7, 7), np.float64)
-    for p in range(len(rotation)):
-        b, r = image[p], rotation[p]
-        for t in range(m):
-            kx, ky = frequency[t, 0], frequency[t, 1]
-            if len(magnification):
-                k[t, 0] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
-                k[t, 1] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
-            else:
-                k[t, 0], k[t, 1] = kx, ky
-        _turns(shift[p, 0], box, cos_x, sin_x)
-        _turns(shift[p, 1], box, cos_y, sin_y)
-        total[:] = 0
-        for start in range(0, m, CHUNK):
-            n = min(CHUNK, m - start)
-            _locate(r, k, start, n, size, reach, index, f, sign)
-            _gather(table, index, n, columns, plane, c)
-            for part in range(2):
-                _interpolate(c, part, f, r, size, n, g, v)
-            for j in range(n):
-                root = math.sqrt(precision[b, start + j])
-                w, s = gain[b, start + j] * root, sign[j]
-                qx, qy = k[start + j, 0], k[start + j, 1]
-                re, im = v[2, j] * w, v[3, j] * (s * w)
-                v[2, j], v[3, j] = re, im
-                for part in range(2):  # dp/dw, see slices.slices_with_gradient
-                    a = w if part else w * s
-                    x, y, z = g[3 * part, j] * a, g[3 * part + 1, j] * a, g[3 * part + 2, j] * a
-                    v[4 + part, j], v[6 + part, j], v[8 + part, j] = (
-                        -qy * z,
-                        qx * z,
-                        qy * x - qx * y,
-                    )
-                kx, ky = frequency[start + j, 0] * turn, frequency[start + j, 1] * turn
-                v[10, j], v[11, j], v[12, j], v[13, j] = -im * kx, re * kx, -im * ky, re * ky
-                v[0, j] = root
-            for j in range(n):
-                x, y = int(frequency[start + j, 0]) + half, int(frequency[start + j, 1]) + half
-                cos = cos_x[x] * cos_y[y] - sin_x[x] * sin_y[y]
-                sin = sin_x[x] * cos_y[y] + cos_x[x] * sin_y[y]
-                re, im = spectrum[b, start + j, 0] * v[0, j], spectrum[b, start + j, 1] * v[0, j]
-                v[0, j], v[1, j] = re * cos + im * sin, im * cos - re * sin
-            for i in range(7):
-                for o in range(i, 7):
-                    product = ZERO
-                    for j in range(n):
-                        product += v[2 * i, j] * v[2 * o, j] + v[2 * i + 1, j] * v[2 * o + 1, j]
-                    total[i, o] += product
+    for t in range(m):
+        kx, ky = frequency[t, 0], frequency[t, 1]
+        k[t, 0], k[t, 1] = kx, ky
+        if len(magnification):
+            k[t, 0] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
+            k[t, 1] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
+    _turns(shift[0], box, cos_x, sin_x)
+    _turns(shift[1], box, cos_y, sin_y)
+    total[:] = 0
+    for start in range(0, m, CHUNK):
+        n = min(CHUNK, m - start)
+        _locate(r, k, start, n, size, reach, index, f, sign)
+        _gather(table, index, n, columns, plane, c)
+        for part in range(2):
+            _interpolate(c, part, f, r, size, n, g, v)
+        for j in range(n):
+            root = math.sqrt(precision[b, start + j])
+            w, s = gain[b, start + j] * root, sign[j]
+            qx, qy = k[start + j, 0], k[start + j, 1]
+            re, im = v[2, j] * w, v[3, j] * (s * w)
+            v[2, j], v[3, j] = re, im
+            for part in range(2):  # dp/dw, see slices.slices_with_gradient
+                a = w if part else w * s
+                x, y, z = g[3 * part, j] * a, g[3 * part + 1, j] * a, g[3 * part + 2, j] * a
+                v[4 + part, j], v[6 + part, j] = -qy * z, qx * z
+                v[8 + part, j] = qy * x - qx * y
+            kx, ky = frequency[start + j, 0] * turn, frequency[start + j, 1] * turn
+            v[10, j], v[11, j], v[12, j], v[13, j] = -im * kx, re * kx, -im * ky, re * ky
+            v[0, j] = root
+        for j in range(n):
+            x, y = int(frequency[start + j, 0]) + half, int(frequency[start + j, 1]) + half
+            cos = cos_x[x] * cos_y[y] - sin_x[x] * sin_y[y]
+            sin = sin_x[x] * cos_y[y] + cos_x[x] * sin_y[y]
+            re, im = spectrum[b, start + j, 0] * v[0, j], spectrum[b, start + j, 1] * v[0, j]
+            v[0, j], v[1, j] = re * cos + im * sin, im * cos - re * sin
         for i in range(7):
-            for o in range(7):
-                out[p, i, o] = total[min(i, o), max(i, o)]
+            for o in range(i, 7):
+                product = ZERO
+                for j in range(n):
+                    product += v[2 * i, j] * v[2 * o, j] + v[2 * i + 1, j] * v[2 * o + 1, j]
+                total[i, o] += product
+    for i in range(7):
+        for o in range(7):
+            out[i, o] = total[min(i, o), max(i, o)]
 
 
 @compiled

@@ -192,11 +192,7 @@ def pose_terms(
     rounding.
     """
     if rotation.device.type == "cpu":
-        frequency = half_plane(seen.box).frequency[: seen.spectrum.shape[1]]
-        table = (reference.table, reference.reach, reference.padding, seen.box)
-        images = (seen.spectrum, seen.gain, seen.precision)
-        poses = (image, rotation, shift_px, seen.magnification)
-        return PoseTerms(kernels.gram(*table, frequency, *images, *poses))
+        return PoseTerms(kernels.gram(*for_kernels(reference, seen), (image, rotation, shift_px)))
     chunk = rows_at_once(seen.spectrum.shape[1], rotation.device)
     evaluate = fused_gram if fused else gram_of_tensors
     parts = [
@@ -206,6 +202,13 @@ def pose_terms(
         )
     ]
     return PoseTerms(torch.cat(parts))
+
+
+def for_kernels(reference: Projector, seen: Observation) -> tuple[tuple, tuple]:
+    """What the compiled loops take of a map and of images."""
+    frequency = half_plane(seen.box).frequency[: seen.spectrum.shape[1]]
+    slices = reference.table, reference.reach, reference.padding, seen.box
+    return slices, (frequency, seen.spectrum, seen.gain, seen.precision, seen.magnification)
 
 
 def fused_gram(

@@ -17,11 +17,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cryotorch.ops import kernels
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import (
     Observation,
     PoseTerms,
     Templates,
+    for_kernels,
     grid_scores,
     pose_terms,
     shift_scores,
@@ -41,6 +43,8 @@ WINNER_STEPS = (
     5  # more for the pose that stays: where it ends must not depend on where it came from
 )
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
+LONGEST = 0.2, 3.0  # radians, pixels of one step
+RULE = (DAMPING_START, DAMPING_LEAST, DAMPING_MOST, *LONGEST)
 
 
 @dataclass(frozen=True)
@@ -274,8 +278,29 @@ def ascend(
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts.
 
-    ``terms`` are those of the start, where they are known already; ``tether`` is of the poses.
+    ``terms`` are those of the start, where they are known already; ``tether`` is of the poses. On a CPU, without a tether, all
+    steps are one compiled loop.
     """
+    poses = image, rotation, shift_px
+    if tether is not None or rotation.device.type != "cpu":
+        return ascend_by_tensors(slices, seen, *poses, steps, terms, fused, tether)
+    start, prior = None if terms is None else terms.gram, _prior_precision(rotation)
+    gram, *ends = kernels.ascend(*for_kernels(slices, seen), poses, steps, RULE, prior, start)
+    return PoseTerms(gram), *ends
+
+
+def ascend_by_tensors(
+    slices: Projector,
+    seen: Observation,
+    image: Tensor,
+    rotation: Tensor,
+    shift_px: Tensor,
+    steps: int,
+    terms: PoseTerms | None = None,
+    fused: bool = False,
+    tether: Tether | None = None,
+) -> tuple[PoseTerms, Tensor, Tensor]:
+    """``ascend``, all poses of a step at once."""
     terms = terms or pose_terms(slices, seen, image, rotation, shift_px, fused)
     value = _value(terms, rotation, shift_px, tether)
     damping = torch.full_like(value, DAMPING_START)
@@ -304,14 +329,15 @@ def _value(terms: PoseTerms, rotation: Tensor, shift_px: Tensor, tether: Tether 
 
 
 def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
-    """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than 0.2 rad and 3 px."""
+    """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than ``LONGEST``."""
     diagonal = normal.diagonal(dim1=1, dim2=2)
     ridge = damping[:, None] * diagonal + 0.5 * _prior_precision(diagonal)
     # solve would wait for the device to see whether it can; with the prior it always can
     step = torch.linalg.solve_ex(normal + torch.diag_embed(ridge), gradient).result
     turn = step[:, :3].norm(dim=1, keepdim=True)
     move = step[:, 3:].norm(dim=1, keepdim=True)
-    return step * torch.minimum(0.2 / turn.clamp_min(1e-9), 3 / move.clamp_min(1e-9)).clamp(max=1)
+    turned, moved = LONGEST[0] / turn.clamp_min(1e-9), LONGEST[1] / move.clamp_min(1e-9)
+    return step * torch.minimum(turned, moved).clamp(max=1)
 
 
 def covariance(

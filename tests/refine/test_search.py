@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from cryotorch.ops.fourier import half_plane, pack
 from cryotorch.ops.likelihood import Observation, PoseTerms, pose_terms
 from cryotorch.ops.rotations import from_rotation_vector, random_rotations, rotation_angle
+from cryotorch.ops.slices import projector
 from cryotorch.ops.symmetry import in_asymmetric_unit, point_group
 from cryotorch.refine.observe import observe
 from cryotorch.refine.search import (
@@ -20,6 +22,7 @@ from cryotorch.refine.search import (
     Reference,
     SearchSettings,
     ascend,
+    ascend_by_tensors,
     coarse_candidates,
     covariance,
     ladder,
@@ -214,3 +217,46 @@ def test_thinning_keeps_the_best_and_drops_copies() -> None:
     ]
     score[[2, 5]] -= 2 * HOPELESS
     assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 3, 0, 4, 6, 7]
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("stretched", [False, True])
+def test_the_compiled_climb_is_that_of_tensor_operations(
+    simulate: Callable, known: bool, stretched: bool
+) -> None:
+    world = simulate(40, 1.0)
+    table, seen = reference(world), observation(world).limited(half_plane(24).count(9))
+    if stretched:
+        stretch = torch.eye(2) + 0.02 * torch.randn(40, 2, 2, generator=torch.manual_seed(0))
+        seen = replace(seen, magnification=stretch)
+    draw = torch.Generator().manual_seed(5)
+    image = torch.arange(40).repeat_interleave(2)
+    off = from_rotation_vector(0.08 * torch.randn(80, 3, generator=draw))
+    start = off @ world.truth.rotation[image]
+    shift = world.truth.shift[image] / 4 + 0.3 * torch.randn(80, 2, generator=draw)
+    before = start.clone(), shift.clone()
+    terms = pose_terms(table.slices, seen, image, start, shift) if known else None
+    for steps in (0, 1, 6):
+        climb = table.slices, seen, image, start, shift, steps, terms
+        (found, *ends), (expected, *others) = ascend(*climb), ascend_by_tensors(*climb)
+        assert torch.equal(start, before[0]) and torch.equal(shift, before[1])
+        # where a step is worth next to nothing, rounding decides whether it is taken
+        largest = expected.gram.abs().max()
+        assert (found.gram - expected.gram).abs().max() < (1e-5 if steps < 2 else 1e-2) * largest
+        assert (found.score - expected.score).abs().max() < 0.02
+        turned = rotation_angle(ends[0], others[0])
+        assert turned.max() < (2e-3 if steps < 2 else 0.02) and turned.median() < 1e-3
+        assert (ends[1] - others[1]).norm(dim=1).max() < 0.05
+        again = pose_terms(table.slices, seen, image, *ends)
+        assert torch.allclose(again.gram, found.gram, rtol=1e-4, atol=1e-5 * float(largest))
+    assert (found.score > pose_terms(table.slices, seen, image, *before).score).all()
+
+
+def test_a_flat_likelihood_moves_nothing() -> None:
+    """No image and no map: the prior keeps the solution finite."""
+    table = projector(torch.zeros(8, 8, 8), 3)
+    m = half_plane(8).count(3)
+    seen = Observation(torch.zeros(1, m, dtype=torch.complex64), *torch.ones(2, 1, m), 8)
+    pose = torch.zeros(1, dtype=torch.int64), torch.eye(3)[None], torch.zeros(1, 2)
+    terms, rotation, shift = ascend(table, seen, *pose, 4)
+    assert (terms.gram == 0).all() and torch.equal(rotation, pose[1]) and not shift.any()
