@@ -104,7 +104,8 @@ def test_kernels(device: str) -> None:
         assert row["slices/s"] >= row["slices/s median"] > 0
         assert row["times tensor operations"] > 0 and row["of a copy of the bytes"] > 0
     limits = [(row["kernel"], row["limit"]) for row in tables["Slices and poses"]]
-    assert limits == [(k, limit) for k in ("extract", "insert", "pose_terms") for limit in (4, 7)]
+    names = ("climb", "extract", "insert", "pose_terms")
+    assert limits == [(k, limit) for k in names for limit in (4, 7)]
     assert [row["candidates"] for row in tables["Polish"]] == [9, 9]
     (step_row,) = tables["M-step, per half map"]
     assert step_row["both, s"] == pytest.approx(step_row["collect, s"] + step_row["solve, s"])

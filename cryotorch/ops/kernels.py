@@ -234,17 +234,17 @@ def _insert(sums, reach, padding, rotation, frequency, spectrum, weight):
 
 
 @compiled
-def _turns(shift, box, cos, sin):
-    """cos and sin of 2 pi k shift / box for k from -box/2 to box/2."""
-    half = box // 2
+def _turns(shift, box, most, cos, sin):
+    """cos and sin of 2 pi k shift / box for k from -most to most."""
     step = 2 * math.pi / box * shift
-    for k in range(-half, half + 1):
-        cos[k + half], sin[k + half] = math.cos(step * k), math.sin(step * k)
+    for k in range(most + 1):
+        cos[most + k], sin[most + k] = math.cos(step * k), math.sin(step * k)
+        cos[most - k], sin[most - k] = cos[most + k], -sin[most + k]
 
 
 @compiled
 def _gram(fixed, image, rotation, shift, out):
-    work = _work(len(fixed[4]), fixed[3])
+    work = _work(fixed[4])
     for p in range(len(rotation)):
         _products(fixed, image[p], rotation[p], shift[p], work, out[p])
 
@@ -252,7 +252,7 @@ def _gram(fixed, image, rotation, shift, out):
 @compiled
 def _ascend(fixed, image, rotation, shift, out, steps, known, rule, prior):
     """Damped Gauss-Newton steps from pose to pose, each to its end before the next: its part of the table is in the caches then."""
-    work = _work(len(fixed[4]), fixed[3])
+    work = _work(fixed[4])
     step, trial, moved = np.empty(5), np.empty((3, 3), np.float32), np.empty(2, np.float32)
     found = np.empty((7, 7), np.float32)
     first, least, most, longest_turn, longest_move = rule
@@ -316,13 +316,14 @@ def _turn(w, rotation, out):
 
 
 @compiled
-def _work(m, box):
+def _work(frequency):
     """Arrays that all poses of a thread share."""
+    most = int(np.abs(frequency).max())
     index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
     f, c = np.empty((3, CHUNK), np.float32), np.empty((16, CHUNK), np.float32)
     g, v = np.empty((6, CHUNK), np.float32), np.empty((14, CHUNK), np.float32)
-    turns = np.empty((4, box + 1), np.float32)
-    return index, sign, f, c, g, v, turns, np.zeros((m, 3), np.float32), np.empty((7, 7))
+    turns, k = np.empty((4, 2 * most + 1), np.float32), np.zeros((len(frequency), 3), np.float32)
+    return index, sign, f, c, g, v, turns, k, np.empty((7, 7))
 
 
 @compiled
@@ -330,7 +331,7 @@ def _products(fixed, b, r, shift, work, out):
     """Per chunk of points: locate, gather, interpolate with gradients, weight, move the image, 28 products."""
     table, reach, padding, box, frequency, spectrum, gain, precision, magnification = fixed
     index, sign, f, c, g, v, turns, k, total = work
-    m, half, columns = len(frequency), box // 2, reach + 1
+    m, half, columns = len(frequency), turns.shape[1] // 2, reach + 1
     plane = (2 * reach + 1) * columns
     cos_x, sin_x, cos_y, sin_y = turns
     size, turn = np.float32(padding), np.float32(2 * math.pi / box)
@@ -340,8 +341,8 @@ def _products(fixed, b, r, shift, work, out):
         if len(magnification):
             k[t, 0] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
             k[t, 1] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
-    _turns(shift[0], box, cos_x, sin_x)
-    _turns(shift[1], box, cos_y, sin_y)
+    _turns(shift[0], box, half, cos_x, sin_x)
+    _turns(shift[1], box, half, cos_y, sin_y)
     total[:] = 0
     for start in range(0, m, CHUNK):
         n = min(CHUNK, m - start)

@@ -40,9 +40,10 @@ from cryotorch.ops.slices import (
     slice_coordinates,
 )
 from cryotorch.refine.expectation import RELOCATE
-from cryotorch.refine.search import SearchSettings, polish, prepare, shift_grid
+from cryotorch.refine.search import SearchSettings, ascend, polish, prepare, shift_grid
 
 Row = dict[str, object]
+CLIMB = 5  # steps
 COARSE_LIMITS = (6.0, 12.0)  # Fourier pixels: about those of the first and of the later iterations
 
 
@@ -180,9 +181,10 @@ def fine_limits(box: int) -> list[float]:
 
 
 def slice_rows(p: Problem, e: Effort) -> list[Row]:
-    """Extraction, insertion, and ``pose_terms``: slices with derivatives against images.
+    """Extraction, insertion, ``pose_terms`` (slices with derivatives against images), and a climb.
 
-    Each beside tensor operations that do the same, and a copy of the bytes that it moves.
+    Each beside tensor operations that do the same, of a climb its evaluations, and a copy of the
+    bytes that it moves.
     """
     rows = []
     sums, plain = (accumulator(p.box, device=p.device) for _ in range(2))
@@ -213,6 +215,11 @@ def slice_rows(p: Problem, e: Effort) -> list[Row]:
         # bytes per point: four rows of 16 read and 8 written; eight cells of 12 read and written;
         # four rows and the image read
         terms = (image, rotation, shift)
+
+        def tensor_climb(evaluate=tensor_terms) -> None:
+            for _ in range(CLIMB + 1):
+                evaluate()
+
         calls = {
             "extract": (partial(extract_slices, slices, rotation, frequency), tensor_slices, 72),
             "insert": (partial(insert_slices_, sums, *added), tensor_insert, 208),
@@ -221,6 +228,7 @@ def slice_rows(p: Problem, e: Effort) -> list[Row]:
                 tensor_terms,
                 80,
             ),
+            "climb": (partial(ascend, slices, low, *terms, CLIMB), tensor_climb, 80 * (CLIMB + 1)),
         }
         for name, (ours, tensors, size) in calls.items():
             a = torch.zeros(n * m * size // 8, device=p.device)  # a copy reads and writes
@@ -228,7 +236,9 @@ def slice_rows(p: Problem, e: Effort) -> list[Row]:
                 [ours, tensors, partial(a.copy_, a + 1)], p.device, e.seconds
             )
             row: Row = {"device": p.device, "kernel": name, "box": p.box, "limit": int(limit)}
-            row |= {"points": m, **spent.rates("slices", n), "points/s": n * m / spent.best}
+            each = n * (CLIMB + 1 if name == "climb" else 1)
+            row |= {"points": m, **spent.rates("slices", each)}
+            row |= {"points/s": each * m / spent.best}
             row |= {"times tensor operations": other.best / spent.best}
             rows.append(row | {"of a copy of the bytes": copied.best / spent.best})
     return sorted(rows, key=lambda row: str(row["kernel"]))  # and by limit, as they came
