@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cryotorch.particles import Particles
 
+AT_END, MANY = 0.98, 0.25  # of an extent; share of the particles
 CURVES = ("no_mask", "spherical", "loose", "tight", "corrected", "randomised")
 
 
@@ -46,6 +47,21 @@ class Departures:
     shift: Tensor
     most_rotation: float
     most_shift: float
+
+    def warnings(self) -> list[str]:
+        """A sentence for each extent at which many particles stopped."""
+        told = []
+        for name, moved, most in (
+            ("rotation", self.rotation, self.most_rotation),
+            ("shift", self.shift, self.most_shift),
+        ):
+            share = float((moved >= AT_END * most).float().mean())
+            if most > 0 and share > MANY:
+                told.append(
+                    f"WARNING: {share:.0%} of the particles stopped at the {name} extent: widen it, or check that the map is that of "
+                    "these particles"
+                )
+        return told
 
 
 @dataclass(frozen=True)

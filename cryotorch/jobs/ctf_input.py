@@ -212,6 +212,8 @@ def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:
         wish = (
             f"detail is fitted only up to {limit:.3g} Å, make it at least {LEAST_BAND * limit:.3g}"
         )
+        if name.startswith("optics"):
+            wish += ", or leave the optics out with tilt=false trefoil=false"
         require(fits, name, coarse, wish)
     return CtfWhat(
         limit=images.box * images.pixel_size / limit,

@@ -250,7 +250,8 @@ class _Descent:
             tether=self.tether,
         )
         self.evaluations += len(self.images) * (WINNER_STEPS + 1)
-        return Poses(rotation, shift_px, covariance(terms, rotation, shift_px, self.tether), terms)
+        spread = covariance(terms, rotation, shift_px, self.tether)
+        return Poses(rotation, shift_px, spread, terms, torch.zeros_like(rotation[:, 0, 0]) > 0)
 
     def _scored(
         self, image: Tensor, slot: Tensor, rotation: Tensor, offset: Tensor, level: int

@@ -15,6 +15,7 @@ from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.state import Settings, State
 
 LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
+CLEAR = 3.0  # standard errors from which on a refinement takes over what it finds about the optics
 SAMPLE = 500  # images of each half set to calibrate with
 
 
@@ -57,13 +58,15 @@ class CtfRound:
         if self.found is None:
             return "the map is too coarse to refine the CTF with"
         reduce(self.found.sums.tensors())
-        solved, particles = self.found.solve(), state.particles
+        solved, particles = self.found.solve(CLEAR), state.particles
         refined, notes = solved.particles, []
         if self.what.defocus:
             change = (refined.defocus - particles.defocus)[:, :2].mean(1)
             notes.append(f"defocus changed by {float(change.square().mean().sqrt()):.0f} Å (rms)")
             state.defocus_sigma = float(solved.sigma[:, 0].median())
-        if self.what.tilt and refined.optics.beam_tilt is not None:
+        if self.what.tilt and not any(group.values for group in solved.groups):
+            notes.append(f"no aberration {CLEAR:g} standard errors from zero, the optics stay")
+        elif self.what.tilt and refined.optics.beam_tilt is not None:
             tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in refined.optics.beam_tilt.tolist())
             notes.append(f"beam tilt {tilts} mrad")
         state.particles = particles.replace(defocus=refined.defocus, optics=refined.optics)

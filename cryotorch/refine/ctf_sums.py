@@ -79,6 +79,19 @@ class GroupFit:
     even: Phases | None = None
 
 
+def clear_only(found: GroupFit, least: float) -> GroupFit:
+    """Without the odd terms, or the even ones, where none is ``least`` standard errors from zero.
+
+    The shift goes with the odd ones: alone it would undo a tilt that was left out.
+    """
+    values = dict(found.values)
+    for block in (list(ODD), list(EVEN)):
+        terms = [name for name in block if name in values and name != "shift"]
+        if not any((values[n].abs() >= least * found.sigma[n]).any() for n in terms):
+            values = {name: value for name, value in values.items() if name not in block}
+    return replace(found, values=values)
+
+
 def odd_names(what: CtfWhat) -> list[str]:
     """Names in ``ODD`` that are fitted."""
     wanted = {"shift": what.tilt, "tilt": what.tilt, "trefoil": what.trefoil}

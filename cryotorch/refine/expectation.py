@@ -42,7 +42,7 @@ class Found:
 
     Attributes:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
-        seen: (n,) 1 where a row was filled.
+        seen: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
         residual: (2, g, s) sums of |y - f|^2; count: (2, g) images.
         pruning: the numbers of ``branch_and_bound.Pruning``.
     """
@@ -53,6 +53,7 @@ class Found:
     cross: Tensor
     power: Tensor
     seen: Tensor
+    certain: Tensor
     residual: Tensor
     count: Tensor
     pruning: Tensor
@@ -139,6 +140,7 @@ class Expectation:
             cross=torch.zeros(n, **single),
             power=torch.zeros(n, **single),
             seen=torch.zeros(n, **single),
+            certain=torch.zeros(n, **single),
             residual=torch.zeros(2, groups, s.box // 2 + 1, **double),
             count=torch.zeros(2, groups, **double),
             pruning=torch.zeros(len(fields(Pruning)), **double),
@@ -358,6 +360,7 @@ class Expectation:
             "cross": poses.terms.cross / scale,
             "power": poses.terms.power / scale**2,
             "seen": torch.ones_like(scale),
+            "certain": poses.certain.to(scale),
         }
 
     def _record(

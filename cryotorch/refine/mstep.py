@@ -146,6 +146,9 @@ def maximize(
             **{f"seconds_{phase}": spent for phase, spent in seconds.items()},
         }
     )
+    departures = _departures(state, s)
+    if departures is not None:
+        messages += departures.warnings()
     shown = state.particles
     if not state.known.all():
         shown = shown[state.known]
@@ -171,7 +174,7 @@ def maximize(
         messages=messages,
         final=bool(state.stopped),
         group=s.group.cpu(),
-        departures=_departures(state, s),
+        departures=departures,
         cutoff=None if maps.cutoff is None else maps.cutoff.cpu(),
     )
 
@@ -282,7 +285,8 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
     drift = frame.measure(found.rotation[seen], found.shift[seen], *anchor, s.group)
     state.drift_turn, state.drift_move = drift.turn, drift.move
     state.known = state.known | seen
-    state.calm = torch.where(seen, calmer(state.calm, angle, move / s.pixel_size), state.calm)
+    again = calmer(state.calm, angle, move / s.pixel_size, found.certain > 0)
+    state.calm = torch.where(seen, again, state.calm)
     if s.local is not None:
         _recentre(state, s)
     return torch.rad2deg(angle), move

@@ -32,7 +32,7 @@ class ScheduleSettings:
     extra_final_passes: int = 0
     patience: int = 2
     least_gain: float = 0.1
-    still: float = 0.6
+    still: float = 0.4
     ctf_rounds: int = 0
     images: int | None = None
 

@@ -92,25 +92,20 @@ class Poses:
     Attributes:
         rotation: (b, 3, 3); shift_px: (b, 2); covariance: (b, 5, 5) of (rotation vector, shift in pixels);
         terms: score and products at the final limit.
+        certain: (b,) bool, whether all candidates that were not hopeless came to one pose already at the first limit.
     """
 
     rotation: Tensor
     shift_px: Tensor
     covariance: Tensor
     terms: PoseTerms
+    certain: Tensor
 
     def joined(self, other: Poses, order: Tensor) -> Poses:
         """These and others, the p-th of them being number ``order[p]`` (b + c,) of the result."""
-        both = [
-            torch.cat([a, b])[order.argsort()]
-            for a, b in (
-                (self.rotation, other.rotation),
-                (self.shift_px, other.shift_px),
-                (self.covariance, other.covariance),
-                (self.terms.gram, other.terms.gram),
-            )
-        ]
-        return Poses(*both[:3], PoseTerms(both[3]))
+        back, names = order.argsort(), ("rotation", "shift_px", "covariance", "certain")
+        both = {k: torch.cat([getattr(self, k), getattr(other, k)])[back] for k in names}
+        return Poses(terms=PoseTerms(torch.cat([self.terms.gram, other.terms.gram])[back]), **both)
 
 
 def prepare(
@@ -224,7 +219,10 @@ def polish(
         )
         last = rung == len(limits) - 1
         kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
-        rows = thin_out(_value(terms, rotation, shift_px, held), rotation, shift_px, image, kept)
+        value = _value(terms, rotation, shift_px, held)
+        if rung == 0:
+            certain = alone(value, rotation, shift_px, image, len(seen.spectrum))
+        rows = thin_out(value, rotation, shift_px, image, kept)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
     terms, held = PoseTerms(terms.gram[rows]), tether and tether.of(image)
     terms, rotation, shift_px = ascend(
@@ -238,7 +236,15 @@ def polish(
         settings.compile,
         held,
     )
-    return Poses(rotation, shift_px, covariance(terms, rotation, shift_px, held), terms)
+    spread = covariance(terms, rotation, shift_px, held)
+    return Poses(rotation, shift_px, spread, terms, certain)
+
+
+def alone(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, n: int) -> Tensor:
+    """Images (n,) of whose candidates all that are not hopeless have climbed to one pose."""
+    left = image[thin_out(score, rotation, shift_px, image, 2)]
+    count = torch.zeros(n, dtype=torch.int64, device=image.device)
+    return count.index_add_(0, left, torch.ones_like(left)) == 1
 
 
 def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, kept: int) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-CALM = 2  # global searches in a row that came back to the same pose
+CALM = 1  # global searches in a row that came back to the same pose, with no other in question
 AGAIN = 0.05  # share of the settled that is searched all the same, others each time
 FAR = (
     math.radians(3.5),
@@ -21,6 +21,6 @@ def settled(calm: Tensor, iteration: int) -> Tensor:
     return (calm >= CALM) & (chance >= AGAIN)
 
 
-def calmer(calm: Tensor, turn: Tensor, move_px: Tensor) -> Tensor:
-    """Count (n,) iterations without a far move, given how far poses (n,) moved in this one; NaN is far."""
-    return torch.where((turn < FAR[0]) & (move_px < FAR[1]), calm + 1, 0)
+def calmer(calm: Tensor, turn: Tensor, move_px: Tensor, certain: Tensor) -> Tensor:
+    """Count (n,) iterations that left no doubt, given how far poses (n,) moved in this one (NaN is far) and whether they are certain."""
+    return torch.where((turn < FAR[0]) & (move_px < FAR[1]) & certain, calm + 1, 0)

@@ -22,6 +22,7 @@ from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.start import begin
 from cryotorch.refine.state import Local, MaskSettings, NonUniform
 from cryotorch.refine.tether import Reach, Tether
+from cryotorch.results import Departures
 
 REACH = Reach((2.0, 0.0, -1.0), math.radians(15), 1.5)
 MASK = soft_sphere(24, 7, 4)
@@ -150,3 +151,12 @@ def test_the_nonuniform_regulariser_filters_all_maps_alike(simulate: Callable) -
     assert 8 - 0.01 <= result.cutoff.min() and result.cutoff.max() <= 24.01
     curve = shell_correlation(result.map * MASK, world.volume * MASK)
     assert curve[1:9].min() > 0.7
+
+
+def test_particles_that_stop_at_an_extent_are_told() -> None:
+    turned, moved = torch.tensor([20.0, 19.9, 3.0, 20.0]), torch.tensor([1.0, 2.0, 10.0, 0.0])
+    start = torch.eye(3).repeat(4, 1, 1)
+    (warning,) = Departures(start, turned, moved, 20.0, 10.0).warnings()
+    assert "75% of the particles stopped at the rotation extent" in warning
+    assert Departures(start, turned / 2, moved, 20.0, 10.0).warnings() == []
+    assert Departures(start, 0 * turned, 0 * moved, 0.0, 0.0).warnings() == []

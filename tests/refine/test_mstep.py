@@ -36,6 +36,7 @@ def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:
         cross=torch.ones(n),
         power=torch.ones(n),
         seen=torch.ones(n),
+        certain=torch.ones(n),
         residual=torch.zeros(2, groups, shells, dtype=torch.float64),
         count=torch.zeros(2, groups, dtype=torch.float64),
         pruning=torch.zeros(6, dtype=torch.float64),

@@ -17,9 +17,10 @@ from cryotorch.refine.state import State
 
 def test_a_far_move_starts_the_count_anew() -> None:
     near, far, nowhere = 0.9, 1.1, math.nan
-    turn = torch.tensor([near, far, near, nowhere, near]) * FAR[0]
-    move = torch.tensor([near, near, far, near, nowhere]) * FAR[1]
-    assert calmer(torch.full((5,), 3), turn, move).tolist() == [4, 0, 0, 0, 0]
+    turn = torch.tensor([near, far, near, nowhere, near, near]) * FAR[0]
+    move = torch.tensor([near, near, far, near, nowhere, near]) * FAR[1]
+    certain = torch.arange(6) < 5
+    assert calmer(torch.full((6,), 3), turn, move, certain).tolist() == [4, 0, 0, 0, 0, 0]
 
 
 def test_one_in_twenty_is_searched_again_and_others_each_time() -> None:
@@ -71,3 +72,20 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
     # without a search those that are far off stay so
     skipped = settled(torch.full((60,), CALM), 1)
     assert error["resting"][skipped & (calm == 0)].median() > 60
+
+
+def test_a_pose_is_certain_where_no_other_comes_close(simulate: Callable) -> None:
+    """With a clear image most candidates near the pose have climbed to it, the others are hopeless; without signal several stay."""
+    certain = {}
+    for snr in (30.0, 0.002):
+        world = simulate(40, snr, schedule=ScheduleSettings(9.0, 11.0))
+        state = State(
+            world.blind, torch.stack([world.volume] * 2), torch.full((2, 1, 13), 0.7), 9.0
+        )
+        expectation = Expectation(state, world.settings, torch.device("cpu"))
+        batches = world.batches(20)
+        for number in range(len(batches)):
+            expectation(batches[number])
+        certain[snr] = expectation.found.certain
+        assert set(certain[snr].tolist()) <= {0.0, 1.0}
+    assert certain[30.0].mean() > 0.4 and certain[0.002].mean() < 0.1
