@@ -106,7 +106,7 @@ def guinier_fit(
     if resolution > coarsest:
         reason = f"the resolution of {resolution:.1f} Å is worse than {coarsest:g} Å"
     elif used.sum() < 5:
-        reason = f"only {int(used.sum())} shells lie between {coarsest:g} Å and {resolution:.1f} Å"
+        reason = f"of the shells only {int(used.sum())} lie between {coarsest:g} Å and {resolution:.1f} Å"
     else:
         centred = x[used] - x[used].mean()
         slope = float((centred * y[used]).sum() / centred.square().sum())

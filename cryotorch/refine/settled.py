@@ -9,10 +9,8 @@ from torch import Tensor
 
 CALM = 1  # global searches in a row that came back to the same pose, with no other in question
 AGAIN = 0.05  # share of the settled that is searched all the same, others each time
-FAR = (
-    math.radians(3.5),
-    1.0,
-)  # radians, pixels: half the finest step of the coarse search; a pose that moves further is new
+# radians, pixels: half the finest step of the coarse search; a pose that moves further is new
+FAR = math.radians(3.5), 1.0
 
 
 def settled(calm: Tensor, iteration: int) -> Tensor:
