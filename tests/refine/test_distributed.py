@@ -114,8 +114,11 @@ def test_batches_that_stay_are_read_once() -> None:
             assert torch.equal(batch.index, before[number].index)
             assert batch.half == before[number].half
     assert images.reads == 4 + 4 and len(batches[-1].index) == 0
+    batches.let_go([1, 3])
+    assert batches[1].index.tolist() == batches.rows[1] and images.reads == 4 + 4
+    assert batches[0].index.tolist() == batches.rows[0] and images.reads == 4 + 5
     batches.keep_on(None)
-    assert torch.equal(batches[2].images, before[2].images) and images.reads == 9
+    assert torch.equal(batches[2].images, before[2].images) and images.reads == 10
 
 
 def test_what_does_not_fit_is_read_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
