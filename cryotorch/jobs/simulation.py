@@ -184,7 +184,7 @@ def without_truth(
 def signal_spectra(reference: Projector, particles: Particles, rows: Tensor) -> Tensor:
     """Packed spectra (b, m) of the noise-free images of some particles."""
     pixel_size = float(particles.optics.pixel_size[0])
-    through = transfer(particles, rows, reference.box, pixel_size)
+    through = transfer(particles, rows, reference.box, pixel_size, reference.table.device)
     spectra = predict(
         reference,
         particles.rotation[rows],

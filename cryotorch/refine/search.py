@@ -220,9 +220,11 @@ def polish(
         last = rung == len(limits) - 1
         kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
         value = _value(terms, rotation, shift_px, held)
+        rows = thin_out(value, rotation, shift_px, image, max(2, kept) if rung == 0 else kept)
         if rung == 0:
-            certain = alone(value, rotation, shift_px, image, len(seen.spectrum))
-        rows = thin_out(value, rotation, shift_px, image, kept)
+            certain = alone(image[rows], len(seen.spectrum))
+            if last:
+                rows = thin_out(value, rotation, shift_px, image, 1)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
     terms, held = PoseTerms(terms.gram[rows]), tether and tether.of(image)
     terms, rotation, shift_px = ascend(
@@ -240,11 +242,10 @@ def polish(
     return Poses(rotation, shift_px, spread, terms, certain)
 
 
-def alone(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, n: int) -> Tensor:
-    """Images (n,) of whose candidates all that are not hopeless have climbed to one pose."""
-    left = image[thin_out(score, rotation, shift_px, image, 2)]
+def alone(image: Tensor, n: int) -> Tensor:
+    """Which of n images have one candidate left, given the images (p,) of all candidates."""
     count = torch.zeros(n, dtype=torch.int64, device=image.device)
-    return count.index_add_(0, left, torch.ones_like(left)) == 1
+    return count.index_add_(0, image, torch.ones_like(image)) == 1
 
 
 def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, kept: int) -> Tensor:

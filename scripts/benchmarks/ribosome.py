@@ -8,19 +8,21 @@ import torch
 from torch import Tensor
 
 from cryotorch.jobs.simulate import Simulate
-from cryotorch.jobs.simulation import CALIBRATION, draw_particles, without_truth
-from cryotorch.ops.forward import predict
+from cryotorch.jobs.simulation import (
+    Body,
+    draw_particles,
+    signal_power,
+    summed_spectra,
+    without_truth,
+)
 from cryotorch.ops.fourier import unpack
 from cryotorch.ops.gaussians import bfactor_to_sigma, gaussian_density
 from cryotorch.ops.phantom import phantom_atoms
-from cryotorch.ops.slices import projector
 from cryotorch.particles import Particles
-from cryotorch.refine.observe import transfer
 
 # So many phantoms folded into one another, each as for a box so much larger: in a box of 396 Å
 # 2.4 MDa and up to 250 Å across, as a ribosome. One alone is a quarter as dense.
 PHANTOMS, LARGER = 4, 1.25
-PART = 128  # images whose signal is measured at once
 # Counters to random words: SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195), with the
 # unsigned numbers as torch's int64 holds them.
 STEP, FIRST, SECOND = (
@@ -55,11 +57,9 @@ class MadeImages:
         draw = torch.Generator().manual_seed(settings.seed)
         self.truth = draw_particles(settings, draw)
         self.particles: Particles = without_truth(self.truth, settings, draw)
-        self._truth = self.truth.to(self._device)
-        self._reference = projector(volume)
-        self._gain = 1.0  # with which the signal's power is measured
-        self._gain = math.sqrt(settings.snr / self._signal_power())
-        self.volume = volume * self._gain
+        body = Body(volume, self.truth.to(self._device))
+        self.volume = volume * math.sqrt(settings.snr / signal_power([body], settings))
+        self._spectra = summed_spectra([body._replace(volume=self.volume)])
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -67,20 +67,6 @@ class MadeImages:
     def __getitem__(self, rows: list[int]) -> Tensor:
         at = torch.tensor(rows, device=self._device)
         return unpack(self._spectra(at), self.box) + white_noise(at, self.box, self.settings.seed)
-
-    def _spectra(self, rows: Tensor) -> Tensor:
-        """Packed spectra (b, m) of the images without noise."""
-        some = self._truth
-        gain = transfer(some, rows, self.box, self.pixel_size, self._device).gain * self._gain
-        shift_px = some.shift[rows] / self.pixel_size
-        return predict(self._reference, some.rotation[rows], shift_px, gain)
-
-    def _signal_power(self) -> float:
-        """Mean variance of the first images without noise."""
-        rows = torch.arange(min(len(self), CALIBRATION), device=self._device)
-        # Parseval: each packed coefficient stands for two of the d^2
-        sums = [self._spectra(part).abs().square().sum().double() for part in rows.split(PART)]
-        return 2 * float(sum(sums)) / self.box**2 / len(rows)
 
 
 def white_noise(rows: Tensor, box: int, seed: int) -> Tensor:
