@@ -16,7 +16,7 @@ from cryotorch.ops.masks import density_mask, mask_reach, soft_mask, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame
+from cryotorch.refine import frame, hands
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.expectation import Expectation, Found
@@ -71,6 +71,9 @@ def maximize(
 
     started = time.perf_counter()
     halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
+    carried = hands.agree(state, found, halves, s, expectation.insert_limit)
+    if carried is not None:
+        found, halves = carried.found, carried.halves
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
@@ -80,6 +83,7 @@ def maximize(
     started = time.perf_counter()
     mean = unfiltered.mean(0)
     mask_fsc, messages = _fsc_mask(mean, s)
+    messages += [carried.note] if carried is not None else []
     curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(mean, s))
     del mean
     curves = {
@@ -126,6 +130,7 @@ def maximize(
             messages.append(
                 f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
             )
+        messages += hands.closing(state, unfiltered, s, expectation.insert_limit)
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
