@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from cryotorch.jobs.refine_settings import RefineSettings, Search
 from cryotorch.jobs.settings import Length, positive, require
@@ -23,6 +24,7 @@ class GlobalSearch(Search):
 class HomoRefine(RefineSettings):
     """The parameters; meanings and defaults in ``configs/job/homo_refine.yaml``, lengths in Å."""
 
+    symmetry_frame: Literal["check", "auto", "trust"]
     fast_subsets: bool
     search: GlobalSearch
 
@@ -81,7 +83,8 @@ def plan_global(settings: HomoRefine, images, group, half):
     search, schedule = replace(planned.search, shift_extent=extent_px), planned.schedule
     if settings.fast_subsets:
         schedule = replace(schedule, images=min(int((half == h).sum()) for h in (0, 1)))
-    return replace(planned, search=search, schedule=schedule)
+    checked = "" if settings.symmetry_frame == "trust" else settings.symmetry
+    return replace(planned, search=search, schedule=schedule, symmetry=checked)
 
 
 def _prepare(settings: HomoRefine, file, images, group):
@@ -99,7 +102,7 @@ def _prepare(settings: HomoRefine, file, images, group):
     planned = plan_global(settings, images, group, particles.half)
     volume = r.load_on_grid(settings.volume, "volume", file, images)
     r.warn_if_inverted(volume, settings.volume)
-    volume = r.onto_axes(volume, group, settings.symmetry)
+    volume = r.onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
     if settings.mask is not None and settings.mask_mode != "none":
         mask = r.load_mask(settings.mask, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cryotorch.data.images import ParticleImages
     from cryotorch.ops.reconstruct import Sums
     from cryotorch.particles import Particles
+    from cryotorch.refine.symmetry_check import Verdict
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -45,6 +46,7 @@ class Reconstruct:
     normalize: Literal["auto"] | bool
     invert: bool
     symmetry: str
+    symmetry_frame: Literal["check", "auto", "trust"]
     flip_hand: bool
     ewald: Literal["positive", "negative"] | None
     regularize: bool
@@ -120,9 +122,9 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         *(len(particles), images.box, images.pixel_size, settings.symmetry, device),
     )
     read = time.perf_counter()
-    halves = _insert(settings, particles, images, group, device)
+    halves, particles, verdict = _symmetric(settings, particles, images, group, device)
     inserted = time.perf_counter()
-    found = judge(settings, halves, images.pixel_size, device)
+    found = judge(settings, halves, images.pixel_size, device, verdict.warning)
     judged = time.perf_counter()
     (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
     for ending in dict.fromkeys(settings.write):
@@ -134,6 +136,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         "particles": len(particles),
         "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
         "symmetry": settings.symmetry,
+        "symmetry_shown": verdict.fits,
+        "symmetry_turn": verdict.words or None,
         "flip_hand": settings.flip_hand,
         "ewald": settings.ewald,
         "seed": settings.seed,
@@ -143,19 +147,49 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     write(folder, Path(settings.out), found, particles, group, extras)
 
 
+def _symmetric(
+    settings: Reconstruct,
+    particles: Particles,
+    images: ParticleImages,
+    group: Tensor,
+    device: torch.device,
+) -> tuple[list[Sums], Particles, Verdict]:
+    """The sums of both half sets, the poses behind them, and whether they show the symmetry; with ``auto`` about axes that fit."""
+    import logging
+
+    from cryotorch.refine.hands import Frame
+
+    halves, verdict = _insert(settings, particles, images, group, device)
+    if settings.symmetry_frame != "auto" or verdict.turn is None:
+        return halves, particles, verdict
+    logging.getLogger("cryotorch").info(
+        "The poses do not show %s about the axes that RELION uses; after %s they do: the poses are turned",
+        *(settings.symmetry, verdict.words),
+    )
+    rotation = Frame(verdict.turn, mirrored=False).poses(particles.rotation)
+    particles = particles.replace(rotation=rotation)
+    halves, again = _insert(settings, particles, images, group, device)
+    return halves, particles, replace(again, turn=verdict.turn, words=verdict.words)
+
+
 def _insert(
     settings: Reconstruct,
     particles: Particles,
     images: ParticleImages,
     group: Tensor,
     device: torch.device,
-) -> list[Sums]:
-    """The sums of both half sets, with the symmetry; one after the other, as the sums are the largest thing in memory."""
+) -> tuple[list[Sums], Verdict]:
+    """The sums of both half sets, with the symmetry; one after the other, as the sums are the largest thing in memory.
+
+    And what they say of the symmetry before it is applied.
+    """
     import torch
     from tqdm import tqdm
 
     from cryotorch.jobs.refinement import batch_size
+    from cryotorch.ops.coarse import coarse_sums
     from cryotorch.ops.reconstruct import symmetrise
+    from cryotorch.ops.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
     from cryotorch.refine.backproject import backproject, noise_sample
     from cryotorch.refine.distributed import Batches
@@ -163,6 +197,7 @@ def _insert(
     from cryotorch.refine.search import SearchSettings
     from cryotorch.refine.start import initial_noise
     from cryotorch.refine.state import MaskSettings, Settings
+    from cryotorch.refine.symmetry_check import Verdict, judge_symmetry
 
     box, diameter = images.box, settings.particle_diameter
     plan = Settings(
@@ -183,7 +218,8 @@ def _insert(
     size = settings.minibatch_size
     batches = Batches(images, particles.half, batch_size(box) if size == "auto" else size)
     curvature = {None: 0, "positive": 1, "negative": -1}[settings.ewald]
-    sums = []
+    checked = settings.symmetry_frame != "trust" and len(group) > 1
+    sums, coarse, verdict = [], [], Verdict(None)
     with torch.no_grad(), tqdm(total=len(particles), unit=" particles", disable=None) as bar:
 
         def of_half(half: int):
@@ -196,20 +232,24 @@ def _insert(
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
             inserted = backproject(seen, of_half(half), noise, plan, device, curvature)
+            if checked:
+                coarse.append(coarse_sums(inserted, box_for(box / 2 - 1)))
             sums.append(symmetrise(inserted, group))
-    return sums
+        if checked:
+            radius = 0.4 if diameter is None else diameter / 2 / (box * images.pixel_size)
+            look = SymmetryFit(coarse, box / 2 - 1, radius)
+            verdict = judge_symmetry(look, group, settings.symmetry, box * images.pixel_size)
+    return sums, verdict
 
 
 def other_hand(particles: Particles) -> Particles:
-    """The poses of the same images for the map v(-x).
-
-    The projection of v(-x) in the particle frame x' = R' x is that of v at R' = diag(-1, -1, 1) R: inversion is a mirror along
-    the beam, which projections do not see, and half a turn about it. Shifts stay.
-    """
+    """The poses of the same images for the map v(-x); shifts stay."""
     import torch
 
-    turn = torch.tensor([-1.0, -1.0, 1.0])[:, None]
-    return particles.replace(rotation=turn * particles.rotation)
+    from cryotorch.refine.hands import Frame
+
+    mirror = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
+    return particles.replace(rotation=mirror.poses(particles.rotation))
 
 
 def _check_poses(settings: Reconstruct, has_pose: bool) -> None:

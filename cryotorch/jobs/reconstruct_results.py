@@ -65,9 +65,16 @@ class Found:
 
 
 def judge(
-    settings: Reconstruct, sums: list[Sums], pixel_size: float, device: torch.device
+    settings: Reconstruct,
+    sums: list[Sums],
+    pixel_size: float,
+    device: torch.device,
+    warning: str = "",
 ) -> Found:
-    """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it."""
+    """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it.
+
+    ``warning``: what the sums said before, to stand with the other warnings.
+    """
     weight = [shell_mean_weight(half) for half in sums]
     # all but unregularised: the prior only keeps rarely seen coefficients from exploding
     pairs = zip(sums, weight, strict=True)
@@ -81,7 +88,9 @@ def judge(
         log.info(line)
     other = "invert=false" if settings.invert else "invert=true"
     contrast = f"The map looks inverted, its strong densities are negative: add {other}"
-    judged = replace(judged, warnings=[contrast if w == INVERTED else w for w in judged.warnings])
+    warnings = [contrast if w == INVERTED else w for w in judged.warnings]
+    told = [warning.removeprefix("WARNING: ")] if warning else []
+    judged = replace(judged, warnings=[*told, *warnings])
     for warning in judged.warnings:
         log.info("WARNING: %s", warning)
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)

@@ -26,9 +26,11 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.maps import HARD, half_paths, looks_inverted
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
+from cryotorch.ops.filters import whitened
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
+from cryotorch.ops.symmetry_frame import other_axes
 from cryotorch.refine.distributed import EMStrategy
 from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
@@ -40,6 +42,9 @@ from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
+# The same with all shells alike: about other axes to be named, and by how much it must be higher there.
+ON_OTHERS, CLEARLY = 0.7, 0.15
+SMALL = 48  # voxels: a box that shows them
 
 
 def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: ParticleImages) -> Tensor:
@@ -120,9 +125,35 @@ def warn_if_hard(mask: Tensor, path: str | Path, pixel_size: float) -> None:
         )
 
 
-def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
-    """Average a map over its point group, with a warning when it does not have it in RELION's frame."""
+def onto_axes(volume: Tensor, group: Tensor, symmetry: str, frame: str = "check") -> Tensor:
+    """Average a map over its point group, with a warning when it does not have it in RELION's frame.
+
+    The warning names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    """
     if len(group) == 1:
+        return volume
+    if frame != "trust":
+        volume = _on_axes(volume, group, symmetry, frame == "auto")
+    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
+    return (volume + torch.stack(copies).sum(0)) / len(group)
+
+
+def _on_axes(volume: Tensor, group: Tensor, symmetry: str, turned: bool) -> Tensor:
+    """Look at all shells of the map alike: at low resolution much looks symmetric."""
+    fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
+    worst = float(symmetry_correlation(fine, group)[1:].min())
+    tried = other_axes(group) if worst < ON_AXES else []
+    others = ((float(symmetry_correlation(fine, a.group)[1:].min()), a) for a in tried)
+    best, axes = max(others, key=lambda pair: pair[0], default=(-1.0, None))
+    if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
+        if turned:
+            log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
+            return rotate_volume(volume, axes.turn)
+        log.warning(
+            "WARNING: the initial map is not %s about the axes that RELION uses, but is after %s: add symmetry_frame=auto, which "
+            "makes it (correlations with turned copies, all shells alike: %.2f as it is, %.2f after it)",
+            *(symmetry, axes.words, worst, best),
+        )
         return volume
     worst = float(symmetry_correlation(volume, group)[1:].min())
     if worst < ON_AXES:
@@ -132,8 +163,7 @@ def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
             symmetry,
             worst,
         )
-    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
-    return (volume + torch.stack(copies).sum(0)) / len(group)
+    return volume
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:

@@ -72,6 +72,17 @@ def radial_amplitude(volume: Tensor) -> Tensor:
     return shell_sum(amplitude, box) / shell_count(box, volume.device)
 
 
+def whitened(volume: Tensor, least: float = 0.02) -> Tensor:
+    """A volume (d, d, d) with the same mean |F| in all shells, from 1 up to the first below ``least`` of the largest; 0 beyond."""
+    amplitude = radial_amplitude(volume)
+    amplitude[0] = 0
+    fallen = torch.nonzero(amplitude[1:] < least * amplitude.max())
+    last = int(fallen[0]) if len(fallen) else len(amplitude) - 1
+    gain = torch.zeros_like(amplitude)
+    gain[1 : last + 1] = amplitude.max() / amplitude[1 : last + 1]
+    return filter_shells(volume, gain)
+
+
 def fsc_weight(curve: Tensor) -> Tensor:
     """Correlation of the merged map with the truth, sqrt(2 F / (1 + F)), from a half-map FSC (s,).
 

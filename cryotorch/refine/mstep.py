@@ -16,7 +16,7 @@ from cryotorch.ops.masks import density_mask, mask_reach, soft_mask, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame, hands
+from cryotorch.refine import frame, hands, symmetry_check
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.expectation import Expectation, Found
@@ -70,10 +70,13 @@ def maximize(
     seconds["reduce"] = time.perf_counter() - started  # and waiting for the slowest rank
 
     started = time.perf_counter()
-    halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
+    halves = [collect(a) for a in expectation.sums]
+    notes = symmetry_check.shown(state, halves, s, expectation.insert_limit)
+    halves = [symmetrise(half, s.group) for half in halves]
     carried = hands.agree(state, found, halves, s, expectation.insert_limit)
     if carried is not None:
         found, halves = carried.found, carried.halves
+        notes.append(carried.note)
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
@@ -83,7 +86,7 @@ def maximize(
     started = time.perf_counter()
     mean = unfiltered.mean(0)
     mask_fsc, messages = _fsc_mask(mean, s)
-    messages += [carried.note] if carried is not None else []
+    messages += notes
     curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(mean, s))
     del mean
     curves = {
