@@ -30,7 +30,7 @@ FINE = 8.0  # Å: maps that agree so far have the same hand
 CLEAR = 5.0  # standard errors by which another frame must agree better; of noise it has an error of 0.8 to 1.4
 AGREES = 0.143  # correlation of what both frames have in common, up to which shells are looked at
 LEAST = 3  # shells
-UNTOLD = 0.05  # share of the power that shows the hand: with less an initial map does not tell it
+UNTOLD = 0.05  # share of the power that shows the hand: with less it is not safe that an initial map told it
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
             f"{same}, that of the initial map: at {start:.3g} Å {told:.0%} of the power tells it from its mirror image"
         ]
     return [
-        f"{same}, but not even the images can tell whether it is the right one, and the initial map does not show it at {start:.3g} Å "
+        f"{same}; which of the two mirror images is right the images cannot tell, and the initial map hardly shows it at {start:.3g} Å "
         f"({told:.1%} of the power): compare the map with a known structure; job=volume_tools flip_hand=true makes the other, "
         "job=reconstruct flip_hand=true with its poses"
     ]

@@ -218,7 +218,7 @@ def test_poses_about_other_axes_are_told_and_turned(tmp_path: Path) -> None:
         assert not told or "by 90° about z" in told[0]
         assert summary["symmetry_shown"] is {"check": False, "auto": True, "trust": None}[frame]
     assert found["auto"] > 0.9 and found["check"] == pytest.approx(found["trust"])
-    assert found["check"] < 0.8
+    assert found["check"] < found["auto"] - 0.05
     back = read_particles("auto/particles.star").particles.rotation
     sixth = torch.stack([file.particles.rotation @ g.float() for g in point_group("D6")])
     assert rotation_angle(back, sixth).amin(0).max() < 1e-3
