@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from cryotorch.ops.ctf import delocalisation
 from cryotorch.ops.forward import backproject_terms, predict, shift_phase
 from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.likelihood import Observation, residual_power
@@ -22,7 +23,7 @@ from cryotorch.ops.slices import (
     of_each,
     projector,
 )
-from cryotorch.particles import Batch
+from cryotorch.particles import Batch, Particles
 from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
 from cryotorch.refine.clock import Clock
 from cryotorch.refine.frame import Drift, take_out
@@ -104,6 +105,12 @@ def spread_poses(poses: Poses, posterior: str) -> Spread:
     )
 
 
+def typical_delocalisation(particles: Particles) -> float:
+    """``ops.ctf.delocalisation`` in Å² that 95 % of the particles do not exceed."""
+    voltage = particles.optics.voltage_kv[particles.optics_group]
+    return float(delocalisation(particles.defocus, voltage).quantile(0.95))
+
+
 class Expectation:
     """One E-step over all batches of an iteration: prepare, call with every batch, read ``sums`` and ``found``.
 
@@ -147,6 +154,7 @@ class Expectation:
         )
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
+        self.circle = self._circle()
 
     def use(self, batch: Batch) -> Reference:
         """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
@@ -338,14 +346,24 @@ class Expectation:
     def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
         """Cut the noise around each particle: centre, multiply by a soft circle, move back."""
         s = self.settings
+        phase = shift_phase(shift_px, s.box)
+        return pack(unpack(spectrum * phase.conj(), s.box) * self.circle) * phase
+
+    def _circle(self) -> Tensor:
+        """(d, d): as wide as the particle and what the CTF carries out of it at the finest frequency that is inserted.
+
+        A circle of the particle's own size would throw that part of the signal away.
+        """
+        s, state = self.settings, self.state
         edge = max(3.0, 0.05 * s.box)
         # the mask of a local search is around a part of the particle
-        radius = s.particle_radius or (self.state.mask_radius if s.local is None else None)
+        radius = s.particle_radius or (state.mask_radius if s.local is None else None)
+        if radius is not None:
+            carried = typical_delocalisation(state.particles) * self.insert_limit
+            radius += carried / (s.box * s.pixel_size**2)
         if radius is None or radius + edge >= s.window[1]:
             radius = s.window[1] - edge
-        circle = soft_circle(s.box, radius, edge, self.device)
-        phase = shift_phase(shift_px, s.box)
-        return pack(unpack(spectrum * phase.conj(), s.box) * circle) * phase
+        return soft_circle(s.box, radius, edge, self.device)
 
     def _learnt(self, poses: Poses, scale: Tensor) -> dict[str, Tensor]:
         """What ``found`` is to hold of the particles of a batch."""

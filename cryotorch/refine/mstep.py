@@ -32,6 +32,7 @@ LOOSER = (
     10.0,
     25.0,
 )  # Å around a given tight mask: where the loose one starts to fall, and where it ends
+FIRST_LOW_PASS = 20.0  # Å: an initial map finer than that may be wrong in its details
 SCALE_RANGE = (0.2, 3.0)
 
 
@@ -94,7 +95,7 @@ def maximize(
     curve = curves[_leading_curve(resolutions, s)]
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
-    state.course.areas.append(float(curve.clamp(0, 1).sum()))
+    state.course.areas.append(float(curves["spherical"].sum()))
     state.course.shares.append(state.share)
     seconds["fsc"] = time.perf_counter() - started
 
@@ -220,6 +221,21 @@ def sphere(s: Settings, device: torch.device) -> Tensor:
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
 
 
+def first_mask(state: State, volume: Tensor, resolution: float, s: Settings) -> None:
+    """The mask of the first references: the given one, else around the density of the initial map, low-passed at ``resolution`` Å.
+
+    Without it the references carry the neighbours of crowded particles, which poses then follow, and never become fine enough
+    for a mask of their own. Where an initial map has no positive density there is only the sphere.
+    """
+    update_mask(state, volume, resolution=math.inf, s=s)
+    if state.mask is None and s.mask.mode == "dynamic":
+        blur = max(FIRST_LOW_PASS, resolution)
+        try:
+            _set_mask(state, _around(volume, blur, s))
+        except ValueError:
+            return
+
+
 def update_mask(
     state: State, volume: Tensor, resolution: float, s: Settings, smooth: float | None = None
 ) -> None:
@@ -228,15 +244,22 @@ def update_mask(
         return
     given = s.mask.given
     if s.mask.mode == "dynamic" and resolution < s.mask.start:
-        near, far = s.mask.near, s.mask.far
         volume = volume if smooth is None else low_pass(volume, s.pixel_size, smooth)
-        state.mask = density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
+        mask = _around(volume, 12.0, s)
         if s.local is not None and given is not None:
-            state.mask = state.mask * given.to(volume)  # of the region, what is there
+            mask = mask * given.to(volume)  # of the region, what is there
+        _set_mask(state, mask)
     elif given is not None:
-        state.mask = given.to(volume)
-    if state.mask is not None:
-        state.mask_radius = mask_reach(state.mask, 0.01)
+        _set_mask(state, given.to(volume))
+
+
+def _around(volume: Tensor, blur: float, s: Settings) -> Tensor:
+    near, far = s.mask.near, s.mask.far
+    return density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=blur)
+
+
+def _set_mask(state: State, mask: Tensor) -> None:
+    state.mask, state.mask_radius = mask, mask_reach(mask, 0.01)
 
 
 def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:

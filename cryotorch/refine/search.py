@@ -39,6 +39,8 @@ PRIOR_SIGMA = (math.radians(13),) * 3 + (
 ) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
 SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
 HOPELESS = 15.0  # score below the best at which a candidate is given up
+SURE = 8  # candidates that are always climbed from; the others only if
+UNLIKELY = 6.0  # score below the best separates them by less: a likelihood ratio of exp(12)
 WINNER_STEPS = (
     5  # more for the pose that stays: where it ends must not depend on where it came from
 )
@@ -54,7 +56,7 @@ class SearchSettings:
     Attributes:
         coarse_limit: highest resolution of the coarse search, Fourier pixels.
         grid_step: radians between grid rotations; None = 1 / limit, within 7 to 12 degrees.
-        candidates: rotations kept after the coarse search.
+        candidates: rotations kept after the coarse search, at most; see ``SURE``.
         newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
         compile: evaluate poses by the compiled function, see ``ops.fused``.
@@ -63,7 +65,7 @@ class SearchSettings:
 
     coarse_limit: float = 12
     grid_step: float | None = None
-    candidates: int = 8
+    candidates: int = 24
     newton_steps: int = 2
     shift_extent: float = 6
     compile: bool = False
@@ -153,7 +155,7 @@ def coarse_candidates(
     extent: float,
     settings: SearchSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift; p = b * k.
+    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift, ordered by image.
 
     Args:
         rotation: (b, 3, 3) previous rotations, tried as one more candidate; None = there are none.
@@ -167,8 +169,10 @@ def coarse_candidates(
     shifts = shift_px[:, None] + shift_grid(max(extent, step), step, device)
     scores = grid_scores(low, shifts, reference.grid)
     kept = min(settings.candidates, scores.shape[1])
-    found = reference.grid.rotation[scores.topk(kept, 1).indices]
+    top = scores.topk(kept, 1)
+    found, stays = reference.grid.rotation[top.indices], worth_a_climb(top.values, SURE)
     if rotation is not None:
+        stays = torch.cat([stays, torch.ones_like(stays[:, :1])], 1)
         found = torch.cat([found, rotation[:, None]], 1)
     kept = found.shape[1]
     slices = extract_slices(reference.slices, found.flatten(0, 1), plane.frequency[:count])
@@ -176,8 +180,14 @@ def coarse_candidates(
     at = torch.take_along_dim(shifts, best[..., None], 1)
     if rotation is not None:
         at[:, -1] = shift_px  # the previous pose is tried as it was
-    image = torch.arange(len(found), device=device).repeat_interleave(kept)
-    return image, found.flatten(0, 1), at.flatten(0, 1)
+    image = torch.arange(len(found), device=device)[:, None].expand_as(stays)
+    return image[stays], found[stays], at[stays]
+
+
+def worth_a_climb(score: Tensor, sure: int) -> Tensor:
+    """Which candidates (b, k), best first, stay: the first ``sure``, and those hardly worse than the best."""
+    place = torch.arange(score.shape[1], device=score.device)
+    return (place < sure) | (score >= score[:, :1] - UNLIKELY)
 
 
 def ladder(first: float, last: float) -> list[float]:
@@ -218,9 +228,10 @@ def polish(
             tether=held,
         )
         last = rung == len(limits) - 1
-        kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
+        kept, sure = (max(2, math.ceil(n / 3 ** (rung + 1))) for n in (settings.candidates, SURE))
+        kept = 1 if last and rung else kept
         value = _value(terms, rotation, shift_px, held)
-        rows = thin_out(value, rotation, shift_px, image, max(2, kept) if rung == 0 else kept)
+        rows = thin_out(value, rotation, shift_px, image, kept, sure)
         if rung == 0:
             certain = alone(image[rows], len(seen.spectrum))
             if last:
@@ -248,11 +259,19 @@ def alone(image: Tensor, n: int) -> Tensor:
     return count.index_add_(0, image, torch.ones_like(image)) == 1
 
 
-def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, kept: int) -> Tensor:
+def thin_out(
+    score: Tensor,
+    rotation: Tensor,
+    shift_px: Tensor,
+    image: Tensor,
+    kept: int,
+    sure: int | None = None,
+) -> Tensor:
     """Rows of at most ``kept`` candidates per image, best first, ordered by image.
 
     Of two that climbed to the same pose only the better one stays, and none stays whose score is ``HOPELESS`` below the best:
-    later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS).
+    later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS). Beyond the first ``sure`` the candidates
+    must be ``worth_a_climb``.
     """
     order = score.argsort(descending=True, stable=True)
     order = order[image[order].argsort(stable=True)]
@@ -269,6 +288,8 @@ def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, k
     earlier = torch.ones(k, k, dtype=torch.bool, device=score.device).tril(-1)
     stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - HOPELESS)
     stays &= stays.cumsum(1) <= kept
+    if sure is not None and sure < kept:
+        stays &= (stays.cumsum(1) <= sure) | (value >= value[:, :1] - UNLIKELY)
     return rows[stays]
 
 

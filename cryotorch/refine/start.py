@@ -13,7 +13,7 @@ from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms,
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
-from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
+from cryotorch.refine.mstep import coefficients_per_shell, first_mask, sphere
 from cryotorch.refine.observe import observe
 from cryotorch.refine.schedule import Course, advance
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
@@ -89,7 +89,7 @@ def begin(
         state.known = torch.ones(len(particles), dtype=torch.bool)
         state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
         state.anchor_shift = state.centre_shift = particles.shift.clone()
-    update_mask(state, references.mean(0), resolution=float("inf"), s=s)
+    first_mask(state, references.mean(0), resolution, s)
     if not fresh:
         return state, []
     sample = _sample(batches)
