@@ -98,7 +98,7 @@ class Particles:
         half: (n,) int64: 0 or 1, or -1 where no half set is known.
         scale: (n,) float32, contrast of the particle, about 1.
         address: (n, 2) int64: stack number, 0-based index of the image within that stack.
-        pose_sigma: (n, 2) float32: standard deviation of the rotation (radians) and of the shift (Å); 0 = unknown.
+        pose_sigma: (n, 2) float32: standard error of the rotation (radians) and of the shift (Å), per axis; 0 = unknown.
         has_pose: whether rotation and shift come from the input.
         optics: the optics groups.
         bfactor: (n,) float32 Å², envelope exp(-B k^2 / 4) of the particle; None = 0.

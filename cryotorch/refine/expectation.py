@@ -29,6 +29,7 @@ from cryotorch.refine.clock import Clock
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.observe import observe
+from cryotorch.refine.pose_error import SAMPLE, other_poses
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.settled import settled
 from cryotorch.refine.state import Settings, State
@@ -44,6 +45,7 @@ class Found:
     Attributes:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
         seen: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
+        moved: (n, 2) radians, Å, against the other half set's reference, for a sample; see ``pose_error``.
         residual: (2, g, s) sums of |y - f|^2; count: (2, g) images.
         pruning: the numbers of ``branch_and_bound.Pruning``.
     """
@@ -55,6 +57,7 @@ class Found:
     power: Tensor
     seen: Tensor
     certain: Tensor
+    moved: Tensor
     residual: Tensor
     count: Tensor
     pruning: Tensor
@@ -148,6 +151,7 @@ class Expectation:
             power=torch.zeros(n, **single),
             seen=torch.zeros(n, **single),
             certain=torch.zeros(n, **single),
+            moved=torch.zeros(n, 2, **single),
             residual=torch.zeros(2, groups, s.box // 2 + 1, **double),
             count=torch.zeros(2, groups, **double),
             pruning=torch.zeros(len(fields(Pruning)), **double),
@@ -155,6 +159,7 @@ class Expectation:
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
         self.circle = self._circle()
+        self.compared: set[int] = set()  # half sets
 
     def use(self, batch: Batch) -> Reference:
         """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
@@ -200,13 +205,13 @@ class Expectation:
             seen = observe(self.particles, rows, batch.images, state.noise, batch.half, s)
             searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
-        poses, pruning = self._search(
-            reference, searched.limited(self._count(state.limit)), rows, tether
-        )
+        view = searched.limited(self._count(state.limit))
+        poses, pruning = self._search(reference, view, rows, tether)
+        moved = self._compare(view, poses, batch.half, tether)
         with self.clock.phase("insert"):
             residual = self._residual(rows, searched, poses, reference)
             poses = self._in_frame(poses, tether)
-            learnt = self._learnt(poses, scale)
+            learnt = {**self._learnt(poses, scale), "moved": moved}
             self._insert(seen, poses, scale, batch.half)
             self._record(rows, learnt, residual, batch.half)
             if pruning is not None:
@@ -288,6 +293,22 @@ class Expectation:
             return None
         rotation, shift = self.centre
         return Tether(rotation[rows], shift[rows] / s.pixel_size, s.local.reach)
+
+    def _compare(
+        self, seen: Observation, poses: Poses, half: int, tether: Tether | None
+    ) -> Tensor:
+        """How far (b, 2), radians and Å, poses move against the other half set's reference, for the first batch of each half set."""
+        moved = torch.zeros(len(poses.rotation), 2, device=self.device)
+        if half not in self.compared:
+            few = torch.arange(min(len(moved), SAMPLE), device=self.device)
+            other, limit = self.state.references[1 - half], self.state.limit
+            tied = tether and tether.of(few)
+            with self.clock.phase("polish"):
+                place = seen.of(few), poses.of(few), self.settings.search, tied
+                moved[: len(few)] = other_poses(other, limit, *place)
+            moved[:, 1] *= self.settings.pixel_size
+            self.compared.add(half)
+        return moved
 
     def _in_frame(self, poses: Poses, tether: Tether | None) -> Poses:
         """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""

@@ -20,6 +20,7 @@ from cryotorch.refine import frame
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.expectation import Expectation, Found
+from cryotorch.refine.pose_error import error_factors
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.settled import calmer
@@ -95,7 +96,8 @@ def maximize(
     curve = curves[_leading_curve(resolutions, s)]
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
-    state.course.areas.append(float(curves["spherical"].sum()))
+    sphere_fsc = curves["spherical"]
+    state.course.areas.append(float((sphere_fsc * sphere_fsc.abs()).sum()))
     state.course.shares.append(state.share)
     seconds["fsc"] = time.perf_counter() - started
 
@@ -151,7 +153,8 @@ def maximize(
     departures = _departures(state, s)
     if departures is not None:
         messages += departures.warnings()
-    shown = state.particles
+    factors = error_factors(found.sigma[found.seen > 0], found.moved[found.seen > 0])
+    shown = state.particles.replace(pose_sigma=state.particles.pose_sigma * factors)
     if not state.known.all():
         shown = shown[state.known]
         rotation_change, shift_change = rotation_change[state.known], shift_change[state.known]

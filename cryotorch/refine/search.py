@@ -103,6 +103,12 @@ class Poses:
     terms: PoseTerms
     certain: Tensor
 
+    def of(self, rows: Tensor) -> Poses:
+        """Those of some images."""
+        names = ("rotation", "shift_px", "covariance", "certain")
+        some = {name: getattr(self, name)[rows] for name in names}
+        return Poses(terms=PoseTerms(self.terms.gram[rows]), **some)
+
     def joined(self, other: Poses, order: Tensor) -> Poses:
         """These and others, the p-th of them being number ``order[p]`` (b + c,) of the result."""
         back, names = order.argsort(), ("rotation", "shift_px", "covariance", "certain")

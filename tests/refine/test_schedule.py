@@ -149,12 +149,15 @@ def test_ctf_is_refined_once_nothing_else_helps():
 
 def test_poses_at_rest_need_one_iteration_without_gain_only() -> None:
     areas = [8.0, 10.0, 10.1]
-    resting, moving = (course(areas, motions=[math.inf, 2.0, last]) for last in (0.3, 0.5))
+    resting, moving = (course(areas, motions=[math.inf, 2.0, last]) for last in (0.4, 1.0))
     assert isinstance(schedule.advance(resting, PLAN), Stop)
     assert isinstance(schedule.advance(moving, PLAN), Next)
     gains = course([8.0, 10.0, 10.4], motions=[math.inf, 0.5, 0.1])
     assert isinstance(schedule.advance(gains, PLAN), Next)
     assert converged_at(course([*areas, 12.0], motions=[math.inf, 2.0, 0.3, 9.0]), PLAN) == 3
+    # short steps that hardly become shorter have a long way before them
+    slow = course(areas, motions=[math.inf, 0.3, 0.27])
+    assert isinstance(schedule.advance(slow, PLAN), Next)
 
 
 def test_poses_that_still_turn_are_given_time() -> None:
