@@ -9,16 +9,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
+from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
-from cryotorch.ops.masks import density_mask, mask_reach, soft_mask, soft_sphere
+from cryotorch.ops.fsc import crossing_shell
+from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
 from cryotorch.refine import frame
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
+from cryotorch.refine.evaluate import evaluate, sharpened
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
@@ -27,11 +28,6 @@ from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
 
-FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
-LOOSER = (
-    10.0,
-    25.0,
-)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
 SCALE_RANGE = (0.2, 3.0)
 
 
@@ -78,19 +74,9 @@ def maximize(
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    mean = unfiltered.mean(0)
-    mask_fsc, messages = _fsc_mask(mean, s)
-    curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(mean, s))
-    del mean
-    curves = {
-        name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()
-    }
-    resolutions = {
-        name: resolution(curve, s.box, s.pixel_size)
-        for name, curve in curves.items()
-        if name != "randomised"
-    }
-    curve = curves[_leading_curve(resolutions, s)]
+    judged = evaluate(unfiltered, expectation.insert_limit, s, lambda: sphere(s, unfiltered.device))
+    curve, resolutions = judged.curves[judged.leading], judged.resolutions
+    messages = judged.messages
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
     state.course.areas.append(float(curve.clamp(0, 1).sum()))
@@ -102,10 +88,8 @@ def maximize(
     del halves  # for the memory
     update_mask(state, maps.full, resolutions["corrected"], s, smooth=12.0)
     state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))
-    judged = curves["corrected"], s.pixel_size, resolutions["corrected"]
-    guinier = guinier_fit(maps.even * mask_fsc, *judged)
-    bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
-    sharp = maps.locally(sharpen(maps.even, s.pixel_size, bfactor, *judged[::2]))
+    sharp = sharpened(maps, judged, s)
+    guinier = sharp.fit
     seconds["solve"] += time.perf_counter() - started
 
     state.noise = noise_power(found, state.noise)
@@ -158,10 +142,10 @@ def maximize(
         pixel_size=s.pixel_size,
         half_maps=unfiltered.cpu(),
         map=maps.full.cpu(),
-        map_sharp=sharp.cpu(),
+        map_sharp=sharp.map.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
-        mask_fsc=mask_fsc.cpu(),
-        curves={name: c.cpu() for name, c in curves.items()},
+        mask_fsc=judged.mask.cpu(),
+        curves={name: c.cpu() for name, c in judged.curves.items()},
         resolutions=resolutions,
         resolution=resolutions["corrected"],
         noise=state.noise.cpu(),
@@ -177,39 +161,6 @@ def maximize(
         departures=departures,
         cutoff=None if maps.cutoff is None else maps.cutoff.cpu(),
     )
-
-
-def _where_inserted(curve: Tensor, limit: float, s: Settings) -> Tensor:
-    """Zero on shells that no image was inserted into: what a mask finds there has leaked from the others, alike in both halves."""
-    if limit >= s.box / 2:
-        return curve
-    shell = torch.arange(len(curve), device=curve.device)
-    return torch.where(shell <= limit - 0.5, curve, torch.zeros_like(curve))
-
-
-def _leading_curve(resolutions: dict[str, float], s: Settings) -> str:
-    """The curve that sets band limit and prior: the corrected one once a mask means something, so that it cannot feed itself."""
-    return "corrected" if resolutions["corrected"] < s.mask.start else "spherical"
-
-
-def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
-    """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
-    if s.mask.judge is not None:
-        return s.mask.judge.to(volume.device), []
-    try:
-        return density_mask(volume, s.pixel_size, low_pass=12.0, **FSC_MASK), []
-    except ValueError as refused:
-        return sphere(s, volume.device), [f"The FSC mask is a soft sphere: {refused}"]
-
-
-def _loose_mask(volume: Tensor, s: Settings) -> Tensor:
-    if s.mask.judge is not None:
-        around = s.mask.judge.to(volume.device) > 0.5
-        return soft_mask(around, *(length / s.pixel_size for length in LOOSER))
-    try:
-        return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
-    except ValueError:
-        return sphere(s, volume.device)
 
 
 def sphere(s: Settings, device: torch.device) -> Tensor:

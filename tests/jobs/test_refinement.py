@@ -323,7 +323,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "place", ["cryotorch.refine.start.prepare", "cryotorch.refine.mstep.guinier_fit"]
+    "place", ["cryotorch.refine.start.prepare", "cryotorch.refine.evaluate.guinier_fit"]
 )
 def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
     place: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
