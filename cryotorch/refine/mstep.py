@@ -19,7 +19,7 @@ from cryotorch.ops.slices import merge_
 from cryotorch.refine import frame
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
-from cryotorch.refine.evaluate import evaluate, sharpened
+from cryotorch.refine.evaluate import evaluate, for_the_eye
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
@@ -74,9 +74,8 @@ def maximize(
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    judged = evaluate(unfiltered, expectation.insert_limit, s, lambda: sphere(s, unfiltered.device))
-    curve, resolutions = judged.curves[judged.leading], judged.resolutions
-    messages = judged.messages
+    value = evaluate(unfiltered, expectation.insert_limit, s, lambda: sphere(s, unfiltered.device))
+    curve, judged, messages = value.leading, value.judged, value.messages
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
     state.course.areas.append(float(curve.clamp(0, 1).sum()))
@@ -86,9 +85,9 @@ def maximize(
     started = time.perf_counter()
     maps = regularise(halves, mean_weight, unfiltered, curve, s)
     del halves  # for the memory
-    update_mask(state, maps.full, resolutions["corrected"], s, smooth=12.0)
+    update_mask(state, maps.full, value.reached, s, smooth=12.0)
     state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))
-    sharp = sharpened(maps, judged, s)
+    sharp = for_the_eye(unfiltered, value, s, maps.locally)
     guinier = sharp.fit
     seconds["solve"] += time.perf_counter() - started
 
@@ -121,7 +120,7 @@ def maximize(
     state.history.append(
         {
             "iteration": state.iteration,
-            "resolution": resolutions["corrected"],
+            "resolution": judged.resolution,
             "limit": s.box * s.pixel_size / limit,
             "particles": float(found.seen.sum()),
             "rotation_change": change[0],
@@ -144,10 +143,13 @@ def maximize(
         map=maps.full.cpu(),
         map_sharp=sharp.map.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
-        mask_fsc=judged.mask.cpu(),
+        mask_fsc=value.mask.cpu(),
         curves={name: c.cpu() for name, c in judged.curves.items()},
-        resolutions=resolutions,
-        resolution=resolutions["corrected"],
+        resolutions=judged.resolutions,
+        resolution=judged.resolution,
+        band=judged.band.cpu(),
+        shared=s.split,
+        inserted=expectation.insert_limit,
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
         particles=shown,

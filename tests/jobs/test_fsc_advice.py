@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.jobs.fsc_advice import advice as judge
+from cryotorch.jobs.fsc_advice import advice as advise
 from cryotorch.jobs.fsc_advice import (
     curve_advice,
     dip,
     disagreement,
-    left_out,
     mask_advice,
     nothing_shared,
 )
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
-from cryotorch.ops.fsc import first_randomised_shell, fsc_curves
+from cryotorch.ops.claims import UNKNOWN, judge
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.ops.phantom import phantom
+from cryotorch.ops.shared_density import left_out, shared_density
 
 BOX, PIXEL, SHELLS, ONSET = 64, 2.0, 33, 10
 
@@ -149,9 +149,8 @@ def halves(level: float = 2.0) -> Tensor:
 
 
 def said_of(maps: Tensor, mask: Tensor, kind: str = "generated") -> list[str]:
-    curves = fsc_curves(maps, 3.0, mask, loose=mask)
-    onset = first_randomised_shell(curves["no_mask"])
-    return judge(maps, curves, FscMask(mask, kind), 3.0, onset)
+    judged = judge(maps, 3.0, mask, mask)
+    return advise(maps, judged, FscMask(mask, kind), 3.0, UNKNOWN).warnings
 
 
 def tight(maps: Tensor, threshold: float = 0.3) -> Tensor:
@@ -171,7 +170,7 @@ def test_what_a_mask_leaves_out() -> None:
     assert "lower threshold" in lost
     truth = phantom(48, 3.0, torch.eye(3)[None], 1).clamp(min=0).square()
     share = float(((1 - half) * truth).sum() / truth.sum())
-    assert left_out(maps, half, 3.0, 12.0) == pytest.approx(share, abs=0.03)
+    assert left_out(shared_density(maps, 3.0, 12.0), half) == pytest.approx(share, abs=0.03)
     assert f"leaves out {share:.0%}"[:11] in lost
     assert not [w for w in said_of(-maps, half) if "leaves out" in w]
     (given,) = [w for w in said_of(maps, half, "given") if "leaves out" in w]
@@ -180,7 +179,7 @@ def test_what_a_mask_leaves_out() -> None:
 
 def test_noise_outside_a_mask_is_not_density_left_out() -> None:
     maps = halves(6.0)
-    assert left_out(maps, tight(maps, 0.2), 3.0, 20.0) < 0.07
+    assert left_out(shared_density(maps, 3.0, 20.0), tight(maps, 0.2)) < 0.07
 
 
 def test_half_maps_of_noise_hear_that_and_nothing_about_the_mask() -> None:
