@@ -92,7 +92,9 @@ def test_larger_boxes(symmetry: str, box: int) -> None:
     for kind in ("spherical", "small sphere"):
         mask = masks(box)[kind]
         numbers = independent_numbers(mask, group)
-        assert pooled(scatter(maps, mask) * numbers.sqrt(), numbers) == pytest.approx(0.96, abs=0.12)
+        assert pooled(scatter(maps, mask) * numbers.sqrt(), numbers) == pytest.approx(
+            0.96, abs=0.12
+        )
 
 
 def test_without_mask_and_symmetry_each_coefficient_counts() -> None:
