@@ -59,14 +59,15 @@ def maximize(
         reduce: sums tensors over all ranks, in place; does nothing on one process.
         ctf: what the iteration learnt about the CTF, if it looked.
     """
-    s, seconds, limit = settings, expectation.clock.seconds, state.limit
+    s, seconds, aligned = settings, expectation.clock.seconds, state.limit
     started = time.perf_counter()
     reduce([merge_(a) for a in expectation.sums] + expectation.found.tensors())
     found = expectation.found.cpu()
     seconds["reduce"] = time.perf_counter() - started  # and waiting for the slowest rank
 
     started = time.perf_counter()
-    halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
+    limit = expectation.insert_limit
+    halves = [symmetrise(collect(a, limit), s.group) for a in expectation.sums]
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
@@ -121,7 +122,7 @@ def maximize(
         {
             "iteration": state.iteration,
             "resolution": judged.resolution,
-            "limit": s.box * s.pixel_size / limit,
+            "limit": s.box * s.pixel_size / aligned,
             "particles": float(found.seen.sum()),
             "rotation_change": change[0],
             "shift_change": change[1],

@@ -30,7 +30,8 @@ def noise(box: int, group: Tensor, count: int = MAPS) -> Tensor:
     weight, maps = torch.ones(box, box, box // 2 + 1), []
     for _ in range(count):
         transform = torch.fft.rfftn(torch.randn(box, box, box))
-        maps.append(ifft_volume(symmetrise(Sums(transform, weight, box, 1), group).numerator, box))
+        sums = symmetrise(Sums(transform, weight, box, 1, box / 2), group)
+        maps.append(ifft_volume(sums.numerator, box))
     return torch.stack(maps).float()
 
 

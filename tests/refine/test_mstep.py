@@ -160,7 +160,7 @@ def test_halves_share_nothing_above_the_split() -> None:
 
     def sums() -> Sums:
         numerator = torch.randn(8, 8, 5, dtype=torch.complex128, generator=generator)
-        return Sums(numerator, torch.rand(8, 8, 5, generator=generator).double(), 8, 1)
+        return Sums(numerator, torch.rand(8, 8, 5, generator=generator).double(), 8, 1, 4)
 
     own, other = sums(), sums()
     shared = regularise.share_low(own, own + other, 2.5)
