@@ -11,12 +11,20 @@ from cryotorch.jobs.fsc_advice import (
     curve_advice,
     dip,
     disagreement,
+    insignificance,
     mask_advice,
     nothing_shared,
+    unsupported,
 )
 from cryotorch.jobs.fsc_mask import FscMask
-from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
+from cryotorch.jobs.half_map_advice import (
+    frame_advice,
+    masked_advice,
+    offset_advice,
+    power_advice,
+)
 from cryotorch.ops.claims import UNKNOWN, judge
+from cryotorch.ops.filters import low_pass
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.shared_density import left_out, shared_density
@@ -211,6 +219,44 @@ def test_a_shifted_half_map() -> None:
 @pytest.mark.parametrize("level", [2.0, 6.0, 12.0])
 def test_half_maps_that_lie_on_each_other_are_left_in_peace(level: float) -> None:
     assert frame_advice(halves(level), 3.0) == "" and masked_advice(halves(level)) == []
+
+
+def test_half_maps_of_unequal_power() -> None:
+    maps = halves()
+    assert power_advice(maps, 10, 3.0) == []
+    maps[1] = low_pass(maps[1], 3.0, 16.0)
+    only(said_of(maps, tight(maps)), "Half map A has", "times the power")
+    only(power_advice(torch.stack([maps[0], 5 * maps[0]]), 10, 3.0), "Half map B has 25 times")
+
+
+def test_a_constant_that_both_half_maps_carry() -> None:
+    maps = halves(0.5)
+    mask = tight(maps)
+    assert offset_advice(maps, mask) == []
+    only(offset_advice(maps + 10, mask), "solvent of both half maps is far from zero")
+    assert offset_advice(maps + torch.tensor([10.0, 0])[:, None, None, None], mask) == []
+
+
+def test_a_claim_far_finer_than_without_a_mask_is_the_masks() -> None:
+    maps = halves(4.0)
+    mask = tight(maps)
+    judged = judge(maps, 3.0, mask)
+    assert unsupported(maps, judged, mask, 3.0) == ""
+    # as if a mask had made the half maps agree much further than they do
+    bare = judged.curves["no_mask"].clone()
+    bare[4:] = 0.0
+    curves = judged.curves | {"no_mask": bare}
+    assert "it is the mask that correlates" in unsupported(
+        maps, judged._replace(curves=curves), mask, 3.0
+    )
+
+
+def test_noise_explains_what_lies_in_its_band() -> None:
+    maps = halves(4.0)
+    judged = judge(maps, 3.0, tight(maps))
+    assert insignificance(judged, 144.0, UNKNOWN) == ""
+    few = judged._replace(band=torch.ones(25), shell=None)
+    assert "3 standard errors" in insignificance(few, 144.0, UNKNOWN)
 
 
 def test_half_maps_that_were_masked_before() -> None:
