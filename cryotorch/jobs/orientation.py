@@ -189,7 +189,9 @@ def diagnose(
         sampling = sampling_compensation(slices)
     said = advice(maps, judged, made, pixel_size, halves.known)
     masked_before = bool(masked_advice(maps))  # directions can be compared all the same
-    refusal, warnings = not said.claims and not masked_before, said.warnings
+    refusal = not said.claims and not masked_before
+    # what else there is to say about mask and curves is for the jobs whose result they are
+    warnings = list(made.warnings) if said.claims else said.warnings
     ratio = cones.area_ratio(curves)
     cfar = None if refusal or math.isnan(ratio) else ratio
     warnings += [] if refusal else _empty(empty)
