@@ -89,7 +89,7 @@ def judge(
     if not settings.regularize:
         prior = torch.zeros_like(prior)
     full = solve(sums[0] + sums[1], prior, rounds=ROUNDS)
-    reached = len(full) * pixel_size / judged.claimed_shell
+    reached = len(full) * pixel_size / judged.last
     about = judged.mask.mask, curve, reached, settings.bfactor
     sharp, fit = sharpened(halves.maps, pixel_size, *about, claims=judged.claims)
     if settings.bfactor is None and fit.bfactor is None:

@@ -19,7 +19,6 @@ from cryotorch.jobs.settings import require
 from cryotorch.ops.claims import judge
 from cryotorch.ops.filters import GuinierFit, guinier_fit, sharpen
 from cryotorch.ops.fsc import (
-    crossing_shell,
     first_randomised_shell,
     resolution,
     shell_correlation,
@@ -100,7 +99,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
     log.info("Resolution: %s (corrected FSC at 0.143; without mask %.2f Å)",
              told(resolutions["corrected"]), resolutions["no_mask"])  # fmt: skip
-    reached = resolution(curve, box, pixel_size) if judged.shell is None else judged.resolution
+    reached = box * pixel_size / judged.last
     fits = {
         name: guinier_fit(m, curve, pixel_size, settings.fit_to or reached, settings.fit_from)
         for name, m in (("masked", mean * mask), ("whole", mean))
@@ -120,7 +119,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     how = "given" if settings.bfactor is not None else "fitted"
     how = how if fit.bfactor is not None or how == "given" else "no fit"
     log.info("Applied: B = %s Å² (%s)", ", ".join(f"{b:.4g}" for b in bfactors), how)
-    cut, also = _filter_resolution(settings, curve, box, pixel_size)
+    cut, also = _filter_resolution(settings, judged.last, box, pixel_size)
     found = Sharpened(
         *(
             mean.cpu(),
@@ -233,10 +232,10 @@ def _wider_fit(settings: Sharpen, fit: GuinierFit, edge: float) -> str:
 
 
 def _filter_resolution(
-    settings: Sharpen, curve: Tensor, box: int, pixel_size: float
+    settings: Sharpen, reached: int, box: int, pixel_size: float
 ) -> tuple[float, list[str]]:
     """Resolution of the Butterworth filter in Å, and what is to be said about it."""
-    reached, wanted = crossing_shell(curve), settings.filter_resolution
+    wanted = settings.filter_resolution
     shell = (reached if wanted is None else box * pixel_size / wanted) + settings.filter_offset
     offset, base = settings.filter_offset, shell - settings.filter_offset
     wish = f"only {base:.0f} shells lie before the resolution"

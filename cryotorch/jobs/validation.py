@@ -20,7 +20,6 @@ from cryotorch.jobs.settings import require
 from cryotorch.ops.claims import Background, judge
 from cryotorch.ops.fsc import (
     RANDOMISE_BELOW,
-    crossing_shell,
     first_randomised_shell,
     resolution,
     shell_correlation,
@@ -48,6 +47,7 @@ class Validation:
         warnings: sentences.
         seconds: phase -> wall seconds.
         known: of the half maps.
+        last: the shell of the resolution, or where the corrected curve falls below 0.143 though nothing can be claimed.
     """
 
     first: FscMask
@@ -59,6 +59,7 @@ class Validation:
     warnings: list[str]
     seconds: dict[str, float]
     known: Background
+    last: int
 
     @property
     def resolution(self) -> float:
@@ -69,11 +70,6 @@ class Validation:
     def claims(self) -> bool:
         """Whether a resolution can be claimed."""
         return math.isfinite(self.resolution)
-
-    @property
-    def claimed_shell(self) -> int:
-        """Where the corrected curve falls below 0.143, whether that may be claimed or not."""
-        return int(crossing_shell(self.curves["corrected"]))
 
 
 def validate(
@@ -117,7 +113,16 @@ def validate(
     for (_, start), (name, end) in pairwise(times):
         seconds[name] += end - start
     return Validation(
-        first, mask, curves, judged.band.cpu(), resolutions, onset, warnings, seconds, halves.known
+        first,
+        mask,
+        curves,
+        judged.band.cpu(),
+        resolutions,
+        onset,
+        warnings,
+        seconds,
+        halves.known,
+        judged.last,
     )
 
 

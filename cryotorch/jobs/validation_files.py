@@ -76,7 +76,7 @@ def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
     )
     # finer than the half maps agree there is noise only, which would hide the density
     mean = low_pass(
-        halves.maps.mean(0), pixel_size, max(box * pixel_size / found.claimed_shell, 2 * pixel_size)
+        halves.maps.mean(0), pixel_size, max(box * pixel_size / found.last, 2 * pixel_size)
     )
     masks = {"FSC mask": found.mask.mask.cpu()}
     if found.mask.tightened:
@@ -93,7 +93,7 @@ def write_summary(
     extras: Mapping[str, object],
 ) -> None:
     """``summary.json``: everything that a person, a script or a deposition asks for."""
-    box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.claimed_shell
+    box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.last
     random = found.onset <= box // 2
     summary = {
         "resolution": found.resolution,

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fsc import claimed_shell, first_randomised_shell, fsc_curves, resolution
+from cryotorch.ops.fsc import (
+    claimed_shell,
+    crossing_shell,
+    first_randomised_shell,
+    fsc_curves,
+    resolution,
+)
 from cryotorch.ops.significance import independent_numbers, noise_band, noise_profile
 
 
@@ -46,6 +52,11 @@ class Judged(NamedTuple):
     onset: int
     shell: int | None
     resolutions: dict[str, float]
+
+    @property
+    def last(self) -> int:
+        """The shell claimed, or where nothing can be the one before the corrected curve falls below 0.143."""
+        return int(crossing_shell(self.curves["corrected"])) if self.shell is None else self.shell
 
     @property
     def resolution(self) -> float:

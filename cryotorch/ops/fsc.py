@@ -13,6 +13,7 @@ from cryotorch.ops.masks import density_mask, soft_sphere
 
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
 NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
+FEW_NUMBERS = 0.5  # band of noise above which a shell cannot testify against
 NEXT_TO_SPLIT = (
     3  # shells that what half sets share leaks on to, through windows, masks and interpolation
 )
@@ -219,12 +220,15 @@ def claimed_shell(
 ) -> int | None:
     """The shell that half maps with this FSC (s,) may be said to resolve; None where noise explains the curve.
 
-    Of the shells before the first value below ``threshold`` the last that noise does not reach, ``band`` (s,), see
-    ``significance.noise_band``. It must lie 3 shells beyond ``shared``, the shell up to which the half sets had a common reference:
-    what they were both aligned to, they have in common.
+    The last one before the first value below ``threshold`` or in the band of noise (s,), see ``significance.noise_band``. Shells
+    whose band is above 0.5 hold too few numbers to end a curve, or to be claimed while in it. The shell must lie 3 beyond ``shared``,
+    up to which the half sets had a common reference: what they were both aligned to, they have in common.
     """
-    end = _first_below(curve, threshold)
-    sure = torch.nonzero(curve[1:end] >= band[1:end].to(curve))
+    band = band.to(curve)
+    end = _first_below(
+        curve - torch.where(band > FEW_NUMBERS, threshold, band.clamp(min=threshold)), 0.0
+    )
+    sure = torch.nonzero(curve[1:end] >= band[1:end])
     last = int(sure[-1]) + 1 if len(sure) else 0
     return last if last and (not shared or last >= shared + NEXT_TO_SPLIT) else None
 

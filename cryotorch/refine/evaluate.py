@@ -63,7 +63,8 @@ def for_the_eye(
 ) -> Sharp:
     """The sharpened map of half maps (2, d, d, d), low-passed by ``locally`` as the regulariser has it."""
     judged = found.judged
-    about = found.mask, judged.curves["corrected"], found.reached, s.bfactor
+    reached = s.box * s.pixel_size / judged.last
+    about = found.mask, judged.curves["corrected"], reached, s.bfactor
     sharp = sharpened(half_maps, s.pixel_size, *about, claims=judged.shell is not None)
     return sharp._replace(map=locally(sharp.map))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryotorch.data.mrc import read_volume
+from cryotorch.data.mrc import read_volume, write_stack
 from cryotorch.jobs import homo_refine, orientation_diagnostics, sharpen, simulate, validation_fsc
 from cryotorch.jobs.catalog import make_settings
 
@@ -56,3 +56,22 @@ def test_the_sharpened_map_is_that_of_job_sharpen(run: Path, tmp_path: Path) -> 
     assert ours["bfactor_error"] == pytest.approx(own["guinier"]["error"], rel=0.01)
     a, b = (read_volume(folder / "map_sharp.mrc")[0] for folder in (run, tmp_path / "own"))
     assert float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) > 0.9999
+
+
+@pytest.mark.parametrize("symmetry", ["C1", "O"])
+def test_pure_noise_claims_nothing(symmetry: str, tmp_path: Path, capfd) -> None:
+    """Whatever the reference: both halves are aligned to it up to the split, and share that."""
+    data = tmp_path / "data"
+    small = dict(box_size=64, pixel_size=3.0, n_particles=300, snr=0.1, symmetry=symmetry)
+    simulate.run(make_settings("simulate", out=str(data), **small))
+    noise = torch.randn(300, 64, 64, generator=torch.Generator().manual_seed(4))
+    write_stack(data / "particles.mrcs", [noise.numpy()], 300, 64, 3.0)
+    out = tmp_path / "refined"
+    given = dict(particles=str(data / "particles.star"), volume=str(data / "truth.mrc"))
+    more = dict(symmetry=symmetry, initial_resolution=25, trainer__accelerator="cpu", out=str(out))
+    capfd.readouterr()
+    homo_refine.run(make_settings("homo_refine", **given, **more))
+    found = summary(out)
+    assert found["resolution"] is None and found["resolutions"]["corrected"] is None
+    assert [w for w in found["warnings"] if "othing to claim" in w or "No resolution" in w]
+    assert "No resolution can be claimed" in capfd.readouterr().out.splitlines()[-1]
