@@ -15,7 +15,7 @@ from cryotorch.jobs.half_map_advice import (
 )
 from cryotorch.jobs.maps import looks_inverted
 from cryotorch.ops.claims import Background, Judged
-from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, resolution
+from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, first_randomised_shell, resolution
 from cryotorch.ops.shared_density import WEAK, left_out, shared_density
 from cryotorch.ops.significance import independent_numbers, noise_profile, noise_share
 from cryotorch.report.curves import THRESHOLD
@@ -34,7 +34,7 @@ LATE = 0.5  # unmasked FSC below which random phases begin too late to see all o
 SMALL = 0.002  # of the box
 CUT = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 LEFT_OUT = 0.1  # of the density that both half maps share
-FINER = 3.0  # times as many shells with a mask as without are the mask's
+FINER = 3.0  # times as many shells with a mask as without are more than doubtful
 CERTAIN = 0.98  # FSC at most, in ratios of signal to noise
 DOUBTFUL = 0.9  # corrected FSC at Nyquist that few data reach
 SHARED_IMAGES = ". Few data are so good: check that no particle is in both half sets"
@@ -177,7 +177,8 @@ def unsupported(maps: Tensor, judged: Judged, mask: Tensor, pixel_size: float) -
     Of the noise a mask holds the part g, of the signal all: where the curve with the mask is F, that without should be near
     r g / (1 + r g) with r = F / (1 - F). Counted over the shells between both resolutions.
     """
-    bare, edge = int(crossing_shell(judged.curves["no_mask"])), len(mask) * pixel_size
+    bare = max(first_randomised_shell(judged.curves["no_mask"], THRESHOLD) - 1, 1)
+    edge = len(mask) * pixel_size
     shells = slice(bare + 1, judged.shell + 1)
     if judged.shell < bare + RISING:
         return ""
@@ -188,7 +189,8 @@ def unsupported(maps: Tensor, judged: Judged, mask: Tensor, pixel_size: float) -
     expected = float((weight * ratio / (1 + ratio)).sum() / weight.sum())
     seen = float((weight * judged.curves["no_mask"][shells]).sum() / weight.sum())
     error = float(weight.sum().rsqrt())
-    if seen + 3 * error >= expected / 3 and judged.shell <= FINER * bare:
+    much_finer = judged.shell > FINER * bare and seen < expected / 2
+    if seen + 3 * error >= expected / 3 and not much_finer:
         return ""
     return (
         f"Nothing to claim: {edge / judged.shell:.2f} Å with the mask is far finer than the {edge / bare:.2f} Å without, where the half "
