@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_corner, read_volume
 from cryotorch.errors import InputError
+from cryotorch.ops.claims import UNKNOWN, Background
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import point_group
 
@@ -43,12 +45,14 @@ class HalfMaps:
         pixel_size: Å, the given one if any, else the header's.
         paths: of the two files.
         folder: the run folder they were found in, None where files were named.
+        known: what the run's summary says of them.
     """
 
     maps: Tensor
     pixel_size: float
     paths: tuple[Path, Path]
     folder: Path | None = None
+    known: Background = UNKNOWN
 
     @property
     def corner(self) -> tuple[float, float, float]:
@@ -97,9 +101,10 @@ def load_half_maps(
     half_map_a: str | None,
     half_map_b: str | None,
     pixel_size: float | None = None,
+    symmetry: str | None = None,
 ) -> HalfMaps:
     """Two half maps, named one by one or found in the folder ``volume``: of a refinement (ours, CryoSPARC's or RELION's),
-    or of a validation.
+    or of a validation. ``symmetry`` is the point group that was imposed on them; None = what the folder says, else C1.
 
     Raises:
         InputError: none or too many of them, different grids, or twice the same map.
@@ -122,7 +127,36 @@ def load_half_maps(
         raise InputError(
             f"{paths[0]} and {paths[1]} are the same map, their FSC is 1 everywhere: give two independent half maps"
         )
-    return HalfMaps(torch.stack([a, b]), size_a, paths, folder)
+    known = _background(folder, symmetry, len(a))
+    if len(known.group) > 1:
+        log.info("%d copies by symmetry are one observation to the noise", len(known.group))
+    return HalfMaps(torch.stack([a, b]), size_a, paths, folder, known)
+
+
+def summary_of(folder: Path | None) -> dict:
+    """The summary of a run folder, empty where there is none."""
+    try:
+        found = (
+            json.loads((folder / "summary.json").read_text(encoding="utf-8")) if folder else None
+        )
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _background(folder: Path | None, symmetry: str | None, box: int) -> Background:
+    """What the summary of a run folder says of its half maps."""
+    found = summary_of(folder)
+    named = symmetry or found.get("symmetry")
+    known = Background(symmetry=named.upper() if isinstance(named, str) else "C1")
+    known = known._replace(group=symmetry_group(known.symmetry))
+    shells = found.get("shells")
+    if not isinstance(shells, dict) or found.get("box") != box:
+        return known
+    return known._replace(
+        shared=float(shells.get("shared") or 0.0),
+        inserted=float(shells.get("inserted") or math.inf),
+    )
 
 
 def half_paths(
@@ -164,9 +198,8 @@ def half_paths(
 def _judged_halves(folder: Path) -> tuple[Path, Path] | None:
     """The half maps that a validation in this folder was about, which its summary names."""
     try:
-        named = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["half_maps"]
-        a, b = (Path(path) for path in named)
-    except (OSError, ValueError, KeyError, TypeError):
+        a, b = (Path(path) for path in summary_of(folder)["half_maps"])
+    except (ValueError, KeyError, TypeError):
         return None
     return (a, b) if a.is_file() and b.is_file() else None
 

@@ -24,6 +24,7 @@ from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.maps import HARD, half_paths, looks_inverted
+from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
 from cryotorch.ops.fourier import resize_volume
@@ -278,11 +279,13 @@ def callbacks(
     started: float,
     formats: list[str],
     profile: bool,
+    judge: str,
 ) -> list[Callback]:
-    """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    """Judge (of an FSC mask of the kind ``judge``), log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
         belongs,
         *([Trace(out / "profile")] if profile else []),
+        JudgeClaims(judge),
         IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
         TensorBoardReport(out / "plots"),

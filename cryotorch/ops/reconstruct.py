@@ -10,7 +10,6 @@ from torch import Tensor
 from cryotorch.ops.fourier import ifft_volume, shell_count, shell_sum, slabs, volume_shells
 from cryotorch.ops.slices import Accumulator, dense, grid_to_volume, projector, sample
 
-
 NOTHING = 1e-9  # of the largest mean weight: a shell with less was seen by no image
 
 

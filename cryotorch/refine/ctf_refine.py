@@ -20,7 +20,14 @@ from cryotorch.ops.slices import extract_slices, of_each
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.ctf_apply import Refined, apply
 from cryotorch.refine.ctf_compare import Calibration, Comparison, CtfWhat, Sample, Scored
-from cryotorch.refine.ctf_sums import clear_only, empty_sums, even_names, odd_names, solve_groups
+from cryotorch.refine.ctf_sums import (
+    CLEAR,
+    clear_only,
+    empty_sums,
+    even_names,
+    odd_names,
+    solve_groups,
+)
 from cryotorch.refine.state import Settings
 
 AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
@@ -93,7 +100,7 @@ class CtfPass:
                 images, poses = seen.of(at), (rotation[at], shift_px[at])
                 self._add_magnification(group, scored, terms.chi, images, *poses, 1 - half)
 
-    def solve(self, least: float = 0.0) -> Refined:
+    def solve(self, least: float = CLEAR) -> Refined:
         """What follows from ``sums``, which are reduced over ranks before; ``least``: see ``clear_only``."""
         c = self.comparison
         frequency = [c.frequency(g)[c.optics_from :].cpu() for g in range(len(c.particles.optics))]

@@ -16,6 +16,9 @@ UNKNOWN = (
 )
 
 
+CLEAR = 3.0  # standard errors from which on what is found about the optics is taken over
+
+
 @dataclass(frozen=True)
 class CtfSums:
     """Everything that batches add to; float64, on the CPU, all-reduced over ranks as they are.
@@ -79,16 +82,27 @@ class GroupFit:
     even: Phases | None = None
 
 
-def clear_only(found: GroupFit, least: float) -> GroupFit:
-    """Without the odd terms, or the even ones, where none is ``least`` standard errors from zero.
+# Terms of one angular order are told apart badly, those of different orders well: each set of these is taken or left as one.
+TOGETHER = (
+    ("tilt", "shift"),
+    ("trefoil",),
+    ("spherical",),
+    ("tetrafoil",),
+    ("secondary_astigmatism", "astigmatism"),
+    ("magnification",),
+)
 
-    The shift goes with the odd ones: alone it would undo a tilt that was left out.
+
+def clear_only(found: GroupFit, least: float = CLEAR) -> GroupFit:
+    """Without the terms of an angular order where none is ``least`` standard errors from zero: noise is no aberration.
+
+    The shift goes with the tilt: alone it would undo one that was left out.
     """
     values = dict(found.values)
-    for block in (list(ODD), list(EVEN)):
-        terms = [name for name in block if name in values and name != "shift"]
+    for order in TOGETHER:
+        terms = [name for name in order if name in values and name != "shift"]
         if not any((values[n].abs() >= least * found.sigma[n]).any() for n in terms):
-            values = {name: value for name, value in values.items() if name not in block}
+            values = {name: value for name, value in values.items() if name not in order}
     return replace(found, values=values)
 
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
+from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
-from cryotorch.ops.masks import density_mask, mask_reach, soft_mask, soft_sphere
+from cryotorch.ops.fsc import crossing_shell
+from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
 from cryotorch.refine import frame
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
+from cryotorch.refine.evaluate import evaluate, for_the_eye
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.pose_error import error_factors
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
@@ -28,11 +29,6 @@ from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
 
-FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
-LOOSER = (
-    10.0,
-    25.0,
-)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
 FIRST_LOW_PASS = 20.0  # Å: an initial map finer than that may be wrong in its details
 SCALE_RANGE = (0.2, 3.0)
 
@@ -81,22 +77,11 @@ def maximize(
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    mean = unfiltered.mean(0)
-    mask_fsc, messages = _fsc_mask(mean, s)
-    curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(mean, s))
-    del mean
-    curves = {
-        name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()
-    }
-    resolutions = {
-        name: resolution(curve, s.box, s.pixel_size)
-        for name, curve in curves.items()
-        if name != "randomised"
-    }
-    curve = curves[_leading_curve(resolutions, s)]
+    value = evaluate(unfiltered, expectation.insert_limit, s, lambda: sphere(s, unfiltered.device))
+    curve, judged, messages = value.leading, value.judged, value.messages
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
-    sphere_fsc = curves["spherical"]
+    sphere_fsc = judged.curves["spherical"]
     state.course.areas.append(float((sphere_fsc * sphere_fsc.abs()).sum()))
     state.course.shares.append(state.share)
     seconds["fsc"] = time.perf_counter() - started
@@ -104,12 +89,10 @@ def maximize(
     started = time.perf_counter()
     maps = regularise(halves, mean_weight, unfiltered, curve, s)
     del halves  # for the memory
-    update_mask(state, maps.full, resolutions["corrected"], s, smooth=12.0)
+    update_mask(state, maps.full, value.reached, s, smooth=12.0)
     state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))
-    judged = curves["corrected"], s.pixel_size, resolutions["corrected"]
-    guinier = guinier_fit(maps.even * mask_fsc, *judged)
-    bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
-    sharp = maps.locally(sharpen(maps.even, s.pixel_size, bfactor, *judged[::2]))
+    sharp = for_the_eye(unfiltered, value, s, maps.locally)
+    guinier = sharp.fit
     seconds["solve"] += time.perf_counter() - started
 
     state.noise = noise_power(found, state.noise)
@@ -141,7 +124,7 @@ def maximize(
     state.history.append(
         {
             "iteration": state.iteration,
-            "resolution": resolutions["corrected"],
+            "resolution": judged.resolution,
             "limit": s.box * s.pixel_size / aligned,
             "particles": float(found.seen.sum()),
             "rotation_change": change[0],
@@ -163,12 +146,15 @@ def maximize(
         pixel_size=s.pixel_size,
         half_maps=unfiltered.cpu(),
         map=maps.full.cpu(),
-        map_sharp=sharp.cpu(),
+        map_sharp=sharp.map.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
-        mask_fsc=mask_fsc.cpu(),
-        curves={name: c.cpu() for name, c in curves.items()},
-        resolutions=resolutions,
-        resolution=resolutions["corrected"],
+        mask_fsc=value.mask.cpu(),
+        curves={name: c.cpu() for name, c in judged.curves.items()},
+        resolutions=judged.resolutions,
+        resolution=judged.resolution,
+        band=judged.band.cpu(),
+        shared=s.split,
+        inserted=expectation.insert_limit,
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
         particles=shown,
@@ -182,39 +168,6 @@ def maximize(
         departures=departures,
         cutoff=None if maps.cutoff is None else maps.cutoff.cpu(),
     )
-
-
-def _where_inserted(curve: Tensor, limit: float, s: Settings) -> Tensor:
-    """Zero on shells that no image was inserted into: what a mask finds there has leaked from the others, alike in both halves."""
-    if limit >= s.box / 2:
-        return curve
-    shell = torch.arange(len(curve), device=curve.device)
-    return torch.where(shell <= limit - 0.5, curve, torch.zeros_like(curve))
-
-
-def _leading_curve(resolutions: dict[str, float], s: Settings) -> str:
-    """The curve that sets band limit and prior: the corrected one once a mask means something, so that it cannot feed itself."""
-    return "corrected" if resolutions["corrected"] < s.mask.start else "spherical"
-
-
-def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
-    """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
-    if s.mask.judge is not None:
-        return s.mask.judge.to(volume.device), []
-    try:
-        return density_mask(volume, s.pixel_size, low_pass=12.0, **FSC_MASK), []
-    except ValueError as refused:
-        return sphere(s, volume.device), [f"The FSC mask is a soft sphere: {refused}"]
-
-
-def _loose_mask(volume: Tensor, s: Settings) -> Tensor:
-    if s.mask.judge is not None:
-        around = s.mask.judge.to(volume.device) > 0.5
-        return soft_mask(around, *(length / s.pixel_size for length in LOOSER))
-    try:
-        return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
-    except ValueError:
-        return sphere(s, volume.device)
 
 
 def sphere(s: Settings, device: torch.device) -> Tensor:

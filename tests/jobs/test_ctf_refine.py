@@ -204,9 +204,10 @@ def test_one_map_needs_no_half_sets_and_draws_none(data: Path, tmp_path: Path) -
 
 
 def test_what_is_not_told_from_zero_is_said() -> None:
-    near, far = (Number(value, value, 0.5, "rad Å³", True) for value in (-0.4, 3.0))
-    assert "not significant" in sentence("trefoil_cos", near)
-    assert "not significant" not in sentence("trefoil_cos", far)
+    near = Number(0.0, 0.0, 0.5, "rad Å³", True, significant=False)
+    far = Number(3.0, 3.0, 0.5, "rad Å³", True)
+    assert "not 3 standard errors from zero: left as it was" in sentence("trefoil_cos", near)
+    assert sentence("trefoil_cos", far).endswith("changed by 3")
     groups = [{"numbers": {"beam_tilt_x": far, "beam_tilt_y": near, "trefoil_cos": near}}]
     assert insignificant(groups) == ["trefoil"]
 

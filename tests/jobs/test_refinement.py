@@ -264,7 +264,10 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
         (dict(volume="inverted.mrc", invert=True), r"inverted.mrc looks inverted"),
         (dict(volume="off_axes.mrc", symmetry="D2"), "not D2 about the axes"),
         (dict(half_sets="resplit", particles="one_half.star"), "20 and 20 particles"),
-        (dict(mask="mask.mrc", mask_mode="static", bfactor=-100.0, minibatch_size=1), "Resolution"),
+        (
+            dict(mask="mask.mrc", mask_mode="static", bfactor=-100.0, minibatch_size=1),
+            "of 16 pixels",
+        ),
         (
             dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14),
             "40 particles of 14 pixels",
@@ -323,7 +326,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "place", ["cryotorch.refine.start.prepare", "cryotorch.refine.mstep.guinier_fit"]
+    "place", ["cryotorch.refine.start.prepare", "cryotorch.ops.sharpening.guinier_fit"]
 )
 def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
     place: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

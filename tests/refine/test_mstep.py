@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -235,7 +236,8 @@ def test_no_resolution_is_claimed_where_nothing_was_inserted(simulate: Callable)
     expectation = e_step(world, state)
     expectation.insert_limit = 6.2
     result = maximize(state, expectation, world.settings, alone)
-    assert result.resolution >= 24 * 4.0 / 6
+    # shell 6 is too near to the split of 4.8 shells to testify
+    assert math.isnan(result.resolution) and result.resolutions["tight"] >= 24 * 4.0 / 6
     for curve in result.curves.values():
         assert curve[6:].tolist() == [0] * 7 and (curve[1:6] != 0).all()
 
