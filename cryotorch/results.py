@@ -91,6 +91,7 @@ class IterationResult:
         group: (g, 3, 3) point group of the particles; None = C1.
         departures: of a local search, else None.
         cutoff: (d, d, d) Å, of the non-uniform regulariser, else None.
+        loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.
     """
 
     iteration: int
@@ -115,3 +116,5 @@ class IterationResult:
     group: Tensor | None = None
     departures: Departures | None = None
     cutoff: Tensor | None = None
+    loud: dict[int, str] = field(default_factory=dict)
+    noise_factor: Tensor | None = None
