@@ -43,7 +43,7 @@ def test_limits_follow_most_of_the_images() -> None:
     plain = limits(images)
     assert (plain >= OUTLIER).all() and (plain < 11).all()
     images[:8, 5, 5] = 1e4  # hot pixels in some
-    assert (limits(images) - plain).abs().max() < 1.5
+    assert (limits(images) - plain).abs().max() < 2.5
     images[:, 12:20, 12:20] += 25  # strong particles
     assert limits(images)[1] > 40 and limits(images)[0] < 11
     images[:, 2:] = 0
