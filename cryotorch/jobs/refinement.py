@@ -23,6 +23,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.jobs import damage
 from cryotorch.jobs.maps import HARD, half_paths, looks_inverted
 from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
@@ -138,18 +139,19 @@ def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
-    """Whether images should be brought to one background level; "auto" looks at how much a sample differs."""
-    if choice != "auto":
-        return bool(choice)
-    sample = torch.linspace(0, len(images) - 1, min(len(images), 200)).long().unique()
-    level = images.background_sigma(sample.tolist())
-    spread = float(level.std() / level.mean().clamp_min(1e-30)) if len(level) > 1 else 0.0
-    if spread > 0.15:
+    """Whether all images should be brought to one background level; "auto" looks at how much they differ in general.
+
+    Unless ``choice`` is False, a single image that is far from the level of its set is brought to it in any case.
+    """
+    if choice is False:
+        return False
+    level = images.judge_level()
+    if choice == "auto" and level.differs:
         log.info(
-            "the background of the images differs by %.0f %%: each is divided by its own standard deviation",
-            100 * spread,
+            "the background of the images differs in general, by %.0f %%: each is divided by its own standard deviation",
+            100 * level.scatter,
         )
-    return spread > 0.15
+    return bool(choice) if choice != "auto" else level.differs
 
 
 def world_size(trainer: TrainerSettings) -> int:
@@ -261,14 +263,33 @@ class WriteResults(Callback):
     extras: dict
     started: float  # of the job, on time.perf_counter
     formats: list[str]
+    told: int = 0  # damaged images
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """Rank 0 only; files are replaced whole."""
         result = pl_module.result
+        damaged = self._damaged(trainer, pl_module)
         if trainer.is_global_zero:
-            extras = {**self.extras, "wall_seconds": round(time.perf_counter() - self.started, 3)}
+            extras = {
+                **self.extras,
+                damage.ENTRY: damaged,
+                "wall_seconds": round(time.perf_counter() - self.started, 3),
+            }
             source = self.source if result.final else None
             write_outputs(self.out, result, source, extras, self.formats)
+
+    def _damaged(self, trainer: L.Trainer, pl_module: Refinement) -> dict[str, str]:
+        """Damaged images, those that other ranks have read too; told when there are more of them, and at the end."""
+        result, images = pl_module.result, pl_module.batches.images
+        found = damage.damaged_images(images, result.loud)
+        if trainer.world_size > 1:
+            every: list = [None] * trainer.world_size
+            torch.distributed.all_gather_object(every, found)
+            found = {name: why for part in every for name, why in part.items()}
+        if len(found) > self.told or (found and result.final):
+            log.warning(damage.sentence(found, len(self.source.particles)))
+        self.told = max(self.told, len(found))
+        return found
 
 
 def callbacks(

@@ -24,6 +24,7 @@ from cryotorch.ops.slices import (
     projector,
 )
 from cryotorch.particles import Batch, Particles
+from cryotorch.refine import image_weight
 from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
 from cryotorch.refine.clock import Clock
 from cryotorch.refine.frame import Drift, take_out
@@ -46,7 +47,8 @@ class Found:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
         seen: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
         moved: (n, 2) radians, Å, against the other half set's reference, for a sample; see ``pose_error``.
-        residual: (2, g, s) sums of |y - f|^2; count: (2, g) images.
+        ratio: (n, bands) residual power over the noise estimate; blank: (n,) 1 where an image is.
+        residual: (2, g, s) sums of |y - f|^2 times what images count; count: (2, g, s) the sums of that.
         pruning: the numbers of ``branch_and_bound.Pruning``.
     """
 
@@ -58,6 +60,8 @@ class Found:
     seen: Tensor
     certain: Tensor
     moved: Tensor
+    ratio: Tensor
+    blank: Tensor
     residual: Tensor
     count: Tensor
     pruning: Tensor
@@ -152,8 +156,10 @@ class Expectation:
             seen=torch.zeros(n, **single),
             certain=torch.zeros(n, **single),
             moved=torch.zeros(n, 2, **single),
+            ratio=torch.zeros(n, len(state.most), **single),
+            blank=torch.zeros(n, **single),
             residual=torch.zeros(2, groups, s.box // 2 + 1, **double),
-            count=torch.zeros(2, groups, **double),
+            count=torch.zeros(2, groups, s.box // 2 + 1, **double),
             pruning=torch.zeros(len(fields(Pruning)), **double),
         )
         # beyond the alignment limit only as far as the FSC of this iteration can reach
@@ -210,10 +216,15 @@ class Expectation:
         moved = self._compare(view, poses, batch.half, tether)
         with self.clock.phase("insert"):
             residual = self._residual(rows, searched, poses, reference)
+            ratio, blank = image_weight.loudness(residual, seen)
+            factor = image_weight.factors(ratio, state.most, blank)
             poses = self._in_frame(poses, tether)
-            learnt = {**self._learnt(poses, scale), "moved": moved}
-            self._insert(seen, poses, scale, batch.half)
-            self._record(rows, learnt, residual, batch.half)
+            learnt = self._learnt(poses, scale) | {"moved": moved}
+            learnt |= {"ratio": ratio, "blank": blank.to(scale)}
+            self._insert(image_weight.weighed(seen, factor), poses, scale, batch.half)
+            groups = self.particles.optics_group[rows], len(self.particles.optics)
+            sums = image_weight.noise_sums(residual, factor, *groups, s.box)
+            self._record(rows, learnt, sums, batch.half)
             if pruning is not None:
                 counts = torch.tensor(astuple(pruning), dtype=torch.float64)
                 self.found.pruning.add_(counts.to(self.device))
@@ -322,9 +333,8 @@ class Expectation:
 
     def _residual(
         self, rows: Tensor, seen: Observation, poses: Poses, reference: Reference
-    ) -> tuple[Tensor, Tensor]:
-        """Residual power (g, s) and images (g,) per optics group; beyond the alignment limit the prediction counts as zero."""
-        plane = half_plane(self.settings.box, self.device)
+    ) -> Tensor:
+        """Residual power (b, m); beyond the alignment limit the prediction counts as zero."""
         count = self._count(self.state.limit)
         prediction = torch.zeros_like(seen.spectrum)
         prediction[:, :count] = predict(
@@ -334,10 +344,7 @@ class Expectation:
             seen.gain[:, :count],
             magnification=seen.magnification,
         )
-        group, groups = self.particles.optics_group[rows], len(self.particles.optics)
-        shells = self.settings.box // 2 + 1
-        power = residual_power(seen.spectrum, prediction, plane.shell, shells, group, groups)
-        return power, power.new_zeros(groups).index_add_(0, group, power.new_ones(len(rows)))
+        return residual_power(seen.spectrum, prediction)
 
     def _insert(self, seen: Observation, poses: Poses, scale: Tensor, half: int) -> None:
         s = self.settings

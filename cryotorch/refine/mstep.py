@@ -16,7 +16,7 @@ from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame
+from cryotorch.refine import frame, image_weight
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.evaluate import evaluate, for_the_eye
@@ -96,6 +96,12 @@ def maximize(
     seconds["solve"] += time.perf_counter() - started
 
     state.noise = noise_power(found, state.noise)
+    blank = (found.blank > 0) | (found.seen == 0)
+    factor = image_weight.factors(found.ratio, state.most.cpu(), blank)
+    sound = factor.amin(1) >= image_weight.LOST
+    loud = image_weight.faults(found.ratio, state.most.cpu(), found.blank > 0, s.box, s.pixel_size)
+    noise_factor = image_weight.over_all(found.ratio, s.box)
+    state.most = image_weight.coming_limits(found.ratio[~blank]).to(state.noise)
     if s.search.method == "branch_and_bound":
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
@@ -104,7 +110,7 @@ def maximize(
     if ctf is not None:
         messages.append(ctf.conclude(state, reduce))
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
-        _update_scale(state, found)
+        _update_scale(state, found, sound)
     if state.share < 1:
         messages.append(f"with {int(found.seen.sum())} of the {len(found.seen)} particles")
     step = advance(state.course, s.schedule)
@@ -141,6 +147,7 @@ def maximize(
     if not state.known.all():
         shown = shown[state.known]
         rotation_change, shift_change = rotation_change[state.known], shift_change[state.known]
+        noise_factor = noise_factor[state.known]
     return IterationResult(
         iteration=state.iteration,
         pixel_size=s.pixel_size,
@@ -167,6 +174,8 @@ def maximize(
         group=s.group.cpu(),
         departures=departures,
         cutoff=None if maps.cutoff is None else maps.cutoff.cpu(),
+        loud=loud,
+        noise_factor=noise_factor,
     )
 
 
@@ -230,7 +239,7 @@ def noise_power(found: Found, before: Tensor) -> Tensor:
     """
     shells = found.residual.shape[-1]
     per_image = coefficients_per_shell(2 * (shells - 1))
-    count = (found.count[..., None] * per_image).to(found.residual)
+    count = found.count * per_image
     noise = found.residual / count.clamp_min(1e-30)
     noise[..., 0] = noise[..., 1]
     noise = torch.where(count > 0, noise, before.double().cpu())
@@ -308,14 +317,15 @@ def _recentre(state: State, s: Settings) -> None:
         state.centre_shift = now.shift - swing
 
 
-def _update_scale(state: State, found: Found) -> None:
+def _update_scale(state: State, found: Found, sound: Tensor) -> None:
     """Per-particle scale in closed form, cross / power, shrunk towards 1 by an empirical-Bayes prior.
 
     The least-squares scale has variance 1 / (2 power). What the scales scatter beyond that is their true spread, and sets
-    the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1.
+    the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1. Images (n,) that
+    are not ``sound`` tell nothing about a scale: theirs is 1.
     """
-    seen = found.seen > 0
-    scale = torch.where(seen, 1.0, state.particles.scale)
+    seen = (found.seen > 0) & sound
+    scale = torch.where(found.seen > 0, 1.0, state.particles.scale)
     spreads = []
     for half in (0, 1):
         mine = seen & (state.particles.half == half)

@@ -13,6 +13,7 @@ from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms,
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
+from cryotorch.refine.image_weight import LOST, robust_mean
 from cryotorch.refine.mstep import coefficients_per_shell, first_mask, sphere
 from cryotorch.refine.observe import observe
 from cryotorch.refine.schedule import Course, advance
@@ -93,7 +94,7 @@ def begin(
     if not fresh:
         return state, []
     sample = _sample(batches)
-    state.noise = initial_noise(particles, sample, s, device)
+    state.noise, state.most, sample = initial_noise(particles, sample, s, device)
     if s.local is not None and s.local.subtract:
         state.rest = rest_of(volume.to(device), s, resolution)
     notes = []
@@ -136,31 +137,32 @@ def _sample(batches: Batches) -> list[Batch]:
 
 def initial_noise(
     particles: Particles, batches: list[Batch], s: Settings, device: torch.device
-) -> Tensor:
+) -> tuple[Tensor, Tensor, list[Batch]]:
     """sigma2 (2, g, s) from the mean power of images, signal included: too large at first, corrected by residuals.
 
-    A group without a sample takes the mean of the others. Both half sets start from the same curve.
+    A group without a sample takes the mean of the others. Both half sets start from the same curve. Images far out are left out of
+    the mean, and of the batches that are returned with it and with the limits (bands,) of ``image_weight``.
     """
     groups = len(particles.optics.voltage_kv)
     shells = s.box // 2 + 1
-    total = torch.zeros(groups, shells, dtype=torch.float64)
-    count = torch.zeros(groups, dtype=torch.float64)
     flat = torch.ones(2, groups, shells, device=device)
-    shell = half_plane(s.box).shell
+    shell, per_image = half_plane(s.box).shell, coefficients_per_shell(s.box)
+    powers = []
     for batch in batches:
-        rows = batch.index.cpu()
-        seen = observe(particles, rows, batch.images.to(device), flat, 0, s)
+        seen = observe(particles, batch.index.cpu(), batch.images.to(device), flat, 0, s)
         power = (seen.spectrum.real**2 + seen.spectrum.imag**2).double().cpu()
-        for g in particles.optics_group[rows].unique().tolist():
-            mine = particles.optics_group[rows] == g
-            total[g].index_add_(0, shell, power[mine].sum(0))
-            count[g] += int(mine.sum())
-    per_image = coefficients_per_shell(s.box)
-    noise = total / (count[:, None].clamp_min(1) * per_image)
-    noise[count == 0] = total.sum(0) / (count.sum() * per_image)
+        powers.append(power.new_zeros(len(power), shells).index_add_(1, shell, power) / per_image)
+    group = torch.cat([particles.optics_group[batch.index.cpu()] for batch in batches])
+    noise, most, factor = robust_mean(torch.cat(powers), group, groups, s.box)
+    known = torch.bincount(group, minlength=groups).double()
+    noise[known == 0] = (known / known.sum()) @ noise
     noise[:, 0] = noise[:, 1]
     noise = torch.maximum(noise, 1e-6 * noise.mean(1, keepdim=True)).clamp_min(1e-30)
-    return noise.float().expand(2, -1, -1).clone().to(device)
+    sound = [
+        _some(batch, torch.nonzero(which)[:, 0])
+        for batch, which in zip(batches, (factor >= LOST).split([*map(len, powers)]), strict=True)
+    ]
+    return noise.float().expand(2, -1, -1).clone().to(device), most.to(device), sound
 
 
 def initial_reference(
@@ -229,7 +231,10 @@ def grey_scale(
 
 def _thinned(batch: Batch) -> Batch:
     n = len(batch.index)
-    rows = torch.linspace(0, n - 1, min(FEWER, n)).long()
+    return _some(batch, torch.linspace(0, n - 1, min(FEWER, n)).long())
+
+
+def _some(batch: Batch, rows: Tensor) -> Batch:
     return Batch(batch.index[rows], batch.images[rows], batch.half)
 
 

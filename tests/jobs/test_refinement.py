@@ -53,7 +53,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_stack(folder / f"{name}.mrcs", [stack], N, BOX, PIXEL)
         _star(folder, name, lambda table, name=name: _rename(table, name))
     with mrcfile.mmap(folder / "nan.mrcs", "r+") as file:
-        file.data[-1, 3, 3] = np.nan
+        file.data[-1, 3:] = np.nan
     _star(folder, "one_half", lambda table: table.update(rlnRandomSubset=np.ones(N, dtype=int)))
     _star(folder, "posed", _pose)
     _star(folder, "other_defocus", lambda table: table.update(rlnDefocusU=np.full(N, 15000.0)))
@@ -132,7 +132,10 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
     ("changes", "message"),
     [
         (dict(particles="missing.star"), r"missing\.star does not exist"),
-        (dict(particles="nan.star"), r"Image 40 of .*nan\.mrcs has 1 pixels that are not finite"),
+        (
+            dict(particles="nan.star"),
+            r"Image 40 of .*nan\.mrcs has 208 of 256 pixels that are not finite",
+        ),
         (dict(particles="flat.star"), r"Image 1 of .*flat\.mrcs is blank"),
         (dict(particles="one_half.star"), "40 and 0 particles.*half_sets=resplit"),
         (dict(volume="missing.mrc"), r"missing\.mrc does not exist"),
