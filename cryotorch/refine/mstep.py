@@ -16,7 +16,7 @@ from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame, image_weight
+from cryotorch.refine import frame, hands, image_weight
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.evaluate import evaluate, for_the_eye
@@ -70,6 +70,9 @@ def maximize(
     started = time.perf_counter()
     limit = expectation.insert_limit
     halves = [symmetrise(collect(a, limit), s.group) for a in expectation.sums]
+    carried = hands.agree(state, found, halves, s, limit)
+    if carried is not None:
+        found, halves = carried.found, carried.halves
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
@@ -77,8 +80,9 @@ def maximize(
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    value = evaluate(unfiltered, expectation.insert_limit, s, lambda: sphere(s, unfiltered.device))
+    value = evaluate(unfiltered, limit, s, lambda: sphere(s, unfiltered.device))
     curve, judged, messages = value.leading, value.judged, value.messages
+    messages += [carried.note] if carried is not None else []
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
     sphere_fsc = judged.curves["spherical"]
@@ -119,6 +123,7 @@ def maximize(
             messages.append(
                 f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
             )
+        messages += hands.closing(state, unfiltered, s, limit)
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
@@ -161,7 +166,7 @@ def maximize(
         resolution=judged.resolution,
         band=judged.band.cpu(),
         shared=s.split,
-        inserted=expectation.insert_limit,
+        inserted=limit,
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
         particles=shown,
