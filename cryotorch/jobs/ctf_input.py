@@ -25,7 +25,7 @@ from cryotorch.refine.ctf_compare import CtfWhat
 from cryotorch.refine.ctf_refine import AGAIN
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
-from cryotorch.refine.start import LEAST_PER_HALF, assign_half_sets
+from cryotorch.refine.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
 from cryotorch.refine.state import MaskSettings, Settings
 
 log = logging.getLogger("cryotorch")

@@ -90,7 +90,7 @@ def _prepare(settings: HomoRefine, file, images, group):
 
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.refine_run import Inputs
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets
 
     log = logging.getLogger("cryotorch")
     particles, note = assign_half_sets(

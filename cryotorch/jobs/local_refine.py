@@ -83,7 +83,7 @@ def _prepare(settings: LocalRefine, file, images, group):
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.jobs.refine_settings import plan
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets
     from cryotorch.refine.state import Local
 
     log = logging.getLogger("cryotorch")

@@ -96,7 +96,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     from cryotorch.jobs.maps import pick_device, symmetry_group
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
