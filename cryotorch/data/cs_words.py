@@ -91,13 +91,6 @@ def columns_of(
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if f"alignments3D/{name}" in fields:
                 columns[label] = field(f"alignments3D/{name}").astype(np.int64) + 1
-        split = columns.get("rlnRandomSubset", np.ones(1, np.int64)) - 1
-        other = (split != 0) & (split != 1)
-        if other.any():
-            messages.append(
-                f"alignments3D/split of {path} is {split[other][0]} for {np.count_nonzero(other)} particles, which are taken to "
-                "be in no half set: the sets are 0 and 1."
-            )
         if "alignments3D/alpha" in fields:
             columns["cryotorchScale"] = field("alignments3D/alpha")
     return columns, optics, row

@@ -16,7 +16,7 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
     A name without "@" is a file of one image. Numbers count from 1 in the file, from 0 in the address.
 
     Raises:
-        InputError: a number that is not one or more; two rows with the same image.
+        InputError: a number that is not one or more.
     """
     stacks: dict[bytes, int] = {}
     stack_of, number_of = [], []
@@ -38,7 +38,7 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
 
 
 def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> None:
-    """Raise InputError when two particles are the same image."""
+    """Raise InputError when two particles are the same image, for jobs that would find the same pose for both."""
     order = np.lexsort((address[:, 1], address[:, 0]))
     same = np.flatnonzero((np.diff(address[order], axis=0) == 0).all(axis=1))
     if len(same):
@@ -46,7 +46,8 @@ def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> No
         stack, image = address[first - 1]
         raise InputError(
             f"{star} holds {len(same)} duplicate particles, the first being image {image + 1} of {stacks[stack]} "
-            f"in rows {first} and {second}: keep one row of each."
+            f"in rows {first} and {second}. A search over all orientations would find the same pose for each: keep one row of "
+            "each, or use job=local_refine or job=reconstruct, which take symmetry-expanded particles."
         )
 
 

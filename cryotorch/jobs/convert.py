@@ -50,7 +50,10 @@ def run(settings: Convert) -> Path:
             log.open(folder / "log.txt")
             formats = settings.write or ["star" if is_cs(settings.particles) else "cs"]
             file = read_particles(
-                settings.particles, need_images=False, passthrough=settings.passthrough
+                settings.particles,
+                need_images=False,
+                passthrough=settings.passthrough,
+                need_half_sets=False,
             )
             warnings = list(file.messages)
             if settings.project is not None:

@@ -12,7 +12,9 @@ from cryotorch.ops.rotations import rotation_angle
 from cryotorch.particles import Particles
 
 LEAST_PER_HALF = 8
-SAME_POSE = math.radians(1.0)  # copies made by symmetry expansion differ from the group's rotations by rounding
+SAME_POSE = math.radians(
+    1.0
+)  # copies made by symmetry expansion differ from the group's rotations by rounding
 
 
 def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, str]:
@@ -92,6 +94,18 @@ def copies_by_symmetry(particles: Particles, group: Tensor) -> int:
     for element in group.to(turn):
         angle = torch.minimum(angle, rotation_angle(turn, element))
     return int((angle < SAME_POSE).sum())
+
+
+def counted_over(particles: Particles, group: Tensor, symmetry: str) -> list[str]:
+    """A sentence where the symmetry that is applied to the map has made copies of the particles before."""
+    copies = copies_by_symmetry(particles, group) if len(group) > 1 else 0
+    if not copies:
+        return []
+    return [
+        f"WARNING: {copies:,} of {len(particles):,} particles are copies that symmetry={symmetry} makes of others, as they are "
+        "symmetry-expanded, and it is applied to the map once more: their images count more than once, which adds nothing, and "
+        "numbers of particles and views say more than there is. Use symmetry=C1, or the particles before expansion"
+    ]
 
 
 def _drawn(image: Tensor, seed: int) -> Tensor:

@@ -14,6 +14,7 @@ from cryotorch.particles import Particles
 from cryotorch.refine.half_sets import (
     assign_half_sets,
     copies_by_symmetry,
+    counted_over,
     draw_half_sets,
     image_numbers,
 )
@@ -105,7 +106,7 @@ def test_images_in_both_half_sets_are_refused_and_drawn_anew(simulate: Callable)
     half[1] = 1 - half[0]
     half[5] = 1 - half[4]
     wrong = particles.replace(half=half)
-    with pytest.raises(InputError, match="2 images are in both half sets, .* half_sets=resplit"):
+    with pytest.raises(InputError, match=r"2 images are in both half sets, .* half_sets=resplit"):
         assign_half_sets(wrong, False, 0)
     drawn, _ = assign_half_sets(wrong, True, 0)
     assert torch.equal(drawn.half[::2], drawn.half[1::2])
@@ -113,7 +114,7 @@ def test_images_in_both_half_sets_are_refused_and_drawn_anew(simulate: Callable)
 
 def test_copies_of_few_images_do_not_fill_a_half_set(simulate: Callable) -> None:
     particles = expanded(simulate(14).blind, 4)
-    with pytest.raises(InputError, match="have 7 and 7 particles, .* give more particles"):
+    with pytest.raises(InputError, match=r"have 7 and 7 particles, .* give more particles"):
         assign_half_sets(particles, True, 0)
 
 
@@ -126,4 +127,8 @@ def test_copies_made_by_the_symmetry_are_counted(simulate: Callable) -> None:
     assert copies_by_symmetry(particles, group) == 30
     assert copies_by_symmetry(particles, point_group("C2").float()) == 10
     assert copies_by_symmetry(particles, point_group("C3").float()) == 0
-    assert copies_by_symmetry(particles[torch.arange(0, 40, 4)], group) == 0
+    once = particles[torch.arange(0, 40, 4)]
+    assert copies_by_symmetry(once, group) == 0
+    assert counted_over(once, group, "D2") == []
+    assert counted_over(particles, point_group("C1"), "C1") == []
+    assert "30 of 40 particles" in counted_over(particles, group, "D2")[0]
