@@ -9,6 +9,8 @@ import numpy as np
 
 from cryotorch.errors import InputError
 
+FORMATS = ("mrc", "mrcs")
+
 
 def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
     """Image names (n,) as bytes to the stacks they name, in order of appearance, and addresses (n, 2) int64.
@@ -56,7 +58,8 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
 
     RELION means names relative to its project folder, other programs relative to the STAR file. Tried in this
     order: ``project`` when it is given, the folder of the STAR file, its parents (one of them is the RELION
-    project as a rule), the working folder. The working folder is last: a file of the same name lies in it by chance.
+    project as a rule), the same of the file that a symbolic link leads to, the working folder. The working folder is last: a
+    file of the same name lies in it by chance. An ending such as ":mrcs", Xmipp's for the format, is not part of a name.
 
     A name may lead out of these folders: what is opened is read as images and nothing else.
 
@@ -65,9 +68,11 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
     """
     home = star.absolute().parent
     folders = [Path(project).absolute()] if project else []
-    folders += [home, *home.parents, Path.cwd()]
+    beyond = star.resolve().parent
+    folders += [home, *home.parents, beyond, *beyond.parents, Path.cwd()]
+    folders = list(dict.fromkeys(folders))
     found = []
-    for name in names:
+    for name in map(_without_format, names):
         candidates = [folder / name for folder in folders]  # an absolute name replaces the folder
         path = next((path for path in candidates if _is_file(path)), None)
         if path is None:
@@ -79,12 +84,19 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
                 )
             first, last = os.path.normpath(folders[0]), os.path.normpath(folders[-1])
             where = "" if os.path.isabs(name) else f" in {first}, above it or in {last}"
+            if where and beyond != home:
+                where += f", nor where {star.name} leads to"
             raise InputError(
                 f"Image stack {name} of {star} does not exist{where}: correct _rlnImageName, or start in the folder "
                 "that the names are relative to."
             )
         found.append(path)
     return found
+
+
+def _without_format(name: str) -> str:
+    stack, colon, ending = name.rpartition(":")
+    return stack if colon and ending in FORMATS else name
 
 
 def _is_file(path: Path) -> bool:

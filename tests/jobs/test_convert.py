@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cryotorch.data.cs import read_cs, write_cs
+from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import convert
@@ -90,13 +91,26 @@ def test_names_relative_to_a_project(star: Path, tmp_path: Path) -> None:
     assert fields["blob/path"][0].decode() == str(project / "Extract" / "a.mrcs")
 
 
-def test_images_that_are_found_from_the_new_file_are_not_complained_of(star: Path) -> None:
+@pytest.mark.parametrize("ending", ["star", "cs"])
+def test_the_new_file_leads_to_the_same_images(star: Path, ending: str) -> None:
+    """Names stay where they do so already, and become absolute elsewhere, also where another file goes by the name."""
     project = star.parents[2]
-    (project / "Extract").mkdir()
-    (project / "Extract" / "a.mrcs").write_bytes(b"not read")
-    assert not any("not found" in x for x in run(particles=star, out=project / "new")["warnings"])
-    elsewhere = run(particles=star, out=project.parent / "new")["warnings"]
-    assert sum("are not found from" in text for text in elsewhere) == 1
+    stack, other = project / "Extract" / "a.mrcs", project.parent / "Extract" / "a.mrcs"
+    for path in (stack, other):
+        path.parent.mkdir()
+        path.write_bytes(b"not read")
+
+    def names(out: Path) -> list[str]:
+        said = run(particles=star, out=out, write=[ending])["warnings"]
+        assert sum("named by their whole path" in text for text in said) == (out.parent != project)
+        file = read_particles(out / f"particles.{ending}", need_images=False)
+        assert [image for _, image in file.particles.address.tolist()] == [0, 1]
+        return [str(path) for path in file.stacks]
+
+    assert names(project / "new") == ["Extract/a.mrcs"]
+    assert names(project.parent / "other") == [str(stack)]
+    other.unlink()
+    assert names(project.parent / "none") == [str(stack)]
 
 
 def test_a_passthrough_file_is_joined(star: Path, tmp_path: Path) -> None:
