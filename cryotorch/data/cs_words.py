@@ -27,7 +27,6 @@ from cryotorch.data.cs_fields import (
     NAME,
     ORIGINS,
     POSITION,
-    SHIFT_PIXEL,
     TILT,
     is_of_kind,
     is_printable,
@@ -80,14 +79,18 @@ def columns_of(
         columns[GROUP] = row + 1
         if "alignments3D/pose" in fields:
             columns |= dict(zip(ANGLES, _angles(field("alignments3D/pose")), strict=True))
-            if "alignments3D/shift" in fields:
-                if SHIFT_PIXEL not in fields:
-                    messages.append(
-                        f"{path} has no {SHIFT_PIXEL}: shifts are taken to be in pixels of the images."
-                    )
-                pixel = field(SHIFT_PIXEL if SHIFT_PIXEL in fields else "blob/psize_A")
-                shift = field("alignments3D/shift") * pixel.astype(np.float64)[:, None]
-                columns |= dict(zip(ORIGINS, np.round(shift, 6).T, strict=True))
+            columns |= _origins(fields, field, "alignments3D", path, messages)
+        else:  # as 2D classification leaves them, whose shifts have the same sign
+            columns |= _origins(fields, field, "alignments2D", path, messages)
+            if "alignments2D/pose" in fields:
+                columns["rlnAnglePsi"] = degrees("alignments2D/pose")
+            if "alignments2D/class" in fields and "alignments3D/class" not in fields:
+                columns["rlnClassNumber"] = field("alignments2D/class").astype(np.int64) + 1
+            if columns.keys() & {"rlnAnglePsi", *ORIGINS}:
+                messages.append(
+                    f"{path} has no alignments3D/pose: origins, in-plane angles and class numbers are those of 2D classification "
+                    "(alignments2D), and a search starts at these origins."
+                )
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if f"alignments3D/{name}" in fields:
                 columns[label] = field(f"alignments3D/{name}").astype(np.int64) + 1
@@ -152,11 +155,7 @@ def fields_of(
         angles = np.stack([table.floats(label, path) for label in ANGLES], 1)
         fields["alignments3D/pose"] = poses(angles)
     if known or "alignments3D/pose" in kept:
-        fields[SHIFT_PIXEL] = kept.get(SHIFT_PIXEL, pixel)
-        if any(label in table for label in ORIGINS):
-            none = np.zeros(table.rows)
-            shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
-            fields["alignments3D/shift"] = np.stack(shift / fields[SHIFT_PIXEL], 1)
+        fields |= _shifts(table, "alignments3D", kept, pixel, path)
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if label in table:
                 numbers = table.integers(label, path) - 1
@@ -164,6 +163,12 @@ def fields_of(
                     fields[f"alignments3D/{name}"] = numbers
         if "cryotorchScale" in table:
             fields["alignments3D/alpha"] = table.floats("cryotorchScale", path)
+    elif "alignments2D/psize_A" in kept:
+        fields |= _shifts(table, "alignments2D", kept, pixel, path)
+        if "rlnAnglePsi" in table:
+            fields["alignments2D/pose"] = np.deg2rad(table.floats("rlnAnglePsi", path))
+        if "rlnClassNumber" in table:
+            fields["alignments2D/class"] = table.integers("rlnClassNumber", path) - 1
     if MICROGRAPH in table and "location/micrograph_path" in kept:
         fields["location/micrograph_path"] = table.raw(MICROGRAPH)
     if MICROGRAPH_SHAPE in kept and all(x in table for x in POSITION):
@@ -171,6 +176,19 @@ def fields_of(
         fields["location/center_x_frac"] = table.floats(POSITION[0], path) / width
         fields["location/center_y_frac"] = 1 - table.floats(POSITION[1], path) / height
     return {name: values.astype(FIELDS[name][0]) for name, values in fields.items()}
+
+
+def _shifts(
+    table: Table, family: str, kept: Mapping[str, np.ndarray], pixel: np.ndarray, path: Path
+) -> dict[str, np.ndarray]:
+    """Origins in pixels of ``psize_A``, which is that of the images where none is kept."""
+    own = kept.get(f"{family}/psize_A", pixel)
+    found = {f"{family}/psize_A": np.where(own > 0, own, pixel)}
+    if any(label in table for label in ORIGINS):
+        none = np.zeros(table.rows)
+        shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
+        found[f"{family}/shift"] = np.stack(shift / found[f"{family}/psize_A"], 1)
+    return found
 
 
 def _checked(name: str, values: np.ndarray, path: Path) -> np.ndarray:
@@ -240,6 +258,25 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
                 f"{name} of {path} is kept but not applied: its sign and scale in CryoSPARC are not documented."
             )
     return columns
+
+
+def _origins(fields, field, family: str, path: Path, messages: list[str]) -> dict[str, np.ndarray]:
+    """The shifts of ``alignments3D`` or ``alignments2D``, Å."""
+    shift, name = f"{family}/shift", f"{family}/psize_A"
+    if shift not in fields:
+        return {}
+    images = field("blob/psize_A").astype(np.float64)
+    pixel = field(name).astype(np.float64) if name in fields else images
+    unknown = ~(pixel > 0)
+    if name not in fields:
+        messages.append(f"{path} has no {name}: shifts are taken to be in pixels of the images.")
+    elif unknown.any():
+        messages.append(
+            f"{name} of {path} is {pixel[unknown][0]:g} for {np.count_nonzero(unknown)} of {len(pixel)} particles: their shifts are "
+            "taken to be in pixels of the images."
+        )
+    found = field(shift) * np.where(unknown, images, pixel)[:, None]
+    return dict(zip(ORIGINS, np.round(found, 6).T, strict=True))
 
 
 def _position(fields, field) -> dict[str, np.ndarray]:

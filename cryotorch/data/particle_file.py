@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryotorch.data.aberrations import updated_optics
 from cryotorch.data.cs import is_cs, write_cs
+from cryotorch.data.cs_alignments import rows_of_class
 from cryotorch.data.cs_fields import in_fields
 from cryotorch.data.cs_passthrough import read_joined
 from cryotorch.data.cs_tables import to_fields, to_tables
@@ -76,6 +77,7 @@ def read_particles(
     need_images: bool = True,
     passthrough: str | Path | None = None,
     need_half_sets: bool = True,
+    of_class: int | None = None,
 ) -> ParticleFile:
     """Read a particle file, STAR or .cs as its first bytes tell, and check it against the headers of its stacks.
 
@@ -88,6 +90,7 @@ def read_particles(
         need_images: False reads the table alone, for jobs that need poses but no images.
         passthrough: .cs file with the fields that a .cs file lacks; null = see ``read_joined``.
         need_half_sets: False tells of a column that is no half sets, instead of refusing it.
+        of_class: the class whose particles are read alone, counted as the file does: from 1 in STAR, from 0 in .cs.
 
     Raises:
         InputError: anything missing, doubled, contradictory or not a number, with what to do.
@@ -98,7 +101,7 @@ def read_particles(
     if is_cs(path):
         try:
             fields = read_joined(path, passthrough, messages)
-            blocks = to_tables(fields, path, messages)
+            blocks = to_tables(fields, path, messages, of_class)
             file = _from_blocks(blocks, path, *needs, messages, fields["uid"])
         except InputError as error:  # of columns that the user has not
             raise InputError(in_fields(str(error))) from None
@@ -112,7 +115,19 @@ def read_particles(
     except NotStarError as error:
         reason = str(error).removesuffix(".")
         raise InputError(f"{reason}, nor is it a .cs file: name a file of particles.") from None
+    if of_class is not None:
+        blocks = _of_class(blocks, of_class, path, messages)
     return _from_blocks(blocks, path, *needs, messages)
+
+
+def _of_class(
+    blocks: dict[str, Table], which: int, path: Path, messages: list[str]
+) -> dict[str, Table]:
+    """The blocks with the particles of one class alone."""
+    name = particle_block(blocks, path)
+    table = blocks[name]
+    found = table.integers("rlnClassNumber", path) if "rlnClassNumber" in table else None
+    return {**blocks, name: table.taken(rows_of_class(found, which, path, messages))}
 
 
 def _from_blocks(

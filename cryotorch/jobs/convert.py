@@ -23,6 +23,7 @@ class Convert:
 
     particles: str | None
     passthrough: str | None
+    class_: int | None
     write: list[Literal["star", "cs"]] | None
     project: str | None
     out: str | None
@@ -54,6 +55,7 @@ def run(settings: Convert) -> Path:
                 need_images=False,
                 passthrough=settings.passthrough,
                 need_half_sets=False,
+                of_class=settings.class_,
             )
             warnings = list(file.messages)
             file, said = _named(file, settings.project, Path(settings.out))

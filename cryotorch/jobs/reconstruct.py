@@ -33,6 +33,7 @@ class Reconstruct:
     """The parameters; meanings and defaults in ``configs/job/reconstruct.yaml``, lengths in Å."""
 
     particles: str | None
+    class_: int | None
     mask: str | None
     out: str | None
     overwrite: bool
@@ -100,7 +101,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
-    file = read_particles(given.particles, need_half_sets=given.half_sets == "keep")
+    keep = given.half_sets == "keep"
+    file = read_particles(given.particles, need_half_sets=keep, of_class=given.class_)
     for message in file.messages:
         log.info(message)
     _check_poses(given, file.particles.has_pose)
