@@ -62,11 +62,11 @@ FIELDS: dict[str, tuple[str, int, object]] = {
     "location/center_x_frac": ("f4", 0, None),
     "location/center_y_frac": ("f4", 0, None),
 }
-# Without these there are no particles with a CTF.
-NEEDED = (
-    *("blob/path", "blob/idx", "blob/psize_A", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"),
-    *("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"),
-)
+# Without these there are no particles, or none with a CTF.
+IMAGES = ("blob/path", "blob/idx", "blob/psize_A")
+LENS = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast")
+DEFOCUS = ("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad")
+NEEDED = (*IMAGES, *LENS, *DEFOCUS)
 # The field that tells what a column tells.
 OF_PARTICLES = {
     NAME: "blob/path",

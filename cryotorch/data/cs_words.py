@@ -16,11 +16,14 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from cryotorch.data.aberrations import LENS as RELION_LENS
 from cryotorch.data.cs_fields import (
     ANGLES,
+    DEFOCUS,
     FIELDS,
     GROUP_NAME,
     KINDS,
+    LENS,
     MAGNIFICATION,
     MICROGRAPH,
     MICROGRAPH_SHAPE,
@@ -72,8 +75,9 @@ def columns_of(
             )
         }
         columns |= _position(fields, field)
-        columns["rlnDefocusU"], columns["rlnDefocusV"] = field("ctf/df1_A"), field("ctf/df2_A")
-        columns["rlnDefocusAngle"] = degrees("ctf/df_angle_rad")
+        if all(name in fields for name in DEFOCUS):
+            columns["rlnDefocusU"], columns["rlnDefocusV"] = field("ctf/df1_A"), field("ctf/df2_A")
+            columns["rlnDefocusAngle"] = degrees("ctf/df_angle_rad")
         if "ctf/phase_shift_rad" in fields:
             columns["rlnPhaseShift"] = degrees("ctf/phase_shift_rad")
         columns[GROUP] = row + 1
@@ -115,7 +119,7 @@ def fields_of(
         InputError: the columns contradict each other or are no numbers.
     """
     table = tables["particles"]
-    optics = read_optics(tables.get("optics"), table, path, [])
+    optics = read_optics(tables.get("optics"), table, path, [], need_ctf=False)
     groups, row = optics.groups, optics.row
     names, address = parse_names(table.raw(NAME), path)
     stacks = np.array([os.fsencode(name) for name in names])
@@ -130,19 +134,21 @@ def fields_of(
         "blob/idx": address[:, 1],
         "blob/psize_A": pixel,
         "ctf/exp_group_id": row,
-        "ctf/accel_kv": groups.voltage_kv.numpy()[row],
-        "ctf/cs_mm": groups.spherical_aberration.numpy()[row],
-        "ctf/amp_contrast": groups.amplitude_contrast.numpy()[row],
-        "ctf/df1_A": table.floats("rlnDefocusU", path),
-        "ctf/df2_A": table.floats("rlnDefocusV", path),
-        "ctf/df_angle_rad": np.deg2rad(table.floats("rlnDefocusAngle", path)),
     }
+    lens = (groups.voltage_kv, groups.spherical_aberration, groups.amplitude_contrast)
+    fields |= {
+        name: x.numpy()[row] for name, x in zip(LENS, lens, strict=True) if x.isfinite().all()
+    }
+    if "rlnDefocusAngle" in table:
+        fields["ctf/df1_A"] = table.floats("rlnDefocusU", path)
+        fields["ctf/df2_A"] = table.floats("rlnDefocusV", path)
+        fields["ctf/df_angle_rad"] = np.deg2rad(table.floats("rlnDefocusAngle", path))
     if optics.box.all():
         fields["blob/shape"] = np.stack([optics.box, optics.box], 1)[row]
     if "rlnPhaseShift" in table:
         fields["ctf/phase_shift_rad"] = np.deg2rad(table.floats("rlnPhaseShift", path))
     length = 1e7 * groups.spherical_aberration.double()[:, None]  # mm to Å
-    if groups.beam_tilt is not None and length.all():
+    if groups.beam_tilt is not None and length.isfinite().all() and length.all():
         tilt = length * torch.sin(1e-3 * groups.beam_tilt.double())
         fields["ctf/tilt_A"] = tilt.numpy()[row]
     if groups.magnification is not None:
@@ -227,9 +233,11 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
     columns = {
         GROUP: number,
         GROUP_NAME: np.array(plain_names(len(first)), dtype=bytes),
-        "rlnVoltage": field("ctf/accel_kv")[first],
-        "rlnSphericalAberration": field("ctf/cs_mm")[first],
-        "rlnAmplitudeContrast": field("ctf/amp_contrast")[first],
+        **{
+            label: field(x)[first]
+            for label, x in zip(RELION_LENS, LENS, strict=True)
+            if x in fields
+        },
         "rlnImagePixelSize": field("blob/psize_A")[first],
         "rlnImageDimensionality": np.full(len(first), 2),
     }
@@ -237,7 +245,7 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
         shape = field("blob/shape")[first]
         if (shape[:, 0] == shape[:, 1]).all():
             columns["rlnImageSize"] = shape[:, 0]
-    if "ctf/tilt_A" in fields and field("ctf/tilt_A").any():
+    if "ctf/cs_mm" in fields and "ctf/tilt_A" in fields and field("ctf/tilt_A").any():
         length = 1e7 * field("ctf/cs_mm")[first].astype(np.float64)
         if length.all():
             tilt = 1e3 * np.arcsin(field("ctf/tilt_A")[first] / length[:, None])

@@ -87,7 +87,7 @@ def read_particles(
 
     Args:
         project: folder that image names are relative to; for the others tried see ``find_stacks``.
-        need_images: False reads the table alone, for jobs that need poses but no images.
+        need_images: False reads the table alone, for jobs that need no images; the CTF may then be missing, which is told.
         passthrough: .cs file with the fields that a .cs file lacks; null = see ``read_joined``.
         need_half_sets: False tells of a column that is no half sets, instead of refusing it.
         of_class: the class whose particles are read alone, counted as the file does: from 1 in STAR, from 0 in .cs.
@@ -100,7 +100,7 @@ def read_particles(
     needs = (project, need_images, need_half_sets)
     if is_cs(path):
         try:
-            fields = read_joined(path, passthrough, messages)
+            fields = read_joined(path, passthrough, messages, need_images)
             blocks = to_tables(fields, path, messages, of_class)
             file = _from_blocks(blocks, path, *needs, messages, fields["uid"])
         except InputError as error:  # of columns that the user has not
@@ -147,11 +147,12 @@ def _from_blocks(
         raise InputError(f"{path} holds no particles: its table data_{name} has no rows.")
     missing = [f"_{label}" for label in DEFOCUS if label not in table]
     if missing:
-        raise InputError(
-            f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
-        )
+        said = f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
+        if need_images:
+            raise InputError(said)
+        messages.append(said)
     refuse_partial_poses(table, path)
-    optics = read_optics(blocks.get("optics"), table, path, messages)
+    optics = read_optics(blocks.get("optics"), table, path, messages, need_images)
 
     names, address = parse_names(table.raw("rlnImageName"), path)
     stacks = [Path(stack) for stack in names]

@@ -177,3 +177,36 @@ def test_nothing_is_overwritten_and_mistakes_leave_nothing(star: Path, tmp_path:
         with pytest.raises(InputError, match=says):
             run(**changes, out=tmp_path / "bad")
         assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("lens", [True, False])
+@pytest.mark.parametrize("old", [True, False])
+def test_particles_without_a_ctf_are_converted_and_come_back(
+    star: Path, tmp_path: Path, lens: bool, old: bool
+) -> None:
+    """What refinements refuse."""
+    blocks = read_star(star)
+    optics, table = blocks["optics"], blocks["particles"]
+    del blocks["extra"], optics["rlnOddZernike"]
+    for label in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"):
+        del table[label]
+    if not lens:
+        for label in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"):
+            del optics[label]
+    if old:  # RELION 3.0: optics in the columns of the particles
+        del table["rlnOpticsGroup"]
+        table.update({x: [optics[x][0]] * 2 for x in optics if x != "rlnOpticsGroup"})
+        del blocks["optics"]
+    write_star(star, blocks)
+    summary = run(particles=star, out=tmp_path / "cs")
+    assert any("has no CTF: column _rlnDefocusU" in text for text in summary["warnings"])
+    fields = read_cs(tmp_path / "cs" / "particles.cs")
+    assert fields["alignments3D/split"].tolist() == [0, 1]
+    assert ("ctf/accel_kv" in fields) == lens and "ctf/df1_A" not in fields
+    with pytest.raises(InputError, match=r"has no .*ctf/df1_A"):
+        read_particles(tmp_path / "cs" / "particles.cs")
+    run(particles=tmp_path / "cs" / "particles.cs", out=tmp_path / "star")
+    after = read_star(tmp_path / "star" / "particles.star")
+    assert all(after["particles"][x].tolist() == table[x].tolist() for x in table)
+    assert "rlnDefocusU" not in after["particles"]
+    assert old or after["optics"] == optics
