@@ -82,9 +82,9 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
                 raise InputError(
                     f"Image stack {name} of {star} is {kind} ({other}): correct _rlnImageName."
                 )
-            first, last = os.path.normpath(folders[0]), os.path.normpath(folders[-1])
+            first, last = os.path.normpath(folders[0]), Path.cwd()
             where = "" if os.path.isabs(name) else f" in {first}, above it or in {last}"
-            if where and beyond != home:
+            if where and beyond != Path(os.path.normpath(home)):
                 where += f", nor where {star.name} leads to"
             raise InputError(
                 f"Image stack {name} of {star} does not exist{where}: correct _rlnImageName, or start in the folder "

@@ -60,6 +60,8 @@ def test_where_stacks_are_looked_for(tmp_path, monkeypatch):
         InputError, match=r"Image stack Extract/a\.mrcs of .* does not exist in .*job001"
     ):
         find()
+    with pytest.raises(InputError, match=rf"above it or in {here}: correct"):
+        find_stacks(["Extract/a.mrcs"], Path("../project/Refine3D/job001/run_data.star"), None)
     in_working_folder = touch(here / "Extract/a.mrcs")
     assert find() == in_working_folder
     in_relion_project = touch(tmp_path / "project/Extract/a.mrcs")
