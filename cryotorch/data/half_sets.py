@@ -10,6 +10,7 @@ from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 
 HALF = "rlnRandomSubset"
+ORIGINS = ("rlnImageOriginalName", "cs/sym_expand/src_uid")
 SHOWN = 5  # values named in a sentence
 
 
@@ -66,6 +67,33 @@ def _ranked(table: Table, path: Path, first: int) -> tuple[np.ndarray, tuple[int
             f"_{HALF} of {path} has {len(values)} values, {', '.join(map(str, values[:SHOWN]))}{more}, which are not two half sets"
         )
     return half.ravel().astype(np.int64), (int(values[0]), int(values[1]))
+
+
+def read_origins(
+    table: Table, address: np.ndarray, path: Path, messages: list[str]
+) -> np.ndarray | None:
+    """Number (n,) int64 of the image that each row's was made of; None where no two of different images were made of one.
+
+    RELION names it in ``rlnImageOriginalName``, CryoSPARC in ``sym_expand/src_uid``. A name without a number of an image, or
+    several names for one image, say something else.
+    """
+    label = next((x for x in ORIGINS if x in table), None)
+    if label is None:
+        return None
+    names = table.raw(label)
+    if label == ORIGINS[0] and not all(b"@" in name for name in names.tolist()):
+        return None
+    found, origin = np.unique(names, return_inverse=True)
+    _, image = np.unique(address, axis=0, return_inverse=True)
+    images = int(image.max()) + 1
+    pairs = np.unique(np.stack([image.ravel(), origin.ravel()], 1), axis=0)
+    if len(found) >= images or len(pairs) > images:
+        return None
+    messages.append(
+        f"The {images:,} images of {path} were made of {len(found):,} ({label.removeprefix('cs/')}), whose noise they share: those of "
+        "one belong into one half set."
+    )
+    return origin.ravel().astype(np.int64)
 
 
 def told_copies(address: np.ndarray, path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from cryotorch.data.cs_fields import in_fields
 from cryotorch.data.cs_passthrough import read_joined
 from cryotorch.data.cs_tables import to_fields, to_tables
 from cryotorch.data.grids import boxes_of_groups, several_grids
-from cryotorch.data.half_sets import HALF, read_half_sets, told_copies
+from cryotorch.data.half_sets import HALF, read_half_sets, read_origins, told_copies
 from cryotorch.data.image_names import find_stacks, format_names, parse_names
 from cryotorch.data.mtf import mtf_of_groups
 from cryotorch.data.optics import GROUP, optics_table, read_optics
@@ -170,6 +170,7 @@ def _from_blocks(
         )
         messages += several_grids(optics, path)
     messages += told_copies(address, path)
+    origin = read_origins(table, address, path, messages)
     messages += _told_repeated(uid, path, need_images)
     box, pixel_size = int(optics.box[optics.main]), float(optics.pixel_size[optics.main])
     if box % 2:
@@ -233,6 +234,7 @@ def _from_blocks(
         optics=optics.groups,
         bfactor=_float32(bfactor) if bfactor.any() else None,
         ctf_scale=_float32(factor) if (factor != 1).any() else None,
+        origin=None if origin is None else torch.from_numpy(origin),
     )
     tables = upgraded(blocks, name, optics)
     if (half >= 0).any() and (table.integers(HALF) != half + 1).any():

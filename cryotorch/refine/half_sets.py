@@ -61,9 +61,11 @@ def draw_half_sets(n: int, seed: int) -> Tensor:
 
 
 def image_numbers(particles: Particles) -> Tensor:
-    """Number (n,) int64 of the image that each particle shows; images are numbered as they appear."""
+    """Number (n,) int64 of the recorded image that each particle shows; images are numbered as they appear."""
     stack, image = particles.address.T
     key = stack * (image.amax() + 1 if len(image) else 1) + image
+    if particles.origin is not None:
+        key = particles.origin
     _, same = key.unique(return_inverse=True)
     rows = torch.arange(len(key))
     first = torch.full_like(rows, len(key)).scatter_reduce(0, same, rows, "amin")[same]

@@ -112,6 +112,36 @@ def test_splits_of_a_cs_file_are_named_as_it_names_them(particle_set):
     assert "is 0 for all 12 particles" in unknown.messages[0]
 
 
+@pytest.mark.parametrize("label", ["rlnImageOriginalName", "cs/sym_expand/src_uid"])
+def test_images_made_of_one_are_known(particle_set, label):
+    """Signal subtraction after symmetry expansion: other images, the same noise."""
+    names = [f"{i // 3 + 1}@x.mrcs" if "rln" in label else str(2**63 + i // 3) for i in range(12)]
+    particle_set.particles[label] = names
+    file = read_particles(particle_set.write())
+    assert file.particles.origin.tolist() == [i // 3 for i in range(12)]
+    assert len(file.messages) == 1 and "12 images of" in file.messages[0]
+    assert f"were made of 4 ({label.removeprefix('cs/')})" in file.messages[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{i}@x.mrcs" for i in range(12)],  # one each
+        ["x.mrcs"] * 12,  # a stack
+    ],
+)
+def test_names_that_tell_no_shared_origin(particle_set, names):
+    particle_set.particles["rlnImageOriginalName"] = names
+    file = read_particles(particle_set.write())
+    assert file.particles.origin is None and file.messages == []
+
+
+def test_two_origins_of_one_image_are_none(particle_set):
+    particle_set.particles["rlnImageName"] = [f"{i % 6 + 1}@stack.mrcs" for i in range(12)]
+    particle_set.particles["rlnImageOriginalName"] = [f"{i // 3}@x.mrcs" for i in range(12)]
+    assert read_particles(particle_set.write()).particles.origin is None
+
+
 def test_copies_are_counted():
     once = np.array([[0, 1], [1, 1], [0, 2]])
     assert told_copies(once, PATH) == []

@@ -91,6 +91,15 @@ def test_all_particles_of_an_image_come_into_one_half_set(
     assert torch.equal(halves[:, 0], draw_half_sets(30, 2))
 
 
+def test_images_made_of_one_come_into_one_half_set(simulate: Callable) -> None:
+    """Of other addresses, as after signal subtraction."""
+    origin = torch.arange(60) // 2
+    drawn, _ = assign_half_sets(simulate(60).blind.replace(origin=origin), True, seed=0)
+    assert torch.equal(drawn.half[::2], drawn.half[1::2])
+    with pytest.raises(InputError, match="30 images are in both half sets"):
+        assign_half_sets(drawn.replace(half=torch.arange(60) % 2), False, 0)
+
+
 def test_a_particle_without_a_half_set_joins_its_image(simulate: Callable) -> None:
     particles = expanded(simulate(30).blind, 2)
     half = particles.half.clone()
