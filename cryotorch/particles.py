@@ -103,6 +103,8 @@ class Particles:
         optics: the optics groups.
         bfactor: (n,) float32 Å², envelope exp(-B k^2 / 4) of the particle; None = 0.
         ctf_scale: (n,) float32, factor on the CTF; None = 1.
+        origin: (n,) int64, number of the image that the particle's was made of, where several were made of one, as by signal
+            subtraction after symmetry expansion: they share its noise. None = each is as it was recorded.
     """
 
     rotation: Tensor
@@ -118,6 +120,7 @@ class Particles:
     optics: Optics
     bfactor: Tensor | None = None
     ctf_scale: Tensor | None = None
+    origin: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.shift)

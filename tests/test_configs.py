@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cryotorch.jobs import catalog
-from cryotorch.jobs.settings import TrainerSettings, build
+from cryotorch.jobs.settings import TrainerSettings, build, spelled
 
 JOBS = catalog.job_names()
 
@@ -23,6 +23,7 @@ def composed(job: str, *overrides: str) -> dict:
 def leaves(cls: type, prefix: str = "") -> list[str]:
     names = []
     for name, hint in get_type_hints(cls).items():
+        name = spelled(name)
         names += leaves(hint, f"{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
     return names
 

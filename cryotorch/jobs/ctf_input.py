@@ -23,9 +23,9 @@ from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.particles import Particles
 from cryotorch.refine.ctf_compare import CtfWhat
 from cryotorch.refine.ctf_refine import AGAIN
+from cryotorch.refine.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
-from cryotorch.refine.start import LEAST_PER_HALF, assign_half_sets
 from cryotorch.refine.state import MaskSettings, Settings
 
 log = logging.getLogger("cryotorch")
@@ -69,7 +69,7 @@ def load(given: CtfRefine) -> CtfInput:
     whole = not Path(given.volume).is_dir()
     wish = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
     require(not whole or given.max_resolution is not None, "max_resolution", None, wish)
-    file = read_particles(given.particles)
+    file = read_particles(given.particles, need_half_sets=False)
     for message in file.messages:
         log.info(message)
     settings = in_angstrom(given, file.pixel_size)
@@ -118,6 +118,7 @@ def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
             "map they are part of: give the particles.star of the refinement that made the half maps, or reconstruct new ones with "
             "job=reconstruct, whose particles.star has the half sets it drew"
         )
+    refuse_shared_images(particles, "keep all rows of an image in one half set")
     count = [int((particles.half == half).sum()) for half in (0, 1)]
     if min(count) < LEAST_PER_HALF:
         raise InputError(

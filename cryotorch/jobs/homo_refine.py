@@ -88,11 +88,13 @@ def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     import logging
 
+    from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.refine_run import Inputs
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets
 
     log = logging.getLogger("cryotorch")
+    refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )

@@ -83,7 +83,7 @@ def _prepare(settings: LocalRefine, file, images, group):
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.jobs.refine_settings import plan
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets, counted_over
     from cryotorch.refine.state import Local
 
     log = logging.getLogger("cryotorch")
@@ -100,7 +100,8 @@ def _prepare(settings: LocalRefine, file, images, group):
             "refinement, or add half_sets=resplit if their poses come from elsewhere"
         )
     particles, note = assign_half_sets(particles, resplit, settings.seed)
-    log.info(note)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+        log.info(sentence)
     volume, source = r.load_references(settings.volume, file, images)
     log.info(source)
     r.warn_if_inverted(volume.mean(0), settings.volume)

@@ -33,6 +33,7 @@ class Reconstruct:
     """The parameters; meanings and defaults in ``configs/job/reconstruct.yaml``, lengths in Å."""
 
     particles: str | None
+    class_: int | None
     mask: str | None
     out: str | None
     overwrite: bool
@@ -97,11 +98,12 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     from cryotorch.jobs.maps import pick_device, symmetry_group
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
-    file = read_particles(given.particles)
+    keep = given.half_sets == "keep"
+    file = read_particles(given.particles, need_half_sets=keep, of_class=given.class_)
     for message in file.messages:
         log.info(message)
     _check_poses(given, file.particles.has_pose)
@@ -113,7 +115,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )
-    log.info(note)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+        log.info(sentence)
     if settings.flip_hand:
         particles = other_hand(particles)
     log.info(
@@ -136,6 +139,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),
+        "images": len(image_numbers(particles).unique()),
         "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
         "symmetry": settings.symmetry,
         "flip_hand": settings.flip_hand,

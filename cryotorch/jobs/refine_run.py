@@ -65,7 +65,7 @@ def refine(
     group = symmetry_group(given.symmetry)
     inputs = (given.particles, given.volume, given.mask)
     folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
-    file = read_particles(given.particles)
+    file = read_particles(given.particles, need_half_sets=given.half_sets == "keep")
     for message in file.messages:
         log.info(message)
     optics = ignore(

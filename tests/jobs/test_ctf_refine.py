@@ -174,7 +174,7 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
         write_volume(tmp_path / "halves" / f"map_half_{name}.mrc", none, PX)
     halves = str(tmp_path / "halves")
     refused(
-        r"has 3 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
+        r"has 300 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
     )
     refused("one map, whose resolution is not known: add max_resolution", max_resolution=None)
     refused("it is finer than two pixels, 3.2 Å", max_resolution=2)

@@ -137,7 +137,7 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
             r"Image 40 of .*nan\.mrcs has 208 of 256 pixels that are not finite",
         ),
         (dict(particles="flat.star"), r"Image 1 of .*flat\.mrcs is blank"),
-        (dict(particles="one_half.star"), "40 and 0 particles.*half_sets=resplit"),
+        (dict(particles="one_half.star"), "is 1 for all 40 particles.*half_sets=resplit"),
         (dict(volume="missing.mrc"), r"missing\.mrc does not exist"),
         (dict(volume="blank.mrc"), r"volume=.*blank\.mrc is blank"),
         (

@@ -25,7 +25,7 @@ from cryotorch.ops.fourier import unpack
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import projector
 from cryotorch.particles import Particles
-from cryotorch.refine.start import draw_half_sets
+from cryotorch.refine.half_sets import draw_half_sets
 
 BOX, PIXEL = 32, 5.0
 HINGE = [17.0, 15.0, 20.0]
