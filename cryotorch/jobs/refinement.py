@@ -192,6 +192,21 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
             signal.signal(signal.SIGINT, handler)
 
 
+class IterationCheckpoint(ModelCheckpoint):
+    """Checkpoints that count iterations from 1, as everything else does; epochs count from 0."""
+
+    @property
+    def state_key(self) -> str:
+        """That of the class it stands in for, so that checkpoints of both can be resumed."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def format_checkpoint_name(self, metrics: dict, *args, **kwargs) -> str:
+        """The name with the number of iterations done."""
+        return super().format_checkpoint_name(
+            {**metrics, "epoch": metrics["epoch"] + 1}, *args, **kwargs
+        )
+
+
 @dataclass
 class WriteResults(Callback):
     """Maps, curves and the summary after every iteration, the particles after the last one."""
@@ -228,7 +243,7 @@ def callbacks(
         IterationLog(),
         TensorBoardReport(out / "plots"),
         WriteResults(out, source, extras, started, formats),
-        ModelCheckpoint(
+        IterationCheckpoint(
             dirpath=out / CHECKPOINTS,
             filename="iteration_{epoch:03d}",
             auto_insert_metric_name=False,

@@ -184,8 +184,24 @@ def test_bad_input_is_refused_before_anything_is_written(
         (dict(resume=True, symmetry="C2"), r"symmetry is C2, was C1"),
         (dict(resume=True, particles="other_defocus.star"), "the particles are not the same"),
         (dict(resume=True, seed=5), "the half sets are not the same"),
+        (dict(resume=True, invert=True), r"invert is true, was false.*: give what it was started"),
+        (dict(resume=True, initial_resolution=40), r"initial_resolution is 40, was 30"),
+        (
+            dict(resume=True, volume="inverted.mrc"),
+            r"volume is .*inverted\.mrc, was .*initial\.mrc",
+        ),
     ],
-    ids=["held", "overwrite", "box", "symmetry", "particles", "half sets"],
+    ids=[
+        "held",
+        "overwrite",
+        "box",
+        "symmetry",
+        "particles",
+        "half sets",
+        "invert",
+        "start",
+        "volume",
+    ],
 )
 def test_a_run_is_not_touched_by_what_does_not_belong_to_it(
     inputs: Path, finished: Path, changes: dict, message: str
@@ -302,12 +318,12 @@ def test_ctrl_c_is_told_from_a_failure_and_can_be_resumed(
 
     monkeypatch.setattr(tensorboard, "draw", press)
     before, threads = signal.getsignal(signal.SIGINT), threading.excepthook
-    with pytest.raises(KeyboardInterrupt, match="add resume=true"):
+    with pytest.raises(KeyboardInterrupt, match=r"cryotorch out=.*/out resume=true"):
         refine(inputs, out, max_iterations=3)
     assert signal.getsignal(signal.SIGINT) is before and threading.excepthook is threads
     assert capfd.readouterr().err == ""
     assert (out / "log.txt").read_text(encoding="utf-8").rstrip().endswith("interrupted")
-    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
+    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_001.ckpt"]
     monkeypatch.setattr(tensorboard, "draw", draw)
     refine(inputs, out, max_iterations=2, resume=True)
     assert json.loads((out / "summary.json").read_text())["iterations"] == 2
