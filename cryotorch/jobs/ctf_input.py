@@ -152,7 +152,7 @@ def _mask(settings: CtfRefine, maps: Tensor, file: ParticleFile, images: Particl
     if path is not None:
         log.info("mask %s", path)
         mask = load_mask(path, settings.volume, file, images)
-        r.warn_if_hard(mask, path, images.pixel_size)
+        r.warn_if_hard(mask, path)
         return mask.to(maps.device)
     try:
         mask = density_mask(maps.mean(0), images.pixel_size, 0.2, near=6, far=14, low_pass=12)

@@ -106,7 +106,7 @@ def _prepare(settings: LocalRefine, file, images, group):
     log.info(source)
     r.warn_if_inverted(volume.mean(0), settings.volume)
     mask = load_mask(settings.mask, settings.volume, file, images)
-    r.warn_if_hard(mask, settings.mask, images.pixel_size)
+    r.warn_if_hard(mask, settings.mask)
     reach = _reach(settings, mask, images.pixel_size, file)
     planned = plan(settings, images, group)
     planned = replace(

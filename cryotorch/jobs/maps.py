@@ -18,6 +18,7 @@ from cryotorch.ops.symmetry import point_group
 
 log = logging.getLogger("cryotorch")
 HARD = 1.0  # voxels: an edge narrower than this rings in Fourier space
+SOFT = 15.0  # Å: a soft edge that suits most maps
 OTHER = 0.2  # a pixel size that differs by more is no calibration but perhaps a slip
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
@@ -227,7 +228,7 @@ def _advice(mask: Tensor, said: str) -> list[str]:
         return []
     return [
         f"{said} has a hard edge ({width:.1f} voxels wide), which correlates the half maps by itself: soften it with "
-        "job=volume_tools soften=12px"
+        f"job=volume_tools soften={SOFT:g}"
     ]
 
 

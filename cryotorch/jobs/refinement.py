@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import signal
 import threading
@@ -22,7 +21,7 @@ from torch import Tensor
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.maps import HARD, looks_inverted
+from cryotorch.jobs.maps import HARD, SOFT, looks_inverted
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
 from cryotorch.ops.masks import edge_width
@@ -49,15 +48,13 @@ def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
         )
 
 
-def warn_if_hard(mask: Tensor, path: str | Path, pixel_size: float) -> None:
-    """A mask's edge should be at least five times the resolution wide; how wide it should be here."""
+def warn_if_hard(mask: Tensor, path: str | Path) -> None:
+    """A hard edge rings in Fourier space."""
     width = edge_width(mask)
     if width < HARD:
         log.warning(
-            "WARNING: mask=%s has a hard edge: soften it by five times the expected resolution, %d voxels for 4 Å, with "
-            "job=volume_tools soften=<width>",
-            path,
-            math.ceil(20 / pixel_size),
+            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
+            *(path, SOFT),
         )
 
 

@@ -18,7 +18,7 @@ from cryotorch.jobs.volume_places import cut_spheres, in_voxels, misplaced, with
 from cryotorch.jobs.volume_tools import VolumeTools, rows
 from cryotorch.ops import arrange, morphology
 from cryotorch.ops.filters import high_pass, low_pass
-from cryotorch.ops.masks import high_percentile, soft_mask
+from cryotorch.ops.masks import high_percentile
 from cryotorch.ops.resample import resample_volume
 from cryotorch.ops.rotations import euler_to_matrix
 from cryotorch.ops.segment import (
@@ -36,6 +36,7 @@ COMBINE = {
     "subtract": morphology.subtract,
 }
 HALF = 0.5  # where a soft mask ends
+CLOSE = 0.25  # of the growth and edge asked for: less room than that is spoken of
 
 
 def edit(work: Work, settings: VolumeTools) -> Work:
@@ -181,11 +182,23 @@ def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
         region = morphology.dilate(region, grow)
         wish = "nothing is left of the mask, shrink it less"
         work.need(bool(region.any()), "dilate", wish)
-    if edge:
-        work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å")
     # growth and edge by one distance: the edge then follows the true outline, not its staircase
     near = max(grow, 0.0)
-    return soft_mask(region, near, near + edge)
+    if near + edge == 0:
+        return region.float()
+    mask, room = morphology.grow_in_box(region, near, near + edge)
+    narrow = room < near + edge
+    where = (
+        f", narrower where the box ends {room * work.pixel_size:.3g} Å from it" if narrow else ""
+    )
+    if edge:
+        work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å{where}")
+    if room < CLOSE * (near + edge):
+        work.warn(
+            f"What the mask grows from comes within {room * work.pixel_size:.3g} Å of the border of the box, where there is hardly "
+            "room for an edge: raise threshold, or keep_largest=true where it is noise; a molecule there needs particles in a larger box"
+        )
+    return mask
 
 
 def _above(work: Work, settings: VolumeTools) -> Tensor:
@@ -277,7 +290,7 @@ def _finish(work: Work, settings: VolumeTools) -> None:
     if work.mask is None:
         return
     inside = work.mask > HALF
-    if bool(inside.all()):
+    if bool(inside[1:-1, 1:-1, 1:-1].all()):  # a grown one ends on the faces
         raise InputError(
             "The mask fills the whole box after all steps: raise threshold, or make dilate smaller"
         )

@@ -179,6 +179,4 @@ def test_half_maps_of_a_run_folder_and_a_hard_mask(data: Path, tmp_path: Path) -
     )
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "each half set starts from its own half map, map_half_A.mrc and map_half_B.mrc" in log
-    assert (
-        "has a hard edge: soften it by five times the expected resolution, 5 voxels for 4 Å" in log
-    )
+    assert "has a hard edge: soften it, with job=volume_tools soften=15" in log

@@ -668,20 +668,68 @@ def test_results_are_not_replaced_unasked(files: Path, tmp_path: Path) -> None:
 def test_a_hard_or_narrow_edge_is_spoken_of(files: Path, tmp_path: Path) -> None:
     source = f"{files}/blob.mrc"
     _, hard = edit(tmp_path / "a", volume=source, threshold=0.3)
-    assert "add soften=12px" in hard["warnings"][0]
+    assert "add soften=15" in hard["warnings"][0]
     _, narrow = edit(tmp_path / "b", volume=source, threshold=0.3, soften="4px", resolution=8)
-    assert "At 8 Å a soft edge of 20 voxels is advised" in narrow["warnings"][0]
+    assert "At 8 Å a soft edge of 20 Å is advised" in narrow["warnings"][0]
     _, wide = edit(tmp_path / "c", volume=source, threshold=0.3, soften="6px", resolution=2)
     assert not [w for w in wide["warnings"] if "edge of" in w or "hard" in w]
 
 
-def test_a_mask_at_the_border_has_a_remedy_that_can_be_followed(tmp_path) -> None:
-    write_volume(tmp_path / "m.mrc", (radius(32, (6, 16, 16)) <= 6).float(), PX)
-    common = dict(volume=f"{tmp_path}/m.mrc", soften="6px")
-    _, plain = edit(tmp_path / "a", **common)
-    assert plain["warnings"][-1].endswith("cuts its edge off: pad with box_size")
-    _, like = edit(tmp_path / "b", **common, like=f"{tmp_path}/m.mrc")
-    assert "m.mrc with box_size first, and name the padded one in like" in like["warnings"][-1]
+def faces(mask: torch.Tensor) -> float:
+    """The largest value on the faces of the box."""
+    return max(float(mask.select(axis, end).max()) for axis in range(3) for end in (0, -1))
+
+
+def test_a_mask_ends_where_the_box_does(tmp_path) -> None:
+    """Narrower there, as wide as asked for elsewhere; said, and warned of where there is hardly any room."""
+    ball = radius(48, (12, 24, 24)) <= 8
+    write_volume(tmp_path / "m.mrc", ball.float(), PX)
+    common = dict(volume=f"{tmp_path}/m.mrc", dilate=4, soften=12)
+    mask, said = edit(tmp_path / "a", **common)
+    assert faces(mask) == 0 and (mask[ball] == 1).all()
+    assert "Soft edge of 6 voxels, 12 Å, narrower where the box ends 8 Å from it" in said["steps"]
+    assert not said["warnings"]
+    assert mask[24, 24, 20:30].tolist() == pytest.approx(
+        [1, 1, 1, *(0.5 + 0.5 * math.cos(math.pi * t / 6) for t in range(1, 7)), 0],
+        abs=1e-5,
+    )
+    write_volume(tmp_path / "m.mrc", (radius(48, (9, 24, 24)) <= 8).float(), PX)
+    mask, said = edit(tmp_path / "b", **common)
+    assert faces(mask) == 0
+    assert "comes within 2 Å of the border of the box" in said["warnings"][0]
+    plain, said = edit(tmp_path / "c", volume=f"{tmp_path}/m.mrc")
+    assert faces(plain) == 0
+    write_volume(tmp_path / "m.mrc", (radius(48, (6, 24, 24)) <= 8).float(), PX)
+    _, said = edit(tmp_path / "d", volume=f"{tmp_path}/m.mrc")
+    assert "or add soften=15 to let it end there" in said["warnings"][-1]
+    mask, said = edit(tmp_path / "e", volume=f"{tmp_path}/m.mrc", soften=15)
+    assert faces(mask) == 0
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["relion_c1/truth/truth", "real_apoferritin/model"])
+def test_the_recipe_of_the_readme_makes_masks_for_the_particles_box(
+    shared_data: Path, repository: Path, tmp_path: Path, name: str
+) -> None:
+    """The line itself: holds the molecule, is soft and ends in the box, though a molecule comes near its border."""
+    (recipe,) = [
+        line for line in (repository / "README.md").read_text().splitlines() if "# a mask" in line
+    ]
+    assert (
+        recipe.split("#")[0].split("volume=map.mrc")[1].strip()
+        in (repository / "configs/job/volume_tools.yaml").read_text()
+    )
+    given = dict(word.split("=") for word in recipe.split("#")[0].split()[3:])
+    values = {key: float(value) for key, value in given.items()}
+    source = shared_data / f"{name}.mrc.gz"
+    mask, summary = edit(tmp_path / "a", volume=str(source), **values)
+    volume, pixel_size = read_volume(source)
+    assert mask.shape == volume.shape and summary["pixel_size"] == pytest.approx(pixel_size)
+    assert faces(mask) == 0
+    power = volume.clamp(min=0).square()
+    assert float((mask * power).sum() / power.sum()) > 0.99
+    assert summary["warnings"] == []
+    assert 0.7 < summary["mask"]["edge_width"] * pixel_size / values["soften"] < 1.3
 
 
 def test_the_outside_of_a_molecule_weighs_nothing(files: Path, tmp_path: Path) -> None:
