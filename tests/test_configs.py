@@ -76,7 +76,7 @@ def test_issue_defaults_of_homo_refine() -> None:
     assert (s.particles, s.volume, s.mask, s.out, s.box_size) == ("demo", None, None, None, None)
     assert (s.symmetry, s.initial_resolution, s.split_resolution) == ("C1", 30, 20)
     assert (s.rescale_reference, s.extra_final_passes, s.max_iterations) == (True, 0, 30)
-    assert (s.half_sets, s.per_particle_scale, s.scale_start_iteration) == ("keep", True, 0)
+    assert (s.half_sets, s.per_particle_scale, s.scale_start_iteration) == ("keep", True, 1)
     assert (s.mask_mode, s.mask_threshold, s.mask_near, s.mask_far) == ("dynamic", 0.2, 6, 14)
     assert (s.mask_start_resolution, s.window_inner, s.window_outer) == (12, 0.85, 0.99)
     assert (s.bfactor, s.minibatch_size, s.compile, s.normalize) == (None, "auto", "auto", "auto")

@@ -17,6 +17,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
 from cryotorch.jobs.ctf_refine import CtfRefine
 from cryotorch.jobs.maps import pick_device
+from cryotorch.jobs.reference_input import load_mask, load_references
 from cryotorch.jobs.settings import in_angstrom, require
 from cryotorch.ops.fsc import crossing_shell, fsc_curves
 from cryotorch.ops.masks import density_mask, soft_sphere
@@ -78,7 +79,7 @@ def load(given: CtfRefine) -> CtfInput:
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalise = r.normalise_needed(images, settings.normalize)
-    maps, source = r.load_references(settings.volume, file, images)
+    maps, source = load_references(settings.volume, file, images)
     log.info(source.replace("starts from", "is compared with").replace("start from", "with"))
     r.warn_if_inverted(maps.mean(0), settings.volume)
     maps = maps.to(device)
@@ -151,8 +152,8 @@ def _mask(settings: CtfRefine, maps: Tensor, file: ParticleFile, images: Particl
         path = there[0] if there else None
     if path is not None:
         log.info("mask %s", path)
-        mask = r.load_mask(path, file, images)
-        r.warn_if_hard(mask, path, images.pixel_size)
+        mask = load_mask(path, settings.volume, file, images)
+        r.warn_if_hard(mask, path)
         return mask.to(maps.device)
     try:
         mask = density_mask(maps.mean(0), images.pixel_size, 0.2, near=6, far=14, low_pass=12)

@@ -90,6 +90,7 @@ def _prepare(settings: HomoRefine, file, images, group):
 
     from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.jobs import refinement as r
+    from cryotorch.jobs.reference_input import load_mask, load_reference
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.refine.half_sets import assign_half_sets
 
@@ -99,11 +100,11 @@ def _prepare(settings: HomoRefine, file, images, group):
         file.particles, settings.half_sets == "resplit", settings.seed
     )
     planned = plan_global(settings, images, group, particles.half)
-    volume = r.load_on_grid(settings.volume, "volume", file, images)
+    volume = load_reference(settings.volume, "volume", file, images)
     r.warn_if_inverted(volume, settings.volume)
     volume = r.onto_axes(volume, group, settings.symmetry)
     if settings.mask is not None and settings.mask_mode != "none":
-        mask = r.load_mask(settings.mask, file, images)
+        mask = load_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
     log.info(note)
     if particles.has_pose or bool(particles.shift.any()):

@@ -81,6 +81,7 @@ def _prepare(settings: LocalRefine, file, images, group):
 
     from cryotorch.errors import InputError
     from cryotorch.jobs import refinement as r
+    from cryotorch.jobs.reference_input import load_mask, load_references
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.jobs.refine_settings import plan
     from cryotorch.refine.half_sets import assign_half_sets, counted_over
@@ -102,11 +103,11 @@ def _prepare(settings: LocalRefine, file, images, group):
     particles, note = assign_half_sets(particles, resplit, settings.seed)
     for sentence in (note, *counted_over(particles, group, settings.symmetry)):
         log.info(sentence)
-    volume, source = r.load_references(settings.volume, file, images)
+    volume, source = load_references(settings.volume, file, images)
     log.info(source)
     r.warn_if_inverted(volume.mean(0), settings.volume)
-    mask = r.load_mask(settings.mask, file, images)
-    r.warn_if_hard(mask, settings.mask, images.pixel_size)
+    mask = load_mask(settings.mask, settings.volume, file, images)
+    r.warn_if_hard(mask, settings.mask)
     reach = _reach(settings, mask, images.pixel_size, file)
     planned = plan(settings, images, group)
     planned = replace(

@@ -180,7 +180,7 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
     refused("it is finer than two pixels, 3.2 Å", max_resolution=2)
     refused("max_resolution=9 .* begin at optics_min_resolution=10 Å.* at most 8", max_resolution=9)
     refused("max_resolution=40 .* defocus_min_resolution=20 Å.* at most 16", max_resolution=40)
-    write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), PX)
+    write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), 1.0)
     refused("has 48 voxels per edge", volume=str(tmp_path / "small.mrc"))
     inverted = -read_volume(data / "truth.mrc")[0]
     write_volume(tmp_path / "inverted.mrc", inverted, PX)
