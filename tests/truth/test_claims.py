@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Every point group, every fault and both reaches at least twice; the others are slow only by their number.
+# Every point group and every fault; the others are slow only by their number.
 FAST = {
     ("C1", "nyquist", "clean"),
-    ("C4", "nyquist", "damaged"),
-    ("D7", "nyquist", "coloured"),
-    ("O", "nyquist", "junk"),
-    ("I", "nyquist", "clean"),
     ("C1", "far", "damaged"),
-    ("D7", "far", "junk"),
+    ("C4", "nyquist", "damaged"),
+    ("C4", "far", "coloured"),
+    ("D7", "nyquist", "junk"),
     ("O", "far", "clean"),
-    ("I", "far", "coloured"),
+    ("I", "nyquist", "clean"),
 }
 SYMMETRIES = ("C1", "C4", "D7", "O", "I")
 FAULTS = ("clean", "junk", "damaged", "coloured")
@@ -65,11 +63,8 @@ def test_noise_claims_nothing(truth, symmetry: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", range(3))
-def test_damage_is_outside_of_the_sample(truth, kind: int) -> None:
-    """The damaged image is one that a look at 200 images does not see, and no other is touched."""
-    images = np.zeros((240, 16, 16), np.float32)
-    changed = np.flatnonzero(
-        truth.damaged(images + 1, kind).var((1, 2)) + truth.damaged(images + 1, kind).mean((1, 2))
-        != 1
-    )
+def test_a_look_at_some_images_misses_the_damage(truth, kind: int) -> None:
+    """One image is changed, and it is none of 200 evenly spaced ones."""
+    images = np.ones((240, 16, 16), np.float32)
+    changed = np.flatnonzero((truth.damaged(images, kind) != images).any((1, 2)))
     assert len(changed) == 1 and changed[0] not in np.linspace(0, 239, 200).astype(int)
