@@ -145,11 +145,12 @@ def make(cell: Cell, folder: Path) -> Path:
 
 
 def make_noise(symmetry: str, folder: Path) -> Path:
-    """The particles of a cell, their images replaced by noise."""
-    settings = dict(symmetry=symmetry, n_particles=N, seed=SEED, **FAR | SMALLER)
-    grid = noise_free(folder, **settings).shape[:2], settings["pixel_size"]
-    noise = white(*grid[0], grid[1], np.random.default_rng(SEED))
-    write_stack(folder / "particles.mrcs", [noise], *grid[0], grid[1])
+    """White noise with the CTFs and the initial map of a molecule."""
+    sizes = FAR | SMALLER
+    noise_free(folder, symmetry=symmetry, n_particles=N, seed=SEED, **sizes)
+    grid = N, sizes["box_size"], sizes["pixel_size"]
+    noise = white(*grid, np.random.default_rng(SEED))
+    write_stack(folder / "particles.mrcs", [noise], *grid)
     return folder
 
 
