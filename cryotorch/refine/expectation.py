@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, dataclass, fields, replace
 
 import torch
@@ -14,7 +13,6 @@ from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.likelihood import Observation, residual_power
 from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.matmul import coarse_dtype
-from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.slices import (
     Accumulator,
     Projector,
@@ -31,6 +29,7 @@ from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.observe import observe
 from cryotorch.refine.pose_error import SAMPLE, other_poses
+from cryotorch.refine.pose_spread import spread_poses
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.settled import settled
 from cryotorch.refine.state import Settings, State
@@ -73,43 +72,6 @@ class Found:
     def cpu(self) -> Found:
         """The same where the particles are."""
         return Found(*(tensor.cpu() for tensor in self.tensors()))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A pose posterior as ``n`` rotations of equal weight, each with the shift's distribution given the rotation.
-
-    Attributes:
-        rotation: n of (b, 3, 3); offset_px: n of (b, 2), mean shift relative to the best one.
-        shift_covariance: (b, 2, 2) pixels^2 of the shift at a given rotation, the same for all of them.
-    """
-
-    rotation: list[Tensor]
-    offset_px: list[Tensor]
-    shift_covariance: Tensor
-
-
-def spread_poses(poses: Poses, posterior: str) -> Spread:
-    """Where a particle is inserted. "map": at its best pose. "laplace": over its Gaussian posterior.
-
-    The rotations are the six points +-sqrt(3) L_j, L the Cholesky factor of the rotation's covariance: the cubature rule of
-    degree 3 (Arasaratnam & Haykin 2009, doi:10.1109/TAC.2009.2019800). The shift is Gaussian given the rotation and is
-    integrated in closed form, which leaves fewer insertions than the ten points of all five dimensions.
-    """
-    if posterior == "map":
-        zero = torch.zeros_like(poses.shift_px)
-        return Spread([poses.rotation], [zero], zero[:, :, None].expand(-1, 2, 2))
-    covariance = poses.covariance.double()
-    turn, mixed = covariance[:, :3, :3], covariance[:, 3:, :3]
-    slope = torch.linalg.solve_ex(turn, mixed.mT).result.mT  # mean shift per rotation vector
-    rest = covariance[:, 3:, 3:] - slope @ mixed.mT
-    root = math.sqrt(3) * torch.linalg.cholesky_ex(turn).L  # positive by the prior of the poses
-    steps = [sign * root[:, :, j] for j in range(3) for sign in (1, -1)]
-    return Spread(
-        [from_rotation_vector(w.float()) @ poses.rotation for w in steps],
-        [(slope @ w[:, :, None])[:, :, 0].float() for w in steps],
-        rest.float(),
-    )
 
 
 def typical_delocalisation(particles: Particles) -> float:
@@ -305,9 +267,7 @@ class Expectation:
         rotation, shift = self.centre
         return Tether(rotation[rows], shift[rows] / s.pixel_size, s.local.reach)
 
-    def _compare(
-        self, seen: Observation, poses: Poses, half: int, tether: Tether | None
-    ) -> Tensor:
+    def _compare(self, seen: Observation, poses: Poses, half: int, tether: Tether | None) -> Tensor:
         """How far (b, 2), radians and Å, poses move against the other half set's reference, for the first batch of each half set."""
         moved = torch.zeros(len(poses.rotation), 2, device=self.device)
         if half not in self.compared:

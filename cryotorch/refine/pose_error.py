@@ -22,7 +22,10 @@ from cryotorch.refine.tether import Tether
 
 SAMPLE = 64  # images of each half set, on every process, that are compared with both references
 LEAST = 16  # fewer tell nothing
-MEDIANS = 2.366, 1.386  # of chi² with the three degrees of freedom of a rotation, and the two of a shift
+MEDIANS = (
+    2.366,
+    1.386,
+)  # of chi² with the three degrees of freedom of a rotation, and the two of a shift
 
 
 def other_poses(

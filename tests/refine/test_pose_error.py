@@ -44,9 +44,7 @@ def test_standard_errors_are_those_against_the_truth(simulate: Callable, snr: fl
     settings = replace(world.settings, schedule=schedule, split=128 / 40)
     with torch.no_grad():
         start = low_pass(world.volume, 4.0, 24.0)
-        state, _ = begin(
-            world.blind, start, world.batches(), settings, 24.0, torch.device("cpu")
-        )
+        state, _ = begin(world.blind, start, world.batches(), settings, 24.0, torch.device("cpu"))
         while not state.stopped:
             step = Expectation(state, settings, torch.device("cpu"))
             batches = world.batches()
