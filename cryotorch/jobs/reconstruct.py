@@ -34,6 +34,7 @@ class Reconstruct:
     """The parameters; meanings and defaults in ``configs/job/reconstruct.yaml``, lengths in Å."""
 
     particles: str | None
+    class_: int | None
     mask: str | None
     out: str | None
     overwrite: bool
@@ -95,14 +96,16 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
 
     from cryotorch.data.images import ParticleImages
     from cryotorch.data.particle_file import read_particles, write_particles
+    from cryotorch.jobs import damage
     from cryotorch.jobs.maps import pick_device, symmetry_group
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
-    file = read_particles(given.particles)
+    keep = given.half_sets == "keep"
+    file = read_particles(given.particles, need_half_sets=keep, of_class=given.class_)
     for message in file.messages:
         log.info(message)
     _check_poses(given, file.particles.has_pose)
@@ -114,7 +117,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )
-    log.info(note)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+        log.info(sentence)
     if settings.flip_hand:
         particles = other_hand(particles)
     log.info(
@@ -122,7 +126,10 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         *(len(particles), images.box, images.pixel_size, settings.symmetry, device),
     )
     read = time.perf_counter()
-    halves, particles, verdict = _symmetric(settings, particles, images, group, device)
+    halves, particles, loud, verdict = _symmetric(settings, particles, images, group, device)
+    damaged = damage.damaged_images(images, loud)
+    if damaged:
+        log.warning(damage.sentence(damaged, len(particles)))
     inserted = time.perf_counter()
     found = judge(settings, halves, images.pixel_size, device, verdict.warning)
     judged = time.perf_counter()
@@ -134,6 +141,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),
+        "images": len(image_numbers(particles).unique()),
         "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
         "symmetry": settings.symmetry,
         "symmetry_shown": verdict.fits,
@@ -141,6 +149,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         "flip_hand": settings.flip_hand,
         "ewald": settings.ewald,
         "seed": settings.seed,
+        damage.ENTRY: damaged,
         "device": str(device),
         "seconds": seconds,
     }
@@ -153,23 +162,23 @@ def _symmetric(
     images: ParticleImages,
     group: Tensor,
     device: torch.device,
-) -> tuple[list[Sums], Particles, Verdict]:
-    """The sums of both half sets, the poses behind them, and whether they show the symmetry; with ``auto`` about axes that fit."""
+) -> tuple[list[Sums], Particles, dict[int, str], Verdict]:
+    """The sums of both half sets, the poses behind them, what is wrong with images by row, and whether they show the symmetry; with ``auto`` about axes that fit."""
     import logging
 
     from cryotorch.refine.hands import Frame
 
-    halves, verdict = _insert(settings, particles, images, group, device)
+    halves, loud, verdict = _insert(settings, particles, images, group, device)
     if settings.symmetry_frame != "auto" or verdict.turn is None:
-        return halves, particles, verdict
+        return halves, particles, loud, verdict
     logging.getLogger("cryotorch").info(
         "The poses do not show %s about the axes that RELION uses; after %s they do: the poses are turned",
         *(settings.symmetry, verdict.words),
     )
     rotation = Frame(verdict.turn, mirrored=False).poses(particles.rotation)
     particles = particles.replace(rotation=rotation)
-    halves, again = _insert(settings, particles, images, group, device)
-    return halves, particles, replace(again, turn=verdict.turn, words=verdict.words)
+    halves, loud, again = _insert(settings, particles, images, group, device)
+    return halves, particles, loud, replace(again, turn=verdict.turn, words=verdict.words)
 
 
 def _insert(
@@ -178,10 +187,10 @@ def _insert(
     images: ParticleImages,
     group: Tensor,
     device: torch.device,
-) -> tuple[list[Sums], Verdict]:
-    """The sums of both half sets, with the symmetry; one after the other, as the sums are the largest thing in memory.
+) -> tuple[list[Sums], dict[int, str], Verdict]:
+    """The sums of both half sets, with the symmetry, what is wrong with images by row, and whether the sums show the symmetry.
 
-    And what they say of the symmetry before it is applied.
+    One half set after the other, as the sums are the largest thing in memory.
     """
     import torch
     from tqdm import tqdm
@@ -193,6 +202,7 @@ def _insert(
     from cryotorch.particles import ignore
     from cryotorch.refine.backproject import backproject, noise_sample
     from cryotorch.refine.distributed import Batches
+    from cryotorch.refine.image_weight import Watch
     from cryotorch.refine.schedule import ScheduleSettings
     from cryotorch.refine.search import SearchSettings
     from cryotorch.refine.start import initial_noise
@@ -228,10 +238,11 @@ def _insert(
                     yield batches[number]
                     bar.update(len(rows))
 
-        noise = initial_noise(seen, noise_sample(images, seen), plan, device)
+        noise, most, _ = initial_noise(seen, noise_sample(images, seen), plan, device)
+        watch = Watch(most, len(seen))
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
-            inserted = backproject(seen, of_half(half), noise, plan, device, curvature)
+            inserted = backproject(seen, of_half(half), noise, plan, device, curvature, watch)
             if checked:
                 coarse.append(coarse_sums(inserted, box_for(box / 2 - 1)))
             sums.append(symmetrise(inserted, group))
@@ -239,7 +250,7 @@ def _insert(
             radius = 0.4 if diameter is None else diameter / 2 / (box * images.pixel_size)
             look = SymmetryFit(coarse, box / 2 - 1, radius)
             verdict = judge_symmetry(look, group, settings.symmetry, box * images.pixel_size)
-    return sums, verdict
+    return sums, watch.faults(box, images.pixel_size), verdict
 
 
 def other_hand(particles: Particles) -> Particles:

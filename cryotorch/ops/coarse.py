@@ -18,4 +18,5 @@ def coarse_sums(sums: Sums, box: int) -> Sums:
     def cut(values: Tensor) -> Tensor:
         return values[..., : reach + 1][lines][:, lines]
 
-    return Sums(cut(sums.numerator), cut(sums.weight), box, sums.padding)
+    limit = min(sums.limit, box / 2)
+    return Sums(cut(sums.numerator), cut(sums.weight), box, sums.padding, limit)

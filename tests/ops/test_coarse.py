@@ -21,7 +21,7 @@ def test_coarse_sums_make_the_cropped_map(padding: int) -> None:
     start = size // 2 - 12
     padded[(slice(start, start + 24),) * 3] = volume
     transform = fft_volume(padded) / 24
-    sums = Sums(transform, torch.ones(transform.shape), 24, padding)
+    sums = Sums(transform, torch.ones(transform.shape), 24, padding, 12)
     small = coarse_sums(sums, 16)
     assert small.numerator.shape == (16 * padding, 16 * padding, 8 * padding + 1)
     assert torch.equal(small.shell, volume_shells(16)) or padding == 2
