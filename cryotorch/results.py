@@ -104,6 +104,7 @@ class IterationResult:
         band: (s,) FSC that noise in mask_fsc stays below, see ``ops.significance.noise_band``; None = not known.
         shared, inserted: shells up to which the half sets had a common reference, and images were inserted.
         warnings: what is wrong with half maps, mask and curves, and what to do about it.
+        loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.
     """
 
     iteration: int
@@ -132,3 +133,5 @@ class IterationResult:
     shared: float = 0.0
     inserted: float = math.inf
     warnings: list[str] = field(default_factory=list)
+    loud: dict[int, str] = field(default_factory=dict)
+    noise_factor: Tensor | None = None

@@ -17,7 +17,8 @@ from cryotorch.data.cache_folder import PREFIX, CacheFolder
 from cryotorch.data.mrc import HEADER_BYTES, stack_header
 from cryotorch.errors import InputError
 
-LAYOUT = 2  # counted up whenever the files or the prepared images change, so that old caches are left alone
+LAYOUT = 3  # counted up whenever the files or the prepared images change, so that old caches are left alone
+ABOUT = 16  # bytes that are known of each image
 PAGE = 4096  # the first image begins at a multiple of it
 AT_ONCE = 1 << 21  # bytes checked and converted together: they stay in the processor's cache
 logger = logging.getLogger(__name__)
@@ -51,8 +52,8 @@ def content_key(
 class CachedImages:
     """n prepared images in ``<folder>/particles_<key>.mrcs``, made once, by whichever job comes first.
 
-    The file is an MRC stack with an extended header that holds a factor (float32) and a checksum (64 bits) for every image:
-    an image is what is stored times its factor, for float16 a power of 2 near its root mean square. So no pixel leaves the
+    The file is an MRC stack with an extended header that holds a checksum (64 bits), a factor (float32) and a note (int32) for every
+    image: an image is what is stored times its factor, for float16 a power of 2 near its root mean square. So no pixel leaves the
     range of float16, whose rounding is off by at most 2^-11 of a pixel, and adds noise of 4e-8 of the image's power.
     Every process checks an image when it first reads it; after a mismatch the whole cache is made again. One file is open, and
     reading is by ``pread``: a memory map would count as memory of the process.
@@ -61,9 +62,12 @@ class CachedImages:
         folder: where the cache lies.
         key: from ``content_key``.
         n, box, pixel_size: of the images.
-        make: (start, stop) -> images (stop - start, box, box) float32.
+        make: (start, stop) -> images (stop - start, box, box) float32 and notes (stop - start,) int32.
         dtype: "float16" or "float32", as stored.
         block: images made together.
+
+    Attributes:
+        notes: (n,) int32, as they came from ``make``.
 
     Raises:
         InputError: the folder cannot be written or is too small.
@@ -76,7 +80,7 @@ class CachedImages:
         n: int,
         box: int,
         pixel_size: float,
-        make: Callable[[int, int], np.ndarray],
+        make: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
         dtype: str = "float32",
         block: int = 256,
     ):
@@ -85,7 +89,7 @@ class CachedImages:
         self._folder, self._make, self._block = folder, make, block
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._image_bytes = box**2 * self._dtype.itemsize
-        self._offset = -(-(HEADER_BYTES + 12 * n) // PAGE) * PAGE
+        self._offset = -(-(HEADER_BYTES + ABOUT * n) // PAGE) * PAGE
         self._handle: int | None = None
         self._lock = threading.Lock()  # two threads must not mend it at once
         self._open()
@@ -156,7 +160,8 @@ class CachedImages:
         for start in range(0, len(new), step):
             at = new[start : start + step]
             fresh = rows[at]
-            if (_checksums(raw[at], fresh, self._factor[fresh]) != self._sums[fresh]).any():
+            about = fresh, self._factor[fresh], self.notes[fresh]
+            if (_checksums(raw[at], *about) != self._sums[fresh]).any():
                 return False
             self._seen[fresh] = True
         return True
@@ -182,11 +187,12 @@ class CachedImages:
     def _open(self, damaged: int | None = None) -> None:
         size = self._offset + self.n * self._image_bytes
         handle = self._folder.open(self.path.name, size, self._write, damaged)
-        raw = os.pread(handle, 12 * self.n, HEADER_BYTES)
-        if len(raw) < 12 * self.n:
-            raw = bytes(12 * self.n)  # no image will match
+        raw = os.pread(handle, ABOUT * self.n, HEADER_BYTES)
+        if len(raw) < ABOUT * self.n:
+            raw = bytes(ABOUT * self.n)  # no image will match
         self._sums = np.frombuffer(raw, "<u8", self.n)
         self._factor = np.frombuffer(raw, "<f4", self.n, 8 * self.n)
+        self.notes = np.frombuffer(raw, "<i4", self.n, 12 * self.n)
         self._seen = np.zeros(self.n, bool)
         self._handle = handle
 
@@ -194,20 +200,21 @@ class CachedImages:
         logger.info("Caching %d images of %d pixels in %s.", self.n, self.box, self.path)
         started = time.perf_counter()
         sums, factors = np.empty(self.n, "<u8"), np.empty(self.n, "<f4")
+        notes = np.empty(self.n, "<i4")
         kind, extended = self._dtype.newbyteorder("=").name, self._offset - HEADER_BYTES
         with open(handle, "r+b", closefd=False) as file:
             file.write(stack_header(self.n, self.box, self.pixel_size, kind, extended))
             file.seek(self._offset)
             for start in range(0, self.n, self._block):
                 rows = np.arange(start, min(start + self._block, self.n))
-                images = self._make(start, start + len(rows))
+                images, notes[rows] = self._make(start, start + len(rows))
                 factor = _power_of_2(images) if kind == "float16" else np.ones(len(rows), "<f4")
                 stored = (images / factor[:, None, None]).astype(self._dtype)
                 factors[rows] = factor
-                sums[rows] = _checksums(stored, rows, factor)
+                sums[rows] = _checksums(stored, rows, factor, notes[rows])
                 file.write(stored.data)
             file.seek(HEADER_BYTES)
-            file.write(sums.tobytes() + factors.tobytes())
+            file.write(sums.tobytes() + factors.tobytes() + notes.tobytes())
         seconds = time.perf_counter() - started
         logger.info("Cached %d images in %.1f s.", self.n, seconds)
 
@@ -219,8 +226,10 @@ def _power_of_2(images: np.ndarray) -> np.ndarray:
     return np.exp2(exponent.round().clip(-100, 100)).astype(np.float32)
 
 
-def _checksums(stored: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Checksums (b,) of stored images (b, d, d), their places and factors: sum of words times odd weights, modulo 2^64.
+def _checksums(
+    stored: np.ndarray, rows: np.ndarray, factor: np.ndarray, note: np.ndarray
+) -> np.ndarray:
+    """Checksums (b,) of stored images (b, d, d), their places, factors and notes: sum of words times odd weights, modulo 2^64.
 
     It tells any change of one word, words that changed places, and pages of zeros; at four times the speed of a CRC.
     """
@@ -229,4 +238,5 @@ def _checksums(stored: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> np.n
     sums = np.einsum("ij,j->i", words, weights)
     golden = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads small numbers
     about = (rows.astype(np.uint64) << np.uint64(32)) + factor.view("<u4")
+    about = about * golden + note.view("<u4")
     return sums + (about + np.uint64(1)) * golden

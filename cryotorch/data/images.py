@@ -9,6 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cryotorch.data.background import (
+    Corners,
+    Level,
+    corners_of,
+    extremes,
+    level_of,
+    mended,
+    outlier_limits,
+    outliers,
+)
 from cryotorch.data.cache import CachedImages, content_key
 from cryotorch.data.cache_folder import CacheFolder
 from cryotorch.data.particle_file import ParticleFile
@@ -18,6 +28,9 @@ from cryotorch.ops.fourier import resize_images
 from cryotorch.ops.resample import resample_images
 
 SAME = 1e-4  # pixel sizes that differ less, relatively, are one
+SAMPLE = 200  # images, evenly spread over the set, that show what its images are like
+UNEVEN = 1.5  # times as high as in most corners: a background that is not of one level
+BLANK = -1  # note on an image that is blank; others are the number of pixels replaced
 
 
 class ParticleImages(Dataset):
@@ -27,6 +40,7 @@ class ParticleImages(Dataset):
     ``collate_fn=lambda batch: batch`` gets: whole batches are read at once. Rows in file order are fastest.
     The mean of the pixels beyond radius box / 2 (the corners, free of particle) is subtracted from each image.
     Images of another box or pixel size than the file's are interpolated to its grid; where they end, zeros follow.
+    Pixels that neither noise nor a particle of this set explains are replaced, and a blank image is all zeros, see ``faults``.
 
     Args:
         file: from ``read_particles``; its ``sign`` is applied.
@@ -40,9 +54,11 @@ class ParticleImages(Dataset):
         box: pixels per edge of the batches.
         pixel_size: Å, at that box.
         normalise: divide each image by the standard deviation of its background; may be set later.
+        level: of the set's background: an image far from it is brought to it; None = images stay as they are. See ``judge_level``.
+        faults: row -> what was wrong with an image, of those that have been read.
 
     Raises:
-        InputError: the box does not fit, or a stack or the cache cannot be used.
+        InputError: the box does not fit, or a stack or the cache cannot be used; most images are blank.
     """
 
     def __init__(
@@ -63,7 +79,11 @@ class ParticleImages(Dataset):
             )
         self.pixel_size = file.pixel_size * full / self.box
         self.invert = invert
-        self.normalise = False
+        self.normalise, self.level = False, None
+        self._mended: dict[int, str] = {}
+        self._brought: dict[int, str] = {}
+        self._limits: Tensor | None = None
+        self._corners: dict[int, Corners] = {}
         self._address = file.particles.address.numpy()
         self._stacks.check(self._address)
         self._sign = None if file.sign is None else torch.from_numpy(file.sign)
@@ -97,27 +117,74 @@ class ParticleImages(Dataset):
         """A batch (b, box, box) float32, in the order of ``rows``."""
         index = np.asarray(rows, dtype=np.int64)
         images = self._read(index)
-        if self.normalise:
-            images = images / self._sigma(images, index).clamp_min(1e-30)[:, None, None]
+        if self.normalise or self.level is not None:
+            images = self._levelled(images, index)
         if self._sign is not None:
             images = images * self._sign[index][:, None, None]
         return -images if self.invert else images
 
+    def name(self, row: int) -> str:
+        """The image as STAR files write it: 12@stack.mrcs."""
+        stack, image = self._address[row]
+        return f"{image + 1}@{self._stacks.paths[stack]}"
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """Row -> what was wrong with an image, of those that have been read."""
+        rows = sorted(self._mended.keys() | self._brought.keys())
+        both = (self._mended, self._brought)
+        return {row: "; ".join(d[row] for d in both if row in d) for row in rows}
+
+    def judge_level(self) -> Level:
+        """Find ``level``, the background's level in the set."""
+        self.level = level_of(self.background_sigma(self._sample()))
+        return self.level
+
     def background_sigma(self, rows: list[int]) -> Tensor:
-        """Standard deviation (b,) of the pixels beyond radius box / 2, as stored in the file."""
+        """Standard deviation (b,) of the pixels beyond radius box / 2, as stored in the file but without outliers."""
         index = np.asarray(rows, dtype=np.int64)
         return self._sigma(self._read(index), index)
 
+    def _sample(self) -> list[int]:
+        return np.linspace(0, len(self) - 1, min(len(self), SAMPLE)).astype(int).tolist()
+
     def _read(self, index: np.ndarray) -> Tensor:
         if self._cache is None:
-            return self._prepare(index)
-        return self._cache.read(index)
+            images, notes = self._prepare(index)
+        else:
+            images = self._cache.read(index)
+            notes = self._cache.notes[index]
+        for i in np.flatnonzero(notes):
+            number, row = int(notes[i]), int(index[i])
+            plural = "s" if number > 1 else ""
+            told = "blank" if number == BLANK else f"{number} outlier pixel{plural} replaced"
+            self._mended[row] = told
+        return images
+
+    def _levelled(self, images: Tensor, index: np.ndarray) -> Tensor:
+        """Images at the level asked for; those that were far from the set's are noted."""
+        sigma = self._sigma(images, index)
+        if self.level is not None:
+            far = self.level.is_far(sigma)
+            for i in torch.nonzero(far)[:, 0].tolist():
+                times = float(sigma[i]) / self.level.usual
+                self._brought[int(index[i])] = f"background {times:.3g} times as loud as usual"
+            if not self.normalise:
+                if not far.any():
+                    return images
+                factor = torch.where(far, self.level.usual / sigma, 1.0)
+                return images * factor[:, None, None]
+        return images / sigma.clamp_min(1e-30)[:, None, None]
 
     def _sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
-        variance = torch.empty(len(images))
+        """Of all corners, or of most where one or two differ from the others, as at the edge of a carbon film."""
+        variance, corners = torch.empty(2, len(images))
         for grid, rows in self._by_grid(index):
-            variance[rows] = images[rows].flatten(1).square() @ grid.background
-        return variance.sqrt()
+            some = images[rows]
+            variance[rows] = some.flatten(1).square() @ grid.background
+            corners[rows] = grid.corners(some)[1]
+        sigma = variance.sqrt()
+        return torch.where((sigma > UNEVEN * corners) & (corners > 0), corners, sigma)
 
     def _by_grid(self, index: np.ndarray) -> list[tuple[_Grid, slice | np.ndarray]]:
         """The grids among some rows, and which of these rows have each."""
@@ -126,27 +193,68 @@ class ParticleImages(Dataset):
         found = self._grid[index]
         return [(self._grids[g], np.flatnonzero(found == g)) for g in np.unique(found)]
 
-    def _prepare(self, index: np.ndarray) -> Tensor:
-        images = torch.empty(len(index), self.box, self.box)
+    def _prepare(self, index: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Images on the common grid, and a note (b,) int32 on each."""
+        if self._limits is None:
+            self._limits = self._find_limits()
+        images, notes = torch.empty(len(index), self.box, self.box), np.zeros(len(index), np.int32)
         for grid, rows in self._by_grid(index):
-            images[rows] = grid.bring(self._raw(index[rows]))
-        return images
+            raw, notes[rows] = self._clean(index[rows])
+            images[rows] = grid.bring(raw)
+        return images, notes
 
-    def _raw(self, index: np.ndarray) -> Tensor:
+    def _clean(self, index: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Images as extracted without their outliers, and a note on each."""
+        raw, mean, sigma, reach = self._raw(index)
+        notes = np.zeros(len(index), np.int32)
+        # not a number is not below a limit
+        for i in torch.nonzero(~(reach <= self._limits).all(1) | (sigma == 0))[:, 0].tolist():
+            if (raw[i] == raw[i, 0, 0]).all():
+                raw[i], notes[i] = 0, BLANK
+            elif sigma[i] > 0:
+                bad = outliers(raw[i], mean[i], sigma[i], self._limits)
+                stack, image = self._address[index[i]].tolist()
+                raw[i] = mended(raw[i], bad, mean[i], sigma[i], seed=stack + 1_000_003 * image)
+                notes[i] = int(bad.sum())
+        return raw, notes
+
+    def _raw(self, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images as extracted, mean and sigma (b,) of their backgrounds, and their extremes (b, 2)."""
         raw = torch.from_numpy(self._stacks.read(self._address[index]))
+        box = raw.shape[-1]
+        if box not in self._corners:
+            self._corners[box] = corners_of(box)
         flat = raw.flatten(1)
         low, high = flat.amin(1), flat.amax(1)  # 30 times faster than aminmax
-        blank = torch.nonzero(low == high)[:, 0]
-        if len(blank):
-            stack, image = self._address[index[blank[0]]]
-            raise InputError(
-                f"Image {image + 1} of {self._stacks.paths[stack]} is blank, all its pixels are {float(low[blank[0]]):.4g}: "
-                "remove it from the STAR file."
-            )
-        return raw
+        mean, sigma = self._corners[box](raw)
+        for i in torch.nonzero(sigma.isnan())[:, 0].tolist():  # rare: such pixels in every corner
+            sigma[i], mean[i] = torch.std_mean(raw[i][raw[i].isfinite()])
+        return raw, mean, sigma, extremes(low, high, mean, sigma)
 
-    def _make(self, start: int, stop: int) -> np.ndarray:
-        return self._prepare(np.arange(start, stop)).numpy()
+    def _find_limits(self) -> Tensor:
+        """What pixels of this set do not exceed, from a sample of it.
+
+        Raises:
+            InputError: most images are blank.
+        """
+        index = np.array(self._sample())
+        reach, blank = [], []
+        for _, rows in self._by_grid(index):
+            raw, _, _, some = self._raw(index[rows])
+            same = (raw == raw[:, :1, :1]).all(-1).all(-1)
+            reach.append(some[~same & some.isfinite().all(1)])
+            blank += index[rows][same.numpy()].tolist()
+        if 2 * len(blank) > len(index):
+            stack, image = self._address[min(blank)]
+            raise InputError(
+                f"Image {image + 1} of {self._stacks.paths[stack]} is blank, and so are most of those looked at: give particles "
+                "with something in them."
+            )
+        return outlier_limits(torch.cat(reach))
+
+    def _make(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        images, notes = self._prepare(np.arange(start, stop))
+        return images.numpy(), notes
 
     def _find_grids(self, file: ParticleFile) -> tuple[list[_Grid], np.ndarray]:
         """The grids that images come on, and which one (n,) each image has."""
@@ -168,6 +276,7 @@ class _Grid:
     Attributes:
         pixel_size: Å, as it comes.
         background: weights (box * box,) on the common grid that average the pixels beyond half the edge of the smaller box.
+        corners: the same pixels, corner by corner.
     """
 
     def __init__(self, old_box: int, old_pixel_size: float, box: int, pixel_size: float):
@@ -181,6 +290,7 @@ class _Grid:
         radius = min(box, edge / pixel_size) / 2
         beyond = (x[:, None] ** 2 + x[None, :] ** 2 > radius**2) * self._field
         self.background = (beyond / beyond.sum()).flatten()
+        self.corners = Corners(beyond > 0)
 
     def bring(self, images: Tensor) -> Tensor:
         """Images (b, old box, old box) on the common grid (b, box, box), mean of the background 0."""

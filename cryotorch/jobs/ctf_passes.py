@@ -32,7 +32,8 @@ def refine(given: CtfInput) -> tuple[Refined, Optics]:
         images, given.particles.half, batch_size(plan.box) if size == "auto" else size
     )
     sample = pick_sample(batches)
-    noise = initial_noise(given.particles, noise_sample(images, given.particles), plan, device)
+    sampled = noise_sample(images, given.particles)
+    noise = initial_noise(given.particles, sampled, plan, device)[0]
     particles, start = given.particles, None
     for number in range(1, settings.passes + 1):
         one = CtfPass(

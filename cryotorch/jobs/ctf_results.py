@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.particle_file import write_particles
+from cryotorch.jobs import damage
 from cryotorch.jobs.ctf_input import SIGMAS, CtfInput
 from cryotorch.ops.aberration_fit import spherical_factor, tilt_factor
 from cryotorch.ops.aberrations import antisymmetric_phase, symmetric_phase
@@ -91,6 +92,9 @@ def write(
         )
     for warning in warnings:
         log.info("WARNING: %s", warning)
+    damaged = damage.damaged_images(given.images)
+    if damaged:
+        log.warning(damage.sentence(damaged, len(new)))
     extra = {}
     if settings.defocus:
         extra[SIGMAS[0]] = sigma[:, 0].numpy()
@@ -113,6 +117,7 @@ def write(
         "device": str(given.references.device),
         "seconds": dict(seconds),
         "warnings": warnings,
+        damage.ENTRY: damaged,
         **provenance(),
     }
     write_json(folder / "summary.json", summary)

@@ -59,8 +59,8 @@ REMEDIES = {
         "lower threshold",
     ),
     "given": Remedy(
-        "job=volume_tools volume=<mask> dilate=3px soften=12px",
-        "job=volume_tools volume=<mask> soften=12px",
+        "job=volume_tools volume=<mask> dilate=6 soften=15",
+        "job=volume_tools volume=<mask> soften=15",
         "give a smaller mask",
         "give another",
     ),

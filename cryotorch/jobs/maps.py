@@ -11,14 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cryotorch.data.mrc import read_corner, read_volume
+from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
+from cryotorch.jobs.map_grid import Grid, apart, bring, grid_of, how
 from cryotorch.ops.claims import UNKNOWN, Background
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import point_group
 
 log = logging.getLogger("cryotorch")
 HARD = 1.0  # voxels: an edge narrower than this rings in Fourier space
+SOFT = 15.0  # Å: a soft edge that suits most maps
 OTHER = 0.2  # a pixel size that differs by more is no calibration but perhaps a slip
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
@@ -55,9 +57,16 @@ class HalfMaps:
     known: Background = UNKNOWN
 
     @property
+    def grid(self) -> Grid:
+        """Their sampling; those that were made here lie in no file and nowhere else."""
+        if not self.paths[0].is_file():
+            return Grid(self.maps.shape[-1], self.pixel_size)
+        return grid_of(self.paths[0], self.pixel_size)
+
+    @property
     def corner(self) -> tuple[float, float, float]:
         """Where they lie in the coordinates of models, Å: results on their grid are written there too."""
-        return read_corner(self.paths[0], self.pixel_size)
+        return self.grid.corner
 
 
 def load_map(
@@ -205,32 +214,16 @@ def _judged_halves(folder: Path) -> tuple[Path, Path] | None:
 
 
 def load_mask(
-    path: str | Path, box: int, pixel_size: float, name: str = "mask", any_pixel_size: bool = False
+    path: str | Path, grid: Grid, name: str = "mask", any_pixel_size: bool = False
 ) -> tuple[Tensor, list[str]]:
-    """A mask (d, d, d) with values from 0 to 1 on a known grid, and what is to be said about it.
+    """A mask (d, d, d) with values from 0 to 1 on a known grid, resampled where need be, and what is to be said about it.
 
     ``any_pixel_size``: the header's is not compared, as the true one was given by the user.
 
     Raises:
-        InputError: another grid, values outside 0 .. 1, nothing in it.
+        InputError: another box without a pixel size, values outside 0 .. 1, nothing in it.
     """
-    mask, stated = read_volume(path)
-    if len(mask) != box:
-        raise InputError(
-            f"{name}={path} has {len(mask)} voxels per edge but the map has {box}: resample it with "
-            "job=volume_tools like=<map>"
-        )
-    known = stated not in (None, 1.0) and not any_pixel_size
-    if stated == 1.0 and abs(pixel_size - 1) > 0.01:
-        log.info(
-            "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
-            *(name, path, pixel_size),
-        )
-    if known and abs(stated / pixel_size - 1) > 0.01:
-        raise InputError(
-            f"{name}={path} has {stated:.4g} Å per voxel but the map has {pixel_size:.4g}: resample it with "
-            "job=volume_tools like=<map>"
-        )
+    mask, stated = read_volume(path, pad=True)
     low, high = float(mask.min()), float(mask.max())
     if high <= 0.01 and low >= -0.01:
         raise InputError(
@@ -241,8 +234,25 @@ def load_mask(
             f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "
             "job=volume_tools threshold=<density>"
         )
+    known = stated not in (None, 1.0) and not any_pixel_size
+    if len(mask) != grid.box and not known and (any_pixel_size or grid.pixel_size != stated):
+        raise InputError(
+            f"{name}={path} has {len(mask)} voxels per edge but the map has {grid.box}, and which pixel size is meant is not "
+            "known: bring it onto that grid with job=volume_tools pixel_size=<Å per voxel> like=<map>"
+        )
+    if stated == 1.0 and abs(grid.pixel_size - 1) > 0.01:
+        log.info(
+            "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
+            *(name, path, grid.pixel_size),
+        )
+    same = not known or (len(mask) == grid.box and abs(stated / grid.pixel_size - 1) <= 0.01)
+    own = grid_of(path, grid.pixel_size if same else stated)
+    away = apart(own, grid)
+    if any(away) or not own.samples_like(grid):
+        log.info("%s=%s: %s", name, path, how(own, grid, away))
+    mask, cut = bring(mask, own, grid, away, f"{name}={path}")
     mask = mask.clamp(0, 1)
-    return mask, _advice(mask, f"{name}={path}")
+    return mask, [*([cut] if cut else []), *_advice(mask, f"{name}={path}")]
 
 
 def _advice(mask: Tensor, said: str) -> list[str]:
@@ -251,7 +261,7 @@ def _advice(mask: Tensor, said: str) -> list[str]:
         return []
     return [
         f"{said} has a hard edge ({width:.1f} voxels wide), which correlates the half maps by itself: soften it with "
-        "job=volume_tools soften=12px"
+        f"job=volume_tools soften={SOFT:g}"
     ]
 
 

@@ -26,6 +26,7 @@ from cryotorch.ops.claims import judge
 from cryotorch.ops.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.rotations import fibonacci_directions
 from cryotorch.ops.sampling import Sampling, sampling_compensation, slices_per_point
+from cryotorch.refine.half_sets import counted_over
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
@@ -135,7 +136,7 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
     group = symmetry_group(symmetry)
     if path is None:
         return None
-    file = read_particles(path, need_images=False)
+    file = read_particles(path, need_images=False, need_half_sets=False)
     for message in file.messages:
         log.info(message)
     particles = file.particles
@@ -144,6 +145,8 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
             f"particles={path} has no orientations (rlnAngleRot and the others): give the particles of a refinement"
         )
     log.info("%d particles with poses of %s, symmetry %s", len(particles), path, symmetry)
+    for sentence in counted_over(particles, group, symmetry):
+        log.info(sentence)
     error = particles.pose_sigma[:, 0].rad2deg()
     return Views(Path(path), particles.rotation[:, 2], error, group, symmetry.upper())
 

@@ -33,6 +33,7 @@ class Reconstruct:
     """The parameters; meanings and defaults in ``configs/job/reconstruct.yaml``, lengths in Å."""
 
     particles: str | None
+    class_: int | None
     mask: str | None
     out: str | None
     overwrite: bool
@@ -93,14 +94,16 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
 
     from cryotorch.data.images import ParticleImages
     from cryotorch.data.particle_file import read_particles, write_particles
+    from cryotorch.jobs import damage
     from cryotorch.jobs.maps import pick_device, symmetry_group
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
-    file = read_particles(given.particles)
+    keep = given.half_sets == "keep"
+    file = read_particles(given.particles, need_half_sets=keep, of_class=given.class_)
     for message in file.messages:
         log.info(message)
     _check_poses(given, file.particles.has_pose)
@@ -112,7 +115,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )
-    log.info(note)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+        log.info(sentence)
     if settings.flip_hand:
         particles = other_hand(particles)
     log.info(
@@ -120,7 +124,10 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         *(len(particles), images.box, images.pixel_size, settings.symmetry, device),
     )
     read = time.perf_counter()
-    halves = _insert(settings, particles, images, group, device)
+    halves, loud = _insert(settings, particles, images, group, device)
+    damaged = damage.damaged_images(images, loud)
+    if damaged:
+        log.warning(damage.sentence(damaged, len(particles)))
     inserted = time.perf_counter()
     found = judge(settings, halves, images.pixel_size, device)
     judged = time.perf_counter()
@@ -132,11 +139,13 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),
+        "images": len(image_numbers(particles).unique()),
         "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
         "symmetry": settings.symmetry,
         "flip_hand": settings.flip_hand,
         "ewald": settings.ewald,
         "seed": settings.seed,
+        damage.ENTRY: damaged,
         "device": str(device),
         "seconds": seconds,
     }
@@ -149,8 +158,11 @@ def _insert(
     images: ParticleImages,
     group: Tensor,
     device: torch.device,
-) -> list[Sums]:
-    """The sums of both half sets, with the symmetry; one after the other, as the sums are the largest thing in memory."""
+) -> tuple[list[Sums], dict[int, str]]:
+    """The sums of both half sets, with the symmetry, and what is wrong with images by row.
+
+    One half set after the other, as the sums are the largest thing in memory.
+    """
     import torch
     from tqdm import tqdm
 
@@ -159,6 +171,7 @@ def _insert(
     from cryotorch.particles import ignore
     from cryotorch.refine.backproject import backproject, noise_sample
     from cryotorch.refine.distributed import Batches
+    from cryotorch.refine.image_weight import Watch
     from cryotorch.refine.schedule import ScheduleSettings
     from cryotorch.refine.search import SearchSettings
     from cryotorch.refine.start import initial_noise
@@ -192,12 +205,13 @@ def _insert(
                     yield batches[number]
                     bar.update(len(rows))
 
-        noise = initial_noise(seen, noise_sample(images, seen), plan, device)
+        noise, most, _ = initial_noise(seen, noise_sample(images, seen), plan, device)
+        watch = Watch(most, len(seen))
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
-            inserted = backproject(seen, of_half(half), noise, plan, device, curvature)
+            inserted = backproject(seen, of_half(half), noise, plan, device, curvature, watch)
             sums.append(symmetrise(inserted, group))
-    return sums
+    return sums, watch.faults(box, images.pixel_size)
 
 
 def other_hand(particles: Particles) -> Particles:

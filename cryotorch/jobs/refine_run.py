@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ def refine(
     group = symmetry_group(given.symmetry)
     inputs = (given.particles, given.volume, given.mask)
     folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
-    file = read_particles(given.particles)
+    file = read_particles(given.particles, need_half_sets=given.half_sets == "keep")
     for message in file.messages:
         log.info(message)
     optics = ignore(
@@ -85,11 +86,11 @@ def refine(
     belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
     checkpoint = last_checkpoint(folder.path) if settings.resume else None
     if checkpoint is not None:
-        then = coming(belongs.check(checkpoint), plan)
+        then, changes = coming(belongs.check(checkpoint), plan), folder.changes(given)
         if isinstance(then, Stop):
             log.info("The run in %s has finished already: %s.", folder.path, then.reason)
             return
-        for change in folder.changes(given):
+        for change in changes:
             log.info("resumed with %s", change)
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
@@ -126,7 +127,7 @@ def refine(
         raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"add resume=true to the same command to go on in {folder.path}"
+            f"to go on, cryotorch out={shlex.quote(str(folder.path))} resume=true"
         ) from None
     seconds = time.perf_counter() - started
     log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)

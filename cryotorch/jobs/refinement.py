@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import signal
 import threading
@@ -20,14 +19,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
-from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.maps import HARD, half_paths, looks_inverted
+from cryotorch.jobs import damage
+from cryotorch.jobs.maps import HARD, SOFT, looks_inverted
 from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
-from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.refine.distributed import EMStrategy
@@ -43,34 +41,6 @@ log = logging.getLogger("cryotorch")
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
 
 
-def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: ParticleImages) -> Tensor:
-    """A map or mask for the refinement box: sampled like the particles as extracted, or like the refinement box.
-
-    Raises:
-        InputError: box or pixel size fit neither.
-    """
-    volume, pixel_size = read_volume(path)
-    box = volume.shape[-1]
-    grids = {file.box: file.pixel_size, images.box: images.pixel_size}
-    if box not in grids:
-        raise InputError(
-            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels: resample it to that box"
-        )
-    meant = pixel_size not in (None, 1.0)
-    if meant and abs(pixel_size / grids[box] - 1) > 0.01:
-        raise InputError(
-            f"{what}={path} has {pixel_size:.4g} Å per voxel but the particles have {grids[box]:.4g}: "
-            "resample it, or correct the pixel size in its header"
-        )
-    if not meant:
-        log.info("%s=%s does not state its pixel size; %.4g Å is assumed", what, path, grids[box])
-    if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
-        raise InputError(
-            f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
-        )
-    return resize_volume(volume, images.box)
-
-
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
     """Masks need positive densities."""
     if looks_inverted(volume):
@@ -80,44 +50,13 @@ def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
         )
 
 
-def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> Tensor:
-    """A mask (d, d, d) with values from 0 to 1."""
-    mask = load_on_grid(path, "mask", file, images)
-    low, high = float(mask.min()), float(mask.max())
-    slack = 0.0 if images.box == file.box else 0.2  # cropping in Fourier space rings at the edges
-    if low < -0.01 - slack or high > 1.01 + slack or high < 0.5:
-        raise InputError(
-            f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it"
-        )
-    return mask.clamp(0, 1)
-
-
-def load_references(
-    path: str | Path, file: ParticleFile, images: ParticleImages
-) -> tuple[Tensor, str]:
-    """A map for each half set (2, d, d, d), and where they come from as a sentence.
-
-    Half maps of a run folder, or one map twice.
-    """
-    if Path(path).is_dir():
-        (a, b), _ = half_paths(str(path), None, None)
-        halves = [load_on_grid(half, "volume", file, images) for half in (a, b)]
-        return torch.stack(
-            halves
-        ), f"each half set starts from its own half map, {a.name} and {b.name}"
-    volume = load_on_grid(path, "volume", file, images)
-    return volume.expand(2, -1, -1, -1).clone(), f"both half sets start from the map {path}"
-
-
-def warn_if_hard(mask: Tensor, path: str | Path, pixel_size: float) -> None:
-    """A mask's edge should be at least five times the resolution wide; how wide it should be here."""
+def warn_if_hard(mask: Tensor, path: str | Path) -> None:
+    """A hard edge rings in Fourier space."""
     width = edge_width(mask)
     if width < HARD:
         log.warning(
-            "WARNING: mask=%s has a hard edge: soften it by five times the expected resolution, %d voxels for 4 Å, with "
-            "job=volume_tools soften=<width>",
-            path,
-            math.ceil(20 / pixel_size),
+            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
+            *(path, SOFT),
         )
 
 
@@ -138,18 +77,19 @@ def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
-    """Whether images should be brought to one background level; "auto" looks at how much a sample differs."""
-    if choice != "auto":
-        return bool(choice)
-    sample = torch.linspace(0, len(images) - 1, min(len(images), 200)).long().unique()
-    level = images.background_sigma(sample.tolist())
-    spread = float(level.std() / level.mean().clamp_min(1e-30)) if len(level) > 1 else 0.0
-    if spread > 0.15:
+    """Whether all images should be brought to one background level; "auto" looks at how much they differ in general.
+
+    Unless ``choice`` is False, a single image that is far from the level of its set is brought to it in any case.
+    """
+    if choice is False:
+        return False
+    level = images.judge_level()
+    if choice == "auto" and level.differs:
         log.info(
-            "the background of the images differs by %.0f %%: each is divided by its own standard deviation",
-            100 * spread,
+            "the background of the images differs in general, by %.0f %%: each is divided by its own standard deviation",
+            100 * level.scatter,
         )
-    return spread > 0.15
+    return bool(choice) if choice != "auto" else level.differs
 
 
 def world_size(trainer: TrainerSettings) -> int:
@@ -252,6 +192,21 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
             signal.signal(signal.SIGINT, handler)
 
 
+class IterationCheckpoint(ModelCheckpoint):
+    """Checkpoints that count iterations from 1, as everything else does; epochs count from 0."""
+
+    @property
+    def state_key(self) -> str:
+        """That of the class it stands in for, so that checkpoints of both can be resumed."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def format_checkpoint_name(self, metrics: dict, *args, **kwargs) -> str:
+        """The name with the number of iterations done."""
+        return super().format_checkpoint_name(
+            {**metrics, "epoch": metrics["epoch"] + 1}, *args, **kwargs
+        )
+
+
 @dataclass
 class WriteResults(Callback):
     """Maps, curves and the summary after every iteration, the particles after the last one."""
@@ -261,14 +216,33 @@ class WriteResults(Callback):
     extras: dict
     started: float  # of the job, on time.perf_counter
     formats: list[str]
+    told: int = 0  # damaged images
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """Rank 0 only; files are replaced whole."""
         result = pl_module.result
+        damaged = self._damaged(trainer, pl_module)
         if trainer.is_global_zero:
-            extras = {**self.extras, "wall_seconds": round(time.perf_counter() - self.started, 3)}
+            extras = {
+                **self.extras,
+                damage.ENTRY: damaged,
+                "wall_seconds": round(time.perf_counter() - self.started, 3),
+            }
             source = self.source if result.final else None
             write_outputs(self.out, result, source, extras, self.formats)
+
+    def _damaged(self, trainer: L.Trainer, pl_module: Refinement) -> dict[str, str]:
+        """Damaged images, those that other ranks have read too; told when there are more of them, and at the end."""
+        result, images = pl_module.result, pl_module.batches.images
+        found = damage.damaged_images(images, result.loud)
+        if trainer.world_size > 1:
+            every: list = [None] * trainer.world_size
+            torch.distributed.all_gather_object(every, found)
+            found = {name: why for part in every for name, why in part.items()}
+        if len(found) > self.told or (found and result.final):
+            log.warning(damage.sentence(found, len(self.source.particles)))
+        self.told = max(self.told, len(found))
+        return found
 
 
 def callbacks(
@@ -290,7 +264,7 @@ def callbacks(
         IterationLog(),
         TensorBoardReport(out / "plots"),
         WriteResults(out, source, extras, started, formats),
-        ModelCheckpoint(
+        IterationCheckpoint(
             dirpath=out / CHECKPOINTS,
             filename="iteration_{epoch:03d}",
             auto_insert_metric_name=False,

@@ -175,7 +175,7 @@ def find_mask(
     if path is not None:
         log.info("Mask %s", path)
         trusted = settings.pixel_size is not None
-        return fsc_mask.given_mask(path, mean, halves.pixel_size, trusted), path
+        return fsc_mask.given_mask(path, halves.grid, trusted, mean.device), path
     lengths = settings.mask_near, settings.mask_far
     made = fsc_mask.make_mask(mean, halves.pixel_size, settings.threshold, *lengths)
     return fsc_mask.softened(made, halves.pixel_size, bare), None

@@ -15,6 +15,7 @@ from torch import Tensor
 from cryotorch.jobs import fsc_mask
 from cryotorch.jobs.fsc_advice import advice, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.jobs.map_grid import Grid
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.settings import require
 from cryotorch.ops.claims import Background, judge
@@ -85,7 +86,7 @@ def validate(
     times = [("", time.perf_counter())]
     maps, pixel_size = halves.maps.to(device), halves.pixel_size
     box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
-    mask = first = _first_mask(settings, maps, pixel_size)
+    mask = first = _first_mask(settings, maps, halves.grid)
     times.append(("mask", time.perf_counter()))
     log.info("FSC without a mask")
     no_mask = shell_correlation(*maps)
@@ -126,18 +127,24 @@ def validate(
     )
 
 
-def _first_mask(settings: ValidationFsc, maps: Tensor, pixel_size: float) -> FscMask:
+def _first_mask(settings: ValidationFsc, maps: Tensor, grid: Grid) -> FscMask:
     """The mask that the settings ask for, before tightening."""
     if settings.generates:
         if settings.mask is not None:
             log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
         lengths = settings.mask_near, settings.mask_far
         return fsc_mask.make_mask(
-            *(maps.mean(0), pixel_size, settings.threshold, *lengths, settings.relative_threshold)
+            *(
+                maps.mean(0),
+                grid.pixel_size,
+                settings.threshold,
+                *lengths,
+                settings.relative_threshold,
+            )
         )
     if settings.mask is not None:
         corrected = settings.pixel_size is not None
-        return fsc_mask.given_mask(settings.mask, maps[0], pixel_size, corrected)
+        return fsc_mask.given_mask(settings.mask, grid, corrected, maps.device)
     log.info("No mask: a soft sphere as wide as the box stands in for the tight one")
     return fsc_mask.sphere_mask(maps[0])
 

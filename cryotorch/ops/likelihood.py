@@ -251,15 +251,17 @@ def gram_of_tensors(
     return rows @ rows.mT
 
 
-def residual_power(
-    y: Tensor, prediction: Tensor, shell: Tensor, n_shells: int, group: Tensor, n_groups: int
-) -> Tensor:
-    """Sum of |y - f|^2 of a batch (b, m) per group (b,) of its images and shell (m,): (n_groups, n_shells) float64."""
+def residual_power(y: Tensor, prediction: Tensor) -> Tensor:
+    """|y - f|^2 (b, m)."""
     difference = y - prediction
-    power = difference.real**2 + difference.imag**2
+    return difference.real**2 + difference.imag**2
+
+
+def sum_power(power: Tensor, shell: Tensor, n_shells: int, group: Tensor, n_groups: int) -> Tensor:
+    """Sum of power (b, m) per group (b,) of the images and shell (m,): (n_groups, n_shells) float64."""
     if n_groups == 1:
         power = power.sum(0, keepdim=True, dtype=torch.float64)
         return power.new_zeros(1, n_shells).index_add_(1, shell, power)
     place = group[:, None] * n_shells + shell
-    total = torch.zeros(n_groups * n_shells, dtype=torch.float64, device=y.device)
+    total = torch.zeros(n_groups * n_shells, dtype=torch.float64, device=power.device)
     return total.index_add_(0, place.flatten(), power.double().flatten()).view(n_groups, -1)

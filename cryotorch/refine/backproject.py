@@ -16,6 +16,7 @@ from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.reconstruct import Sums, collect
 from cryotorch.ops.slices import accumulator, insert_slices_, of_each
 from cryotorch.particles import Batch, Particles
+from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.observe import observe, transfer
 from cryotorch.refine.state import Settings
 
@@ -31,6 +32,7 @@ def backproject(
     s: Settings,
     device: torch.device,
     curvature: int = 0,
+    watch: Watch | None = None,
 ) -> Sums:
     """The sums of all batches, at the poses that the particles have.
 
@@ -39,6 +41,7 @@ def backproject(
     Args:
         noise: (2, g, s) sigma2.
         curvature: sign of the Ewald sphere's, see ``ops.ewald``; 0 = flat.
+        watch: weighs images that are too loud; None = all count alike.
     """
     sums = accumulator(s.box, s.padding, device)
     plane = half_plane(s.box, device)
@@ -47,6 +50,8 @@ def backproject(
     for batch in batches:
         rows, batch = batch.index.cpu(), batch.to(device)
         seen = observe(particles, rows, batch.images, noise, batch.half, s)
+        if watch is not None:
+            seen = watch.weigh(seen, rows)
         shift_px = (particles.shift[rows] / s.pixel_size).to(device)
         seen = _windowed(seen, shift_px, s)
         rotation = particles.rotation[rows].to(device)

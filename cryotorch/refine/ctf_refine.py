@@ -26,6 +26,7 @@ from cryotorch.refine.ctf_sums import (
     empty_sums,
     even_names,
     odd_names,
+    once_per_image,
     solve_groups,
 )
 from cryotorch.refine.state import Settings
@@ -104,10 +105,11 @@ class CtfPass:
         """What follows from ``sums``, which are reduced over ranks before; ``least``: see ``clear_only``."""
         c = self.comparison
         frequency = [c.frequency(g)[c.optics_from :].cpu() for g in range(len(c.particles.optics))]
-        groups = solve_groups(self.sums, self.what, frequency)
+        sums = once_per_image(self.sums, c.particles, self.micrograph)
+        groups = solve_groups(sums, self.what, frequency)
         groups = [clear_only(found, least) for found in groups]
         prior = c.calibration.prior[0]
-        return apply(c.particles, c.start, self.sums, groups, self.micrograph, prior)
+        return apply(c.particles, c.start, sums, groups, self.micrograph, prior)
 
     def _fit(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> tuple[Tensor, Tensor]:
         """Find the defocus of some particles, and note it; by how much chi changes (b, m), and the change (b, p) in Å."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from cryotorch.ops.aberration_fit import EVEN, ODD, Fit, fit_linear, fit_odd, monomials
 from cryotorch.particles import Particles
 from cryotorch.refine.ctf_compare import CtfWhat
+from cryotorch.refine.half_sets import image_numbers
 
 UNKNOWN = (
     1.0  # rad: standard error of the phase at the limit beyond which an aberration is not believed
@@ -188,3 +189,29 @@ def _mean_scale(sums: CtfSums) -> float:
     """The change of scale that all groups share, which is that of the map and cannot be told from its own particles."""
     fits = fit_linear(sums.magnification_gradient, sums.magnification_normal)
     return float((fits.value[:, 0] * sums.count).sum() / sums.count.sum().clamp_min(1))
+
+
+def once_per_image(sums: CtfSums, particles: Particles, micrograph: Tensor | None) -> CtfSums:
+    """The sums of optics groups and micrographs divided by how often their images are counted, which standard errors follow from.
+
+    Copies of an image, as symmetry expansion makes them, tell nothing that it did not tell before.
+    """
+    image = image_numbers(particles)
+    weight = 1 / torch.bincount(image)[image].double()
+    if bool((weight == 1).all()):
+        return sums
+
+    def share(of: Tensor, size: int) -> Tensor:
+        total = torch.zeros(size, dtype=torch.float64).index_add_(0, of, weight)
+        return total / torch.bincount(of, minlength=size).clamp_min(1)
+
+    shares = {"odd": share(particles.optics_group, len(particles.optics))}
+    shares |= dict.fromkeys(("even", "magnification"), shares["odd"])
+    if micrograph is not None:
+        shares["astigmatism"] = share(micrograph, len(sums.astigmatism_normal))
+    changed = {}
+    for name in sums.__dataclass_fields__:
+        values, by = getattr(sums, name), shares.get(name.partition("_")[0])
+        if by is not None:
+            changed[name] = values * by.view(-1, *[1] * (values.dim() - 1))
+    return replace(sums, **changed)

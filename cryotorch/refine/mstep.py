@@ -16,11 +16,12 @@ from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame
+from cryotorch.refine import frame, hands, image_weight
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.evaluate import evaluate, for_the_eye
 from cryotorch.refine.expectation import Expectation, Found
+from cryotorch.refine.pose_error import error_factors
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.settled import calmer
@@ -28,6 +29,7 @@ from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
 
+FIRST_LOW_PASS = 20.0  # Å: an initial map finer than that may be wrong in its details
 SCALE_RANGE = (0.2, 3.0)
 
 
@@ -68,6 +70,9 @@ def maximize(
     started = time.perf_counter()
     limit = expectation.insert_limit
     halves = [symmetrise(collect(a, limit), s.group) for a in expectation.sums]
+    carried = hands.agree(state, found, halves, s, limit)
+    if carried is not None:
+        found, halves = carried.found, carried.halves
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
@@ -75,11 +80,13 @@ def maximize(
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    value = evaluate(unfiltered, expectation.insert_limit, s, lambda: sphere(s, unfiltered.device))
+    value = evaluate(unfiltered, limit, s, lambda: sphere(s, unfiltered.device))
     curve, judged, messages = value.leading, value.judged, value.messages
+    messages += [carried.note] if carried is not None else []
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
-    state.course.areas.append(float(curve.clamp(0, 1).sum()))
+    sphere_fsc = judged.curves["spherical"]
+    state.course.areas.append(float((sphere_fsc * sphere_fsc.abs()).sum()))
     state.course.shares.append(state.share)
     seconds["fsc"] = time.perf_counter() - started
 
@@ -93,6 +100,12 @@ def maximize(
     seconds["solve"] += time.perf_counter() - started
 
     state.noise = noise_power(found, state.noise)
+    blank = (found.blank > 0) | (found.seen == 0)
+    factor = image_weight.factors(found.ratio, state.most.cpu(), blank)
+    sound = factor.amin(1) >= image_weight.LOST
+    loud = image_weight.faults(found.ratio, state.most.cpu(), found.blank > 0, s.box, s.pixel_size)
+    noise_factor = image_weight.over_all(found.ratio, s.box)
+    state.most = image_weight.coming_limits(found.ratio[~blank]).to(state.noise)
     if s.search.method == "branch_and_bound":
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
@@ -101,7 +114,7 @@ def maximize(
     if ctf is not None:
         messages.append(ctf.conclude(state, reduce))
     if s.per_particle_scale and state.iteration > s.scale_start_iteration:
-        _update_scale(state, found)
+        _update_scale(state, found, sound)
     if state.share < 1:
         messages.append(f"with {int(found.seen.sum())} of the {len(found.seen)} particles")
     step = advance(state.course, s.schedule)
@@ -110,6 +123,7 @@ def maximize(
             messages.append(
                 f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
             )
+        messages += hands.closing(state, unfiltered, s, limit)
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
@@ -133,10 +147,12 @@ def maximize(
     departures = _departures(state, s)
     if departures is not None:
         messages += departures.warnings()
-    shown = state.particles
+    factors = error_factors(found.sigma[found.seen > 0], found.moved[found.seen > 0])
+    shown = state.particles.replace(pose_sigma=state.particles.pose_sigma * factors)
     if not state.known.all():
         shown = shown[state.known]
         rotation_change, shift_change = rotation_change[state.known], shift_change[state.known]
+        noise_factor = noise_factor[state.known]
     return IterationResult(
         iteration=state.iteration,
         pixel_size=s.pixel_size,
@@ -150,7 +166,7 @@ def maximize(
         resolution=judged.resolution,
         band=judged.band.cpu(),
         shared=s.split,
-        inserted=expectation.insert_limit,
+        inserted=limit,
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
         particles=shown,
@@ -163,6 +179,8 @@ def maximize(
         group=s.group.cpu(),
         departures=departures,
         cutoff=None if maps.cutoff is None else maps.cutoff.cpu(),
+        loud=loud,
+        noise_factor=noise_factor,
     )
 
 
@@ -173,6 +191,21 @@ def sphere(s: Settings, device: torch.device) -> Tensor:
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
 
 
+def first_mask(state: State, volume: Tensor, resolution: float, s: Settings) -> None:
+    """The mask of the first references: the given one, else around the density of the initial map, low-passed at ``resolution`` Å.
+
+    Without it the references carry the neighbours of crowded particles, which poses then follow, and never become fine enough
+    for a mask of their own. Where an initial map has no positive density there is only the sphere.
+    """
+    update_mask(state, volume, resolution=math.inf, s=s)
+    if state.mask is None and s.mask.mode == "dynamic":
+        blur = max(FIRST_LOW_PASS, resolution)
+        try:
+            _set_mask(state, _around(volume, blur, s))
+        except ValueError:
+            return
+
+
 def update_mask(
     state: State, volume: Tensor, resolution: float, s: Settings, smooth: float | None = None
 ) -> None:
@@ -181,15 +214,22 @@ def update_mask(
         return
     given = s.mask.given
     if s.mask.mode == "dynamic" and resolution < s.mask.start:
-        near, far = s.mask.near, s.mask.far
         volume = volume if smooth is None else low_pass(volume, s.pixel_size, smooth)
-        state.mask = density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
+        mask = _around(volume, 12.0, s)
         if s.local is not None and given is not None:
-            state.mask = state.mask * given.to(volume)  # of the region, what is there
+            mask = mask * given.to(volume)  # of the region, what is there
+        _set_mask(state, mask)
     elif given is not None:
-        state.mask = given.to(volume)
-    if state.mask is not None:
-        state.mask_radius = mask_reach(state.mask, 0.01)
+        _set_mask(state, given.to(volume))
+
+
+def _around(volume: Tensor, blur: float, s: Settings) -> Tensor:
+    near, far = s.mask.near, s.mask.far
+    return density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=blur)
+
+
+def _set_mask(state: State, mask: Tensor) -> None:
+    state.mask, state.mask_radius = mask, mask_reach(mask, 0.01)
 
 
 def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:
@@ -204,7 +244,7 @@ def noise_power(found: Found, before: Tensor) -> Tensor:
     """
     shells = found.residual.shape[-1]
     per_image = coefficients_per_shell(2 * (shells - 1))
-    count = (found.count[..., None] * per_image).to(found.residual)
+    count = found.count * per_image
     noise = found.residual / count.clamp_min(1e-30)
     noise[..., 0] = noise[..., 1]
     noise = torch.where(count > 0, noise, before.double().cpu())
@@ -282,14 +322,15 @@ def _recentre(state: State, s: Settings) -> None:
         state.centre_shift = now.shift - swing
 
 
-def _update_scale(state: State, found: Found) -> None:
+def _update_scale(state: State, found: Found, sound: Tensor) -> None:
     """Per-particle scale in closed form, cross / power, shrunk towards 1 by an empirical-Bayes prior.
 
     The least-squares scale has variance 1 / (2 power). What the scales scatter beyond that is their true spread, and sets
-    the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1.
+    the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1. Images (n,) that
+    are not ``sound`` tell nothing about a scale: theirs is 1.
     """
-    seen = found.seen > 0
-    scale = torch.where(seen, 1.0, state.particles.scale)
+    seen = (found.seen > 0) & sound
+    scale = torch.where(found.seen > 0, 1.0, state.particles.scale)
     spreads = []
     for half in (0, 1):
         mine = seen & (state.particles.half == half)

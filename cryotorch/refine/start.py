@@ -1,4 +1,4 @@
-"""Before the first iteration: half sets, noise level, and grey scale of the initial map."""
+"""Before the first iteration: noise level, and grey scale of the initial map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms,
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
-from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
+from cryotorch.refine.image_weight import LOST, robust_mean
+from cryotorch.refine.mstep import coefficients_per_shell, first_mask, sphere
 from cryotorch.refine.observe import observe
 from cryotorch.refine.schedule import Course, advance
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
@@ -21,46 +22,8 @@ from cryotorch.refine.state import Settings, State
 
 SAMPLE = 200  # images of each half set that noise and contrast are estimated from
 FEWER = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
-LEAST_PER_HALF = 8
 POSE_DOUBT = 5.0  # standard errors by which images should correlate with their projections
 CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
-
-
-def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, str]:
-    """Keep the half sets, or draw equal ones where there are none or ``resplit``; what was done, as a sentence.
-
-    Raises:
-        InputError: a half set is left with too few particles.
-    """
-    n, known = len(particles), particles.half >= 0
-    half = particles.half.clone()
-    if resplit or not known.any():
-        half = draw_half_sets(n, seed)
-        note = f"half sets drawn with seed {seed}"
-    elif known.all():
-        note = "half sets kept as in the input"
-    else:
-        half[~known] = draw_half_sets(int((~known).sum()), seed)
-        note = f"half sets kept, and drawn with seed {seed} for the {int((~known).sum())} particles without one"
-    count = [int((half == h).sum()) for h in (0, 1)]
-    if min(count) < LEAST_PER_HALF:
-        cure = (
-            "give more particles"
-            if n < 2 * LEAST_PER_HALF
-            else "add half_sets=resplit to draw them anew"
-        )
-        raise InputError(
-            f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: {cure}"
-        )
-    return particles.replace(half=half), f"{note}: {count[0]} and {count[1]} particles"
-
-
-def draw_half_sets(n: int, seed: int) -> Tensor:
-    """Half sets (n,) of 0 and 1, equal in number, by a seeded draw."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    half = torch.zeros(n, dtype=torch.int64)
-    half[order[n // 2 :]] = 1
-    return half
 
 
 def begin(
@@ -89,11 +52,11 @@ def begin(
         state.known = torch.ones(len(particles), dtype=torch.bool)
         state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
         state.anchor_shift = state.centre_shift = particles.shift.clone()
-    update_mask(state, references.mean(0), resolution=float("inf"), s=s)
+    first_mask(state, references.mean(0), resolution, s)
     if not fresh:
         return state, []
     sample = _sample(batches)
-    state.noise = initial_noise(particles, sample, s, device)
+    state.noise, state.most, sample = initial_noise(particles, sample, s, device)
     if s.local is not None and s.local.subtract:
         state.rest = rest_of(volume.to(device), s, resolution)
     notes = []
@@ -136,31 +99,32 @@ def _sample(batches: Batches) -> list[Batch]:
 
 def initial_noise(
     particles: Particles, batches: list[Batch], s: Settings, device: torch.device
-) -> Tensor:
+) -> tuple[Tensor, Tensor, list[Batch]]:
     """sigma2 (2, g, s) from the mean power of images, signal included: too large at first, corrected by residuals.
 
-    A group without a sample takes the mean of the others. Both half sets start from the same curve.
+    A group without a sample takes the mean of the others. Both half sets start from the same curve. Images far out are left out of
+    the mean, and of the batches that are returned with it and with the limits (bands,) of ``image_weight``.
     """
     groups = len(particles.optics.voltage_kv)
     shells = s.box // 2 + 1
-    total = torch.zeros(groups, shells, dtype=torch.float64)
-    count = torch.zeros(groups, dtype=torch.float64)
     flat = torch.ones(2, groups, shells, device=device)
-    shell = half_plane(s.box).shell
+    shell, per_image = half_plane(s.box).shell, coefficients_per_shell(s.box)
+    powers = []
     for batch in batches:
-        rows = batch.index.cpu()
-        seen = observe(particles, rows, batch.images.to(device), flat, 0, s)
+        seen = observe(particles, batch.index.cpu(), batch.images.to(device), flat, 0, s)
         power = (seen.spectrum.real**2 + seen.spectrum.imag**2).double().cpu()
-        for g in particles.optics_group[rows].unique().tolist():
-            mine = particles.optics_group[rows] == g
-            total[g].index_add_(0, shell, power[mine].sum(0))
-            count[g] += int(mine.sum())
-    per_image = coefficients_per_shell(s.box)
-    noise = total / (count[:, None].clamp_min(1) * per_image)
-    noise[count == 0] = total.sum(0) / (count.sum() * per_image)
+        powers.append(power.new_zeros(len(power), shells).index_add_(1, shell, power) / per_image)
+    group = torch.cat([particles.optics_group[batch.index.cpu()] for batch in batches])
+    noise, most, factor = robust_mean(torch.cat(powers), group, groups, s.box)
+    known = torch.bincount(group, minlength=groups).double()
+    noise[known == 0] = (known / known.sum()) @ noise
     noise[:, 0] = noise[:, 1]
     noise = torch.maximum(noise, 1e-6 * noise.mean(1, keepdim=True)).clamp_min(1e-30)
-    return noise.float().expand(2, -1, -1).clone().to(device)
+    sound = [
+        _some(batch, torch.nonzero(which)[:, 0])
+        for batch, which in zip(batches, (factor >= LOST).split([*map(len, powers)]), strict=True)
+    ]
+    return noise.float().expand(2, -1, -1).clone().to(device), most.to(device), sound
 
 
 def initial_reference(
@@ -229,7 +193,10 @@ def grey_scale(
 
 def _thinned(batch: Batch) -> Batch:
     n = len(batch.index)
-    rows = torch.linspace(0, n - 1, min(FEWER, n)).long()
+    return _some(batch, torch.linspace(0, n - 1, min(FEWER, n)).long())
+
+
+def _some(batch: Batch, rows: Tensor) -> Batch:
     return Batch(batch.index[rows], batch.images[rows], batch.half)
 
 

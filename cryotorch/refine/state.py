@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.particles import Optics, Particles
+from cryotorch.refine.image_weight import unlimited
 from cryotorch.refine.schedule import Course, ScheduleSettings
 from cryotorch.refine.search import SearchSettings
 from cryotorch.refine.tether import Reach
@@ -110,6 +111,7 @@ class State:
         particles: poses, shifts, scales.
         references: (2, d, d, d) regularised and masked half maps that the next search uses.
         noise: (2, g, s) sigma2.
+        most: (bands,) of the noise that an image may show before it weighs less, see ``image_weight``.
         limit: Fourier pixels of the coming iteration; share: of each half set's particles that it takes.
         known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
@@ -129,6 +131,7 @@ class State:
     noise: Tensor
     limit: float
     share: float = 1.0
+    most: Tensor | None = None
     mask: Tensor | None = None
     mask_radius: float | None = None
     anchor_rotation: Tensor | None = None
@@ -152,6 +155,8 @@ class State:
             self.known = torch.zeros(n, dtype=torch.bool)
         if self.calm is None:
             self.calm = torch.zeros(n, dtype=torch.int64)
+        if self.most is None:
+            self.most = unlimited(self.references.shape[-1]).to(self.noise.device)
 
     @property
     def refines_ctf(self) -> bool:
@@ -164,7 +169,7 @@ class State:
         return len(self.course)
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma", "defocus")
-    TENSORS = ("references", "noise", "mask", "rest")
+    TENSORS = ("references", "noise", "most", "mask", "rest")
     POSES = (
         "known",
         "calm",

@@ -63,7 +63,7 @@ def write_outputs(
     if source is not None:
         for ending in dict.fromkeys(formats):
             paths.append(folder / f"particles.{ending}")
-            unseen = write_particles(paths[-1], source, result.particles, _departures(result))
+            unseen = write_particles(paths[-1], source, result.particles, _columns(result))
             for message in unseen:
                 logging.getLogger("cryotorch").warning("WARNING: %s", message)
     paths.append(folder / "summary.json")
@@ -71,12 +71,14 @@ def write_outputs(
     return paths
 
 
-def _departures(result: IterationResult) -> dict[str, np.ndarray]:
-    """Columns of a local search: how far each pose has moved, degrees and Å."""
-    moved = result.departures
+def _columns(result: IterationResult) -> dict[str, np.ndarray]:
+    """Further columns: how loud each image is; of a local search, how far each pose has moved, degrees and Å."""
+    columns, moved = {}, result.departures
+    if result.noise_factor is not None:
+        columns["cryotorchNoiseFactor"] = result.noise_factor.double().numpy()
     if moved is None:
-        return {}
-    return {
+        return columns
+    return columns | {
         "cryotorchRotationChange": moved.rotation.double().numpy(),
         "cryotorchShiftChange": moved.shift.double().numpy(),
     }

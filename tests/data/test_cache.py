@@ -16,6 +16,7 @@ from cryotorch.errors import InputError
 
 N, BOX = 10, 8
 IMAGES = np.random.default_rng(0).normal(size=(N, BOX, BOX)).astype(np.float32)
+NOTES = np.arange(-1, N - 1, dtype=np.int32)
 
 
 class Maker:
@@ -24,10 +25,10 @@ class Maker:
     def __init__(self, folder):
         self.log = folder / "made.txt"
 
-    def __call__(self, start: int, stop: int) -> np.ndarray:
+    def __call__(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         with open(self.log, "a") as file:
             file.write(f"{start}\n")
-        return IMAGES[start:stop]
+        return make_images(start, stop)
 
     @property
     def calls(self) -> int:
@@ -47,6 +48,7 @@ def test_made_once_and_read_again(tmp_path):
     np.testing.assert_array_equal(open_cache(tmp_path, maker).read(np.arange(N)), IMAGES)
     assert first.read(np.arange(0)).shape == (0, BOX, BOX)
     assert maker.calls == 3  # blocks of 4, 4 and 2
+    np.testing.assert_array_equal(open_cache(tmp_path, maker).notes, NOTES)
     names = sorted(p.name for p in (tmp_path / "cache").iterdir())
     assert names == [".lock", "particles_key.mrcs"]
     with pytest.raises(IndexError, match="has 10 images"):
@@ -57,7 +59,7 @@ def test_made_once_and_read_again(tmp_path):
 def test_half_precision_adds_little_noise_whatever_the_unit(tmp_path, level):
     images = IMAGES.copy()
     images[2, 0, 0] = 1e3  # a hot pixel
-    cache = open_cache(tmp_path, lambda start, stop: images[start:stop] * level, "float16")
+    cache = open_cache(tmp_path, lambda i, j: (images[i:j] * level, NOTES[i:j]), "float16")
     read = cache.read(np.arange(N)).numpy()
     np.testing.assert_allclose(read, images * level, rtol=2**-11, atol=level * 1e-5)
     ordinary = np.delete(np.arange(N), 2)
@@ -77,7 +79,9 @@ def test_other_programs_can_open_it(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("damage", ["byte", "nan", "short", "long", "swap", "sum", "factor"])
+@pytest.mark.parametrize(
+    "damage", ["byte", "nan", "short", "long", "swap", "sum", "factor", "note"]
+)
 def test_a_damaged_cache_is_made_again(tmp_path, damage, dtype):
     maker = Maker(tmp_path)
     cache = open_cache(tmp_path, maker, dtype)
@@ -101,6 +105,8 @@ def test_a_damaged_cache_is_made_again(tmp_path, damage, dtype):
         raw[1024 + 8 * 4] ^= 1
     elif damage == "factor":
         raw[1024 + 8 * N + 4 * 4 + 2] ^= 0x80
+    elif damage == "note":
+        raw[1024 + 12 * N + 4 * 4] ^= 1
     cache.path.write_bytes(raw)
     again = open_cache(tmp_path, maker, dtype)
     np.testing.assert_array_equal(again.read(np.arange(N)), expected)
@@ -155,10 +161,10 @@ def read_all(folder) -> np.ndarray:
 
 
 def test_a_failed_making_leaves_nothing_that_counts(tmp_path):
-    def fail(start: int, stop: int) -> np.ndarray:
+    def fail(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         if start:
             raise InputError("image 5 is broken.")
-        return IMAGES[start:stop]
+        return make_images(start, stop)
 
     with pytest.raises(InputError, match="image 5"):
         CachedImages(CacheFolder(tmp_path), "key", N, BOX, 1.5, fail, block=4)
@@ -182,8 +188,8 @@ def test_a_pickled_cache_opens_the_file_again(tmp_path):
     np.testing.assert_array_equal(cache.read(np.array([4])), IMAGES[4:5])
 
 
-def make_images(start: int, stop: int) -> np.ndarray:
-    return IMAGES[start:stop]
+def make_images(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    return IMAGES[start:stop], NOTES[start:stop]
 
 
 def test_the_time_of_making_is_logged(tmp_path, caplog):

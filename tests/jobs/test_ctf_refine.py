@@ -174,13 +174,13 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
         write_volume(tmp_path / "halves" / f"map_half_{name}.mrc", none, PX)
     halves = str(tmp_path / "halves")
     refused(
-        r"has 3 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
+        r"has 300 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
     )
     refused("one map, whose resolution is not known: add max_resolution", max_resolution=None)
     refused("it is finer than two pixels, 3.2 Å", max_resolution=2)
     refused("max_resolution=9 .* begin at optics_min_resolution=10 Å.* at most 8", max_resolution=9)
     refused("max_resolution=40 .* defocus_min_resolution=20 Å.* at most 16", max_resolution=40)
-    write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), PX)
+    write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), 1.0)
     refused("has 48 voxels per edge", volume=str(tmp_path / "small.mrc"))
     inverted = -read_volume(data / "truth.mrc")[0]
     write_volume(tmp_path / "inverted.mrc", inverted, PX)

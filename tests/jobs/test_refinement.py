@@ -39,8 +39,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "blank": (np.zeros_like(volume), PIXEL),
         "inverted": (-volume, PIXEL),
         "off_axes": (np.roll(volume, 4, axis=2), PIXEL),
-        "other_box": (volume[2:-2, 2:-2, 2:-2], PIXEL),
-        "other_pixel": (volume, 5.0),
+        "unknown_box": (volume[2:-2, 2:-2, 2:-2], 1.0),
+        "unknown_mask": (volume[2:-2, 2:-2, 2:-2] > volume.std(), 1.0),
+        "elsewhere": (volume, PIXEL / 2),
+        "resampled": (volume, 0.9 * PIXEL),
         "mask255": (255.0 * (volume > volume.std()), PIXEL),
         "mask": ((volume > volume.std()).astype(np.float32), PIXEL),
     }
@@ -48,12 +50,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_volume(
             folder / f"{name}.mrc", torch.as_tensor(np.array(values, np.float32)), pixel_size
         )
+    with mrcfile.open(folder / "elsewhere.mrc", "r+") as file:
+        file.header.origin.x = 500
     images = mrcfile.read(folder / "particles.mrcs").copy()
     for name, stack in {"nan": images, "flat": np.ones_like(images)}.items():
         write_stack(folder / f"{name}.mrcs", [stack], N, BOX, PIXEL)
         _star(folder, name, lambda table, name=name: _rename(table, name))
     with mrcfile.mmap(folder / "nan.mrcs", "r+") as file:
-        file.data[-1, 3, 3] = np.nan
+        file.data[-1, 3:] = np.nan
     _star(folder, "one_half", lambda table: table.update(rlnRandomSubset=np.ones(N, dtype=int)))
     _star(folder, "posed", _pose)
     _star(folder, "other_defocus", lambda table: table.update(rlnDefocusU=np.full(N, 15000.0)))
@@ -132,19 +136,22 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
     ("changes", "message"),
     [
         (dict(particles="missing.star"), r"missing\.star does not exist"),
-        (dict(particles="nan.star"), r"Image 40 of .*nan\.mrcs has 1 pixels that are not finite"),
+        (
+            dict(particles="nan.star"),
+            r"Image 40 of .*nan\.mrcs has 208 of 256 pixels that are not finite",
+        ),
         (dict(particles="flat.star"), r"Image 1 of .*flat\.mrcs is blank"),
-        (dict(particles="one_half.star"), "40 and 0 particles.*half_sets=resplit"),
+        (dict(particles="one_half.star"), "is 1 for all 40 particles.*half_sets=resplit"),
         (dict(volume="missing.mrc"), r"missing\.mrc does not exist"),
         (dict(volume="blank.mrc"), r"volume=.*blank\.mrc is blank"),
         (
-            dict(volume="other_box.mrc"),
+            dict(volume="unknown_box.mrc"),
             r"volume=.* has 12 voxels per edge but the particles have 16",
         ),
-        (dict(volume="other_pixel.mrc"), r"volume=.* has 5 Å per voxel but the particles have 6"),
+        (dict(volume="elsewhere.mrc"), r"volume=.* lies .* from the middle .* outside the box"),
         (dict(volume="inverted.mrc"), "contrast is opposite: change invert"),
         (dict(mask="mask255.mrc"), r"mask=.* values from 0 to 1, got 0 to 255"),
-        (dict(mask="other_box.mrc"), r"mask=.* has 12 voxels"),
+        (dict(mask="unknown_mask.mrc"), r"mask=.* has 12 voxels"),
         (dict(symmetry="Q3"), "symmetry=Q3 cannot be used"),
         (dict(box_size=18), "box_size must be even and at most 16, got 18"),
         (dict(initial_resolution=5000), r"initial_resolution=5000.* at most 48 Å"),
@@ -175,13 +182,29 @@ def test_bad_input_is_refused_before_anything_is_written(
     ("changes", "message"),
     [
         ({}, "already holds a run: name another folder, or add resume=true"),
-        (dict(overwrite=True, volume="other_box.mrc"), "12 voxels"),
+        (dict(overwrite=True, volume="unknown_box.mrc"), "12 voxels"),
         (dict(resume=True, box_size=14), r"box is 14, was 16"),
         (dict(resume=True, symmetry="C2"), r"symmetry is C2, was C1"),
         (dict(resume=True, particles="other_defocus.star"), "the particles are not the same"),
         (dict(resume=True, seed=5), "the half sets are not the same"),
+        (dict(resume=True, invert=True), r"invert is true, was false.*: give what it was started"),
+        (dict(resume=True, initial_resolution=40), r"initial_resolution is 40, was 30"),
+        (
+            dict(resume=True, volume="inverted.mrc"),
+            r"volume is .*inverted\.mrc, was .*initial\.mrc",
+        ),
     ],
-    ids=["held", "overwrite", "box", "symmetry", "particles", "half sets"],
+    ids=[
+        "held",
+        "overwrite",
+        "box",
+        "symmetry",
+        "particles",
+        "half sets",
+        "invert",
+        "start",
+        "volume",
+    ],
 )
 def test_a_run_is_not_touched_by_what_does_not_belong_to_it(
     inputs: Path, finished: Path, changes: dict, message: str
@@ -261,6 +284,7 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
     ("changes", "said"),
     [
         (dict(particles="posed.star"), "are not used, the search is global"),
+        (dict(volume="resampled.mrc"), "resampled from 16 voxels per edge of 5.4 Å to 16 voxels"),
         (dict(volume="inverted.mrc", invert=True), r"inverted.mrc looks inverted"),
         (dict(volume="off_axes.mrc", symmetry="D2"), "not D2 about the axes"),
         (dict(half_sets="resplit", particles="one_half.star"), "20 and 20 particles"),
@@ -273,7 +297,7 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
             "40 particles of 14 pixels",
         ),
     ],
-    ids=["poses", "inverted", "symmetry", "resplit", "static", "none"],
+    ids=["poses", "resampled", "inverted", "symmetry", "resplit", "static", "none"],
 )
 def test_options_do_what_they_say(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict, said: str
@@ -300,12 +324,12 @@ def test_ctrl_c_is_told_from_a_failure_and_can_be_resumed(
 
     monkeypatch.setattr(tensorboard, "draw", press)
     before, threads = signal.getsignal(signal.SIGINT), threading.excepthook
-    with pytest.raises(KeyboardInterrupt, match="add resume=true"):
+    with pytest.raises(KeyboardInterrupt, match=r"cryotorch out=.*/out resume=true"):
         refine(inputs, out, max_iterations=3)
     assert signal.getsignal(signal.SIGINT) is before and threading.excepthook is threads
     assert capfd.readouterr().err == ""
     assert (out / "log.txt").read_text(encoding="utf-8").rstrip().endswith("interrupted")
-    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
+    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_001.ckpt"]
     monkeypatch.setattr(tensorboard, "draw", draw)
     refine(inputs, out, max_iterations=2, resume=True)
     assert json.loads((out / "summary.json").read_text())["iterations"] == 2

@@ -64,7 +64,7 @@ PLACES = {
     "observe": lambda particles, rows, *_: len(rows),
     "coarse_candidates": lambda reference, seen, *_: len(seen.spectrum),
     "polish": lambda reference, seen, *_: len(seen.spectrum),
-    "residual_power": lambda y, *_: len(y),
+    "residual_power": lambda y, _: len(y),
     "take_out": lambda drift, rotation, *_: len(rotation),
     "backproject_terms": lambda spectrum, *_: len(spectrum),
     "spread_poses": lambda poses, _: len(poses.rotation),
@@ -83,7 +83,7 @@ def test_the_same_sums_wherever_it_happens(
         parts = e_step(world, portions)
     assert portions.most == 5  # of 20 per batch
     assert_same(parts, whole)
-    assert (parts.found.seen == 1).all() and parts.found.count.sum() == 40
+    assert (parts.found.seen == 1).all() and parts.found.count[..., 1].sum() == 40
     lines = [r.message for r in caplog.records if "at once" in r.message]
     assert len(lines) == 1 and "20 particles at once" in lines[0] and "with 5 or fewer" in lines[0]
 

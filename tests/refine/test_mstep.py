@@ -38,8 +38,10 @@ def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:
         power=torch.ones(n),
         seen=torch.ones(n),
         certain=torch.ones(n),
+        ratio=torch.ones(n, 3),
+        blank=torch.zeros(n),
         residual=torch.zeros(2, groups, shells, dtype=torch.float64),
-        count=torch.zeros(2, groups, dtype=torch.float64),
+        count=torch.zeros(2, groups, shells, dtype=torch.float64),
         pruning=torch.zeros(6, dtype=torch.float64),
     )
 
@@ -67,7 +69,7 @@ def test_noise_power_is_residual_per_coefficient() -> None:
     found = nothing_found(4, groups=3)
     per_image = coefficients_per_shell(24)
     assert int(per_image[1:].sum()) == len(half_plane(24).shell)
-    found.count[:, :2] = torch.tensor([[5.0, 2], [3, 0]], dtype=torch.float64)
+    found.count[:, :2] = torch.tensor([[5.0, 2], [3, 0]], dtype=torch.float64)[..., None]
     sigma2 = torch.arange(1.0, 14, dtype=torch.float64)
     found.residual[0, 0] = 5 * per_image * sigma2
     found.residual[0, 1] = 2 * per_image * 3 * sigma2
@@ -97,7 +99,7 @@ def test_planted_noise_is_recovered_in_every_half_and_group(simulate: Callable) 
     noise = torch.randn(world.images.shape, generator=torch.Generator().manual_seed(9))
     world.images[60:] += 8**0.5 * noise[60:]
     found = e_step(world, begin(world)).found
-    assert found.count.tolist() == [[30, 30], [30, 30]] and (found.seen == 1).all()
+    assert (found.count == 30).all() and (found.seen == 1).all()
     sigma2 = noise_power(found, torch.ones(2, 2, 13))
     # of white noise the window lets its own mean square pass
     inner, outer = world.settings.window
@@ -111,7 +113,7 @@ def scaled(cross: Tensor, power: Tensor, simulate: Callable) -> State:
     state = begin(world)
     found = nothing_found(len(cross))
     found.cross[:], found.power[:] = cross, power
-    mstep._update_scale(state, found)
+    mstep._update_scale(state, found, torch.ones(len(cross), dtype=torch.bool))
     return state
 
 

@@ -1,0 +1,31 @@
+"""Images that look damaged: named in the log, listed in summary.json, never left out in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryotorch.data.images import ParticleImages
+
+SHOWN = 3  # images named in the log
+ENTRY = "damaged_images"  # of summary.json
+
+
+def damaged_images(images: ParticleImages, loud: Mapping[int, str] | None = None) -> dict[str, str]:
+    """Name -> reason: what was wrong with images as they were read, and what the algorithm found about others, by row."""
+    both = (images.faults, dict(loud or {}))
+    rows = sorted(both[0].keys() | both[1].keys())
+    reasons = {row: [faults[row] for faults in both if row in faults] for row in rows}
+    return {images.name(row): "; ".join(dict.fromkeys(told)) for row, told in reasons.items()}
+
+
+def sentence(found: Mapping[str, str], n: int) -> str:
+    """What the log says about damaged images among ``n``."""
+    first = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:SHOWN])
+    more = ", ..." if len(found) > SHOWN else ""
+    look = "looks" if len(found) == 1 else "look"
+    return (
+        f"WARNING: {len(found)} of {n} images {look} damaged: {first}{more}. Pixels were mended, and what is too loud counts for less; "
+        f"{ENTRY} in summary.json lists all"
+    )
