@@ -272,8 +272,11 @@ def _pictures(
             title = f"Optics group {group['name']}, {fit.particles:,} particles"
             picture = ctf.phases_figure(title, shown, given.limit)
             pictures[f"optics_{group['number']}"] = render(picture)
-    matrices = found.particles.optics.magnification
-    if settings.anisomag and matrices is not None:
+    if settings.anisomag:
+        optics = found.particles.optics
+        matrices = optics.magnification
+        if matrices is None:  # what was found is not clear of its error
+            matrices = torch.eye(2).expand(len(optics), 2, 2)
         used = [
             m.double().numpy()
             for m, fit in zip(matrices, found.groups, strict=True)
