@@ -146,6 +146,7 @@ def make_trainer(
         ".*log_every_n_steps.*",
         ".*isinstance.treespec.*",
         ".*Checkpoint directory.*not empty.*",
+        ".*dirpath has changed.*",  # another spelling of it
     ):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):

@@ -15,13 +15,15 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.data.mrc import write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import homo_refine, refinement, simulate
 from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS
+from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS, last_checkpoint
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fsc import shell_correlation
 from cryotorch.ops.phantom import phantom
@@ -236,6 +238,31 @@ def test_a_finished_run_is_left_alone_and_goes_on_when_more_iterations_are_allow
     refine(inputs, straight, max_iterations=2)
     for name in ("map_half_A.mrc", "map_half_B.mrc", "particles.star"):
         assert (out / name).read_bytes() == (straight / name).read_bytes(), name
+
+
+def test_a_run_whose_checkpoints_count_from_0_goes_on(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those were named before; whole and by their class."""
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    with monkeypatch.context() as patch:
+        patch.setattr(refinement, "IterationCheckpoint", ModelCheckpoint)
+        refine(inputs, out)
+    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
+    refine(inputs, out, resume=True, max_iterations=2)
+    assert last_checkpoint(out).name == "iteration_002.ckpt"
+    refine(inputs, straight, max_iterations=2)
+    assert (out / "map.mrc").read_bytes() == (straight / "map.mrc").read_bytes()
+
+
+def test_a_moved_input_is_no_change(inputs: Path, tmp_path: Path, capsys) -> None:
+    """The same map under another name, and a path that begins elsewhere."""
+    out = refine(inputs, tmp_path / "out")
+    (tmp_path / "moved.mrc").write_bytes((inputs / "initial.mrc").read_bytes())
+    refine(inputs, out, resume=True, max_iterations=2, volume=f"{tmp_path}/moved.mrc")
+    assert "resumed with volume=" in capsys.readouterr().out
+    left = yaml.safe_load((out / "config.yaml").read_text())
+    assert left["job"] == "homo_refine" and Path(left["started_in"]).is_dir()
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(inputs: Path, tmp_path: Path) -> None:

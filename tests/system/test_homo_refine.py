@@ -262,7 +262,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(whole: Run, tiny: Path) -
         resume, cwd=elsewhere, env=environment(), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0 and "resumed with" not in done.stdout, done.stdout + done.stderr
-    assert [p.name for p in (out / "checkpoints").iterdir()] == ["iteration_003.ckpt"]
+    assert done.stderr == "" and (out / "checkpoints" / "iteration_003.ckpt").is_file()
     resumed = Run(out)
     assert torch.equal(resumed.half_maps(), whole.half_maps())
     assert torch.equal(resumed.volume("map"), whole.volume("map"))
