@@ -25,7 +25,7 @@ from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs import catalog
 from cryotorch.jobs.settings import build, closest
-from cryotorch.jobs.sweep import Run, finish, found_runs, run_name, swept
+from cryotorch.jobs.sweep import Run, finish, found_runs, run_name
 
 _STARTED = "CRYOTORCH_STARTED"
 _HYDRA_OPTIONS = (
@@ -188,6 +188,24 @@ def _assignments(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
         if not argument.startswith("-") and (equals or argument.startswith("~")):
             pairs.append((name.lstrip("+~"), value.split(",") if equals else []))
     return pairs
+
+
+def swept(arguments: Sequence[str]) -> list[str]:
+    """The parameters that a command gives several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, names = OverridesParser.create(), []
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except HydraException:
+            continue
+        if override.is_sweep_override():
+            names.append(override.key_or_group)
+    return names
 
 
 def _start_clock() -> None:

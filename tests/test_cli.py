@@ -230,6 +230,15 @@ def test_sweep(tmp_path: Path) -> None:
     assert done.returncode == 0 and "out=s1 seed=1" in done.stdout and "out=s2" in done.stdout
 
 
+def test_the_parameters_that_differ() -> None:
+    command = ["job=homo_refine", "seed=0,1", "symmetry=C1", "trainer.devices=[0,1]", "-m"]
+    assert cli.swept([*command, "mask_near=range(3,9,2)", "trainer=cpu,gpu", "out=s${seed}"]) == [
+        "seed",
+        "mask_near",
+        "trainer",
+    ]
+
+
 def test_resume_takes_from_the_folder_what_is_not_said(call, tmp_path: Path) -> None:
     """The job too; what is said counts; relative paths start where the run did."""
     started = ("job=homo_refine", "particles=a.star", "volume=b (1).mrc", "seed=7", "trainer=cpu")

@@ -82,4 +82,4 @@ def test_issue_defaults_of_homo_refine() -> None:
     assert (s.bfactor, s.minibatch_size, s.compile, s.normalize) == (None, "auto", "auto", "auto")
     assert (s.seed, s.resume, s.overwrite, s.invert) == (0, False, False, False)
     assert (s.max_align_resolution, s.particle_diameter, s.cache_dir) == (None, None, None)
-    assert (s.search.coarse_limit, s.search.grid_step, s.search.candidates) == (12, None, 8)
+    assert (s.search.coarse_limit, s.search.grid_step, s.search.candidates) == (12, None, 24)

@@ -15,13 +15,14 @@ from cryotorch.refine.ctf_apply import Refined
 from cryotorch.refine.ctf_compare import pick_sample
 from cryotorch.refine.ctf_refine import CtfPass
 from cryotorch.refine.distributed import Batches
+from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.start import POSE_DOUBT, initial_noise
 
 log = logging.getLogger("cryotorch")
 
 
-def refine(given: CtfInput) -> tuple[Refined, Optics]:
-    """Pass after pass, each from what the last one found; what the last one found, and the optics it began with.
+def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
+    """Pass after pass, each from what the last one found; that, the optics it began with, and what is wrong with images by row.
 
     Raises:
         InputError: the images correlate with the inverted map.
@@ -33,12 +34,13 @@ def refine(given: CtfInput) -> tuple[Refined, Optics]:
     )
     sample = pick_sample(batches)
     sampled = noise_sample(images, given.particles)
-    noise = initial_noise(given.particles, sampled, plan, device)[0]
+    noise, most, _ = initial_noise(given.particles, sampled, plan, device)
+    watch = Watch(most, len(given.particles))
     particles, start = given.particles, None
     for number in range(1, settings.passes + 1):
         one = CtfPass(
             *(particles, given.references, given.what, plan),
-            *(given.particles, start, given.micrograph),
+            *(given.particles, start, given.micrograph, watch),
         )
         calibration = one.calibrate(sample, noise)
         if number == 1:
@@ -52,7 +54,7 @@ def refine(given: CtfInput) -> tuple[Refined, Optics]:
                 bar.update(len(batch.index))
         found, begun = one.solve(), particles.optics
         particles, start = found.particles, found.start
-    return found, begun
+    return found, begun, watch.faults(plan.box, plan.pixel_size)
 
 
 def _check_match(match: float, volume: str | None) -> None:

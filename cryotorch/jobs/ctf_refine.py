@@ -87,10 +87,10 @@ def run(settings: CtfRefine) -> Path:
             log.open(folder / "log.txt")
             given = load(settings)
             ready = time.perf_counter()
-            found, begun = refine(given)
+            found, begun, loud = refine(given)
             done = time.perf_counter()
             (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             seconds = {"total": done - started, "read": ready - started, "fit": done - ready}
-            write(folder, given, found, begun, seconds)
+            write(folder, given, found, begun, seconds, loud)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)

@@ -56,9 +56,14 @@ class Number:
 
 
 def write(
-    folder: Path, given: CtfInput, found: Refined, begun: Optics, seconds: Mapping[str, float]
+    folder: Path,
+    given: CtfInput,
+    found: Refined,
+    begun: Optics,
+    seconds: Mapping[str, float],
+    loud: Mapping[int, str],
 ) -> None:
-    """All files of the job but its settings and log; ``begun``: the optics before the last pass."""
+    """All files of the job but its settings and log; ``begun``: the optics before the last pass; ``loud``: row -> why an image hardly counts."""
     settings, old = given.settings, given.particles
     new = found.particles.replace(half=given.file.particles.half)  # drawn ones mean nothing
     groups = _groups(given, found)
@@ -92,7 +97,7 @@ def write(
         )
     for warning in warnings:
         log.info("WARNING: %s", warning)
-    damaged = damage.damaged_images(given.images)
+    damaged = damage.damaged_images(given.images, loud)
     if damaged:
         log.warning(damage.sentence(damaged, len(new)))
     extra = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,24 +29,6 @@ class Run:
     iterations: int | None = None
     seconds: float | None = None
     warnings: list[str] | None = field(default=None)
-
-
-def swept(arguments: Iterable[str]) -> list[str]:
-    """The parameters that a command gives several values."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser, names = OverridesParser.create(), []
-    for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
-            continue
-        try:
-            override = parser.parse_override(argument)
-        except HydraException:
-            continue
-        if override.is_sweep_override():
-            names.append(override.key_or_group)
-    return names
 
 
 def run_name(overrides: Sequence[str], names: Sequence[str], job: str, number: int) -> str:

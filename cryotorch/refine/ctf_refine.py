@@ -29,6 +29,7 @@ from cryotorch.refine.ctf_sums import (
     once_per_image,
     solve_groups,
 )
+from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.state import Settings
 
 AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
@@ -41,6 +42,7 @@ class CtfPass:
     Args:
         particles, references, made_with, start: see ``Comparison``.
         micrograph: (n,) int64 number of each particle's micrograph where its particles share their astigmatism, else None.
+        watch: weighs images that are too loud; None = all count alike.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class CtfPass:
         made_with: Particles | None = None,
         start: Particles | None = None,
         micrograph: Tensor | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.comparison = Comparison(particles, references, what, settings, made_with, start)
-        self.what, self.micrograph = what, micrograph
+        self.what, self.micrograph, self.watch = what, micrograph, watch
         points = self.comparison.count - self.comparison.optics_from
         self.sums = empty_sums(particles, what, points, micrograph)
 
@@ -79,6 +82,8 @@ class CtfPass:
         groups = self.comparison.particles.optics_group[rows]
         self.sums.count.add_(torch.bincount(groups, minlength=len(self.sums.count)))
         seen = self.comparison.observe(batch, noise)
+        if self.watch is not None:
+            seen = self.watch.weigh(seen, rows)
         if rotation is None or shift_px is None:
             rotation, shift_px = self.comparison.poses(rows)
         c, what = self.comparison, self.what

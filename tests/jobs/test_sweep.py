@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cryotorch.jobs.sweep import Run, finish, found_runs, run_name, swept
-
-
-def test_the_parameters_that_differ() -> None:
-    command = ["job=homo_refine", "seed=0,1", "symmetry=C1", "trainer.devices=[0,1]", "-m"]
-    assert swept([*command, "mask_near=range(3,9,2)", "trainer=cpu,gpu", "out=s${seed}"]) == [
-        "seed",
-        "mask_near",
-        "trainer",
-    ]
+from cryotorch.jobs.sweep import Run, finish, found_runs, run_name
 
 
 @pytest.mark.parametrize(
