@@ -107,7 +107,7 @@ def test_kernels(device: str) -> None:
     limits = [(row["kernel"], row["limit"]) for row in tables["Slices and poses"]]
     names = ("climb", "extract", "insert", "pose_terms")
     assert limits == [(k, limit) for k in names for limit in (4, 7)]
-    assert [row["candidates"] for row in tables["Polish"]] == [9, 9]
+    assert [row["candidates"] for row in tables["Polish"]] == [25, 25]
     (step_row,) = tables["M-step, per half map"]
     assert step_row["both, s"] == pytest.approx(step_row["collect, s"] + step_row["solve, s"])
     assert all(row["peak so far, MiB"] > 0 for row in tables["Memory"])
@@ -122,7 +122,7 @@ def test_io(tmp_path: Path) -> None:
     orders = [("warm", "file"), ("warm", "half sets"), ("cold", "file")]
     sources = ("stack", "cache, float32", "cache, float16")
     assert cases == [(source, *order) for source in sources for order in orders]
-    n, header = 1024, 16384  # of a cache: 1024 bytes and 12 for each image, in whole pages
+    n, header = 1024, 20480  # of a cache: 1024 bytes and 16 for each image, in whole pages
     size = dict(zip(sources, (1024 + n * 4 * 256, header + n * 4 * 256, header + n * 2 * 256)))
     for row in rows:
         assert row["bytes/s"] / row["images/s"] == pytest.approx(size[row["from"]] / n)

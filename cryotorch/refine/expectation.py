@@ -127,7 +127,7 @@ class Expectation:
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
         self.circle = self._circle()
-        self.compared: set[int] = set()  # half sets
+        self.to_compare = [SAMPLE, SAMPLE]  # images of each half set, see ``pose_error``
 
     def use(self, batch: Batch) -> Reference:
         """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
@@ -187,6 +187,7 @@ class Expectation:
             groups = self.particles.optics_group[rows], len(self.particles.optics)
             sums = image_weight.noise_sums(residual, factor, *groups, s.box)
             self._record(rows, learnt, sums, batch.half)
+            self.to_compare[batch.half] -= min(len(rows), self.to_compare[batch.half])
             if pruning is not None:
                 counts = torch.tensor(astuple(pruning), dtype=torch.float64)
                 self.found.pruning.add_(counts.to(self.device))
@@ -268,17 +269,16 @@ class Expectation:
         return Tether(rotation[rows], shift[rows] / s.pixel_size, s.local.reach)
 
     def _compare(self, seen: Observation, poses: Poses, half: int, tether: Tether | None) -> Tensor:
-        """How far (b, 2), radians and Å, poses move against the other half set's reference, for the first batch of each half set."""
+        """How far (b, 2), radians and Å, poses move against the other half set's reference, for the first images of each half set."""
         moved = torch.zeros(len(poses.rotation), 2, device=self.device)
-        if half not in self.compared:
-            few = torch.arange(min(len(moved), SAMPLE), device=self.device)
+        few = torch.arange(min(len(moved), self.to_compare[half]), device=self.device)
+        if len(few):
             other, limit = self.state.references[1 - half], self.state.limit
             tied = tether and tether.of(few)
             with self.clock.phase("polish"):
                 place = seen.of(few), poses.of(few), self.settings.search, tied
                 moved[: len(few)] = other_poses(other, limit, *place)
             moved[:, 1] *= self.settings.pixel_size
-            self.compared.add(half)
         return moved
 
     def _in_frame(self, poses: Poses, tether: Tether | None) -> Poses:

@@ -183,8 +183,8 @@ def coarse_candidates(
     at = torch.take_along_dim(shifts, best[..., None], 1)
     if rotation is not None:
         at[:, -1] = shift_px  # the previous pose is tried as it was
-    image = torch.arange(len(found), device=device)[:, None].expand_as(stays)
-    return image[stays], found[stays], at[stays]
+    rows = torch.nonzero(stays.flatten())[:, 0]  # the device is waited for once
+    return rows // kept, found.flatten(0, 1)[rows], at.flatten(0, 1)[rows]
 
 
 def ladder(first: float, last: float) -> list[float]:

@@ -22,6 +22,7 @@ from cryotorch.jobs import (
     simulate,
 )
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.ops.filters import low_pass
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.symmetry import point_group
 from cryotorch.report.canvas import Picture
@@ -91,6 +92,8 @@ def test_the_map_is_that_of_the_set_itself(world: Path, tmp_path: Path, ending: 
         first, second = (
             read_volume(x / f"map_half_{half}.mrc")[0] for x in (world / "plain", tmp_path / "out")
         )
+        # symmetrising leaves the shell at Nyquist empty
+        first, second = (low_pass(v, PIXEL, 2.2 * PIXEL) for v in (first, second))
         assert float(torch.corrcoef(torch.stack([first.ravel(), second.ravel()]))[0, 1]) > 0.99
 
 

@@ -29,7 +29,9 @@ def test_thinning_keeps_the_best_and_drops_copies() -> None:
     ]
     score[[2, 5]] -= 2 * HOPELESS
     assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 3, 0, 4, 6, 7]
-    score[7] = 9 - UNLIKELY - 0.1  # nearly as good as the best is what a candidate beyond the sure ones must be
+    score[7] = (
+        9 - UNLIKELY - 0.1
+    )  # nearly as good as the best is what a candidate beyond the sure ones must be
     assert thin_out(score, rotation, shift, image, 9, sure=1).tolist() == [1, 3, 0, 4, 6]
 
 

@@ -38,6 +38,7 @@ def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:
         power=torch.ones(n),
         seen=torch.ones(n),
         certain=torch.ones(n),
+        moved=torch.zeros(n, 2),
         ratio=torch.ones(n, 3),
         blank=torch.zeros(n),
         residual=torch.zeros(2, groups, shells, dtype=torch.float64),

@@ -42,7 +42,9 @@ def test_the_grey_scale_is_left_alone_on_request(simulate: Callable) -> None:
     world = simulate(40, 2.0)
     state, notes = start(world, world.volume * 5, rescale_reference=False)
     wanted = initial_reference(5 * world.volume, world.settings, 24.0, CPU)
-    assert torch.equal(state.references[0], wanted) and notes == []
+    assert torch.equal(state.references[0], wanted * state.mask) and notes == []
+    # inside a mask of the initial map from the first iteration on
+    assert 0.02 < float(state.mask.mean()) < 0.7
 
 
 @pytest.mark.parametrize("snr", [4.0, 0.5])
