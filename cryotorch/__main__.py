@@ -18,12 +18,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs import catalog
 from cryotorch.jobs.settings import build, closest
+from cryotorch.jobs.sweep import Run, finish, found_runs, run_name
 
 _STARTED = "CRYOTORCH_STARTED"
 _HYDRA_OPTIONS = (
@@ -46,7 +48,7 @@ def main() -> None:
     try:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.
-            sys.argv[1:] = _tidy(sys.argv[1:])
+            sys.argv[1:] = _tidy([*sys.argv[1:], *_job_to_resume(sys.argv[1:])])
             _check(sys.argv[1:])
             _check_sweep(sys.argv[1:])
             _start_clock()
@@ -125,6 +127,16 @@ def _tidy(arguments: Sequence[str]) -> list[str]:
     return [*parameters, *options]
 
 
+def _job_to_resume(arguments: Sequence[str]) -> list[str]:
+    """``job=<job>`` where the command leaves it to the folder of the run that it goes on with."""
+    given = {name: value.strip("'\"") for name, _, value in (a.partition("=") for a in arguments)}
+    if given.get("resume", "").lower() != "true" or not given.get("out") or "job" in given:
+        return []
+    from cryotorch.jobs.resume import job_of
+
+    return [f"job={job_of(given['out'])}"]
+
+
 def _check(arguments: Sequence[str]) -> None:
     """Refuses misspelt jobs, presets and parameters with a sentence, before Hydra meets them with a page."""
     given = _assignments(arguments)
@@ -151,9 +163,13 @@ def _check(arguments: Sequence[str]) -> None:
                 catalog.check_name(name, job)
 
 
+def _is_sweep(arguments: Sequence[str]) -> bool:
+    return bool({"--multirun", "-m"} & set(arguments))
+
+
 def _check_sweep(arguments: Sequence[str]) -> None:
     """Refuses one output folder for all runs of a sweep, of which only the first could write into it."""
-    if not {"--multirun", "-m"} & set(arguments):
+    if not _is_sweep(arguments):
         return
     for name, values in _assignments(arguments):
         one = len(values) == 1 and values[0] not in ("", "null") and "${" not in values[0]
@@ -174,6 +190,24 @@ def _assignments(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
     return pairs
 
 
+def swept(arguments: Sequence[str]) -> list[str]:
+    """The parameters that a command gives several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, names = OverridesParser.create(), []
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except HydraException:
+            continue
+        if override.is_sweep_override():
+            names.append(override.key_or_group)
+    return names
+
+
 def _start_clock() -> None:
     # Lightning starts further ranks as copies of this command; they inherit the time and so share the run folder.
     if int(os.environ.get("LOCAL_RANK", "0")) == 0 or _STARTED not in os.environ:
@@ -188,21 +222,28 @@ def _run_hydra() -> None:
     # With this Hydra raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     start = hydra.main(config_path=str(catalog.CONFIGS), config_name="config", version_base="1.3")
-    done = []
+    runs: list[Run] = []
+    names = swept(sys.argv[1:])
 
     def task(config: Any) -> None:
-        done.append(_task(config))
+        runs.append(_task(config, names))
 
     try:
         start(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_sentence(error)) from error
-    if not all(done):
+    if _is_sweep(sys.argv[1:]) and int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        folder = dict(_assignments(sys.argv[1:])).get("hydra.sweep.dir", [""])[0]
+        folder = Path(folder or os.path.join("runs", "sweep", os.environ[_STARTED]))
+        done = runs or found_runs(folder)  # in other processes
+        if done:
+            print(finish(done, folder), f"Also in {folder}/sweep.txt", sep="\n")
+    if any(run.error for run in runs):
         raise _SweepFailed
 
 
-def _task(config: Any) -> bool:
-    """What Hydra calls, once per job of a sweep: check, choose the run folder, run; False where that failed."""
+def _task(config: Any, names: Sequence[str]) -> Run:
+    """What Hydra calls, once per job of a sweep over ``names``: check, choose the run folder, run."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -211,13 +252,22 @@ def _task(config: Any) -> bool:
     state = HydraConfig.get()
     job = state.runtime.choices["job"]
     sweep = state.mode == RunMode.MULTIRUN
+    run = Run("", "")
+    if sweep:
+        run.name = run_name(state.overrides.task, names, job, state.job.num)
     try:
         try:
             values = OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise InputError(_sentence(error)) from error
         if values.get("out", "") is None:
-            values["out"] = state.runtime.output_dir if sweep else _run_folder(job)
+            values["out"] = _sweep_folder(state, run.name) if sweep else _run_folder(job)
+        run.out = str(values.get("out", ""))
+        if values.get("resume") is True:
+            from cryotorch.jobs.resume import completed
+
+            given = [name for name, _ in _assignments(state.overrides.task)]
+            values = completed(job, values, given)
         settings = build(catalog.settings_class(job), values, job)
         importlib.import_module(f"cryotorch.jobs.{job}").run(settings)
     except Exception as error:
@@ -231,8 +281,14 @@ def _task(config: Any) -> bool:
         # Hydra puts a line of its own around what is raised; but from other processes it is all that comes back.
         if state.runtime.choices.get("hydra/launcher") != "basic":
             raise _SweepFailed from None
-        return False
-    return True
+        run.error = " ".join(str(error).split()) or type(error).__name__
+    return run
+
+
+def _sweep_folder(state: Any, name: str) -> str:
+    """The folder of a run in that of its sweep; someone's own ``hydra.sweep.subdir`` has its way."""
+    own = state.sweep.subdir != "."
+    return state.runtime.output_dir if own else os.path.join(state.runtime.output_dir, name)
 
 
 def _run_folder(job: str) -> str:

@@ -98,11 +98,13 @@ class Particles:
         half: (n,) int64: 0 or 1, or -1 where no half set is known.
         scale: (n,) float32, contrast of the particle, about 1.
         address: (n, 2) int64: stack number, 0-based index of the image within that stack.
-        pose_sigma: (n, 2) float32: standard deviation of the rotation (radians) and of the shift (Å); 0 = unknown.
+        pose_sigma: (n, 2) float32: standard error of the rotation (radians) and of the shift (Å), per axis; 0 = unknown.
         has_pose: whether rotation and shift come from the input.
         optics: the optics groups.
         bfactor: (n,) float32 Å², envelope exp(-B k^2 / 4) of the particle; None = 0.
         ctf_scale: (n,) float32, factor on the CTF; None = 1.
+        origin: (n,) int64, number of the image that the particle's was made of, where several were made of one, as by signal
+            subtraction after symmetry expansion: they share its noise. None = each is as it was recorded.
     """
 
     rotation: Tensor
@@ -118,6 +120,7 @@ class Particles:
     optics: Optics
     bfactor: Tensor | None = None
     ctf_scale: Tensor | None = None
+    origin: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.shift)

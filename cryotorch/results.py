@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -10,6 +11,11 @@ from cryotorch.particles import Particles
 
 AT_END, MANY = 0.98, 0.25  # of an extent; share of the particles
 CURVES = ("no_mask", "spherical", "loose", "tight", "corrected", "randomised")
+
+
+def told(resolution: float) -> str:
+    """A claimed resolution in words; NaN is none."""
+    return f"{resolution:.2f} Å" if math.isfinite(resolution) else "no resolution"
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class Guinier:
         bfactor: Å², 4 * slope, negative sharpens; None where the fit was refused.
         intercept: of the line.
         reason: why the fit was refused, else "".
+        error: Å², standard error of the fitted B-factor by the scatter about the line; None where there is no fit.
+        applied: Å², the B-factor that sharpened the map.
     """
 
     inverse_d2: Tensor
@@ -30,6 +38,8 @@ class Guinier:
     bfactor: float | None
     intercept: float
     reason: str = ""
+    error: float | None = None
+    applied: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,8 @@ class IterationResult:
         mask_refine: mask that multiplied the reference, or None.
         mask_fsc: mask behind the tight and corrected curves.
         curves: name (see CURVES) -> (s,) FSC per shell, shell 0 = 1.
-        resolutions: name -> Å at the first crossing of 0.143 ("randomised" left out).
-        resolution: Å, the one that is claimed (corrected).
+        resolutions: name -> Å at the first crossing of 0.143 ("randomised" left out), "corrected" what is claimed.
+        resolution: Å, the one that is claimed (corrected), NaN where nothing can be claimed.
         noise: (2, g, s) sigma2 per half set, optics group and shell.
         guinier: the fit behind map_sharp.
         particles: poses, shifts, scales after the iteration, of all n particles that have been looked at.
@@ -91,6 +101,9 @@ class IterationResult:
         group: (g, 3, 3) point group of the particles; None = C1.
         departures: of a local search, else None.
         cutoff: (d, d, d) Å, of the non-uniform regulariser, else None.
+        band: (s,) FSC that noise in mask_fsc stays below, see ``ops.significance.noise_band``; None = not known.
+        shared, inserted: shells up to which the half sets had a common reference, and images were inserted.
+        warnings: what is wrong with half maps, mask and curves, and what to do about it.
         loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.
     """
 
@@ -116,5 +129,9 @@ class IterationResult:
     group: Tensor | None = None
     departures: Departures | None = None
     cutoff: Tensor | None = None
+    band: Tensor | None = None
+    shared: float = 0.0
+    inserted: float = math.inf
+    warnings: list[str] = field(default_factory=list)
     loud: dict[int, str] = field(default_factory=dict)
     noise_factor: Tensor | None = None

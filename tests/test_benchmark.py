@@ -19,6 +19,7 @@ from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.symmetry import point_group
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+MODEL = ("--particles", "a.star", "--volume", "a.mrc")
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +195,64 @@ def test_refine(
     assert "### Refinement" in printed and "* threads:" in printed
 
 
+def test_real(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """On a simulated set as if its truth were a model of real particles."""
+    from benchmarks.__main__ import main
+
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS.parent))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    options = ["--particles", data / "particles.star", "--volume", data / "truth.mrc"]
+    options += ["--symmetry", "C2", "--radius", 36, "--shells", 2, 5, 6, 9, "--simulated"]
+    options += ["--seeds", 3, "--box", 20, "none", "--initial", 16, "--out", tmp_path / "out"]
+    options += ["--json", tmp_path / "numbers.json"]
+    changes = ["trainer=cpu", "max_iterations=1", "split_resolution=40"]
+    assert main(["real", *map(str, options), *changes]) == 0
+    tables = json.loads((tmp_path / "numbers.json").read_text())["tables"]
+    small, full = tables["Real particles"]
+    assert (small["box"], full["box"]) == (20, 24)
+    for row in (small, full):
+        assert row["seed"] == 3 and row["initial, Å"] == 16 and row["iterations"] == 1
+        assert row["shells finer on the way"] == 0 and row["seconds"] > 1
+        assert 0.9 < row["shells 2-5"] <= 1 and 0.6 < row["shells 6-9"] < row["shells 2-5"]
+        assert row["shells claimed"] == str(round(96 / row["claim, Å"]))
+        assert row["FSC 0.5, Å"] < 14
+    worst = {row["quantity"]: row["value"] for row in tables["Worst of these runs"]}
+    assert worst["shells 6-9, lowest"] == min(small["shells 6-9"], full["shells 6-9"])
+    bold = max(row["FSC 0.5, Å"] / row["claim, Å"] for row in (small, full))
+    assert worst["claim finer than FSC 0.5 by the factor, largest"] == pytest.approx(bold)
+    assert set(tables) == {"Real particles", "Worst of these runs"}
+    assert "### Real particles" in capsys.readouterr().out
+
+
+def test_claims_on_the_way() -> None:
+    """Shells by which an iteration from the third on claims more than the last, and where nothing is claimed."""
+    from benchmarks.real import finer, shell
+
+    assert finer([30, 31, 12, 17, 14, 14]) == 3
+    assert finer([30, 31, 12, 14]) == 0 and finer([30, 31]) == 0 and finer([5, 5, 9, 0]) == 9
+    assert shell(192, 8.0) == 24 and shell(192, None) == 0
+
+
+@pytest.mark.relion
+@pytest.mark.slow
+def test_real_beside_relion(data: Path, tmp_path: Path) -> None:
+    """RELION reads what is prepared for it and refines it; its figures come the same way."""
+    from benchmarks import relion
+    from benchmarks.real import Judge, Plan
+    from benchmarks.refinement import Data
+
+    if lacking := relion.missing():
+        pytest.skip(f"needs {' and '.join(lacking)}")
+    truth = data / "truth.mrc"
+    given = Data(data / "particles.star", truth, truth, None, "C2")
+    (row,) = relion.run(given, Plan([20], [16.0], [1]), Judge(36.0, [2, 5]), tmp_path)
+    assert row["box"] == 20 and row["iterations"] > 3
+    assert row["shells 2-5"] > 0.9 and 9.6 <= row["claim, Å"] < 20
+    assert row["FSC 0.5, Å"] < 16
+
+
 def test_a_failed_job_is_told(tmp_path: Path) -> None:
     from benchmarks.refinement import JobFailed, finish
 
@@ -209,6 +268,9 @@ def test_a_failed_job_is_told(tmp_path: Path) -> None:
     [
         (["refine", "--particles", "a.star"], "--particles and --volume belong together"),
         (["refine", "--runs", "0"], "--runs must be at least 1, got 0"),
+        (["real", "--particles", "a.star"], "name both --particles and --volume"),
+        (["real", *MODEL, "--shells", "3"], "--shells are pairs, first and last, got 1 numbers"),
+        (["real", *MODEL, "--box", "all"], "--box is a number of pixels or none, got all"),
         (["large", "--device", "cpu", "volume=a.mrc"], "volume has no place here"),
         (["large", "--device", "cpu", "candidates=4"], "homo_refine has no parameter candidates"),
         (["large", "--device", "cpu", "--n-particles", "10000000000"], "the images take 163840 GB"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import signal
@@ -16,6 +18,7 @@ import cryotorch
 from cryotorch import __main__ as cli
 from cryotorch.errors import InputError
 from cryotorch.jobs import homo_refine
+from cryotorch.jobs.resume import config_text
 
 # Shows the settings that reached the job.
 ECHO = """
@@ -214,12 +217,68 @@ def test_sweep(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     folders = re.findall(r"out=(\S+) seed=(\d)", done.stdout)
     assert [seed for _, seed in folders] == ["1", "2"]
-    assert all(re.search(r"runs/sweep/[-\d_]+/homo_refine_[01]$", out) for out, _ in folders)
+    assert all(re.search(rf"runs/sweep/[-\d_]+/seed={n}$", out) for out, n in folders)
     done = run("job=homo_refine", "seed=-1,2", "-m", cwd=tmp_path, code=ECHO)
     assert done.returncode == 1 and "seed=2" in done.stdout
     assert re.fullmatch(r"error: seed=-1 cannot be used.*\n", done.stderr)  # no line of Hydra's
+    assert re.search(r"\nseed=-1 +failed +-.*\nseed=2 +- ", done.stdout)
+    (text,) = [p for p in tmp_path.glob("runs/sweep/*/sweep.txt") if "failed" in p.read_text()]
+    assert text.read_text() in done.stdout and "seed=-1: error: seed=-1 cannot" in text.read_text()
+    left = json.loads(text.with_suffix(".json").read_text())["runs"]
+    assert [r["name"] for r in left] == ["seed=-1", "seed=2"] and left[1]["error"] == ""
     done = run("job=homo_refine", "seed=1,2", "out=s${seed}", "-m", cwd=tmp_path, code=ECHO)
     assert done.returncode == 0 and "out=s1 seed=1" in done.stdout and "out=s2" in done.stdout
+
+
+def test_the_parameters_that_differ() -> None:
+    command = ["job=homo_refine", "seed=0,1", "symmetry=C1", "trainer.devices=[0,1]", "-m"]
+    assert cli.swept([*command, "mask_near=range(3,9,2)", "trainer=cpu,gpu", "out=s${seed}"]) == [
+        "seed",
+        "mask_near",
+        "trainer",
+    ]
+
+
+def test_resume_takes_from_the_folder_what_is_not_said(call, tmp_path: Path) -> None:
+    """The job too; what is said counts; relative paths start where the run did."""
+    started = ("job=homo_refine", "particles=a.star", "volume=b (1).mrc", "seed=7", "trainer=cpu")
+    settings = call(*started, "search.candidates=12", "mask_far=6px", "out=run")[3][0]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(config_text(settings))
+    code, _, err, seen = call("out=run", "resume=true")
+    assert (code, err) == (0, "") and seen == [dataclasses.replace(settings, resume=True)]
+    more = ("max_iterations=50", "search.newton_steps=3", "trainer=gpu")
+    (seen,) = call("resume=true", "out=run", *more)[3]
+    assert (seen.max_iterations, seen.search.candidates, seen.search.newton_steps) == (50, 12, 3)
+    assert (seen.trainer.accelerator, seen.particles, seen.seed) == ("gpu", "a.star", 7)
+    (tmp_path / "below").mkdir()
+    os.chdir(tmp_path / "below")
+    (seen,) = call("out=../run", "resume=true", "particles=c.star")[3]
+    assert (seen.particles, seen.volume) == ("c.star", f"{tmp_path}/b (1).mrc")
+    assert (seen.out, seen.mask, seen.mask_far) == ("../run", None, "6px")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["out=none", "resume=true"], "finds no run in out=none (there is no config.yaml in it)"),
+        (["out=torn", "resume=true"], "(its config.yaml cannot be read): name the folder"),
+        (["out=old", "resume=true"], "old/config.yaml does not say which job it is of: add job="),
+        (["out=run", "resume=true", "job=local_refine"], "holds a run of job=homo_refine, not of"),
+        (
+            ["out=run", "resume=true", "sed=4"],
+            "homo_refine has no parameter sed: did you mean seed",
+        ),
+        (["out=run"], "no job was named"),
+    ],
+)
+def test_what_cannot_be_resumed(call, tmp_path: Path, arguments, sentence: str) -> None:
+    texts = {"run": "job: homo_refine\nseed: 7\n", "old": "seed: 7\n", "torn": "- ]"}
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(text)
+    code, out, err, seen = call(*arguments)
+    assert (code, out, seen) == (1, "", []) and sentence in err and err.count("\n") == 1
 
 
 def test_show_the_settings(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cryotorch.jobs import catalog
-from cryotorch.jobs.settings import TrainerSettings, build
+from cryotorch.jobs.settings import TrainerSettings, build, spelled
 
 JOBS = catalog.job_names()
 
@@ -23,6 +23,7 @@ def composed(job: str, *overrides: str) -> dict:
 def leaves(cls: type, prefix: str = "") -> list[str]:
     names = []
     for name, hint in get_type_hints(cls).items():
+        name = spelled(name)
         names += leaves(hint, f"{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
     return names
 
@@ -75,10 +76,10 @@ def test_issue_defaults_of_homo_refine() -> None:
     assert (s.particles, s.volume, s.mask, s.out, s.box_size) == ("demo", None, None, None, None)
     assert (s.symmetry, s.initial_resolution, s.split_resolution) == ("C1", 30, 20)
     assert (s.rescale_reference, s.extra_final_passes, s.max_iterations) == (True, 0, 30)
-    assert (s.half_sets, s.per_particle_scale, s.scale_start_iteration) == ("keep", True, 0)
+    assert (s.half_sets, s.per_particle_scale, s.scale_start_iteration) == ("keep", True, 1)
     assert (s.mask_mode, s.mask_threshold, s.mask_near, s.mask_far) == ("dynamic", 0.2, 6, 14)
     assert (s.mask_start_resolution, s.window_inner, s.window_outer) == (12, 0.85, 0.99)
     assert (s.bfactor, s.minibatch_size, s.compile, s.normalize) == (None, "auto", "auto", "auto")
     assert (s.seed, s.resume, s.overwrite, s.invert) == (0, False, False, False)
     assert (s.max_align_resolution, s.particle_diameter, s.cache_dir) == (None, None, None)
-    assert (s.search.coarse_limit, s.search.grid_step, s.search.candidates) == (12, None, 8)
+    assert (s.search.coarse_limit, s.search.grid_step, s.search.candidates) == (12, None, 24)

@@ -53,16 +53,20 @@ FIELDS: dict[str, tuple[str, int, object]] = {
     "alignments3D/alpha": ("f4", 0, 1),
     "alignments3D/class_posterior": ("f4", 0, 1),
     "alignments3D/class": ("u4", 0, 0),
+    "alignments2D/shift": ("f4", 2, None),
+    "alignments2D/pose": ("f4", 0, None),
+    "alignments2D/psize_A": ("f4", 0, None),
+    "alignments2D/class": ("u4", 0, None),
     "location/micrograph_path": ("S", 0, None),
     MICROGRAPH_SHAPE: ("u4", 2, None),
     "location/center_x_frac": ("f4", 0, None),
     "location/center_y_frac": ("f4", 0, None),
 }
-# Without these there are no particles with a CTF.
-NEEDED = (
-    *("blob/path", "blob/idx", "blob/psize_A", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast"),
-    *("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"),
-)
+# Without these there are no particles, or none with a CTF.
+IMAGES = ("blob/path", "blob/idx", "blob/psize_A")
+LENS = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast")
+DEFOCUS = ("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad")
+NEEDED = (*IMAGES, *LENS, *DEFOCUS)
 # The field that tells what a column tells.
 OF_PARTICLES = {
     NAME: "blob/path",
@@ -79,6 +83,12 @@ OF_PARTICLES = {
     MICROGRAPH: "location/micrograph_path",
     **dict.fromkeys(POSITION, "location/center_x_frac"),
 }
+# Where a particle has been aligned to 2D classes only.
+OF_2D = {
+    "rlnAnglePsi": "alignments2D/pose",
+    **dict.fromkeys(ORIGINS, "alignments2D/shift"),
+    "rlnClassNumber": "alignments2D/class",
+}
 OF_OPTICS = {
     GROUP: "ctf/exp_group_id",
     GROUP_NAME: "ctf/exp_group_id",
@@ -91,6 +101,8 @@ OF_OPTICS = {
     **dict.fromkeys(TILT, "ctf/tilt_A"),
     **dict.fromkeys(MAGNIFICATION, "ctf/anisomag"),
 }
+# Fields of other families, such as pick_stats, are carried along, which is told.
+FAMILIES = ("blob", "ctf", "alignments3D", "location", "sym_expand")
 # Columns that say nothing when all their values are these.
 NEUTRAL = {"rlnPhaseShift": 0, "rlnClassNumber": 1, "cryotorchScale": 1}
 KINDS = {"S": ("S", "text"), "f": ("fiu", "number"), "u": ("iu", "whole number")}

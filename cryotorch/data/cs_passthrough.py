@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.cs import read_cs
-from cryotorch.data.cs_fields import FIELDS, NEEDED
+from cryotorch.data.cs_fields import FIELDS, IMAGES, NEEDED
 from cryotorch.errors import InputError
 
 
 def read_joined(
-    path: str | Path, passthrough: str | Path | None, messages: list[str]
+    path: str | Path,
+    passthrough: str | Path | None,
+    messages: list[str],
+    need_ctf: bool = True,
 ) -> dict[str, np.ndarray]:
-    """The fields of a .cs file of particles, and those it lacks from its passthrough file.
+    """The fields of a .cs file of particles, and those it lacks from its passthrough file; without ``need_ctf`` the CTF may be missing.
 
     Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are joined where they hold all its
     particles and fields that it lacks and cryotorch knows: images, CTF, poses, half sets, positions. Particles keep
@@ -27,7 +30,9 @@ def read_joined(
     path = Path(path)
     fields = read_cs(path)
     if passthrough is not None:
-        return _needed(_joined(fields, read_cs(passthrough), path, Path(passthrough)), path)
+        return _needed(
+            _joined(fields, read_cs(passthrough), path, Path(passthrough)), path, need_ctf
+        )
     for other in sorted(path.absolute().parent.glob("*passthrough_particles*.cs")):
         lacking = [name for name in FIELDS if name not in fields]
         if not lacking or other == path.absolute():
@@ -44,7 +49,7 @@ def read_joined(
             if any(name not in fields for name in NEEDED):
                 raise
             messages.append(f"{other.name} beside {path} is not used: {error}")
-    return _needed(fields, path)
+    return _needed(fields, path, need_ctf)
 
 
 def _joined(
@@ -70,8 +75,8 @@ def _joined(
     return {**fields, **{x: values[row] for x, values in second.items() if x not in fields}}
 
 
-def _needed(fields: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    missing = [name for name in NEEDED if name not in fields]
+def _needed(fields: dict[str, np.ndarray], path: Path, need_ctf: bool) -> dict[str, np.ndarray]:
+    missing = [name for name in (NEEDED if need_ctf else IMAGES) if name not in fields]
     if missing:
         raise InputError(
             f"{path} has no {', '.join(missing)}, nor has a passthrough file beside it: put "

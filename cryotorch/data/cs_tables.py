@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryotorch.data.cs_alignments import MANY, pick_alignment
 from cryotorch.data.cs_carry import (
     LIST,
     PREFIX,
@@ -22,11 +23,13 @@ from cryotorch.data.cs_carry import (
 )
 from cryotorch.data.cs_fields import (
     ANGLES,
+    FAMILIES,
     FIELDS,
     GROUP_NAME,
     MICROGRAPH_SHAPE,
     NAME,
     NEUTRAL,
+    OF_2D,
     OF_OPTICS,
     OF_PARTICLES,
     ORIGINS,
@@ -54,13 +57,17 @@ UNSEEN = {
 
 
 def to_tables(
-    fields: dict[str, np.ndarray], path: str | Path, messages: list[str]
+    fields: dict[str, np.ndarray],
+    path: str | Path,
+    messages: list[str],
+    which: int | None = None,
 ) -> dict[str, Table]:
     """The tables "optics" and "particles" of RELION 3.1, and "cryosparc_fields" where fields are carried.
 
     Args:
         path: named in messages and errors.
         messages: what is assumed or not applied is appended.
+        which: the class whose particles are taken alone, as CryoSPARC counts, from 0; None = all particles.
 
     Raises:
         InputError: fields of a type or length that CryoSPARC's do not have, or no particles.
@@ -68,8 +75,10 @@ def to_tables(
     path = Path(path)
     if not len(fields["uid"]):
         raise InputError(f"{path} holds no particles.")
+    fields, aligned = pick_alignment(fields, which, path, messages)
     plain = {x: v for x, v in fields.items() if not x.startswith((STAR, STAR_OPTICS))}
-    columns, optics, row = columns_of(plain, path, messages)
+    columns, optics, row = columns_of(plain | aligned, path, messages)
+    messages += _unused(plain, bool(aligned), path)
     _, first = np.unique(row, return_index=True)
     kept = _kept(fields, STAR, path)
     kept_optics = _kept(fields, STAR_OPTICS, path)
@@ -129,12 +138,28 @@ def to_fields(
         neutral = default(name, len(values))
         if name not in fields and not (neutral is not None and (values == neutral).all()):
             fields[name] = values
-    fields |= _left(particles, OF_PARTICLES, STAR, told, kept)
+    planar = not any(label.startswith("alignments3D/") for label in told)
+    words = OF_PARTICLES | (OF_2D if planar else {})
+    fields |= _left(particles, words, STAR, told, kept)
     row = _rows(optics, particles)
     of_groups = _left(optics, OF_OPTICS, STAR_OPTICS, told, {})
     fields |= {label: values[row] for label, values in of_groups.items()}
     messages += _unseen(tables, fields, path)
     return fields
+
+
+def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[str]:
+    """A sentence on the families of fields that no column tells of."""
+    used = {*FAMILIES, "uid"}
+    if "alignments3D/pose" not in fields and not several:
+        used.add("alignments2D")
+    families = dict.fromkeys(name.partition("/")[0] for name in fields)
+    unused = [x for x in families if x not in used and not (several and MANY.match(x))]
+    if not unused:
+        return []
+    return [
+        f"Fields of {path} that are kept but not used: {', '.join(f'{x}/...' for x in unused)}."
+    ]
 
 
 def _rows(optics: Table, particles: Table) -> np.ndarray:

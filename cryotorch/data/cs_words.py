@@ -16,18 +16,20 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from cryotorch.data.aberrations import LENS as RELION_LENS
 from cryotorch.data.cs_fields import (
     ANGLES,
+    DEFOCUS,
     FIELDS,
     GROUP_NAME,
     KINDS,
+    LENS,
     MAGNIFICATION,
     MICROGRAPH,
     MICROGRAPH_SHAPE,
     NAME,
     ORIGINS,
     POSITION,
-    SHIFT_PIXEL,
     TILT,
     is_of_kind,
     is_printable,
@@ -73,31 +75,29 @@ def columns_of(
             )
         }
         columns |= _position(fields, field)
-        columns["rlnDefocusU"], columns["rlnDefocusV"] = field("ctf/df1_A"), field("ctf/df2_A")
-        columns["rlnDefocusAngle"] = degrees("ctf/df_angle_rad")
+        if all(name in fields for name in DEFOCUS):
+            columns["rlnDefocusU"], columns["rlnDefocusV"] = field("ctf/df1_A"), field("ctf/df2_A")
+            columns["rlnDefocusAngle"] = degrees("ctf/df_angle_rad")
         if "ctf/phase_shift_rad" in fields:
             columns["rlnPhaseShift"] = degrees("ctf/phase_shift_rad")
         columns[GROUP] = row + 1
         if "alignments3D/pose" in fields:
             columns |= dict(zip(ANGLES, _angles(field("alignments3D/pose")), strict=True))
-            if "alignments3D/shift" in fields:
-                if SHIFT_PIXEL not in fields:
-                    messages.append(
-                        f"{path} has no {SHIFT_PIXEL}: shifts are taken to be in pixels of the images."
-                    )
-                pixel = field(SHIFT_PIXEL if SHIFT_PIXEL in fields else "blob/psize_A")
-                shift = field("alignments3D/shift") * pixel.astype(np.float64)[:, None]
-                columns |= dict(zip(ORIGINS, np.round(shift, 6).T, strict=True))
+            columns |= _origins(fields, field, "alignments3D", path, messages)
+        else:  # as 2D classification leaves them, whose shifts have the same sign
+            columns |= _origins(fields, field, "alignments2D", path, messages)
+            if "alignments2D/pose" in fields:
+                columns["rlnAnglePsi"] = degrees("alignments2D/pose")
+            if "alignments2D/class" in fields and "alignments3D/class" not in fields:
+                columns["rlnClassNumber"] = field("alignments2D/class").astype(np.int64) + 1
+            if columns.keys() & {"rlnAnglePsi", *ORIGINS}:
+                messages.append(
+                    f"{path} has no alignments3D/pose: origins, in-plane angles and class numbers are those of 2D classification "
+                    "(alignments2D), and a search starts at these origins."
+                )
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if f"alignments3D/{name}" in fields:
                 columns[label] = field(f"alignments3D/{name}").astype(np.int64) + 1
-        split = columns.get("rlnRandomSubset", np.ones(1, np.int64)) - 1
-        other = (split != 0) & (split != 1)
-        if other.any():
-            messages.append(
-                f"alignments3D/split of {path} is {split[other][0]} for {np.count_nonzero(other)} particles, which are taken to "
-                "be in no half set: the sets are 0 and 1."
-            )
         if "alignments3D/alpha" in fields:
             columns["cryotorchScale"] = field("alignments3D/alpha")
     return columns, optics, row
@@ -119,7 +119,7 @@ def fields_of(
         InputError: the columns contradict each other or are no numbers.
     """
     table = tables["particles"]
-    optics = read_optics(tables.get("optics"), table, path, [])
+    optics = read_optics(tables.get("optics"), table, path, [], need_ctf=False)
     groups, row = optics.groups, optics.row
     names, address = parse_names(table.raw(NAME), path)
     stacks = np.array([os.fsencode(name) for name in names])
@@ -134,19 +134,21 @@ def fields_of(
         "blob/idx": address[:, 1],
         "blob/psize_A": pixel,
         "ctf/exp_group_id": row,
-        "ctf/accel_kv": groups.voltage_kv.numpy()[row],
-        "ctf/cs_mm": groups.spherical_aberration.numpy()[row],
-        "ctf/amp_contrast": groups.amplitude_contrast.numpy()[row],
-        "ctf/df1_A": table.floats("rlnDefocusU", path),
-        "ctf/df2_A": table.floats("rlnDefocusV", path),
-        "ctf/df_angle_rad": np.deg2rad(table.floats("rlnDefocusAngle", path)),
     }
+    lens = (groups.voltage_kv, groups.spherical_aberration, groups.amplitude_contrast)
+    fields |= {
+        name: x.numpy()[row] for name, x in zip(LENS, lens, strict=True) if x.isfinite().all()
+    }
+    if "rlnDefocusAngle" in table:
+        fields["ctf/df1_A"] = table.floats("rlnDefocusU", path)
+        fields["ctf/df2_A"] = table.floats("rlnDefocusV", path)
+        fields["ctf/df_angle_rad"] = np.deg2rad(table.floats("rlnDefocusAngle", path))
     if optics.box.all():
         fields["blob/shape"] = np.stack([optics.box, optics.box], 1)[row]
     if "rlnPhaseShift" in table:
         fields["ctf/phase_shift_rad"] = np.deg2rad(table.floats("rlnPhaseShift", path))
     length = 1e7 * groups.spherical_aberration.double()[:, None]  # mm to Å
-    if groups.beam_tilt is not None and length.all():
+    if groups.beam_tilt is not None and length.isfinite().all() and length.all():
         tilt = length * torch.sin(1e-3 * groups.beam_tilt.double())
         fields["ctf/tilt_A"] = tilt.numpy()[row]
     if groups.magnification is not None:
@@ -159,11 +161,7 @@ def fields_of(
         angles = np.stack([table.floats(label, path) for label in ANGLES], 1)
         fields["alignments3D/pose"] = poses(angles)
     if known or "alignments3D/pose" in kept:
-        fields[SHIFT_PIXEL] = kept.get(SHIFT_PIXEL, pixel)
-        if any(label in table for label in ORIGINS):
-            none = np.zeros(table.rows)
-            shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
-            fields["alignments3D/shift"] = np.stack(shift / fields[SHIFT_PIXEL], 1)
+        fields |= _shifts(table, "alignments3D", kept, pixel, path)
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if label in table:
                 numbers = table.integers(label, path) - 1
@@ -171,6 +169,12 @@ def fields_of(
                     fields[f"alignments3D/{name}"] = numbers
         if "cryotorchScale" in table:
             fields["alignments3D/alpha"] = table.floats("cryotorchScale", path)
+    elif "alignments2D/psize_A" in kept:
+        fields |= _shifts(table, "alignments2D", kept, pixel, path)
+        if "rlnAnglePsi" in table:
+            fields["alignments2D/pose"] = np.deg2rad(table.floats("rlnAnglePsi", path))
+        if "rlnClassNumber" in table:
+            fields["alignments2D/class"] = table.integers("rlnClassNumber", path) - 1
     if MICROGRAPH in table and "location/micrograph_path" in kept:
         fields["location/micrograph_path"] = table.raw(MICROGRAPH)
     if MICROGRAPH_SHAPE in kept and all(x in table for x in POSITION):
@@ -178,6 +182,19 @@ def fields_of(
         fields["location/center_x_frac"] = table.floats(POSITION[0], path) / width
         fields["location/center_y_frac"] = 1 - table.floats(POSITION[1], path) / height
     return {name: values.astype(FIELDS[name][0]) for name, values in fields.items()}
+
+
+def _shifts(
+    table: Table, family: str, kept: Mapping[str, np.ndarray], pixel: np.ndarray, path: Path
+) -> dict[str, np.ndarray]:
+    """Origins in pixels of ``psize_A``, which is that of the images where none is kept."""
+    own = kept.get(f"{family}/psize_A", pixel)
+    found = {f"{family}/psize_A": np.where(own > 0, own, pixel)}
+    if any(label in table for label in ORIGINS):
+        none = np.zeros(table.rows)
+        shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
+        found[f"{family}/shift"] = np.stack(shift / found[f"{family}/psize_A"], 1)
+    return found
 
 
 def _checked(name: str, values: np.ndarray, path: Path) -> np.ndarray:
@@ -216,9 +233,11 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
     columns = {
         GROUP: number,
         GROUP_NAME: np.array(plain_names(len(first)), dtype=bytes),
-        "rlnVoltage": field("ctf/accel_kv")[first],
-        "rlnSphericalAberration": field("ctf/cs_mm")[first],
-        "rlnAmplitudeContrast": field("ctf/amp_contrast")[first],
+        **{
+            label: field(x)[first]
+            for label, x in zip(RELION_LENS, LENS, strict=True)
+            if x in fields
+        },
         "rlnImagePixelSize": field("blob/psize_A")[first],
         "rlnImageDimensionality": np.full(len(first), 2),
     }
@@ -226,7 +245,7 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
         shape = field("blob/shape")[first]
         if (shape[:, 0] == shape[:, 1]).all():
             columns["rlnImageSize"] = shape[:, 0]
-    if "ctf/tilt_A" in fields and field("ctf/tilt_A").any():
+    if "ctf/cs_mm" in fields and "ctf/tilt_A" in fields and field("ctf/tilt_A").any():
         length = 1e7 * field("ctf/cs_mm")[first].astype(np.float64)
         if length.all():
             tilt = 1e3 * np.arcsin(field("ctf/tilt_A")[first] / length[:, None])
@@ -247,6 +266,25 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
                 f"{name} of {path} is kept but not applied: its sign and scale in CryoSPARC are not documented."
             )
     return columns
+
+
+def _origins(fields, field, family: str, path: Path, messages: list[str]) -> dict[str, np.ndarray]:
+    """The shifts of ``alignments3D`` or ``alignments2D``, Å."""
+    shift, name = f"{family}/shift", f"{family}/psize_A"
+    if shift not in fields:
+        return {}
+    images = field("blob/psize_A").astype(np.float64)
+    pixel = field(name).astype(np.float64) if name in fields else images
+    unknown = ~(pixel > 0)
+    if name not in fields:
+        messages.append(f"{path} has no {name}: shifts are taken to be in pixels of the images.")
+    elif unknown.any():
+        messages.append(
+            f"{name} of {path} is {pixel[unknown][0]:g} for {np.count_nonzero(unknown)} of {len(pixel)} particles: their shifts are "
+            "taken to be in pixels of the images."
+        )
+    found = field(shift) * np.where(unknown, images, pixel)[:, None]
+    return dict(zip(ORIGINS, np.round(found, 6).T, strict=True))
 
 
 def _position(fields, field) -> dict[str, np.ndarray]:

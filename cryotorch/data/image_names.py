@@ -9,6 +9,8 @@ import numpy as np
 
 from cryotorch.errors import InputError
 
+FORMATS = ("mrc", "mrcs")
+
 
 def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
     """Image names (n,) as bytes to the stacks they name, in order of appearance, and addresses (n, 2) int64.
@@ -16,7 +18,7 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
     A name without "@" is a file of one image. Numbers count from 1 in the file, from 0 in the address.
 
     Raises:
-        InputError: a number that is not one or more; two rows with the same image.
+        InputError: a number that is not one or more.
     """
     stacks: dict[bytes, int] = {}
     stack_of, number_of = [], []
@@ -38,7 +40,7 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
 
 
 def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> None:
-    """Raise InputError when two particles are the same image."""
+    """Raise InputError when two particles are the same image, for jobs that would find the same pose for both."""
     order = np.lexsort((address[:, 1], address[:, 0]))
     same = np.flatnonzero((np.diff(address[order], axis=0) == 0).all(axis=1))
     if len(same):
@@ -46,7 +48,8 @@ def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> No
         stack, image = address[first - 1]
         raise InputError(
             f"{star} holds {len(same)} duplicate particles, the first being image {image + 1} of {stacks[stack]} "
-            f"in rows {first} and {second}: keep one row of each."
+            f"in rows {first} and {second}. A search over all orientations would find the same pose for each: keep one row of "
+            "each, or use job=local_refine or job=reconstruct, which take symmetry-expanded particles."
         )
 
 
@@ -55,7 +58,8 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
 
     RELION means names relative to its project folder, other programs relative to the STAR file. Tried in this
     order: ``project`` when it is given, the folder of the STAR file, its parents (one of them is the RELION
-    project as a rule), the working folder. The working folder is last: a file of the same name lies in it by chance.
+    project as a rule), the same of the file that a symbolic link leads to, the working folder. The working folder is last: a
+    file of the same name lies in it by chance. An ending such as ":mrcs", Xmipp's for the format, is not part of a name.
 
     A name may lead out of these folders: what is opened is read as images and nothing else.
 
@@ -64,9 +68,11 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
     """
     home = star.absolute().parent
     folders = [Path(project).absolute()] if project else []
-    folders += [home, *home.parents, Path.cwd()]
+    beyond = star.resolve().parent
+    folders += [home, *home.parents, beyond, *beyond.parents, Path.cwd()]
+    folders = list(dict.fromkeys(folders))
     found = []
-    for name in names:
+    for name in map(_without_format, names):
         candidates = [folder / name for folder in folders]  # an absolute name replaces the folder
         path = next((path for path in candidates if _is_file(path)), None)
         if path is None:
@@ -76,14 +82,21 @@ def find_stacks(names: list[str], star: Path, project: str | Path | None) -> lis
                 raise InputError(
                     f"Image stack {name} of {star} is {kind} ({other}): correct _rlnImageName."
                 )
-            first, last = os.path.normpath(folders[0]), os.path.normpath(folders[-1])
+            first, last = os.path.normpath(folders[0]), Path.cwd()
             where = "" if os.path.isabs(name) else f" in {first}, above it or in {last}"
+            if where and beyond != Path(os.path.normpath(home)):
+                where += f", nor where {star.name} leads to"
             raise InputError(
                 f"Image stack {name} of {star} does not exist{where}: correct _rlnImageName, or start in the folder "
                 "that the names are relative to."
             )
         found.append(path)
     return found
+
+
+def _without_format(name: str) -> str:
+    stack, colon, ending = name.rpartition(":")
+    return stack if colon and ending in FORMATS else name
 
 
 def _is_file(path: Path) -> bool:

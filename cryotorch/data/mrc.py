@@ -22,8 +22,10 @@ from cryotorch.data.files import open_input, replace_file
 from cryotorch.errors import InputError
 
 HEADER_BYTES = 1024
-# Mode 0 was unsigned in some old writers; the standard of 2014 says signed.
+# Mode 0 is signed by the standard of 2014, unsigned by older writers: see ``_bytes``.
 MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
+# IMOD's mark in words 39 and 40, and the bit that says that its bytes are signed (bio3d.colorado.edu/imod/doc/mrc_format.txt).
+IMOD, IMOD_AT, IMOD_SIGNED = 1146047817, 152, 1
 MAX_EDGE = 1 << 20  # beyond any real box: tells a header of the other byte order
 
 
@@ -108,11 +110,20 @@ def parse_header(raw: bytes, path: str | Path) -> Header:
     if sorted(axes) != [1, 2, 3]:
         raise InputError(f"File {path} has axis order {axes[::-1]}: rewrite it with 1, 2, 3.")
     order = ">" if header is headers[1] else "<"
-    dtype = np.dtype(MODES[mode]).newbyteorder(order)
+    dtype = np.dtype(_bytes(header, raw, order) if mode == 0 else MODES[mode]).newbyteorder(order)
     size = _pixel_size(header)
     corner = _corner(header, axes, size)
     shape = (sections, rows, columns)
     return Header(shape, dtype, HEADER_BYTES + extended, axes, size, corner)
+
+
+def _bytes(header: np.ndarray, raw: bytes, order: str) -> type[np.generic]:
+    """The type of mode 0: what IMOD says of its own files, else the one that the header's range fits into, else signed."""
+    stamp, flags = np.frombuffer(raw, f"{order}i4", 2, IMOD_AT).tolist()
+    if stamp == IMOD:
+        return np.int8 if flags & IMOD_SIGNED else np.uint8
+    low, high = float(header["dmin"]), float(header["dmax"])
+    return np.uint8 if 0 <= low < high and 127 < high <= 255 else np.int8
 
 
 def _pixel_size(header: np.ndarray) -> tuple[float, float, float]:

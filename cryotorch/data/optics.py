@@ -70,13 +70,20 @@ def optics_table(groups: Optics, box: np.ndarray) -> Table:
     }
     if box.all():
         columns[BOX] = box
-    return Table(columns)
+    unknown = [label for label in LENS if not np.isfinite(columns[label]).all()]
+    return Table({label: values for label, values in columns.items() if label not in unknown})
 
 
 def read_optics(
-    optics: Table | None, particles: Table, path: Path, messages: list[str]
+    optics: Table | None,
+    particles: Table,
+    path: Path,
+    messages: list[str],
+    need_ctf: bool = True,
 ) -> OpticsOfFile:
     """Optics groups from the table of optics, or from the columns of the particles when there is none.
+
+    Without ``need_ctf`` voltage, aberration and amplitude contrast may be missing, and are NaN then.
 
     Raises:
         InputError: a missing column or group, values that no microscope has, images that are not two-dimensional.
@@ -87,12 +94,12 @@ def read_optics(
     else:
         row = _rows_of_groups(optics, particles, path)
     missing = [f"_{label}" for label in LENS if label not in optics]
-    if missing == ["_rlnAmplitudeContrast"]:
+    if need_ctf and missing == ["_rlnAmplitudeContrast"]:
         raise InputError(
             f"{path} has no _rlnAmplitudeContrast: add the column with the value of your CTF estimation "
             "(often 0.07 or 0.1)."
         )
-    if missing:
+    if need_ctf and missing:
         raise InputError(
             f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         )
@@ -113,7 +120,8 @@ def read_optics(
 
     if GROUP not in optics:  # one group without a number
         optics = Table({GROUP: np.arange(1, optics.rows + 1), **{x: optics.raw(x) for x in optics}})
-    lens = (tensor(optics.floats(label, path)) for label in LENS)
+    none = np.full(optics.rows, np.nan)
+    lens = (tensor(optics.floats(x, path) if x in optics else none) for x in LENS)
     groups = Optics(*lens, tensor(pixel_size), **read_aberrations(optics, path))
     number = optics.integers(GROUP, path)[row]
     return OpticsOfFile(groups, row, number, pixel_size, box, optics, written)
@@ -184,7 +192,7 @@ def _check_lenses(optics: Table, path: Path) -> None:
         zip(LENS, ((1, 10000, "kV"), (-100, 100, "mm"), (0, 1, "(a fraction)")), strict=True)
     )
     for label, (low, high, unit) in limits.items():
-        values = optics.floats(label, path)
+        values = optics.floats(label, path) if label in optics else np.zeros(0)
         wrong = values[(values < low) | (values > high)]
         if len(wrong):
             raise InputError(

@@ -12,13 +12,23 @@ from torch import Tensor
 
 from cryotorch.data.aberrations import updated_optics
 from cryotorch.data.cs import is_cs, write_cs
+from cryotorch.data.cs_alignments import rows_of_class
 from cryotorch.data.cs_fields import in_fields
 from cryotorch.data.cs_passthrough import read_joined
 from cryotorch.data.cs_tables import to_fields, to_tables
 from cryotorch.data.grids import boxes_of_groups, several_grids
-from cryotorch.data.image_names import find_stacks, format_names, parse_names, refuse_duplicates
+from cryotorch.data.half_sets import HALF, read_half_sets, read_origins, told_copies
+from cryotorch.data.image_names import find_stacks, format_names, parse_names
 from cryotorch.data.mtf import mtf_of_groups
-from cryotorch.data.optics import GROUP, OpticsOfFile, optics_table, read_optics
+from cryotorch.data.optics import GROUP, optics_table, read_optics
+from cryotorch.data.particle_tables import (
+    ANGLES,
+    ORIGINS,
+    ORIGINS_PX,
+    particle_block,
+    refuse_partial_poses,
+    upgraded,
+)
 from cryotorch.data.stacks import Stacks
 from cryotorch.data.star import NotStarError, read_star, write_star
 from cryotorch.data.table import Table
@@ -26,13 +36,9 @@ from cryotorch.errors import InputError
 from cryotorch.ops.rotations import euler_to_matrix, matrix_to_euler
 from cryotorch.particles import Particles
 
-ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst")
-ORIGINS_PX = ("rlnOriginX", "rlnOriginY")
 DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 SIGMAS = ("cryotorchRotationSigma", "cryotorchShiftSigma")
 SCALE = "cryotorchScale"
-HALF = "rlnRandomSubset"
 SIGN = "cs/blob/sign"
 BFACTOR, FACTOR = "rlnCtfBfactor", "rlnCtfScalefactor"
 # Å. Smaller defocus values, other than none at all, are meant in micrometres.
@@ -70,28 +76,33 @@ def read_particles(
     project: str | Path | None = None,
     need_images: bool = True,
     passthrough: str | Path | None = None,
+    need_half_sets: bool = True,
+    of_class: int | None = None,
 ) -> ParticleFile:
     """Read a particle file, STAR or .cs as its first bytes tell, and check it against the headers of its stacks.
 
     Origins may be in pixels (RELION 3.0) or Å (which win); shifts are read also where angles are missing (after
-    2D classification). Half sets are 0 and 1, -1 where ``rlnRandomSubset`` is missing or another number.
+    2D classification). Half sets are 0 and 1, -1 where none are known; ``rlnRandomSubset`` is 1 or 2 in the tables. Several rows
+    may show one image, as after symmetry expansion, which is told.
 
     Args:
         project: folder that image names are relative to; for the others tried see ``find_stacks``.
-        need_images: False reads the table alone, for jobs that need poses but no images; an image may then occur
-            twice, as after symmetry expansion, which is told.
+        need_images: False reads the table alone, for jobs that need no images; the CTF may then be missing, which is told.
         passthrough: .cs file with the fields that a .cs file lacks; null = see ``read_joined``.
+        need_half_sets: False tells of a column that is no half sets, instead of refusing it.
+        of_class: the class whose particles are read alone, counted as the file does: from 1 in STAR, from 0 in .cs.
 
     Raises:
         InputError: anything missing, doubled, contradictory or not a number, with what to do.
     """
     path = Path(path)
     messages: list[str] = []
+    needs = (project, need_images, need_half_sets)
     if is_cs(path):
         try:
-            fields = read_joined(path, passthrough, messages)
-            blocks = to_tables(fields, path, messages)
-            file = _from_blocks(blocks, path, project, need_images, messages, fields["uid"])
+            fields = read_joined(path, passthrough, messages, need_images)
+            blocks = to_tables(fields, path, messages, of_class)
+            file = _from_blocks(blocks, path, *needs, messages, fields["uid"])
         except InputError as error:  # of columns that the user has not
             raise InputError(in_fields(str(error))) from None
         return replace(file, messages=[in_fields(text) for text in messages])
@@ -104,7 +115,19 @@ def read_particles(
     except NotStarError as error:
         reason = str(error).removesuffix(".")
         raise InputError(f"{reason}, nor is it a .cs file: name a file of particles.") from None
-    return _from_blocks(blocks, path, project, need_images, messages)
+    if of_class is not None:
+        blocks = _of_class(blocks, of_class, path, messages)
+    return _from_blocks(blocks, path, *needs, messages)
+
+
+def _of_class(
+    blocks: dict[str, Table], which: int, path: Path, messages: list[str]
+) -> dict[str, Table]:
+    """The blocks with the particles of one class alone."""
+    name = particle_block(blocks, path)
+    table = blocks[name]
+    found = table.integers("rlnClassNumber", path) if "rlnClassNumber" in table else None
+    return {**blocks, name: table.taken(rows_of_class(found, which, path, messages))}
 
 
 def _from_blocks(
@@ -112,22 +135,24 @@ def _from_blocks(
     path: Path,
     project: str | Path | None,
     need_images: bool,
+    need_half_sets: bool,
     messages: list[str],
     uid: np.ndarray | None = None,
 ) -> ParticleFile:
     """The particles of the tables of a file, checked; ``uid`` are their numbers in a .cs file."""
-    name = _particle_block(blocks, path)
+    name = particle_block(blocks, path)
     table = blocks[name]
     n = table.rows
     if not n:
         raise InputError(f"{path} holds no particles: its table data_{name} has no rows.")
     missing = [f"_{label}" for label in DEFOCUS if label not in table]
     if missing:
-        raise InputError(
-            f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
-        )
-    _refuse_halves(table, path)
-    optics = read_optics(blocks.get("optics"), table, path, messages)
+        said = f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
+        if need_images:
+            raise InputError(said)
+        messages.append(said)
+    refuse_partial_poses(table, path)
+    optics = read_optics(blocks.get("optics"), table, path, messages, need_images)
 
     names, address = parse_names(table.raw("rlnImageName"), path)
     stacks = [Path(stack) for stack in names]
@@ -144,13 +169,9 @@ def _from_blocks(
             ),
         )
         messages += several_grids(optics, path)
-    try:
-        refuse_duplicates(address, stacks, path)
-        _refuse_repeated(uid, path)
-    except InputError as error:
-        if need_images:
-            raise
-        messages.append(f"{error} Refinements refuse it: copies could come into both half sets.")
+    messages += told_copies(address, path)
+    origin = read_origins(table, address, path, messages)
+    messages += _told_repeated(uid, path, need_images)
     box, pixel_size = int(optics.box[optics.main]), float(optics.pixel_size[optics.main])
     if box % 2:
         raise InputError(f"The box of {path} must be even, got {box}: pad to {box + 1}.")
@@ -186,7 +207,7 @@ def _from_blocks(
             f"The origin of particle {row + 1} of {path} is {reach[row]:.4g} Å from the middle of its image, outside of the "
             f"{edge[row]:.4g} Å box: correct it (_{ORIGINS[0]}; _{ORIGINS_PX[0]} would be in pixels) or remove it."
         )
-    subset = table.integers(HALF, path) if HALF in table else np.zeros(n, dtype=np.int64)
+    half = read_half_sets(table, path, need_half_sets, messages, 1 if uid is None else 0)
     sigma = np.stack([np.deg2rad(column(SIGMAS[0])), column(SIGMAS[1])], 1)
     bfactor, factor = column(BFACTOR), column(FACTOR, 1.0)
     if not factor.any():
@@ -205,7 +226,7 @@ def _from_blocks(
         defocus=_float32(defocus),
         phase_shift=_float32(np.deg2rad(column("rlnPhaseShift"))),
         optics_group=torch.from_numpy(optics.row),
-        half=torch.from_numpy(np.where((subset == 1) | (subset == 2), subset - 1, -1)),
+        half=torch.from_numpy(half),
         scale=_float32(column(SCALE, 1.0)),
         address=torch.from_numpy(address),
         pose_sigma=_float32(sigma),
@@ -213,8 +234,11 @@ def _from_blocks(
         optics=optics.groups,
         bfactor=_float32(bfactor) if bfactor.any() else None,
         ctf_scale=_float32(factor) if (factor != 1).any() else None,
+        origin=None if origin is None else torch.from_numpy(origin),
     )
-    tables = _upgraded(blocks, name, optics)
+    tables = upgraded(blocks, name, optics)
+    if (half >= 0).any() and (table.integers(HALF) != half + 1).any():
+        tables["particles"][HALF] = half + 1
     sign = _signs(table, path)
     return ParticleFile(path, particles, stacks, box, pixel_size, tables, messages, sign)
 
@@ -305,40 +329,16 @@ def _defocus_columns(particles: Particles) -> dict[str, np.ndarray]:
     return dict(zip(DEFOCUS, (u, v, np.rad2deg(angle)), strict=True))
 
 
-def _particle_block(blocks: dict[str, Table], path: Path) -> str:
-    holding = [name for name, table in blocks.items() if "rlnImageName" in table]
-    if "particles" in blocks and "particles" not in holding:
-        raise InputError(f"The table data_particles of {path} has no column _rlnImageName: add it.")
-    for name in ("particles", "images", "", *holding):
-        if name in holding:
-            return name
-    found = ", ".join(f"data_{name}" for name in blocks)
-    raise InputError(
-        f"{path} is no particle file: none of its tables ({found}) has the column _rlnImageName."
-    )
-
-
-def _refuse_repeated(uid: np.ndarray | None, path: Path) -> None:
-    """Raise InputError when two particles of a .cs file go by one number (n,)."""
+def _told_repeated(uid: np.ndarray | None, path: Path, refuse: bool) -> list[str]:
+    """A sentence, or InputError, when two particles of a .cs file go by one number (n,)."""
     number, times = np.unique([] if uid is None else uid, return_counts=True)
     again = number[times > 1]
-    if len(again):
-        raise InputError(
-            f"{path} gives {len(again)} of its uid to more than one particle, the first being {again[0]}: keep one row "
-            "of each."
-        )
-
-
-def _refuse_halves(table: Table, path: Path) -> None:
-    """Raise InputError for a pose of which a column is missing; psi alone is what 2D classification leaves."""
-    overruled = all(label in table for label in ORIGINS)  # those in pixels
-    for labels in (ORIGINS, *([] if overruled else [ORIGINS_PX]), ANGLES):
-        there = [label for label in labels if label in table]
-        if there and len(there) < len(labels) and there != ["rlnAnglePsi"]:
-            missing = " and ".join(f"_{label}" for label in labels if label not in table)
-            raise InputError(
-                f"{path} has _{there[0]} but no {missing}: add what is missing, or remove the rest of it."
-            )
+    if not len(again):
+        return []
+    said = f"{path} gives {len(again)} of its uid to more than one particle, the first being {again[0]}: keep one row of each."
+    if refuse:
+        raise InputError(said)
+    return [said]
 
 
 def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path], np.ndarray]:
@@ -349,25 +349,6 @@ def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path],
         return stacks, address
     kept = [stacks[int(np.argmax(renumber == i))] for i in range(len(number))]
     return kept, np.stack([renumber[address[:, 0]], address[:, 1]], 1)
-
-
-def _upgraded(blocks: dict[str, Table], name: str, optics: OpticsOfFile) -> dict[str, Table]:
-    """The blocks in RELION 3.1's layout: a table of optics, origins in Å, the particles called "particles"."""
-    table = blocks[name].copy()
-    table.single = False
-    table[GROUP] = optics.number
-    for new, old in zip(ORIGINS, ORIGINS_PX, strict=True):
-        if old in table and new not in table:
-            table[old] = table.floats(old) * optics.pixel_size[optics.row]
-            table = table.rename({old: new})
-    tables: dict[str, Table] = {}
-    for key, block in blocks.items():
-        if key == name:
-            tables.setdefault("optics", optics.table())
-            tables["particles"] = table
-        else:
-            tables[key] = optics.table() if key == "optics" else block
-    return tables
 
 
 def _signs(table: Table, path: Path) -> np.ndarray | None:

@@ -80,7 +80,8 @@ class Stacks:
     def read(self, address: np.ndarray) -> np.ndarray:
         """Images (b, d, d) float32 at addresses (b, 2) int64: stack number, 0-based image number.
 
-        Images that follow each other in a file are read together. All must be of one box.
+        Images that follow each other in a file are read together, and one that is asked for twice is read once. All must be of
+        one box.
 
         Raises:
             InputError: an address beyond the stack, a file that became shorter, most pixels not finite.
@@ -90,6 +91,9 @@ class Stacks:
         boxes = np.unique(self.boxes[address[:, 0] if len(address) else [0]])
         if len(boxes) > 1:
             raise ValueError(f"Images of different boxes are asked for together: {boxes.tolist()}.")
+        once, again = np.unique(address, axis=0, return_inverse=True)
+        if len(once) < len(address):
+            return self.read(once)[again.ravel()]
         box = int(boxes[0])
         images = torch.empty(len(address), box, box)
         with self._lock:

@@ -83,6 +83,10 @@ class Table(MutableMapping[str, np.ndarray]):
         """A table whose columns can be exchanged without touching this one."""
         return self.rename({})
 
+    def taken(self, rows: np.ndarray) -> Table:
+        """A table of some of the rows (m,)."""
+        return Table({label: column[rows] for label, column in self._columns.items()})
+
     def rename(self, names: dict[str, str]) -> Table:
         """A copy with some labels exchanged in their places."""
         other = Table(single=self.single)

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import build, closest, shown, unknown
+from cryotorch.jobs.settings import build, closest, shown, spelled, unknown
 
 # In the wheel configs/ lies inside the package, in a checkout beside it.
 _PACKAGE = Path(__file__).parents[1]
@@ -116,7 +116,8 @@ def takes_list(name: str, job: str) -> bool:
     """Whether a parameter of the job may have several values at once, as ``[a,b]``."""
     hint: Any = settings_class(job)
     for part in name.split("."):
-        hint = get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+        hints = get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        hint = {spelled(field): kind for field, kind in hints.items()}.get(part)
     return any(get_origin(option) is list for option in (hint, *get_args(hint)))
 
 

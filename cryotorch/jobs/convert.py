@@ -23,6 +23,7 @@ class Convert:
 
     particles: str | None
     passthrough: str | None
+    class_: int | None
     write: list[Literal["star", "cs"]] | None
     project: str | None
     out: str | None
@@ -50,13 +51,15 @@ def run(settings: Convert) -> Path:
             log.open(folder / "log.txt")
             formats = settings.write or ["star" if is_cs(settings.particles) else "cs"]
             file = read_particles(
-                settings.particles, need_images=False, passthrough=settings.passthrough
+                settings.particles,
+                need_images=False,
+                passthrough=settings.passthrough,
+                need_half_sets=False,
+                of_class=settings.class_,
             )
             warnings = list(file.messages)
-            if settings.project is not None:
-                file = _named(file, settings.project)
-            else:
-                warnings += _lost_images(file, Path(settings.out))
+            file, said = _named(file, settings.project, Path(settings.out))
+            warnings += said
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
                 warnings += write_tables(folder / name, file.tables)
@@ -96,30 +99,54 @@ def _counts_from_below(file: ParticleFile) -> bool:
     return is_cs(file.path) and "cs/location/center_y_frac" in file.tables["particles"]
 
 
-def _lost_images(file: ParticleFile, out: Path) -> list[str]:
-    """A sentence where names of images that are relative lead nowhere from the new file."""
-    from cryotorch.data.image_names import find_stacks
+def _named(file: ParticleFile, project: str | None, out: Path) -> tuple[ParticleFile, list[str]]:
+    """Image names that lead to the images from the new file, and a sentence where they have changed or lead nowhere.
 
-    for stack in file.stacks:
-        if stack.is_absolute():
-            continue
-        try:
-            find_stacks([str(stack)], out / "particles", None)
-        except InputError:
-            return [
-                f"Images with relative names such as {stack} are not found from {out}: name the project folder that "
-                "they are relative to, project=<folder>, or use the new file in it."
-            ]
-    return []
+    With ``project``: relative to it where the images lie in it, absolute otherwise. Without: as they were where the new file
+    leads to the same images, absolute where only the old one does.
+    """
+    import numpy as np
 
-
-def _named(file: ParticleFile, project: str) -> ParticleFile:
-    """Image names relative to the project folder where the images lie in it, absolute otherwise."""
     from cryotorch.data.image_names import find_stacks, format_names
 
-    names = [str(stack) for stack in file.stacks]
-    stacks = find_stacks(names, file.path, project)
+    names, address = [str(stack) for stack in file.stacks], file.particles.address.numpy()
     table = file.tables["particles"].copy()
-    address = file.particles.address.numpy()
-    table["rlnImageName"] = format_names(address, stacks, Path(project))
-    return replace(file, tables={**file.tables, "particles": table})
+    if project is not None:
+        stacks = find_stacks(names, file.path, project)
+        table["rlnImageName"] = format_names(address, stacks, Path(project))
+        return replace(file, tables={**file.tables, "particles": table}), []
+    lost, moved = [], []
+    full = format_names(address, [_absolute(name, file, out, lost, moved) for name in names], out)
+    if moved:
+        rows = np.isin(address[:, 0], [names.index(name) for name in moved])
+        table["rlnImageName"] = np.where(rows, full, table["rlnImageName"])
+        file = replace(file, tables={**file.tables, "particles": table})
+    said = []
+    if moved:
+        said.append(
+            f"Images are named by their whole path, as relative names such as {moved[0]} are not found from {out}: for names that "
+            "are relative to a folder, add project=<folder>."
+        )
+    if lost:
+        said.append(
+            f"Images with relative names such as {lost[0]} are not found from {out}: name the project folder that they are relative "
+            "to, project=<folder>, or use the new file in it."
+        )
+    return file, said
+
+
+def _absolute(name: str, file: ParticleFile, out: Path, lost: list[str], moved: list[str]) -> Path:
+    """The file of a name; the name is added to ``moved`` or ``lost`` where it does not lead from ``out`` to the same file."""
+    from cryotorch.data.image_names import find_stacks
+
+    try:
+        found = find_stacks([name], file.path, None)[0].absolute()
+    except InputError:
+        found = None
+    home = out.absolute()
+    there = next((x / name for x in (home, *home.parents) if (x / name).is_file()), None)
+    if found is None:
+        lost += [] if there or Path(name).is_absolute() else [name]
+    elif there is None or not there.samefile(found):
+        moved.append(name)
+    return found or Path(name)

@@ -17,15 +17,16 @@ from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
 from cryotorch.jobs.ctf_refine import CtfRefine
 from cryotorch.jobs.maps import pick_device
+from cryotorch.jobs.reference_input import load_mask, load_references
 from cryotorch.jobs.settings import in_angstrom, require
 from cryotorch.ops.fsc import crossing_shell, fsc_curves
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.particles import Particles
 from cryotorch.refine.ctf_compare import CtfWhat
 from cryotorch.refine.ctf_refine import AGAIN
+from cryotorch.refine.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
 from cryotorch.refine.schedule import ScheduleSettings
 from cryotorch.refine.search import SearchSettings
-from cryotorch.refine.start import LEAST_PER_HALF, assign_half_sets
 from cryotorch.refine.state import MaskSettings, Settings
 
 log = logging.getLogger("cryotorch")
@@ -69,7 +70,7 @@ def load(given: CtfRefine) -> CtfInput:
     whole = not Path(given.volume).is_dir()
     wish = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
     require(not whole or given.max_resolution is not None, "max_resolution", None, wish)
-    file = read_particles(given.particles)
+    file = read_particles(given.particles, need_half_sets=False)
     for message in file.messages:
         log.info(message)
     settings = in_angstrom(given, file.pixel_size)
@@ -78,7 +79,7 @@ def load(given: CtfRefine) -> CtfInput:
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalise = r.normalise_needed(images, settings.normalize)
-    maps, source = r.load_references(settings.volume, file, images)
+    maps, source = load_references(settings.volume, file, images)
     log.info(source.replace("starts from", "is compared with").replace("start from", "with"))
     r.warn_if_inverted(maps.mean(0), settings.volume)
     maps = maps.to(device)
@@ -118,6 +119,7 @@ def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
             "map they are part of: give the particles.star of the refinement that made the half maps, or reconstruct new ones with "
             "job=reconstruct, whose particles.star has the half sets it drew"
         )
+    refuse_shared_images(particles, "keep all rows of an image in one half set")
     count = [int((particles.half == half).sum()) for half in (0, 1)]
     if min(count) < LEAST_PER_HALF:
         raise InputError(
@@ -150,8 +152,8 @@ def _mask(settings: CtfRefine, maps: Tensor, file: ParticleFile, images: Particl
         path = there[0] if there else None
     if path is not None:
         log.info("mask %s", path)
-        mask = r.load_mask(path, file, images)
-        r.warn_if_hard(mask, path, images.pixel_size)
+        mask = load_mask(path, settings.volume, file, images)
+        r.warn_if_hard(mask, path)
         return mask.to(maps.device)
     try:
         mask = density_mask(maps.mean(0), images.pixel_size, 0.2, near=6, far=14, low_pass=12)

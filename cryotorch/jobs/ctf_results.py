@@ -19,7 +19,7 @@ from cryotorch.ops.aberrations import antisymmetric_phase, symmetric_phase
 from cryotorch.ops.ctf_fit import to_form
 from cryotorch.particles import Optics
 from cryotorch.refine.ctf_apply import LEAST_CS, Refined
-from cryotorch.refine.ctf_sums import GroupFit
+from cryotorch.refine.ctf_sums import CLEAR, GroupFit
 from cryotorch.report import ctf
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
@@ -30,7 +30,6 @@ log = logging.getLogger("cryotorch")
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
 MOST_FIGURES = 12  # optics groups that get a figure
 FEW = 50  # particles of an optics group that make a warning
-CLEAR = 2.0  # standard errors
 # Parameters of the job and the numbers that they ask for.
 SWITCHES = {
     "tilt": ("beam_tilt", "coma"),
@@ -45,7 +44,7 @@ LARGE = 0.5  # rad: what half maps made without such a phase have suffered from
 class Number:
     """A number of an optics group: what it is now, by how much it changed, the standard error, all in ``unit``.
 
-    known: False where the data do not tell it; it was left as it was.
+    known: False where the data do not tell it, significant: False where it is not clear of its error; it was left as it was.
     """
 
     value: float
@@ -53,11 +52,7 @@ class Number:
     sigma: float
     unit: str
     known: bool
-
-    @property
-    def significant(self) -> bool:
-        """Whether it can be told from zero."""
-        return abs(self.value) >= CLEAR * self.sigma
+    significant: bool = True
 
 
 def write(
@@ -138,9 +133,9 @@ def sentence(name: str, number: Number) -> str:
     text = f"{name.replace('_', ' ')} {number.value:.4g} ± {number.sigma:.2g}{number.unit and ' '}{number.unit}"
     if not number.known:
         return f"{name.replace('_', ' ')} cannot be told (± {number.sigma:.2g} {number.unit}), left as it was"
-    return (
-        f"{text}, {'' if number.significant else 'not significant, '}changed by {number.change:.4g}"
-    )
+    if not number.significant:
+        return f"{text}, what was found is not {CLEAR:g} standard errors from zero: left as it was"
+    return f"{text}, changed by {number.change:.4g}"
 
 
 def insignificant(groups: list[dict]) -> list[str]:
@@ -177,12 +172,12 @@ def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number
     voltage, result = float(new.voltage_kv[g]), {}
 
     def add(fitted: str, names: tuple[str, ...], read, unit: str, factor: float = 1.0) -> None:
-        if fitted in fit.values:
+        if fitted in fit.sigma:
             after, before, sigma = read(new), read(old), fit.sigma[fitted] / abs(factor)
             for i, name in enumerate(names):
                 pair = float(after[i]), float(after[i] - before[i])
-                known = fitted not in fit.unknown
-                result[name] = Number(*pair, float(sigma[i]), unit, known)
+                known, clear = fitted not in fit.unknown, fitted in fit.values
+                result[name] = Number(*pair, float(sigma[i]), unit, known, clear)
 
     def zernike(field: str, size: int, places: tuple[int, int], factor: float):
         def read(optics: Optics) -> Tensor:
@@ -228,15 +223,7 @@ def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number
 
 
 def _plain(groups: list[dict]) -> list[dict]:
-    return [
-        g
-        | {
-            "numbers": {
-                k: asdict(n) | {"significant": n.significant} for k, n in g["numbers"].items()
-            }
-        }
-        for g in groups
-    ]
+    return [g | {"numbers": {k: asdict(n) for k, n in g["numbers"].items()}} for g in groups]
 
 
 def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[str]:
@@ -290,8 +277,11 @@ def _pictures(
             title = f"Optics group {group['name']}, {fit.particles:,} particles"
             picture = ctf.phases_figure(title, shown, given.limit)
             pictures[f"optics_{group['number']}"] = render(picture)
-    matrices = found.particles.optics.magnification
-    if settings.anisomag and matrices is not None:
+    if settings.anisomag:
+        optics = found.particles.optics
+        matrices = optics.magnification
+        if matrices is None:  # what was found is not clear of its error
+            matrices = torch.eye(2).expand(len(optics), 2, 2)
         used = [
             m.double().numpy()
             for m, fit in zip(matrices, found.groups, strict=True)

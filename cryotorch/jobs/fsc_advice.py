@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
+from cryotorch.jobs.half_map_advice import (
+    frame_advice,
+    masked_advice,
+    offset_advice,
+    power_advice,
+)
 from cryotorch.jobs.maps import looks_inverted
-from cryotorch.ops.filters import low_pass
-from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, resolution
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.claims import Background, Judged
+from cryotorch.ops.fsc import NEXT_TO_ONSET, crossing_shell, first_randomised_shell, resolution
+from cryotorch.ops.shared_density import WEAK, left_out, shared_density
+from cryotorch.ops.significance import independent_numbers, noise_profile, noise_share
 from cryotorch.report.curves import THRESHOLD
 
 if TYPE_CHECKING:
@@ -28,7 +34,10 @@ LATE = 0.5  # unmasked FSC below which random phases begin too late to see all o
 SMALL = 0.002  # of the box
 CUT = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 LEFT_OUT = 0.1  # of the density that both half maps share
-WEAK = 24.0  # Å: half maps that agree to half only up to here say little about where density ends
+FINER = 3.0  # times as many shells with a mask as without are more than doubtful
+CERTAIN = 0.98  # FSC at most, in ratios of signal to noise
+DOUBTFUL = 0.9  # corrected FSC at Nyquist that few data reach
+SHARED_IMAGES = ". Few data are so good: check that no particle is in both half sets"
 
 
 class Remedy(NamedTuple):
@@ -50,8 +59,8 @@ REMEDIES = {
         "lower threshold",
     ),
     "given": Remedy(
-        "job=volume_tools volume=<mask> dilate=3px soften=12px",
-        "job=volume_tools volume=<mask> soften=12px",
+        "job=volume_tools volume=<mask> dilate=6 soften=15",
+        "job=volume_tools volume=<mask> soften=15",
         "give a smaller mask",
         "give another",
     ),
@@ -64,29 +73,41 @@ REMEDIES = {
 }
 
 
+class Advice(NamedTuple):
+    """Whether a resolution may be claimed, and everything there is to say, in sentences."""
+
+    claims: bool
+    warnings: list[str]
+
+
 def advice(
     maps: Tensor,
-    curves: dict[str, Tensor],
+    judged: Judged,
     mask: FscMask,
     pixel_size: float,
-    onset: int,
+    known: Background,
     adjustable: bool = True,
-) -> list[str]:
-    """Everything there is to say about half maps (2, d, d, d), their curves (d//2 + 1,) and mask.
+) -> Advice:
+    """Everything there is to say about half maps (2, d, d, d), what was judged of them, and the mask.
 
     Half maps that cannot be judged hear why; what is said about a mask would lead astray then. ``adjustable``: whether
     the job has the parameters that shape a mask made here.
     """
-    box = maps.shape[-1]
+    box, curves = maps.shape[-1], judged.curves
     if same_map(curves["no_mask"]):
-        return [SAME_MAP]
+        return Advice(False, [SAME_MAP])
     masked = masked_advice(maps)
     if masked:
-        return masked
+        return Advice(False, masked)
     wrong = disagreement(curves, box * pixel_size)
     frame = frame_advice(maps, pixel_size)
     if wrong or frame:
-        return [*mask.warnings, f"{wrong or FRAME}: {frame or CAUSES}"]
+        return Advice(False, [*mask.warnings, f"{wrong or FRAME}: {frame or CAUSES}"])
+    nothing = insignificance(judged, box * pixel_size, known) or unsupported(
+        maps, judged, mask.mask, pixel_size
+    )
+    if nothing:
+        return Advice(False, [*mask.warnings, nothing])
     of_mask, kind = [], mask.kind
     if kind == "generated" and not adjustable:
         kind = "fixed"
@@ -94,8 +115,9 @@ def advice(
         of_mask = mask_advice(mask.mask, kind)
         if not looks_inverted(maps.mean(0)):  # else it is around the wrong density
             of_mask += density_advice(maps, mask.mask, pixel_size, curves["no_mask"], kind)
-    of_curves = curve_advice(curves, box, pixel_size, onset, kind)
-    return [*mask.warnings, *of_mask, *of_curves]
+    of_curves = curve_advice(curves, box, pixel_size, judged.onset, kind)
+    of_maps = power_advice(maps, judged.shell, pixel_size) + offset_advice(maps, mask.mask)
+    return Advice(True, [*mask.warnings, *of_maps, *of_mask, *of_curves])
 
 
 SAME_MAP = f"The FSC is above {SAME:g} in every shell: the half maps are almost the same map, not two independent ones"
@@ -129,6 +151,54 @@ def disagreement(curves: dict[str, Tensor], edge: float) -> str:
     return ""
 
 
+def insignificance(judged: Judged, edge: float, known: Background) -> str:
+    """That noise, or what the half sets were both aligned to, explains curves in a box of ``edge`` Å; "" where they do not."""
+    if judged.shell is not None:
+        return ""
+    curve, noise = judged.curves["corrected"], "the half maps agree no further than noise may"
+    reach = int(crossing_shell(curve))
+    if known.shared and bool((curve >= judged.band)[1 : reach + 1].any()):
+        return (
+            f"Nothing to claim: the half maps agree to {edge / reach:.3g} Å, and both were aligned to one map up to "
+            f"{edge / known.shared:.3g} Å, which they have in common whatever the images hold. Check that the images hold the "
+            "particle, start from a coarser map and take a coarser split_resolution"
+        )
+    at = min(reach, len(curve) - 1)
+    why = "" if known.group is None or len(known.group) == 1 else " and this symmetry"
+    return (
+        f"Nothing to claim: {noise}, whose FSC under this mask{why} reaches {float(judged.band[at]):.2f} at {edge / at:.3g} Å "
+        "(3 standard errors): more particles, or a wider mask, are needed"
+    )
+
+
+def unsupported(maps: Tensor, judged: Judged, mask: Tensor, pixel_size: float) -> str:
+    """That a claim is far finer than what half maps (2, d, d, d) share without a mask allows; "" where it is not.
+
+    Of the noise a mask holds the part g, of the signal all: where the curve with the mask is F, that without should be near
+    r g / (1 + r g) with r = F / (1 - F). Counted over the shells between both resolutions.
+    """
+    bare = max(first_randomised_shell(judged.curves["no_mask"], THRESHOLD) - 1, 1)
+    edge = len(mask) * pixel_size
+    shells = slice(bare + 1, judged.shell + 1)
+    if judged.shell < bare + RISING:
+        return ""
+    profile = noise_profile(maps)
+    free, part = torch.ones_like(mask), noise_share(mask, profile)
+    weight = independent_numbers(free, None, profile)[shells].to(mask.device)
+    ratio = part * judged.curves["corrected"][shells].clamp(0, CERTAIN).logit().exp()
+    expected = float((weight * ratio / (1 + ratio)).sum() / weight.sum())
+    seen = float((weight * judged.curves["no_mask"][shells]).sum() / weight.sum())
+    error = float(weight.sum().rsqrt())
+    much_finer = judged.shell > FINER * bare and seen < expected / 2
+    if seen + 3 * error >= expected / 3 and not much_finer:
+        return ""
+    return (
+        f"Nothing to claim: {edge / judged.shell:.2f} Å with the mask is far finer than the {edge / bare:.2f} Å without, where the half "
+        f"maps should still share {expected:.2f} and share {seen:.2f}: it is the mask that correlates. Take a wider and softer one, and "
+        "look at both half maps"
+    )
+
+
 def curve_advice(
     curves: dict[str, Tensor], box: int, pixel_size: float, first_shell: int, kind: str
 ) -> list[str]:
@@ -144,6 +214,7 @@ def curve_advice(
         said.append(
             f"The corrected FSC never falls below {THRESHOLD:g}, it is {float(corrected[-1]):.2f} at Nyquist: the pixel "
             f"size limits the resolution to {edge / last:.2f} Å, extract the particles with smaller pixels"
+            + (SHARED_IMAGES if float(corrected[-1]) > DOUBTFUL else "")
         )
     said += _dip_advice(curves, edge, wider)
     randomised = float(curves["randomised"][last])
@@ -224,7 +295,9 @@ def density_advice(
 ) -> list[str]:
     """One sentence where a mask leaves out much of what half maps (2, d, d, d) share, else none."""
     coarse = resolution(no_mask, maps.shape[-1], pixel_size, 0.5)
-    share = left_out(maps, mask, pixel_size, coarse) if coarse <= WEAK else 0.0
+    if coarse > WEAK:
+        return []
+    share = left_out(shared_density(maps, pixel_size, coarse), mask)
     if share < LEFT_OUT:
         return []
     remedy = f"{REMEDIES[kind].more}, unless what is missing is solvent or micelle"
@@ -234,18 +307,3 @@ def density_advice(
         f"The mask leaves out {share:.0%} of the density that both half maps share, and the curves say nothing about "
         f"that: {remedy}"
     ]
-
-
-def left_out(maps: Tensor, mask: Tensor, pixel_size: float, coarse: float) -> float:
-    """The part of the density shared by half maps a, b (2, d, d, d) that a mask m does not hold.
-
-        sum (1 - m) a b / sum a b      over a + b > 0 in the sphere that fits into the box,
-
-    both low-passed at ``coarse`` or 12 Å, where they agree. For noise a b averages to zero, also where a + b > 0.
-    """
-    box = maps.shape[-1]
-    a, b = low_pass(maps, pixel_size, max(12.0, coarse, 2 * pixel_size))
-    inside = soft_sphere(box, box / 2, 0, maps.device)
-    shared = torch.where(a + b > 0, a * b * inside, 0.0).double()
-    total = float(shared.sum())
-    return float(((1 - mask) * shared).sum()) / total if total > 0 else 0.0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.fsc_advice import CUT, at_faces
+from cryotorch.jobs.map_grid import Grid
 from cryotorch.jobs.maps import load_mask, looks_inverted
 from cryotorch.ops.fsc import corrected_fsc, resolution
 from cryotorch.ops.masks import density_region, distance_transform, soft_mask, soft_sphere
@@ -130,11 +131,10 @@ def _shape(near: float, far: float) -> str:
     return f"1 within {near:.3g} Å, 0 beyond {far:.3g} Å"
 
 
-def given_mask(path: str, like: Tensor, pixel_size: float, any_pixel_size: bool) -> FscMask:
-    """The mask in a file, on the grid and device of a map (d, d, d)."""
-    mask, warnings = load_mask(path, len(like), pixel_size, any_pixel_size=any_pixel_size)
-    mask = mask.to(like.device)
-    return FscMask(mask, "given", warnings=warnings)
+def given_mask(path: str, grid: Grid, any_pixel_size: bool, device: torch.device) -> FscMask:
+    """The mask in a file, on the grid of half maps."""
+    mask, warnings = load_mask(path, grid, any_pixel_size=any_pixel_size)
+    return FscMask(mask.to(device), "given", warnings=warnings)
 
 
 def sphere_mask(like: Tensor) -> FscMask:

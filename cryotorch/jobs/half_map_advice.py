@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from cryotorch.ops.filters import radial_amplitude
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.resample import resample_volume
 
 MASKED = 0.3  # of the sphere that fits into the box, constant in both half maps
+UNEQUAL = 10.0  # ratio of the powers of half maps that halves of one set do not reach
+OFFSET = 1.0  # level of the solvent over the signal in the mask
 COARSE = 5.0  # Å: what shows a frame or a hand
 BETTER = 1.05  # correlation in another frame over that as they are
 CLEAR = 0.3  # correlation that noise does not reach in another frame
@@ -38,6 +43,45 @@ def masked_advice(maps: Tensor) -> list[str]:
     return [
         f"Both half maps are constant in {share:.0%} of their sphere: they were masked before, and share the mask, which "
         "no FSC without a mask can tell from signal. Give the half maps as the refinement left them"
+    ]
+
+
+def power_advice(maps: Tensor, reached: int, pixel_size: float) -> list[str]:
+    """One sentence where half maps (2, d, d, d) differ much in power in some shell up to the one ``reached``, else none.
+
+    A correlation does not see it, but the mean of both is nearly one of them.
+    """
+    power = torch.stack([radial_amplitude(half).square() for half in maps])[:, 1 : reached + 1]
+    ratio = (power[0] / power[1].clamp_min(1e-30)).log()
+    worst = int(ratio.abs().argmax())
+    if float(ratio[worst].abs()) < math.log(UNEQUAL):
+        return []
+    louder, factor = "AB"[int(ratio[worst] < 0)], float(ratio[worst].abs().exp())
+    at = maps.shape[-1] * pixel_size / (worst + 1)
+    return [
+        f"Half map {louder} has {factor:.3g} times the power of the other at {at:.3g} Å: their mean is nearly that one alone, and no "
+        "FSC sees it. Give both on one grey scale, neither filtered nor sharpened, of half sets of like size"
+    ]
+
+
+def offset_advice(maps: Tensor, mask: Tensor) -> list[str]:
+    """One sentence where half maps (2, d, d, d) have a solvent far from zero, which makes the mask (d, d, d) correlate; else none."""
+    solvent = 1 - mask
+    room = float(solvent.sum())
+    if room < 1:
+        return []
+    level = torch.stack([(half * solvent).sum() / room for half in maps])
+    inside = torch.stack(
+        [((h - at) * mask).square().mean() for h, at in zip(maps, level, strict=True)]
+    )
+    ratio = float(
+        (level.abs() * mask.square().mean().sqrt() / inside.sqrt().clamp_min(1e-30)).min()
+    )
+    if ratio < OFFSET:
+        return []
+    return [
+        f"The solvent of both half maps is far from zero, {ratio:.1f} times the signal in the mask: the mask cuts a step there that "
+        "both have in common. Subtract the constant"
     ]
 
 

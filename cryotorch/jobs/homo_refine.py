@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from cryotorch.jobs.refine_settings import RefineSettings, Search
 from cryotorch.jobs.settings import Length, positive, require
@@ -23,6 +24,7 @@ class GlobalSearch(Search):
 class HomoRefine(RefineSettings):
     """The parameters; meanings and defaults in ``configs/job/homo_refine.yaml``, lengths in Å."""
 
+    symmetry_frame: Literal["check", "auto", "trust"]
     fast_subsets: bool
     search: GlobalSearch
 
@@ -81,27 +83,31 @@ def plan_global(settings: HomoRefine, images, group, half):
     search, schedule = replace(planned.search, shift_extent=extent_px), planned.schedule
     if settings.fast_subsets:
         schedule = replace(schedule, images=min(int((half == h).sum()) for h in (0, 1)))
-    return replace(planned, search=search, schedule=schedule)
+    checked = "" if settings.symmetry_frame == "trust" else settings.symmetry
+    return replace(planned, search=search, schedule=schedule, symmetry=checked)
 
 
 def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     import logging
 
+    from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.jobs import refinement as r
+    from cryotorch.jobs.reference_input import load_mask, load_reference
     from cryotorch.jobs.refine_run import Inputs
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets
 
     log = logging.getLogger("cryotorch")
+    refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )
     planned = plan_global(settings, images, group, particles.half)
-    volume = r.load_on_grid(settings.volume, "volume", file, images)
+    volume = load_reference(settings.volume, "volume", file, images)
     r.warn_if_inverted(volume, settings.volume)
-    volume = r.onto_axes(volume, group, settings.symmetry)
+    volume = r.onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
     if settings.mask is not None and settings.mask_mode != "none":
-        mask = r.load_mask(settings.mask, file, images)
+        mask = load_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
     log.info(note)
     if particles.has_pose or bool(particles.shift.any()):

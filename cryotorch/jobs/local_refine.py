@@ -81,9 +81,10 @@ def _prepare(settings: LocalRefine, file, images, group):
 
     from cryotorch.errors import InputError
     from cryotorch.jobs import refinement as r
+    from cryotorch.jobs.reference_input import load_mask, load_references
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.jobs.refine_settings import plan
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets, counted_over
     from cryotorch.refine.state import Local
 
     log = logging.getLogger("cryotorch")
@@ -100,12 +101,13 @@ def _prepare(settings: LocalRefine, file, images, group):
             "refinement, or add half_sets=resplit if their poses come from elsewhere"
         )
     particles, note = assign_half_sets(particles, resplit, settings.seed)
-    log.info(note)
-    volume, source = r.load_references(settings.volume, file, images)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+        log.info(sentence)
+    volume, source = load_references(settings.volume, file, images)
     log.info(source)
     r.warn_if_inverted(volume.mean(0), settings.volume)
-    mask = r.load_mask(settings.mask, file, images)
-    r.warn_if_hard(mask, settings.mask, images.pixel_size)
+    mask = load_mask(settings.mask, settings.volume, file, images)
+    r.warn_if_hard(mask, settings.mask)
     reach = _reach(settings, mask, images.pixel_size, file)
     planned = plan(settings, images, group)
     planned = replace(

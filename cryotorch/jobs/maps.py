@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cryotorch.data.mrc import read_corner, read_volume
+from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
+from cryotorch.jobs.map_grid import Grid, apart, bring, grid_of, how
+from cryotorch.ops.claims import UNKNOWN, Background
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import point_group
 
 log = logging.getLogger("cryotorch")
 HARD = 1.0  # voxels: an edge narrower than this rings in Fourier space
+SOFT = 15.0  # Å: a soft edge that suits most maps
 OTHER = 0.2  # a pixel size that differs by more is no calibration but perhaps a slip
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
@@ -43,17 +47,26 @@ class HalfMaps:
         pixel_size: Å, the given one if any, else the header's.
         paths: of the two files.
         folder: the run folder they were found in, None where files were named.
+        known: what the run's summary says of them.
     """
 
     maps: Tensor
     pixel_size: float
     paths: tuple[Path, Path]
     folder: Path | None = None
+    known: Background = UNKNOWN
+
+    @property
+    def grid(self) -> Grid:
+        """Their sampling; those that were made here lie in no file and nowhere else."""
+        if not self.paths[0].is_file():
+            return Grid(self.maps.shape[-1], self.pixel_size)
+        return grid_of(self.paths[0], self.pixel_size)
 
     @property
     def corner(self) -> tuple[float, float, float]:
         """Where they lie in the coordinates of models, Å: results on their grid are written there too."""
-        return read_corner(self.paths[0], self.pixel_size)
+        return self.grid.corner
 
 
 def load_map(
@@ -97,9 +110,10 @@ def load_half_maps(
     half_map_a: str | None,
     half_map_b: str | None,
     pixel_size: float | None = None,
+    symmetry: str | None = None,
 ) -> HalfMaps:
     """Two half maps, named one by one or found in the folder ``volume``: of a refinement (ours, CryoSPARC's or RELION's),
-    or of a validation.
+    or of a validation. ``symmetry`` is the point group that was imposed on them; None = what the folder says, else C1.
 
     Raises:
         InputError: none or too many of them, different grids, or twice the same map.
@@ -122,7 +136,36 @@ def load_half_maps(
         raise InputError(
             f"{paths[0]} and {paths[1]} are the same map, their FSC is 1 everywhere: give two independent half maps"
         )
-    return HalfMaps(torch.stack([a, b]), size_a, paths, folder)
+    known = _background(folder, symmetry, len(a))
+    if len(known.group) > 1:
+        log.info("%d copies by symmetry are one observation to the noise", len(known.group))
+    return HalfMaps(torch.stack([a, b]), size_a, paths, folder, known)
+
+
+def summary_of(folder: Path | None) -> dict:
+    """The summary of a run folder, empty where there is none."""
+    try:
+        found = (
+            json.loads((folder / "summary.json").read_text(encoding="utf-8")) if folder else None
+        )
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _background(folder: Path | None, symmetry: str | None, box: int) -> Background:
+    """What the summary of a run folder says of its half maps."""
+    found = summary_of(folder)
+    named = symmetry or found.get("symmetry")
+    known = Background(symmetry=named.upper() if isinstance(named, str) else "C1")
+    known = known._replace(group=symmetry_group(known.symmetry))
+    shells = found.get("shells")
+    if not isinstance(shells, dict) or found.get("box") != box:
+        return known
+    return known._replace(
+        shared=float(shells.get("shared") or 0.0),
+        inserted=float(shells.get("inserted") or math.inf),
+    )
 
 
 def half_paths(
@@ -164,40 +207,23 @@ def half_paths(
 def _judged_halves(folder: Path) -> tuple[Path, Path] | None:
     """The half maps that a validation in this folder was about, which its summary names."""
     try:
-        named = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["half_maps"]
-        a, b = (Path(path) for path in named)
-    except (OSError, ValueError, KeyError, TypeError):
+        a, b = (Path(path) for path in summary_of(folder)["half_maps"])
+    except (ValueError, KeyError, TypeError):
         return None
     return (a, b) if a.is_file() and b.is_file() else None
 
 
 def load_mask(
-    path: str | Path, box: int, pixel_size: float, name: str = "mask", any_pixel_size: bool = False
+    path: str | Path, grid: Grid, name: str = "mask", any_pixel_size: bool = False
 ) -> tuple[Tensor, list[str]]:
-    """A mask (d, d, d) with values from 0 to 1 on a known grid, and what is to be said about it.
+    """A mask (d, d, d) with values from 0 to 1 on a known grid, resampled where need be, and what is to be said about it.
 
     ``any_pixel_size``: the header's is not compared, as the true one was given by the user.
 
     Raises:
-        InputError: another grid, values outside 0 .. 1, nothing in it.
+        InputError: another box without a pixel size, values outside 0 .. 1, nothing in it.
     """
-    mask, stated = read_volume(path)
-    if len(mask) != box:
-        raise InputError(
-            f"{name}={path} has {len(mask)} voxels per edge but the map has {box}: resample it with "
-            "job=volume_tools like=<map>"
-        )
-    known = stated not in (None, 1.0) and not any_pixel_size
-    if stated == 1.0 and abs(pixel_size - 1) > 0.01:
-        log.info(
-            "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
-            *(name, path, pixel_size),
-        )
-    if known and abs(stated / pixel_size - 1) > 0.01:
-        raise InputError(
-            f"{name}={path} has {stated:.4g} Å per voxel but the map has {pixel_size:.4g}: resample it with "
-            "job=volume_tools like=<map>"
-        )
+    mask, stated = read_volume(path, pad=True)
     low, high = float(mask.min()), float(mask.max())
     if high <= 0.01 and low >= -0.01:
         raise InputError(
@@ -208,8 +234,25 @@ def load_mask(
             f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "
             "job=volume_tools threshold=<density>"
         )
+    known = stated not in (None, 1.0) and not any_pixel_size
+    if len(mask) != grid.box and not known and (any_pixel_size or grid.pixel_size != stated):
+        raise InputError(
+            f"{name}={path} has {len(mask)} voxels per edge but the map has {grid.box}, and which pixel size is meant is not "
+            "known: bring it onto that grid with job=volume_tools pixel_size=<Å per voxel> like=<map>"
+        )
+    if stated == 1.0 and abs(grid.pixel_size - 1) > 0.01:
+        log.info(
+            "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
+            *(name, path, grid.pixel_size),
+        )
+    same = not known or (len(mask) == grid.box and abs(stated / grid.pixel_size - 1) <= 0.01)
+    own = grid_of(path, grid.pixel_size if same else stated)
+    away = apart(own, grid)
+    if any(away) or not own.samples_like(grid):
+        log.info("%s=%s: %s", name, path, how(own, grid, away))
+    mask, cut = bring(mask, own, grid, away, f"{name}={path}")
     mask = mask.clamp(0, 1)
-    return mask, _advice(mask, f"{name}={path}")
+    return mask, [*([cut] if cut else []), *_advice(mask, f"{name}={path}")]
 
 
 def _advice(mask: Tensor, said: str) -> list[str]:
@@ -218,7 +261,7 @@ def _advice(mask: Tensor, said: str) -> list[str]:
         return []
     return [
         f"{said} has a hard edge ({width:.1f} voxels wide), which correlates the half maps by itself: soften it with "
-        "job=volume_tools soften=12px"
+        f"job=volume_tools soften={SOFT:g}"
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -17,22 +16,17 @@ from tqdm import tqdm
 from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import fsc_mask
-from cryotorch.jobs.fsc_advice import (
-    CAUSES,
-    FRAME,
-    SAME_MAP,
-    disagreement,
-    nothing_shared,
-    same_map,
-)
+from cryotorch.jobs.fsc_advice import advice, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
-from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
-from cryotorch.jobs.maps import HalfMaps, symmetry_group
+from cryotorch.jobs.half_map_advice import masked_advice
+from cryotorch.jobs.maps import HalfMaps, summary_of, symmetry_group
 from cryotorch.jobs.sharpening import find_mask
 from cryotorch.ops import conical_fsc as cones
+from cryotorch.ops.claims import judge
 from cryotorch.ops.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.rotations import fibonacci_directions
 from cryotorch.ops.sampling import Sampling, sampling_compensation, slices_per_point
+from cryotorch.refine.half_sets import counted_over
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
@@ -42,13 +36,18 @@ EVEN_CFAR, EVEN_SCF = (
     0.5,
     0.81,
 )  # scores below point at anisotropy; 0.81 = 8 / pi^2 is that of side views
+ALIKE_CFAR = (
+    0.8  # below, directions differ by more than chance makes of a map that is resolved alike
+)
+ALIKE = "the map is resolved alike in all directions"
+NEARLY = "directions differ, though less than a bias makes them"
 SCARCE = 20.0  # slices per point below which chance changes SCF* by more than 5 %
 # cFAR and SCF* each good or not -> what that means.
 READINGS = {
     (
         True,
         True,
-    ): "No orientation bias: the map is resolved and Fourier space sampled alike in all directions.",
+    ): "No orientation bias that the scores see: {alike}, and Fourier space is sampled evenly.",
     (
         False,
         True,
@@ -67,7 +66,7 @@ READINGS = {
     (
         True,
         None,
-    ): "The map is resolved alike in all directions. With particles=<STAR or .cs> the sampling can be judged too.",
+    ): "As to the resolution, {alike}. With particles=<STAR or .cs> the sampling can be judged too.",
     (
         False,
         None,
@@ -100,7 +99,7 @@ class Diagnosis:
         mask: behind all curves; mask_file: where it was read, or None.
         directions: (n, 3), one of each pair +-u; curves: (n, d//2 + 1); resolutions: (n,) Å.
         empty: (n,) bool, where the masked half maps hold next to no power.
-        fsc: (d//2 + 1,) of all directions, with the mask.
+        fsc: (d//2 + 1,) of all directions, with the mask; resolution: Å that may be claimed by the corrected one, else NaN.
         cfar: None where the half maps allow no score.
         views, slices (n,), sampling: None without particles; counted: how many particles were counted.
         reading: what the scores say; warnings: sentences; seconds: phase -> wall seconds.
@@ -113,6 +112,7 @@ class Diagnosis:
     resolutions: Tensor
     empty: Tensor
     fsc: Tensor
+    resolution: float
     cfar: float | None
     views: Views | None
     slices: Tensor | None
@@ -132,11 +132,11 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
     folder = None if settings.volume is None else Path(settings.volume)
     names = [] if folder is None else [folder / "particles.star", folder / "particles.cs"]
     path = settings.particles or next((path for path in names if path.is_file()), None)
-    symmetry = settings.symmetry or _run_symmetry(folder) or "C1"
+    symmetry = settings.symmetry or summary_of(folder).get("symmetry") or "C1"
     group = symmetry_group(symmetry)
     if path is None:
         return None
-    file = read_particles(path, need_images=False)
+    file = read_particles(path, need_images=False, need_half_sets=False)
     for message in file.messages:
         log.info(message)
     particles = file.particles
@@ -145,19 +145,10 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
             f"particles={path} has no orientations (rlnAngleRot and the others): give the particles of a refinement"
         )
     log.info("%d particles with poses of %s, symmetry %s", len(particles), path, symmetry)
+    for sentence in counted_over(particles, group, symmetry):
+        log.info(sentence)
     error = particles.pose_sigma[:, 0].rad2deg()
     return Views(Path(path), particles.rotation[:, 2], error, group, symmetry.upper())
-
-
-def _run_symmetry(folder: Path | None) -> str | None:
-    """The symmetry that the summary of a run names."""
-    if folder is None:
-        return None
-    try:
-        named = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("symmetry")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return named if isinstance(named, str) else None
 
 
 def diagnose(
@@ -179,7 +170,8 @@ def diagnose(
         made, mask_file = find_mask(settings, halves, maps.mean(0), bare)
     log.info("Mask: %s", made)
     masked = maps * made.mask
-    fsc = shell_correlation(*masked)
+    judged = judge(maps, pixel_size, made.mask, None, halves.known)
+    fsc = judged.curves["tight"]
     ready = time.perf_counter()
     directions = fibonacci_directions(settings.n_directions)[: settings.n_directions // 2]
     with tqdm(total=cones.coefficients(box), desc="cones", unit_scale=True, disable=None) as bar:
@@ -198,14 +190,26 @@ def diagnose(
                 directions, chosen, settings.sampling_radius, views.group, bar.update
             )
         sampling = sampling_compensation(slices)
-    refusal, warnings = _advice(maps, no_mask, fsc, made, pixel_size)
+    said = advice(maps, judged, made, pixel_size, halves.known)
+    masked_before = bool(masked_advice(maps))  # directions can be compared all the same
+    refusal = not said.claims and not masked_before
+    # what else there is to say about mask and curves is for the jobs whose result they are
+    warnings = list(made.warnings) if said.claims else said.warnings
     ratio = cones.area_ratio(curves)
     cfar = None if refusal or math.isnan(ratio) else ratio
     warnings += [] if refusal else _empty(empty)
     warnings += _scarce(sampling, counted)
     return Diagnosis(
         *(made, mask_file, directions, curves, resolutions, empty),
-        *(fsc.cpu(), cfar, views, slices, sampling, counted),
+        *(
+            fsc.cpu(),
+            judged.resolution if said.claims else math.nan,
+            cfar,
+            views,
+            slices,
+            sampling,
+            counted,
+        ),
         _reading(cfar, sampling),
         warnings,
         {"mask": ready - start, "cones": done - ready, "sampling": time.perf_counter() - done},
@@ -217,22 +221,6 @@ def _some(direction: Tensor, most: int, seed: int) -> Tensor:
         return direction
     draw = torch.Generator().manual_seed(seed)
     return direction[torch.randperm(len(direction), generator=draw)[:most]]
-
-
-def _advice(
-    maps: Tensor, no_mask: Tensor, fsc: Tensor, made: FscMask, pixel_size: float
-) -> tuple[bool, list[str]]:
-    """Whether half maps (2, d, d, d) allow no score, and what there is to say about them."""
-    if same_map(no_mask):
-        return True, [SAME_MAP]
-    masked = masked_advice(maps)
-    if masked:
-        return False, masked
-    wrong = disagreement({"no_mask": no_mask, "corrected": fsc}, len(maps[0]) * pixel_size)
-    frame = frame_advice(maps, pixel_size)
-    if wrong or frame:
-        return True, [*made.warnings, f"{wrong or FRAME}: {frame or CAUSES}"]
-    return False, list(made.warnings)
 
 
 def _empty(empty: Tensor) -> list[str]:
@@ -258,4 +246,5 @@ def _reading(cfar: float | None, sampling: Sampling | None) -> str:
     if cfar is None:
         return "No score: the half maps do not share enough to compare directions."
     even = None if sampling is None else sampling.scf_star >= EVEN_SCF
-    return READINGS[cfar >= EVEN_CFAR, even]
+    alike = ALIKE if cfar >= ALIKE_CFAR else f"{NEARLY}, cFAR {cfar:.2f} where 1 is alike"
+    return READINGS[cfar >= EVEN_CFAR, even].format(alike=alike)

@@ -16,7 +16,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.fsc_mask import mask_summary
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.orientation import EVEN_CFAR, EVEN_SCF, Diagnosis
-from cryotorch.ops.conical_fsc import curve_area, directional_resolution
+from cryotorch.ops.conical_fsc import curve_area
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
 from cryotorch.report.curves import THRESHOLD
@@ -25,6 +25,7 @@ from cryotorch.report.orientation import band_figure, resolution_figure, samplin
 from cryotorch.report.orientation_page import Page, Score, page_html, page_picture
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.summary import provenance, write_json
+from cryotorch.results import told
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
@@ -59,15 +60,11 @@ def _resolutions(found: Diagnosis) -> dict[str, float]:
     return {"best": float(r.min()), "median": float(r.median()), "worst": float(r.max())}
 
 
-def _overall(found: Diagnosis, edge: float) -> float:
-    return float(directional_resolution(found.fsc[None], edge)[0])
-
-
 def write(
     folder: Path, found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics
 ) -> None:
     """Mask, curves, pictures, page and TensorBoard run."""
-    box, pixel_size = halves.maps.shape[-1], halves.pixel_size
+    pixel_size = halves.pixel_size
     write_volume(folder / "mask_fsc.mrc", found.mask.mask, pixel_size, halves.corner)
     with replace_file(folder / "conical_fsc.csv") as file:
         file.write(conical_csv(found).encode())
@@ -79,7 +76,8 @@ def write(
     scalars = {}
     if found.cfar is not None:
         scalars = {f"resolution/{n}": r for n, r in _resolutions(found).items()}
-        scalars["resolution/overall"] = _overall(found, box * pixel_size)
+        if math.isfinite(found.resolution):
+            scalars["resolution/overall"] = found.resolution
         scalars["scores/cfar"] = found.cfar
     if found.sampling is not None:
         scalars["scores/scf_star"] = found.sampling.scf_star
@@ -117,7 +115,7 @@ def _pictures(
     }
     if found.cfar is not None:
         figures["directional_resolution"] = resolution_figure(
-            *(found.directions, found.resolutions, found.empty, _overall(found, edge)),
+            *(found.directions, found.resolutions, found.empty, found.resolution),
             *(
                 2 * pixel_size,
                 f"{cones}, Fourier space seen along z; angle = rot, circles: latitude 90° − tilt",
@@ -162,7 +160,7 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         )
     if cfar is not None:
         best, median, worst = _resolutions(found).values()
-        note = f"median {median:.2f} Å, whole shells {_overall(found, box * pixel_size):.2f} Å"
+        note = f"median {median:.2f} Å, whole shells {told(found.resolution)}"
         scores.append(Score("Resolution by direction", f"{best:.2f} – {worst:.2f} Å", note, None))
     origin = f"Half maps of {halves.folder or halves.paths[0].parent}"
     return Page(origin, scores, found.reading, found.warnings, facts, EXPLANATIONS)
@@ -219,4 +217,4 @@ def _of_directions(found: Diagnosis, edge: float) -> dict[str, object]:
         return dict.fromkeys(names)
     x, y, z = found.directions[int(found.resolutions.argmax())].tolist()
     worst = {"rot": math.degrees(math.atan2(y, x)), "tilt": math.degrees(math.acos(z))}
-    return dict(zip(names, (_resolutions(found), worst, _overall(found, edge))))
+    return dict(zip(names, (_resolutions(found), worst, found.resolution)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cryotorch.data.images import ParticleImages
     from cryotorch.ops.reconstruct import Sums
     from cryotorch.particles import Particles
+    from cryotorch.refine.symmetry_check import Verdict
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -33,6 +34,7 @@ class Reconstruct:
     """The parameters; meanings and defaults in ``configs/job/reconstruct.yaml``, lengths in Å."""
 
     particles: str | None
+    class_: int | None
     mask: str | None
     out: str | None
     overwrite: bool
@@ -45,6 +47,7 @@ class Reconstruct:
     normalize: Literal["auto"] | bool
     invert: bool
     symmetry: str
+    symmetry_frame: Literal["check", "auto", "trust"]
     flip_hand: bool
     ewald: Literal["positive", "negative"] | None
     regularize: bool
@@ -97,11 +100,12 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     from cryotorch.jobs.maps import pick_device, symmetry_group
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
-    from cryotorch.refine.start import assign_half_sets
+    from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
-    file = read_particles(given.particles)
+    keep = given.half_sets == "keep"
+    file = read_particles(given.particles, need_half_sets=keep, of_class=given.class_)
     for message in file.messages:
         log.info(message)
     _check_poses(given, file.particles.has_pose)
@@ -113,7 +117,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )
-    log.info(note)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+        log.info(sentence)
     if settings.flip_hand:
         particles = other_hand(particles)
     log.info(
@@ -121,12 +126,12 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         *(len(particles), images.box, images.pixel_size, settings.symmetry, device),
     )
     read = time.perf_counter()
-    halves, loud = _insert(settings, particles, images, group, device)
+    halves, particles, loud, verdict = _symmetric(settings, particles, images, group, device)
     damaged = damage.damaged_images(images, loud)
     if damaged:
         log.warning(damage.sentence(damaged, len(particles)))
     inserted = time.perf_counter()
-    found = judge(settings, halves, images.pixel_size, device)
+    found = judge(settings, halves, images.pixel_size, device, verdict.warning)
     judged = time.perf_counter()
     (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
     for ending in dict.fromkeys(settings.write):
@@ -136,8 +141,11 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),
+        "images": len(image_numbers(particles).unique()),
         "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
         "symmetry": settings.symmetry,
+        "symmetry_shown": verdict.fits,
+        "symmetry_turn": verdict.words or None,
         "flip_hand": settings.flip_hand,
         "ewald": settings.ewald,
         "seed": settings.seed,
@@ -148,14 +156,39 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     write(folder, Path(settings.out), found, particles, group, extras)
 
 
+def _symmetric(
+    settings: Reconstruct,
+    particles: Particles,
+    images: ParticleImages,
+    group: Tensor,
+    device: torch.device,
+) -> tuple[list[Sums], Particles, dict[int, str], Verdict]:
+    """The sums of both half sets, the poses behind them, what is wrong with images by row, and whether they show the symmetry; with ``auto`` about axes that fit."""
+    import logging
+
+    from cryotorch.refine.hands import Frame
+
+    halves, loud, verdict = _insert(settings, particles, images, group, device)
+    if settings.symmetry_frame != "auto" or verdict.turn is None:
+        return halves, particles, loud, verdict
+    logging.getLogger("cryotorch").info(
+        "The poses do not show %s about the axes that RELION uses; after %s they do: the poses are turned",
+        *(settings.symmetry, verdict.words),
+    )
+    rotation = Frame(verdict.turn, mirrored=False).poses(particles.rotation)
+    particles = particles.replace(rotation=rotation)
+    halves, loud, again = _insert(settings, particles, images, group, device)
+    return halves, particles, loud, replace(again, turn=verdict.turn, words=verdict.words)
+
+
 def _insert(
     settings: Reconstruct,
     particles: Particles,
     images: ParticleImages,
     group: Tensor,
     device: torch.device,
-) -> tuple[list[Sums], dict[int, str]]:
-    """The sums of both half sets, with the symmetry, and what is wrong with images by row.
+) -> tuple[list[Sums], dict[int, str], Verdict]:
+    """The sums of both half sets, with the symmetry, what is wrong with images by row, and whether the sums show the symmetry.
 
     One half set after the other, as the sums are the largest thing in memory.
     """
@@ -163,7 +196,9 @@ def _insert(
     from tqdm import tqdm
 
     from cryotorch.jobs.refinement import batch_size
+    from cryotorch.ops.coarse import coarse_sums
     from cryotorch.ops.reconstruct import symmetrise
+    from cryotorch.ops.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
     from cryotorch.refine.backproject import backproject, noise_sample
     from cryotorch.refine.distributed import Batches
@@ -172,6 +207,7 @@ def _insert(
     from cryotorch.refine.search import SearchSettings
     from cryotorch.refine.start import initial_noise
     from cryotorch.refine.state import MaskSettings, Settings
+    from cryotorch.refine.symmetry_check import Verdict, judge_symmetry
 
     box, diameter = images.box, settings.particle_diameter
     plan = Settings(
@@ -192,7 +228,8 @@ def _insert(
     size = settings.minibatch_size
     batches = Batches(images, particles.half, batch_size(box) if size == "auto" else size)
     curvature = {None: 0, "positive": 1, "negative": -1}[settings.ewald]
-    sums = []
+    checked = settings.symmetry_frame != "trust" and len(group) > 1
+    sums, coarse, verdict = [], [], Verdict(None)
     with torch.no_grad(), tqdm(total=len(particles), unit=" particles", disable=None) as bar:
 
         def of_half(half: int):
@@ -206,20 +243,24 @@ def _insert(
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
             inserted = backproject(seen, of_half(half), noise, plan, device, curvature, watch)
+            if checked:
+                coarse.append(coarse_sums(inserted, box_for(box / 2 - 1)))
             sums.append(symmetrise(inserted, group))
-    return sums, watch.faults(box, images.pixel_size)
+        if checked:
+            radius = 0.4 if diameter is None else diameter / 2 / (box * images.pixel_size)
+            look = SymmetryFit(coarse, box / 2 - 1, radius)
+            verdict = judge_symmetry(look, group, settings.symmetry, box * images.pixel_size)
+    return sums, watch.faults(box, images.pixel_size), verdict
 
 
 def other_hand(particles: Particles) -> Particles:
-    """The poses of the same images for the map v(-x).
-
-    The projection of v(-x) in the particle frame x' = R' x is that of v at R' = diag(-1, -1, 1) R: inversion is a mirror along
-    the beam, which projections do not see, and half a turn about it. Shifts stay.
-    """
+    """The poses of the same images for the map v(-x); shifts stay."""
     import torch
 
-    turn = torch.tensor([-1.0, -1.0, 1.0])[:, None]
-    return particles.replace(rotation=turn * particles.rotation)
+    from cryotorch.refine.hands import Frame
+
+    mirror = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
+    return particles.replace(rotation=mirror.poses(particles.rotation))
 
 
 def _check_poses(settings: Reconstruct, has_pose: bool) -> None:

@@ -16,15 +16,16 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import validation_files
 from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.fsc_advice import LEFT_OUT, SHARED, WEAK, left_out
+from cryotorch.jobs.fsc_advice import SHARED
 from cryotorch.jobs.fsc_mask import INVERTED, LOW_PASS
-from cryotorch.jobs.maps import HalfMaps, looks_inverted
+from cryotorch.jobs.maps import HalfMaps, looks_inverted, symmetry_group
 from cryotorch.jobs.validation import Validation, validate
 from cryotorch.jobs.validation_fsc import ValidationFsc
-from cryotorch.ops.filters import guinier_fit, sharpen
+from cryotorch.ops.claims import Background
 from cryotorch.ops.fsc import resolution, shell_correlation
-from cryotorch.ops.masks import density_mask
 from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
+from cryotorch.ops.shared_density import holding_mask
+from cryotorch.ops.sharpening import sharpened
 from cryotorch.particles import Particles
 from cryotorch.refine.regularise import HALF_MAP_PRIOR
 from cryotorch.report.board import write_board
@@ -34,7 +35,7 @@ from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import central_slices, image_figure, projections
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sphere import viewing_directions
-from cryotorch.results import Guinier
+from cryotorch.results import Guinier, told
 
 if TYPE_CHECKING:
     from cryotorch.jobs.reconstruct import Reconstruct
@@ -43,7 +44,6 @@ log = logging.getLogger("cryotorch")
 # Of density compensation. Measured on 400 images of 128 px: from 4 on maps agree with relion_reconstruct to an FSC above
 # 0.98 up to 0.9 Nyquist (a division: 0.73); more of them only add noise.
 ROUNDS = 4
-LOWER = (0.4, 0.3)  # thresholds of the mask, tried where the usual one leaves density out
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Found:
 
     Attributes:
         halves: the half maps, unfiltered; judged: their FSC, with the settings it was made with.
-        map: of all particles, filtered by the FSC; sharp: sharpened with ``bfactor``, Å²; guinier: the fit.
+        map: of all particles, filtered by the FSC; sharp: sharpened; guinier: the fit and what was applied.
     """
 
     halves: HalfMaps
@@ -60,19 +60,26 @@ class Found:
     judge: ValidationFsc
     map: Tensor
     sharp: Tensor
-    bfactor: float
     guinier: Guinier
 
 
 def judge(
-    settings: Reconstruct, sums: list[Sums], pixel_size: float, device: torch.device
+    settings: Reconstruct,
+    sums: list[Sums],
+    pixel_size: float,
+    device: torch.device,
+    warning: str = "",
 ) -> Found:
-    """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it."""
+    """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it.
+
+    ``warning``: what the sums said before, to stand with the other warnings.
+    """
     weight = [shell_mean_weight(half) for half in sums]
     # all but unregularised: the prior only keeps rarely seen coefficients from exploding
     pairs = zip(sums, weight, strict=True)
     maps = [solve(half, HALF_MAP_PRIOR * w, rounds=ROUNDS) for half, w in pairs]
-    halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()))
+    known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
+    halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()), known=known)
     chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
     if chosen.mask is None:
         chosen = replace(chosen, threshold=mask_threshold(chosen, halves))
@@ -81,7 +88,9 @@ def judge(
         log.info(line)
     other = "invert=false" if settings.invert else "invert=true"
     contrast = f"The map looks inverted, its strong densities are negative: add {other}"
-    judged = replace(judged, warnings=[contrast if w == INVERTED else w for w in judged.warnings])
+    warnings = [contrast if w == INVERTED else w for w in judged.warnings]
+    told = [warning.removeprefix("WARNING: ")] if warning else []
+    judged = replace(judged, warnings=[*told, *warnings])
     for warning in judged.warnings:
         log.info("WARNING: %s", warning)
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
@@ -89,18 +98,17 @@ def judge(
     if not settings.regularize:
         prior = torch.zeros_like(prior)
     full = solve(sums[0] + sums[1], prior, rounds=ROUNDS)
-    shown = curve, pixel_size, judged.resolution
-    fit = guinier_fit(full * judged.mask.mask, *shown)
-    bfactor = fit.bfactor or 0.0 if settings.bfactor is None else settings.bfactor
+    reached = len(full) * pixel_size / judged.last
+    about = judged.mask.mask, curve, reached, settings.bfactor
+    sharp, fit = sharpened(halves.maps, pixel_size, *about, claims=judged.claims)
     if settings.bfactor is None and fit.bfactor is None:
         log.info(
             "map_sharp.mrc is weighted and filtered but not sharpened: %s; job=sharpen makes others",
             fit.reason,
         )
-    sharp = sharpen(full, pixel_size, bfactor, curve, judged.resolution)
     guinier = Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
     halves = replace(halves, maps=halves.maps.cpu())
-    return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), bfactor, guinier)
+    return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), guinier)
 
 
 def _judged(chosen: ValidationFsc, halves: HalfMaps, device: torch.device) -> Validation:
@@ -121,17 +129,13 @@ def mask_threshold(chosen: ValidationFsc, halves: HalfMaps) -> float:
     """
     maps, pixel_size = halves.maps, halves.pixel_size
     coarse = resolution(shell_correlation(*maps), maps.shape[-1], pixel_size, SHARED)
-    if coarse > WEAK or looks_inverted(maps.mean(0)):
+    if looks_inverted(maps.mean(0)):
         return chosen.threshold
     lengths = chosen.mask_near, chosen.mask_far, LOW_PASS
-    for threshold in (chosen.threshold, *LOWER):
-        try:
-            mask = density_mask(maps.mean(0), pixel_size, threshold, *lengths)
-        except ValueError:
-            break
-        if left_out(maps, mask, pixel_size, coarse) < LEFT_OUT:
-            return threshold
-    return chosen.threshold
+    try:
+        return holding_mask(maps, pixel_size, coarse, *lengths)[1]
+    except ValueError:
+        return chosen.threshold
 
 
 def write(
@@ -159,22 +163,22 @@ def write(
         "Map, projections": projections(found.map),
     }
     box = found.map.shape[-1]
-    title = f"The map at {found.judged.resolution:.2f} Å"
+    title = f"The map, {told(found.judged.resolution)}"
     subtitle = f"{len(particles):,} particles, {box} px of {pixel_size:.4g} Å"
-    applied = f"applied: B = {found.bfactor:.1f} Å²".replace("-", "\N{MINUS SIGN}")
     direction = viewing_directions(particles.rotation.numpy())
     error = np.degrees(particles.pose_sigma[:, 0].numpy())
     figures = {
         "slices": image_figure(rows, box * pixel_size, title, subtitle),
-        "guinier": guinier_figure(found.guinier, applied),
+        "guinier": guinier_figure(found.guinier),
         "orientations": viewing_figure(direction, error, group.numpy()),
     }
     pictures = {name: render(figure) for name, figure in figures.items()}
     write_pictures(pictures, folder)
     write_board(folder / "tensorboard", {}, pictures, {})
     about = {
-        "bfactor": found.bfactor,
+        "bfactor": found.guinier.applied,
         "bfactor_fitted": found.guinier.bfactor,
+        "bfactor_error": found.guinier.error,
         "bfactor_refused": found.guinier.reason or None,
     }
     validation_files.write_summary(folder, found.judged, there, found.judge, {**about, **extras})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,7 +27,9 @@ from cryotorch.refine.module import Refinement, coming
 from cryotorch.refine.schedule import Stop
 from cryotorch.refine.start import begin
 from cryotorch.refine.state import Settings
+from cryotorch.report.curves import THRESHOLD
 from cryotorch.report.run_log import RunLog
+from cryotorch.results import IterationResult, told
 
 S = TypeVar("S", bound=RefineSettings)
 
@@ -62,7 +66,7 @@ def refine(
     group = symmetry_group(given.symmetry)
     inputs = (given.particles, given.volume, given.mask)
     folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
-    file = read_particles(given.particles)
+    file = read_particles(given.particles, need_half_sets=given.half_sets == "keep")
     for message in file.messages:
         log.info(message)
     optics = ignore(
@@ -82,15 +86,17 @@ def refine(
     belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
     checkpoint = last_checkpoint(folder.path) if settings.resume else None
     if checkpoint is not None:
-        then = coming(belongs.check(checkpoint), plan)
+        then, changes = coming(belongs.check(checkpoint), plan), folder.changes(given)
         if isinstance(then, Stop):
             log.info("The run in %s has finished already: %s.", folder.path, then.reason)
             return
-        for change in folder.changes(given):
+        for change in changes:
             log.info("resumed with %s", change)
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
-    callbacks = r.callbacks(folder.path, file, extras, belongs, started, given.write, given.profile)
+    judge = "generated" if plan.mask.judge is None else "given"
+    reports = (folder.path, file, extras, belongs, started, given.write, given.profile, judge)
+    callbacks = r.callbacks(*reports)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
     device, size = trainer.strategy.root_device, settings.minibatch_size
     size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
@@ -121,14 +127,20 @@ def refine(
         raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"add resume=true to the same command to go on in {folder.path}"
+            f"to go on, cryotorch out={shlex.quote(str(folder.path))} resume=true"
         ) from None
     seconds = time.perf_counter() - started
-    found = module.result.resolution
-    bound = ", the limit of the pixel size" if found < 2.1 * images.pixel_size else ""
-    log.info(
-        "Resolution %.2f Å%s, %.0f s. The results are in %s", found, bound, seconds, folder.path
-    )
+    log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)
+
+
+def conclusion(result: IterationResult) -> str:
+    """What a run claims, or that it claims nothing."""
+    if not math.isfinite(result.resolution):
+        return "No resolution can be claimed, see the warnings"
+    # not where the curve has only come near the end
+    ends_above = bool((result.curves["corrected"][1:] >= THRESHOLD).all())
+    bound = ", the limit of the pixel size" if ends_above else ""
+    return f"Resolution {told(result.resolution)}{bound}"
 
 
 def run_log() -> RunLog:

@@ -173,7 +173,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
         particle_radius=settings.particle_diameter and settings.particle_diameter / 2 / pixel,
         posterior=search.posterior,
         per_particle_scale=settings.per_particle_scale,
-        scale_start_iteration=settings.scale_start_iteration,
+        scale_start_iteration=max(settings.scale_start_iteration - 1, 0),
         rescale_reference=settings.rescale_reference,
         bfactor=settings.bfactor,
         nonuniform=_nonuniform(settings),

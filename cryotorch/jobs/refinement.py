@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import signal
 import threading
@@ -20,16 +19,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
-from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs import damage
-from cryotorch.jobs.maps import HARD, half_paths, looks_inverted
+from cryotorch.jobs.maps import HARD, SOFT, looks_inverted
+from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
 from cryotorch.jobs.settings import TrainerSettings, shown
+from cryotorch.ops.filters import whitened
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
+from cryotorch.ops.symmetry_frame import other_axes
 from cryotorch.refine.distributed import EMStrategy
 from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
 from cryotorch.refine.module import AtomicCheckpoints, Refinement
@@ -41,34 +42,9 @@ from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
-
-
-def load_on_grid(path: str | Path, what: str, file: ParticleFile, images: ParticleImages) -> Tensor:
-    """A map or mask for the refinement box: sampled like the particles as extracted, or like the refinement box.
-
-    Raises:
-        InputError: box or pixel size fit neither.
-    """
-    volume, pixel_size = read_volume(path)
-    box = volume.shape[-1]
-    grids = {file.box: file.pixel_size, images.box: images.pixel_size}
-    if box not in grids:
-        raise InputError(
-            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels: resample it to that box"
-        )
-    meant = pixel_size not in (None, 1.0)
-    if meant and abs(pixel_size / grids[box] - 1) > 0.01:
-        raise InputError(
-            f"{what}={path} has {pixel_size:.4g} Å per voxel but the particles have {grids[box]:.4g}: "
-            "resample it, or correct the pixel size in its header"
-        )
-    if not meant:
-        log.info("%s=%s does not state its pixel size; %.4g Å is assumed", what, path, grids[box])
-    if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
-        raise InputError(
-            f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
-        )
-    return resize_volume(volume, images.box)
+# The same with all shells alike: about other axes to be named, and by how much it must be higher there.
+ON_OTHERS, CLEARLY = 0.7, 0.15
+SMALL = 48  # voxels: a box that shows them
 
 
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
@@ -80,50 +56,45 @@ def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
         )
 
 
-def load_mask(path: str | Path, file: ParticleFile, images: ParticleImages) -> Tensor:
-    """A mask (d, d, d) with values from 0 to 1."""
-    mask = load_on_grid(path, "mask", file, images)
-    low, high = float(mask.min()), float(mask.max())
-    slack = 0.0 if images.box == file.box else 0.2  # cropping in Fourier space rings at the edges
-    if low < -0.01 - slack or high > 1.01 + slack or high < 0.5:
-        raise InputError(
-            f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it"
-        )
-    return mask.clamp(0, 1)
-
-
-def load_references(
-    path: str | Path, file: ParticleFile, images: ParticleImages
-) -> tuple[Tensor, str]:
-    """A map for each half set (2, d, d, d), and where they come from as a sentence.
-
-    Half maps of a run folder, or one map twice.
-    """
-    if Path(path).is_dir():
-        (a, b), _ = half_paths(str(path), None, None)
-        halves = [load_on_grid(half, "volume", file, images) for half in (a, b)]
-        return torch.stack(
-            halves
-        ), f"each half set starts from its own half map, {a.name} and {b.name}"
-    volume = load_on_grid(path, "volume", file, images)
-    return volume.expand(2, -1, -1, -1).clone(), f"both half sets start from the map {path}"
-
-
-def warn_if_hard(mask: Tensor, path: str | Path, pixel_size: float) -> None:
-    """A mask's edge should be at least five times the resolution wide; how wide it should be here."""
+def warn_if_hard(mask: Tensor, path: str | Path) -> None:
+    """A hard edge rings in Fourier space."""
     width = edge_width(mask)
     if width < HARD:
         log.warning(
-            "WARNING: mask=%s has a hard edge: soften it by five times the expected resolution, %d voxels for 4 Å, with "
-            "job=volume_tools soften=<width>",
-            path,
-            math.ceil(20 / pixel_size),
+            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
+            *(path, SOFT),
         )
 
 
-def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
-    """Average a map over its point group, with a warning when it does not have it in RELION's frame."""
+def onto_axes(volume: Tensor, group: Tensor, symmetry: str, frame: str = "check") -> Tensor:
+    """Average a map over its point group, with a warning when it does not have it in RELION's frame.
+
+    The warning names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    """
     if len(group) == 1:
+        return volume
+    if frame != "trust":
+        volume = _on_axes(volume, group, symmetry, frame == "auto")
+    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
+    return (volume + torch.stack(copies).sum(0)) / len(group)
+
+
+def _on_axes(volume: Tensor, group: Tensor, symmetry: str, turned: bool) -> Tensor:
+    """Look at all shells of the map alike: at low resolution much looks symmetric."""
+    fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
+    worst = float(symmetry_correlation(fine, group)[1:].min())
+    tried = other_axes(group) if worst < ON_AXES else []
+    others = ((float(symmetry_correlation(fine, a.group)[1:].min()), a) for a in tried)
+    best, axes = max(others, key=lambda pair: pair[0], default=(-1.0, None))
+    if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
+        if turned:
+            log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
+            return rotate_volume(volume, axes.turn)
+        log.warning(
+            "WARNING: the initial map is not %s about the axes that RELION uses, but is after %s: add symmetry_frame=auto, which "
+            "makes it (correlations with turned copies, all shells alike: %.2f as it is, %.2f after it)",
+            *(symmetry, axes.words, worst, best),
+        )
         return volume
     worst = float(symmetry_correlation(volume, group)[1:].min())
     if worst < ON_AXES:
@@ -133,8 +104,7 @@ def onto_axes(volume: Tensor, group: Tensor, symmetry: str) -> Tensor:
             symmetry,
             worst,
         )
-    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
-    return (volume + torch.stack(copies).sum(0)) / len(group)
+    return volume
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
@@ -176,6 +146,7 @@ def make_trainer(
         ".*log_every_n_steps.*",
         ".*isinstance.treespec.*",
         ".*Checkpoint directory.*not empty.*",
+        ".*dirpath has changed.*",  # another spelling of it
     ):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
@@ -253,6 +224,21 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
             signal.signal(signal.SIGINT, handler)
 
 
+class IterationCheckpoint(ModelCheckpoint):
+    """Checkpoints that count iterations from 1, as everything else does; epochs count from 0."""
+
+    @property
+    def state_key(self) -> str:
+        """That of the class it stands in for, so that checkpoints of both can be resumed."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def format_checkpoint_name(self, metrics: dict, *args, **kwargs) -> str:
+        """The name with the number of iterations done."""
+        return super().format_checkpoint_name(
+            {**metrics, "epoch": metrics["epoch"] + 1}, *args, **kwargs
+        )
+
+
 @dataclass
 class WriteResults(Callback):
     """Maps, curves and the summary after every iteration, the particles after the last one."""
@@ -299,16 +285,18 @@ def callbacks(
     started: float,
     formats: list[str],
     profile: bool,
+    judge: str,
 ) -> list[Callback]:
-    """Log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    """Judge (of an FSC mask of the kind ``judge``), log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
         belongs,
         *([Trace(out / "profile")] if profile else []),
+        JudgeClaims(judge),
         IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
         TensorBoardReport(out / "plots"),
         WriteResults(out, source, extras, started, formats),
-        ModelCheckpoint(
+        IterationCheckpoint(
             dirpath=out / CHECKPOINTS,
             filename="iteration_{epoch:03d}",
             auto_insert_metric_name=False,

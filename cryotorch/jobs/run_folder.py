@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import shutil
@@ -13,13 +14,15 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 
+from cryotorch.data.files import replace_file
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.jobs.resume import CONFIG, FOLDER, config_text
 from cryotorch.jobs.settings import shown, to_yaml
 from cryotorch.particles import Particles
 from cryotorch.results import CURVES
 
-CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+CHECKPOINTS = "checkpoints"
 # Everything that a run leaves behind.
 RESULTS = (
     *(CONFIG, "log.txt", "summary.json", "fsc.txt", *(f"fsc_{name}.xml" for name in CURVES)),
@@ -40,6 +43,8 @@ FREE = (
     *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write", "profile"),
     *("trainer", "compile", "minibatch_size"),
 )
+# What made the images and the start: another value would come too late, or mix two runs. For the rest see ``Fingerprint``.
+FIXED = ("invert", "normalize", "initial_resolution", "rescale_reference", "volume")
 
 
 def rank() -> int:
@@ -118,7 +123,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._new:
                 self._clear()
-            (self.path / CONFIG).write_text(to_yaml(settings), encoding="utf-8")
+            with replace_file(self.path / CONFIG) as file:  # other ranks read it
+                file.write(config_text(settings).encode())
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(
@@ -142,17 +148,54 @@ class RunFolder:
                 path.unlink()
 
     def changes(self, settings: Any) -> list[str]:
-        """What differs from the settings that the run was started with, as ``name=new instead of old``."""
+        """What differs from the settings that the run was started with, as ``name=new instead of old``.
+
+        Raises:
+            InputError: the run's images or start would have been others.
+        """
         try:
             before = _flat(yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8")))
         except (OSError, ValueError, yaml.YAMLError, AttributeError):
             return []
+        start = Path(before.get(FOLDER, "."))
         now = _flat(yaml.safe_load(to_yaml(settings)))
-        return [
-            f"{name}={shown(value)} instead of {shown(before[name])}"
+        differ = [
+            name
             for name, value in now.items()
-            if name.split(".")[0] not in FREE and name in before and before[name] != value
+            if name.split(".")[0] not in FREE
+            and name in before
+            and not _same(value, before[name], start)
         ]
+        for name in differ:
+            if name in FIXED and not (
+                name == "volume" and _copied(now[name], start / before[name])
+            ):
+                raise InputError(
+                    other_run(self.path, f"{name} is {shown(now[name])}, was {shown(before[name])}")
+                )
+        return [f"{name}={shown(now[name])} instead of {shown(before[name])}" for name in differ]
+
+
+def other_run(out: Path, differs: str) -> str:
+    """Why a run cannot be gone on with."""
+    return (
+        f"resume=true cannot go on with the run in out={out} ({differs}): give what it was started with, or name "
+        "another folder"
+    )
+
+
+def _same(now: Any, before: Any, start: Path) -> bool:
+    """Whether two values are the same, or lead to one file; ``start``: where relative paths of ``before`` began."""
+    if now == before or not (isinstance(now, str) and isinstance(before, str)):
+        return now == before
+    return Path(now).exists() and Path(now).resolve() == (start / before).resolve()
+
+
+def _copied(now: str, before: Path) -> bool:
+    """Whether a file that moved has the bytes of the one before, as far as that can be told."""
+    if not Path(now).is_file() or before.is_dir():
+        return False
+    return not before.is_file() or filecmp.cmp(now, before, shallow=False)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -189,10 +232,7 @@ class Fingerprint(Callback):
                 differs = f"{name} is {now}, was {then.get(name)}"
                 if name in ("particles", "half_sets"):
                     differs = f"the {name.replace('_', ' ')} are not the same"
-                raise InputError(
-                    f"resume=true cannot go on with the run in out={checkpoint.parents[1]} ({differs}): give what it was "
-                    "started with, or name another folder"
-                )
+                raise InputError(other_run(checkpoint.parents[1], differs))
         return state
 
 

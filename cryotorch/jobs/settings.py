@@ -42,15 +42,21 @@ class TrainerSettings:
 
 def build(cls: type[T], values: Mapping[str, Any], job: str, prefix: str = "") -> T:
     """The dataclass ``cls`` from plain ``values``; raises InputError for unknown names, gaps and wrong types."""
-    hints = get_type_hints(cls, include_extras=True)
-    names = [field.name for field in fields(cls)]
+    hints = {spelled(x): hint for x, hint in get_type_hints(cls, include_extras=True).items()}
+    names = [spelled(field.name) for field in fields(cls)]
     for name in values:
         if name not in names:
             raise unknown(prefix + str(name), [prefix + known for known in names], job)
     missing = [prefix + name for name in names if name not in values]
     if missing:
         raise InputError(f"{job} needs a value for {missing[0]}: add {missing[0]}=<value>")
-    return cls(**{n: _convert(values[n], hints[n], prefix + n, job) for n in names})
+    given = [_convert(values[n], hints[n], prefix + n, job) for n in names]
+    return cls(**dict(zip((field.name for field in fields(cls)), given, strict=True)))
+
+
+def spelled(field: str) -> str:
+    """A parameter as users write it: ``class`` for the field ``class_``, as Python keeps the word for itself."""
+    return field.removesuffix("_")
 
 
 def unknown(name: str, known: Iterable[str], job: str) -> InputError:
@@ -116,7 +122,8 @@ def mask_widths(settings: object) -> None:
 
 def to_yaml(settings: object) -> str:
     """The settings as the text of a YAML file, for the run folder."""
-    return yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
+    values = {spelled(name): value for name, value in asdict(settings).items()}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def shown(value: object) -> str:

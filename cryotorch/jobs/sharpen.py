@@ -31,6 +31,7 @@ class Sharpen:
     half_map_b: str | None
     mask: str | None
     pixel_size: Angstrom | None
+    symmetry: str | None
     out: str | None
     overwrite: bool
     apply_mask: bool
@@ -97,7 +98,7 @@ def run(settings: Sharpen) -> Path:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
-            halves = load_half_maps(*named, settings.pixel_size)
+            halves = load_half_maps(*named, settings.pixel_size, settings.symmetry)
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
@@ -132,6 +133,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     from cryotorch.report.figures import write_pictures
     from cryotorch.report.local_resolution import local_resolution_figure
     from cryotorch.report.maps import slice_figure
+    from cryotorch.results import told
 
     pixel_size, corner = halves.pixel_size, halves.corner
     box, alone = len(found.mean), len(found.maps) == 1
@@ -145,7 +147,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     size = f"{box} px of {pixel_size:.4g} Å"
     if len(found.maps) > PICTURED:
         size += f", the first {PICTURED} of {len(found.maps)} B-factors"
-    title = f"Fourier shell correlation: {found.resolution:.2f} Å"
+    title = f"Fourier shell correlation: {told(found.resolution)}"
     applied = ", ".join(f"{b:.4g}" for b in found.maps).replace("-", "\N{MINUS SIGN}")
     fitted = f"{found.fit.bfactor or 0:.1f}".replace("-", "\N{MINUS SIGN}")
     pictures = {
@@ -153,16 +155,15 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
             *(found.curves, found.resolutions, box, pixel_size, title),
             f"Half maps; mask: {found.made}",
             onset=found.onset,
+            band=found.band,
         ),
         "guinier": guinier_figure(
             found.fit,
             found.fit.reason
-            or f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; fitted: {fitted} Å²",
+            or f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; fitted: {fitted} ± {found.fit.error or 0:.1f} Å²",
             f"Guinier plot: applied B = {applied} Å²",
         ),
-        "slices": slice_figure(
-            rows, pixel_size, f"Sharpened map at {found.resolution:.2f} Å", size
-        ),
+        "slices": slice_figure(rows, pixel_size, f"Sharpened map, {told(found.resolution)}", size),
     }
     if found.local is not None:
         write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size, corner)
@@ -194,6 +195,7 @@ def _write_summary(
         "guinier": {
             "map": settings.guinier_map,
             "bfactor": fit.bfactor,
+            "error": fit.error,
             "intercept": fit.intercept,
             "from": ends[0],
             "to": ends[1],
@@ -206,6 +208,7 @@ def _write_summary(
         "local_resolution": found.local_range,
         "maps": [file_name(bfactor, alone) for bfactor in found.maps],
         "mask": mask_summary(found.made, found.mask_file, halves.pixel_size),
+        "symmetry": halves.known.symmetry,
         "half_maps": [str(path.resolve()) for path in halves.paths],
         "box": len(found.mean),
         "pixel_size": halves.pixel_size,

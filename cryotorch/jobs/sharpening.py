@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,22 @@ from cryotorch.jobs.fsc_advice import advice
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.settings import require
+from cryotorch.ops.claims import judge
 from cryotorch.ops.filters import GuinierFit, guinier_fit, sharpen
 from cryotorch.ops.fsc import (
-    crossing_shell,
     first_randomised_shell,
-    fsc_curves,
     resolution,
     shell_correlation,
 )
 from cryotorch.ops.local_resolution import local_low_pass, local_resolution
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.sharpening import inner_sphere, refused
+from cryotorch.results import told
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
     from cryotorch.jobs.sharpen import Sharpen
 
 log = logging.getLogger("cryotorch")
-SPHERE = 0.95  # of half the box, where the soft sphere begins to fall
 FEW = 10  # shells: a line through fewer is led by what the structure does there
 APART = 2.0  # ratio of the fits of masked and whole map that is no matter of choice
 STEEP = -1000.0  # Å²: B-factors beyond it make noise of a map
@@ -45,8 +45,8 @@ class Sharpened:
     Attributes:
         mean: (d, d, d) of the half maps; mask: (d, d, d) behind FSC and fit.
         made: that mask and how it came about; mask_file: where it was read, or None.
-        curves: name -> (d//2 + 1,); resolutions: name -> Å.
-        resolution: Å, corrected FSC; onset: first shell with random phases.
+        curves: name -> (d//2 + 1,); band: (d//2 + 1,) FSC that noise in the mask stays below; resolutions: name -> Å.
+        resolution: Å that may be claimed, NaN where nothing can be; onset: first shell with random phases.
         fit: the Guinier fit of ``guinier_map``; other: its B-factor with the other choice, or None.
         filter_resolution: Å, of the Butterworth filter.
         maps: B-factor -> (d, d, d).
@@ -59,6 +59,7 @@ class Sharpened:
     made: FscMask
     mask_file: str | None
     curves: dict[str, Tensor]
+    band: Tensor
     resolutions: dict[str, float]
     resolution: float
     onset: int
@@ -92,25 +93,24 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     made, mask_file = find_mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
     mask, onset = made.mask, first_randomised_shell(no_mask)
     log.info("Mask: %s", made)
-    draw = torch.Generator().manual_seed(settings.seed)
-    curves = fsc_curves(maps, pixel_size, mask, mask, draw, first_shell=onset)
-    del curves["loose"]  # nobody asked for one
-    resolutions = {
-        name: resolution(curve, box, pixel_size)
-        for name, curve in curves.items()
-        if name != "randomised"
-    }
-    reached, curve = resolutions["corrected"], curves["corrected"]
-    log.info("Resolution %.2f Å (corrected FSC at 0.143; without mask %.2f Å)",
-             reached, resolutions["no_mask"])  # fmt: skip
+    judged = judge(maps, pixel_size, mask, None, halves.known, onset, settings.seed)
+    claims, warnings = advice(maps, judged, made, pixel_size, halves.known)
+    curves, curve = judged.curves, judged.curves["corrected"]
+    resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
+    log.info("Resolution: %s (corrected FSC at 0.143; without mask %.2f Å)",
+             told(resolutions["corrected"]), resolutions["no_mask"])  # fmt: skip
+    reached = box * pixel_size / judged.last
     fits = {
         name: guinier_fit(m, curve, pixel_size, settings.fit_to or reached, settings.fit_from)
         for name, m in (("masked", mean * mask), ("whole", mean))
     }
+    if not claims:
+        fits = {name: refused(fit) for name, fit in fits.items()}
     fit = fits.pop(settings.guinier_map)
     (other,) = fits.values()
     if fit.bfactor is not None:
-        log.info("Guinier fit of the %s map: B = %.1f Å²", settings.guinier_map, fit.bfactor)
+        about = settings.guinier_map, fit.bfactor, fit.error
+        log.info("Guinier fit of the %s map: B = %.1f ± %.1f Å²", *about)
     if other.bfactor is not None:
         # both are said: programs differ, and with little solvent left in the mask they agree
         name = "whole" if settings.guinier_map == "masked" else "masked"
@@ -119,7 +119,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     how = "given" if settings.bfactor is not None else "fitted"
     how = how if fit.bfactor is not None or how == "given" else "no fit"
     log.info("Applied: B = %s Å² (%s)", ", ".join(f"{b:.4g}" for b in bfactors), how)
-    cut, also = _filter_resolution(settings, curve, box, pixel_size)
+    cut, also = _filter_resolution(settings, judged.last, box, pixel_size)
     found = Sharpened(
         *(
             mean.cpu(),
@@ -127,12 +127,13 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
             made,
             mask_file,
             {n: c.cpu() for n, c in curves.items()},
+            judged.band.cpu(),
             resolutions,
-            reached,
+            resolutions["corrected"],
             onset,
         ),
         *(_on_cpu(fit), other.bfactor, cut),
-        warnings=[*advice(maps, curves, made, pixel_size, onset), *said, *also],
+        warnings=[*warnings, *said, *also],
     )
     local = None
     if settings.local:
@@ -141,7 +142,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
         found.local = local.cpu()
         log.info("Within the mask it is %(median).1f Å in the median, 5 to 95 %%: "
                  "%(finest).1f to %(coarsest).1f Å", found.local_range)  # fmt: skip
-    sphere = soft_sphere(box, SPHERE * box / 2, (1 - SPHERE) * box / 2, device)
+    sphere = inner_sphere(mean)
     weight = curve if settings.fsc_weight else None
     for bfactor in bfactors:
         sharp = sharpen(mean, pixel_size, bfactor, weight, cut, settings.filter_order)
@@ -174,7 +175,7 @@ def find_mask(
     if path is not None:
         log.info("Mask %s", path)
         trusted = settings.pixel_size is not None
-        return fsc_mask.given_mask(path, mean, halves.pixel_size, trusted), path
+        return fsc_mask.given_mask(path, halves.grid, trusted, mean.device), path
     lengths = settings.mask_near, settings.mask_far
     made = fsc_mask.make_mask(mean, halves.pixel_size, settings.threshold, *lengths)
     return fsc_mask.softened(made, halves.pixel_size, bare), None
@@ -231,10 +232,10 @@ def _wider_fit(settings: Sharpen, fit: GuinierFit, edge: float) -> str:
 
 
 def _filter_resolution(
-    settings: Sharpen, curve: Tensor, box: int, pixel_size: float
+    settings: Sharpen, reached: int, box: int, pixel_size: float
 ) -> tuple[float, list[str]]:
     """Resolution of the Butterworth filter in Å, and what is to be said about it."""
-    reached, wanted = crossing_shell(curve), settings.filter_resolution
+    wanted = settings.filter_resolution
     shell = (reached if wanted is None else box * pixel_size / wanted) + settings.filter_offset
     offset, base = settings.filter_offset, shell - settings.filter_offset
     wish = f"only {base:.0f} shells lie before the resolution"

@@ -20,7 +20,7 @@ from cryotorch.jobs.simulation import Body
 from cryotorch.ops.masks import density_region, soft_mask
 from cryotorch.ops.two_bodies import meeting_point, moved_poses, random_motions, two_body_phantom
 from cryotorch.particles import Particles
-from cryotorch.refine.start import draw_half_sets
+from cryotorch.refine.half_sets import draw_half_sets
 
 # What counts as density of a body: above this share of its peak after a low-pass at so many Å.
 THRESHOLD, LOW_PASS = 0.15, 12.0

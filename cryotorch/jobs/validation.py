@@ -15,13 +15,13 @@ from torch import Tensor
 from cryotorch.jobs import fsc_mask
 from cryotorch.jobs.fsc_advice import advice, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.jobs.map_grid import Grid
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.settings import require
+from cryotorch.ops.claims import Background, judge
 from cryotorch.ops.fsc import (
     RANDOMISE_BELOW,
-    crossing_shell,
     first_randomised_shell,
-    fsc_curves,
     resolution,
     shell_correlation,
 )
@@ -42,34 +42,35 @@ class Validation:
     Attributes:
         first: the mask before any tightening; mask: the one behind the tight and corrected curves.
         curves: name -> (d//2 + 1,) FSC, on the CPU.
+        band: (d//2 + 1,) FSC that noise in the mask stays below.
         resolutions: threshold -> curve -> Å, curve "randomised" left out.
         onset: first shell with random phases, d//2 + 1 if there is none.
         warnings: sentences.
         seconds: phase -> wall seconds.
+        known: of the half maps.
+        last: the shell of the resolution, or where the corrected curve falls below 0.143 though nothing can be claimed.
     """
 
     first: FscMask
     mask: FscMask
     curves: dict[str, Tensor]
+    band: Tensor
     resolutions: dict[float, dict[str, float]]
     onset: int
     warnings: list[str]
     seconds: dict[str, float]
+    known: Background
+    last: int
 
     @property
     def resolution(self) -> float:
-        """Å, of the corrected curve; see ``claims``."""
+        """Å that may be claimed, NaN where nothing can be."""
         return self.resolutions[THRESHOLD]["corrected"]
 
     @property
     def claims(self) -> bool:
-        """Whether it is one: not that of noise in a mask."""
-        return not nothing_shared(self.curves["no_mask"])
-
-    @property
-    def claimed_shell(self) -> int:
-        """The shell of that resolution."""
-        return int(crossing_shell(self.curves["corrected"]))
+        """Whether a resolution can be claimed."""
+        return math.isfinite(self.resolution)
 
 
 def validate(
@@ -85,7 +86,7 @@ def validate(
     times = [("", time.perf_counter())]
     maps, pixel_size = halves.maps.to(device), halves.pixel_size
     box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
-    mask = first = _first_mask(settings, maps, pixel_size)
+    mask = first = _first_mask(settings, maps, halves.grid)
     times.append(("mask", time.perf_counter()))
     log.info("FSC without a mask")
     no_mask = shell_correlation(*maps)
@@ -101,37 +102,49 @@ def validate(
         log.info("FSC with masks; without one it stays so high that there is nothing to correct")
     else:
         log.info("FSC with masks, not corrected: no random phases before Nyquist")
-    draw = torch.Generator().manual_seed(settings.seed)
     loose = _loose_mask(mask, maps, pixel_size)
-    curves = fsc_curves(
-        maps, pixel_size, mask.mask, mask.mask if loose is None else loose, draw, first_shell=onset
-    )
-    curves = {n: c.cpu() for n, c in curves.items() if n != "loose" or loose is not None}
-    judged = {name: curve for name, curve in curves.items() if name != "randomised"}
-    resolutions = {
-        threshold: {n: resolution(c, box, pixel_size, threshold) for n, c in judged.items()}
-        for threshold in (THRESHOLD, STRICTER)
-    }
-    warnings = advice(maps, curves, mask, pixel_size, onset, adjustable)
+    judged = judge(maps, pixel_size, mask.mask, loose, halves.known, onset, settings.seed)
+    claims, warnings = advice(maps, judged, mask, pixel_size, halves.known, adjustable)
+    curves = {name: curve.cpu() for name, curve in judged.curves.items()}
+    stricter = {n: resolution(curves[n], box, pixel_size, STRICTER) for n in judged.resolutions}
+    reached = judged.resolutions | ({} if claims else {"corrected": math.nan})
+    resolutions = {THRESHOLD: reached, STRICTER: stricter}
     times.append(("curves", time.perf_counter()))
     seconds = {"mask": 0.0, "curves": 0.0, "tighten": 0.0}
     for (_, start), (name, end) in pairwise(times):
         seconds[name] += end - start
-    return Validation(first, mask, curves, resolutions, onset, warnings, seconds)
+    return Validation(
+        first,
+        mask,
+        curves,
+        judged.band.cpu(),
+        resolutions,
+        onset,
+        warnings,
+        seconds,
+        halves.known,
+        judged.last,
+    )
 
 
-def _first_mask(settings: ValidationFsc, maps: Tensor, pixel_size: float) -> FscMask:
+def _first_mask(settings: ValidationFsc, maps: Tensor, grid: Grid) -> FscMask:
     """The mask that the settings ask for, before tightening."""
     if settings.generates:
         if settings.mask is not None:
             log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
         lengths = settings.mask_near, settings.mask_far
         return fsc_mask.make_mask(
-            *(maps.mean(0), pixel_size, settings.threshold, *lengths, settings.relative_threshold)
+            *(
+                maps.mean(0),
+                grid.pixel_size,
+                settings.threshold,
+                *lengths,
+                settings.relative_threshold,
+            )
         )
     if settings.mask is not None:
         corrected = settings.pixel_size is not None
-        return fsc_mask.given_mask(settings.mask, maps[0], pixel_size, corrected)
+        return fsc_mask.given_mask(settings.mask, grid, corrected, maps.device)
     log.info("No mask: a soft sphere as wide as the box stands in for the tight one")
     return fsc_mask.sphere_mask(maps[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_files
 from cryotorch.report.maps import mask_figure
 from cryotorch.report.summary import provenance, write_json
+from cryotorch.results import told
 
 if TYPE_CHECKING:
     from cryotorch.jobs.validation_fsc import ValidationFsc
@@ -41,7 +43,7 @@ def table(found: Validation) -> list[str]:
 def _cell(curve: Tensor, threshold: float, reached: float) -> str:
     """A resolution; that of the last shell with a sign where the curve ends above the threshold."""
     ends_above = bool((curve[1:] >= threshold).all())
-    return f"{'≤ ' if ends_above else ''}{reached:.2f} Å"
+    return f"{'≤ ' if ends_above else ''}{reached:.2f} Å" if math.isfinite(reached) else "none"
 
 
 def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -> None:
@@ -51,26 +53,31 @@ def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -
     if relabelled:
         for name, half_map in zip("AB", halves.maps, strict=True):
             write_volume(folder / f"map_half_{name}.mrc", half_map, pixel_size, corner)
-    write_fsc_files(folder, found.curves, box, pixel_size)
+    write_fsc_files(folder, found.curves, box, pixel_size, found.band)
     pictures = _pictures(found, halves)
     write_pictures(pictures, folder)
     reached = found.resolutions[THRESHOLD]
-    scalars = {f"resolution/{name}": value for name, value in reached.items()}
-    write_board(folder / "tensorboard", scalars, pictures, found.curves)
+    known = {name: value for name, value in reached.items() if math.isfinite(value)}
+    scalars = {f"resolution/{name}": value for name, value in known.items()}
+    curves = {**found.curves, "noise_band": found.band}
+    write_board(folder / "tensorboard", scalars, pictures, curves)
 
 
 def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
     box, pixel_size = halves.maps.shape[-1], halves.pixel_size
     reached = found.resolutions[THRESHOLD]
-    claimed = f"{found.resolution:.2f} Å" if found.claims else "no resolution"
+    claimed = told(found.resolution)
     curves = fsc_figure(
         *(found.curves, reached, box, pixel_size),
         f"Fourier shell correlation: {claimed}",
         f"Half maps, FSC = {THRESHOLD:g}; mask: {found.mask}",
         onset=found.onset,
+        band=found.band,
     )
     # finer than the half maps agree there is noise only, which would hide the density
-    mean = low_pass(halves.maps.mean(0), pixel_size, max(found.resolution, 2 * pixel_size))
+    mean = low_pass(
+        halves.maps.mean(0), pixel_size, max(box * pixel_size / found.last, 2 * pixel_size)
+    )
     masks = {"FSC mask": found.mask.mask.cpu()}
     if found.mask.tightened:
         masks = {"Before tightening": found.first.mask.cpu(), **masks}
@@ -86,10 +93,10 @@ def write_summary(
     extras: Mapping[str, object],
 ) -> None:
     """``summary.json``: everything that a person, a script or a deposition asks for."""
-    box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.claimed_shell
+    box, pixel_size, last = halves.maps.shape[-1], halves.pixel_size, found.last
     random = found.onset <= box // 2
     summary = {
-        "resolution": found.resolution if found.claims else None,
+        "resolution": found.resolution,
         "resolutions": found.resolutions[THRESHOLD],
         "threshold": THRESHOLD,
         f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
@@ -100,6 +107,8 @@ def write_summary(
             "fsc_at_resolution": float(found.curves["randomised"][last]),
         },
         "mask": _mask_summary(found, settings, pixel_size),
+        "symmetry": found.known.symmetry,
+        "shells": {"shared": found.known.shared, "inserted": found.known.inserted},
         "half_maps": [str(path.resolve()) for path in halves.paths],
         "box": box,
         "pixel_size": pixel_size,

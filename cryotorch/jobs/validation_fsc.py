@@ -33,6 +33,7 @@ class ValidationFsc:
     half_map_b: str | None
     mask: str | None
     pixel_size: Angstrom | None
+    symmetry: str | None
     out: str | None
     overwrite: bool
     generate_mask: Literal["auto"] | bool
@@ -85,7 +86,7 @@ def run(settings: ValidationFsc) -> Path:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
-            halves = load_half_maps(*named, settings.pixel_size)
+            halves = load_half_maps(*named, settings.pixel_size, settings.symmetry)
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.atoms import Atoms, density, read_atoms
-from cryotorch.data.mrc import read_corner, read_header, read_volume
+from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.errors import InputError
+from cryotorch.jobs.map_grid import Grid, Point, grid_of, point_text
 from cryotorch.jobs.maps import load_map
 from cryotorch.jobs.memory import require_room
 from cryotorch.jobs.settings import require
@@ -26,8 +26,6 @@ NEAR = 0.01  # how closely the values of a mask reach 0 and 1, after another pro
 # Part of a model's scattering that may lie outside the box without a word, and with a warning.
 OUTSIDE, ELSEWHERE = 0.01, 0.1
 
-Corner = tuple[float, float, float]
-
 
 @dataclass
 class Work:
@@ -37,7 +35,7 @@ class Work:
         given: the settings as they were typed.
         volume: (d, d, d).
         pixel_size: Å.
-        corner: (x, y, z) Å, where voxel 0 lies in the coordinates of atomic models, as ChimeraX shows them.
+        corner: (x, y, z) Å, where voxel 0 lies in the coordinates of atomic models; stated: whether a header said so.
         kind: map, mask or model: what it was read as.
         mask: (d, d, d) from 0 to 1 once there is one.
         region: voxels above the threshold that were kept, before the mask grew around them.
@@ -51,7 +49,8 @@ class Work:
     volume: Tensor
     pixel_size: float
     kind: str
-    corner: Corner = (0.0, 0.0, 0.0)
+    corner: Point = (0.0, 0.0, 0.0)
+    stated: bool = False
     mask: Tensor | None = None
     region: Tensor | None = None
     labels: Tensor | None = None
@@ -66,15 +65,14 @@ class Work:
         return self.volume.shape[-1]
 
     @property
-    def middle(self) -> tuple[float, ...]:
-        """Where voxel d // 2 lies, Å."""
-        return tuple(c + self.box // 2 * self.pixel_size for c in self.corner)
+    def grid(self) -> Grid:
+        return Grid(self.box, self.pixel_size, self.corner, self.stated)
 
     def put(self, volume: Tensor, pixel_size: float) -> None:
         """Take a volume on another grid, with its middle where that of the old one is."""
         half = volume.shape[-1] // 2 * pixel_size
         # rounded: a corner that comes back to 0 is 0
-        self.corner = tuple(round(c - half, 4) + 0.0 for c in self.middle)
+        self.corner = tuple(round(c - half, 4) + 0.0 for c in self.grid.middle)
         self.volume, self.pixel_size = volume, pixel_size
 
     def need(self, condition: bool, name: str, wish: str) -> None:
@@ -92,15 +90,6 @@ class Work:
         log.info("WARNING: %s", sentence)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Box in voxels, pixel size in Å, and where the corner lies in a model's coordinates (x, y, z), Å."""
-
-    box: int
-    pixel_size: float
-    corner: Corner
-
-
 def load(settings: VolumeTools, device: torch.device) -> Work:
     """The input on its own grid; an atomic model on the one it was given.
 
@@ -110,33 +99,39 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
     path = Path(settings.volume)
     if is_model(path):
         return _from_model(path, settings, device)
-    for name, off in (("select", None), ("assembly", None), ("centre", "auto")):
+    for name in ("select", "assembly"):
         value = getattr(settings, name)
-        require(value == off, name, value, f"it is for atomic models, and volume={path} is not one")
+        require(
+            value is None, name, value, f"it is for atomic models, and volume={path} is not one"
+        )
+    centre, wish = settings.centre, "it is for atomic models and for like=<map>"
+    require(centre == "auto" or settings.like is not None, "centre", centre, wish)
     header = read_header(path)
     if path.suffix == ".mrcs":
         raise InputError(f"volume={path} is a stack of images: name a map")
     require_room(max(header.size), device, f"volume={path}")
     volume, pixel_size = load_map(path, "volume", settings.pixel_size, pad=True)
-    corner = read_corner(path, pixel_size)
+    grid = grid_of(path, pixel_size)
     # filtered or normalised it is no mask any more; and who wants a map has one
     maps_only = settings.normalise or settings.high_pass or settings.write == "map"
     low, high = float(volume.min()), float(volume.max())
     is_mask = abs(low) <= NEAR and abs(high - 1) <= NEAR and not maps_only
-    work = Work(settings, volume.to(device), pixel_size, "mask" if is_mask else "map", corner)
+    work = Work(
+        settings,
+        volume.to(device),
+        pixel_size,
+        "mask" if is_mask else "map",
+        grid.corner,
+        grid.stated,
+    )
     values = f"values {low:.4g} to {high:.4g}" + (", taken as a mask" if is_mask else "")
-    if any(corner):
-        values += f", corner at {point_text(corner)} Å"
+    if any(grid.corner):
+        values += f", corner at {point_text(grid.corner)} Å"
     size = f"{work.box} voxels per edge"
     if len(set(header.size)) > 1:
         size = " x ".join(map(str, header.size)) + f" voxels, padded with zeros to {size}"
     work.did(f"Read {path}: {size}, {pixel_size:.4g} Å per voxel, {values}")
     return work
-
-
-def point_text(point: Iterable[float]) -> str:
-    """Coordinates for the log."""
-    return "(" + ", ".join(f"{c:.4g}" for c in point) + ")"
 
 
 def is_model(path: Path) -> bool:
@@ -145,7 +140,7 @@ def is_model(path: Path) -> bool:
     return plain.suffix.lower() in MODELS
 
 
-def grid_of(path: str, pixel_size: float | None) -> Grid:
+def like_grid(path: str, pixel_size: float | None) -> Grid:
     """The grid of the map ``like``; ``pixel_size`` takes the place of one that its header lacks."""
     if is_model(Path(path)):
         raise InputError(f"like={path} is an atomic model, which has no grid: name a map")
@@ -166,7 +161,7 @@ def grid_of(path: str, pixel_size: float | None) -> Grid:
             f"like={path} does not state its pixel size: add pixel_size=<Å> if the input has the same one, else "
             "write it into the header with job=volume_tools first"
         )
-    return Grid(header.shape[0], size, header.corner)
+    return grid_of(path, size)
 
 
 def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work:
@@ -183,7 +178,7 @@ def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work
     wish = f"it must be at least two pixels, {finest:.4g} Å"
     require(resolution >= 0.999 * finest, "resolution", resolution, wish)
     if fitted:
-        middle = torch.tensor(grid.corner) + grid.box // 2 * grid.pixel_size
+        middle = torch.tensor(grid.middle)
     else:  # parts keep their place in the whole, so that their masks fit together
         whole = read_atoms(path, settings.assembly, centre=False) if settings.select else atoms
         middle = whole.centre_of_mass()
@@ -193,7 +188,7 @@ def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work
     warning = _outside(path, settings, atoms, grid)
     moved = Atoms(*(value.to(device) for value in (atoms.position, atoms.weight, atoms.bfactor)))
     volume = density(moved, grid.box, grid.pixel_size, resolution)
-    work = Work(settings, volume, grid.pixel_size, "model", grid.corner)
+    work = Work(settings, volume, grid.pixel_size, "model", grid.corner, grid.stated)
     if settings.like is not None:
         work.background = read_volume(settings.like)[0]
     where = "at its coordinates" if fitted else "the centre of mass of the whole in the middle"
@@ -209,7 +204,7 @@ def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work
 
 def _model_grid(path: Path, settings: VolumeTools, atoms: Atoms) -> Grid:
     if settings.like is not None:
-        return grid_of(settings.like, settings.pixel_size)
+        return like_grid(settings.like, settings.pixel_size)
     pixel_size, box = settings.pixel_size, settings.box_size
     wish = f"the density of {path} needs a grid, add like=<map>, or pixel_size=<Å> and box_size=<voxels>"
     require(pixel_size is not None, "pixel_size", None, wish)

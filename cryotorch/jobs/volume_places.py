@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.map_grid import point_text
 from cryotorch.jobs.settings import shown
-from cryotorch.jobs.volume_input import Work, point_text
+from cryotorch.jobs.volume_input import Work
 from cryotorch.jobs.volume_tools import VolumeTools, rows
 from cryotorch.ops import morphology
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
-from cryotorch.jobs.maps import HARD
+from cryotorch.jobs.fsc_mask import WIDEST
+from cryotorch.jobs.maps import HARD, SOFT
 from cryotorch.jobs.volume_input import Work
 from cryotorch.jobs.volume_tools import VolumeTools
 from cryotorch.ops.arrange import centre_of_mass
@@ -24,7 +25,7 @@ from cryotorch.report.summary import provenance, write_json
 log = logging.getLogger("cryotorch")
 # Å³ per Da of protein: partial specific volume 0.73 cm³/g = 0.73e24 / 6.022e23.
 VOLUME_PER_DALTON = 1.21
-# Width of a soft edge by resolution: narrower ones disturb the Fourier shells at that resolution.
+# Width of a soft edge by resolution: narrower ones disturb the Fourier shells at that resolution; none need be wider than WIDEST.
 EDGE_PER_RESOLUTION = 5
 # Part of the high density above which a volume counts for its centre of mass: below lie solvent in a map, ripples in
 # the density of a model.
@@ -157,30 +158,31 @@ def _softness(work: Work, width: float, settings: VolumeTools) -> None:
     # that of a model's density says nothing about the map that the mask is for
     pixel_size, finest = work.pixel_size, None if work.kind == "model" else settings.resolution
     if width < HARD:
-        need = 12 if finest is None else max(12, round(EDGE_PER_RESOLUTION * finest / pixel_size))
+        need = SOFT if finest is None else _edge(finest)
         work.warn(
-            f"The mask has a hard edge, which correlates half maps by itself: add soften={need}px before you use it"
+            f"The mask has a hard edge, which correlates half maps by itself: add soften={need:g} before you use it"
         )
         return
-    reach = width * pixel_size / EDGE_PER_RESOLUTION
-    said = f"Soft edge: about {width:.1f} voxels ({width * pixel_size:.1f} Å), enough for maps of {reach:.1f} Å and finer"
-    log.info("%s (five times the resolution)", said)
-    if finest is not None and finest > 1.05 * reach:
-        need = round(EDGE_PER_RESOLUTION * finest / pixel_size)
-        work.warn(f"At {finest:g} Å a soft edge of {need} voxels is advised: add soften={need}px")
+    wide = width * pixel_size
+    said = f"Soft edge: about {width:.1f} voxels ({wide:.1f} Å)"
+    log.info("%s; five times the resolution is advised, %g Å at most", said, WIDEST)
+    if finest is not None and wide < 0.9 * _edge(finest):
+        need = _edge(finest)
+        work.warn(f"At {finest:g} Å a soft edge of {need:g} Å is advised: add soften={need:g}")
+
+
+def _edge(finest: float) -> float:
+    """The soft edge, Å, for maps of this resolution."""
+    return min(float(round(EDGE_PER_RESOLUTION * finest)), WIDEST)
 
 
 def _at_border(work: Work) -> None:
     mask = work.mask
     faces = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
     if max(float(face.max()) for face in faces) > 0.05 and float(mask.mean()) < 0.5:
-        like = work.given.like
-        wish = (
-            "pad with box_size"
-            if like is None
-            else f"pad {like} with box_size first, and name the padded one in like"
+        work.warn(
+            "The mask reaches the border of the box, which cuts it off: raise threshold, or add soften=15 to let it end there"
         )
-        work.warn(f"The mask reaches the border of the box, which cuts its edge off: {wish}")
 
 
 def _segment_lines(work: Work) -> list[str]:

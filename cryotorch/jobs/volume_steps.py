@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.map_grid import Grid, apart, between, bring, how
 from cryotorch.jobs.maps import load_mask, symmetry_group
 from cryotorch.jobs.memory import require_room
 from cryotorch.jobs.settings import in_angstrom, shown
 from cryotorch.jobs.units import parse_length
-from cryotorch.jobs.volume_input import Grid, Work, grid_of
+from cryotorch.jobs.volume_input import Work, like_grid
 from cryotorch.jobs.volume_places import cut_spheres, in_voxels, misplaced, within_the_box
 from cryotorch.jobs.volume_tools import VolumeTools, rows
 from cryotorch.ops import arrange, morphology
 from cryotorch.ops.filters import high_pass, low_pass
-from cryotorch.ops.masks import high_percentile, soft_mask
+from cryotorch.ops.masks import high_percentile
 from cryotorch.ops.resample import resample_volume
 from cryotorch.ops.rotations import euler_to_matrix
 from cryotorch.ops.segment import (
@@ -35,6 +36,7 @@ COMBINE = {
     "subtract": morphology.subtract,
 }
 HALF = 0.5  # where a soft mask ends
+CLOSE = 0.25  # of the growth and edge asked for: less room than that is spoken of
 
 
 def edit(work: Work, settings: VolumeTools) -> Work:
@@ -43,7 +45,7 @@ def edit(work: Work, settings: VolumeTools) -> Work:
     Raises:
         InputError: a step cannot be done, or leaves nothing.
     """
-    grid = grid_of(settings.like, settings.pixel_size) if settings.like else None
+    grid = like_grid(settings.like, settings.pixel_size) if settings.like else None
     # lengths in px are voxels of the result
     final = grid.pixel_size if grid else settings.new_pixel_size or work.pixel_size
     settings = in_angstrom(settings, final)
@@ -67,20 +69,21 @@ def edit(work: Work, settings: VolumeTools) -> Work:
 
 
 def _onto(work: Work, grid: Grid) -> None:
-    """The grid of another map, and its place in the coordinates of models."""
-    known, before = any(work.corner), torch.tensor(work.middle)
-    if grid.box == work.box and abs(grid.pixel_size / work.pixel_size - 1) < 1e-4:
-        work.pixel_size = grid.pixel_size
-    else:
-        _regrid(work, grid.box, grid.pixel_size, "like")
-    work.corner = grid.corner
-    away = before - torch.tensor(work.middle)
-    if known and work.given.shift is None and float(away.norm()) > work.pixel_size / 2:
-        x, y, z = (f"{c:.2f}" for c in away.tolist())
-        work.warn(
-            f"By their headers the middle of {work.given.volume} lies ({x}, {y}, {z}) Å from that of {work.given.like}; "
-            f"here it was put on it, add shift=[{x},{y},{z}] if the headers are right"
-        )
+    """The grid of another map, and the place in it that the headers of both say."""
+    name, centre, own = f"volume={work.given.volume}", work.given.centre, work.grid
+    away = apart(own, grid)
+    if centre != "auto":
+        away = (0.0, 0.0, 0.0) if centre else between(own, grid)
+    require_room(grid.box, work.volume.device, f"like={work.given.like}")
+    moved = any(away) or not own.samples_like(grid)
+    work.volume, warning = bring(
+        work.volume, own, grid, away, name, "add centre=true to put middle on middle"
+    )
+    work.corner, work.pixel_size, work.stated = grid.corner, grid.pixel_size, grid.stated
+    if moved:
+        work.did(f"Like {work.given.like}: {how(own, grid, away)}")
+    if warning:
+        work.warn(warning[0].upper() + warning[1:])
 
 
 def _regrid(work: Work, box: int, pixel_size: float, name: str) -> None:
@@ -179,11 +182,23 @@ def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
         region = morphology.dilate(region, grow)
         wish = "nothing is left of the mask, shrink it less"
         work.need(bool(region.any()), "dilate", wish)
-    if edge:
-        work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å")
     # growth and edge by one distance: the edge then follows the true outline, not its staircase
     near = max(grow, 0.0)
-    return soft_mask(region, near, near + edge)
+    if near + edge == 0:
+        return region.float()
+    mask, room = morphology.grow_in_box(region, near, near + edge)
+    narrow = room < near + edge
+    where = (
+        f", narrower where the box ends {room * work.pixel_size:.3g} Å from it" if narrow else ""
+    )
+    if edge:
+        work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å{where}")
+    if room < CLOSE * (near + edge):
+        work.warn(
+            f"What the mask grows from comes within {room * work.pixel_size:.3g} Å of the border of the box, where there is hardly "
+            "room for an edge: raise threshold, or keep_largest=true where it is noise; a molecule there needs particles in a larger box"
+        )
+    return mask
 
 
 def _above(work: Work, settings: VolumeTools) -> Tensor:
@@ -252,7 +267,7 @@ def _chosen(work: Work, settings: VolumeTools) -> list[int]:
 def _combine(work: Work, settings: VolumeTools) -> None:
     for name, path in settings.others:
         _needs_mask(work, settings, name)
-        other, said = load_mask(path, work.box, work.pixel_size, name)
+        other, said = load_mask(path, work.grid, name)
         work.mask = COMBINE[name](work.mask, other.to(work.mask.device))
         work.did(f"{name.capitalize()}: {path}")
         for sentence in said:
@@ -275,7 +290,7 @@ def _finish(work: Work, settings: VolumeTools) -> None:
     if work.mask is None:
         return
     inside = work.mask > HALF
-    if bool(inside.all()):
+    if bool(inside[1:-1, 1:-1, 1:-1].all()):  # a grown one ends on the faces
         raise InputError(
             "The mask fills the whole box after all steps: raise threshold, or make dilate smaller"
         )

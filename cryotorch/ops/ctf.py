@@ -16,6 +16,15 @@ def wavelength(voltage_kv: Tensor) -> Tensor:
     return 12.2643247 / torch.sqrt(volt * (1 + 0.978466e-6 * volt))
 
 
+def delocalisation(defocus: Tensor, voltage_kv: Tensor) -> Tensor:
+    """lambda |df| (b,) in Å²: signal of frequency k (1/Å) lies up to this times k away from where it belongs.
+
+    The gradient of chi / 2 pi by k without the spherical aberration (Downing & Glaeser 2008, doi:10.1016/j.ultramic.2007.09.009).
+    Shapes as for ``contrast_transfer``.
+    """
+    return wavelength(voltage_kv) * defocus[:, :2].mean(1).abs()
+
+
 def contrast_transfer(
     frequency: Tensor,
     defocus: Tensor,

@@ -22,6 +22,8 @@ class GuinierFit(NamedTuple):
     bfactor: float | None
     intercept: float
     reason: str = ""
+    error: float | None = None
+    applied: float = 0.0
 
 
 def low_pass(
@@ -72,6 +74,17 @@ def radial_amplitude(volume: Tensor) -> Tensor:
     return shell_sum(amplitude, box) / shell_count(box, volume.device)
 
 
+def whitened(volume: Tensor, least: float = 0.02) -> Tensor:
+    """A volume (d, d, d) with the same mean |F| in all shells, from 1 up to the first below ``least`` of the largest; 0 beyond."""
+    amplitude = radial_amplitude(volume)
+    amplitude[0] = 0
+    fallen = torch.nonzero(amplitude[1:] < least * amplitude.max())
+    last = int(fallen[0]) if len(fallen) else len(amplitude) - 1
+    gain = torch.zeros_like(amplitude)
+    gain[1 : last + 1] = amplitude.max() / amplitude[1 : last + 1]
+    return filter_shells(volume, gain)
+
+
 def fsc_weight(curve: Tensor) -> Tensor:
     """Correlation of the merged map with the truth, sqrt(2 F / (1 + F)), from a half-map FSC (s,).
 
@@ -102,7 +115,7 @@ def guinier_fit(
     used = (shell >= first - 1e-6) & (shell <= last + 1e-6) & (weighted > 0)
     x = (shell / (box * pixel_size)).square()
     y = torch.where(weighted > 0, weighted.log(), math.nan)
-    bfactor, intercept, reason = None, math.nan, ""
+    bfactor, intercept, reason, error = None, math.nan, "", None
     if resolution > coarsest:
         reason = f"the resolution of {resolution:.1f} Å is worse than {coarsest:g} Å"
     elif used.sum() < 5:
@@ -111,7 +124,9 @@ def guinier_fit(
         centred = x[used] - x[used].mean()
         slope = float((centred * y[used]).sum() / centred.square().sum())
         bfactor, intercept = 4 * slope, float(y[used].mean()) - slope * float(x[used].mean())
-    return GuinierFit(x.float(), y.float(), used, bfactor, intercept, reason)
+        left = (y[used] - intercept - slope * x[used]).square().sum() / (int(used.sum()) - 2)
+        error = 4 * float((left / centred.square().sum()).sqrt())
+    return GuinierFit(x.float(), y.float(), used, bfactor, intercept, reason, error)
 
 
 def sharpen(

@@ -13,6 +13,10 @@ from cryotorch.ops.masks import density_mask, soft_sphere
 
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
 NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
+FEW_NUMBERS = 0.5  # band of noise above which a shell cannot testify against
+NEXT_TO_SPLIT = (
+    3  # shells that what half sets share leaks on to, through windows, masks and interpolation
+)
 
 
 def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -209,6 +213,24 @@ def crossing_shell(curve: Tensor, threshold: float = 0.143, interpolate: bool = 
     above, below = float(curve[first - 1]), float(curve[first])
     step = (above - threshold) / (above - below) if math.isfinite(below) else 0.0
     return max(first - 1 + step, 1.0)
+
+
+def claimed_shell(
+    curve: Tensor, band: Tensor, shared: float = 0.0, threshold: float = 0.143
+) -> int | None:
+    """The shell that half maps with this FSC (s,) may be said to resolve; None where noise explains the curve.
+
+    The last one before the first value below ``threshold`` or in the band of noise (s,), see ``significance.noise_band``. Shells
+    whose band is above 0.5 hold too few numbers to end a curve, or to be claimed while in it. The shell must lie 3 beyond ``shared``,
+    up to which the half sets had a common reference: what they were both aligned to, they have in common.
+    """
+    band = band.to(curve)
+    end = _first_below(
+        curve - torch.where(band > FEW_NUMBERS, threshold, band.clamp(min=threshold)), 0.0
+    )
+    sure = torch.nonzero(curve[1:end] >= band[1:end])
+    last = int(sure[-1]) + 1 if len(sure) else 0
+    return last if last and (not shared or last >= shared + NEXT_TO_SPLIT) else None
 
 
 def resolution(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier import ifft_volume, shell_count, shell_sum, slabs, volume_shells
 from cryotorch.ops.slices import Accumulator, dense, grid_to_volume, projector, sample
+
+NOTHING = 1e-9  # of the largest mean weight: a shell with less was seen by no image
 
 
 @dataclass(frozen=True)
@@ -17,17 +19,19 @@ class Sums:
 
     Attributes:
         numerator: complex64; weight: float32; box: d; padding: P / d.
+        limit: Fourier pixels (of the unpadded box) up to which images were inserted. Both are zero beyond: what interpolation
+            carries there is a ratio of two leaks, as loud as the noise is in any shell, and no image supports it.
     """
 
     numerator: Tensor
     weight: Tensor
     box: int
     padding: int
+    limit: float
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            self.numerator + other.numerator, self.weight + other.weight, self.box, self.padding
-        )
+        numerator, weight = self.numerator + other.numerator, self.weight + other.weight
+        return replace(self, numerator=numerator, weight=weight, limit=max(self.limit, other.limit))
 
     @property
     def shell(self) -> Tensor:
@@ -38,9 +42,22 @@ class Sums:
         return (fine + self.padding // 2) // self.padding
 
 
-def collect(accumulator: Accumulator) -> Sums:
-    """The sums of a filled accumulator."""
-    return Sums(*dense(accumulator), accumulator.box, accumulator.padding)
+def collect(accumulator: Accumulator, limit: float | None = None) -> Sums:
+    """The sums of an accumulator that was filled up to ``limit`` Fourier pixels, by default d / 2."""
+    box, padding = accumulator.box, accumulator.padding
+    limit = box / 2 if limit is None else min(limit, box / 2)
+    numerator, weight = dense(accumulator)
+    beyond = ~within(limit, padding * box, padding, weight.device)
+    numerator.masked_fill_(beyond, 0)
+    weight.masked_fill_(beyond, 0)
+    return Sums(numerator, weight, box, padding, limit)
+
+
+def within(limit: float, padded: int, padding: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which coefficients (P, P, P // 2 + 1) of a padded half transform lie at most ``limit`` unpadded Fourier pixels out."""
+    k = torch.fft.fftfreq(padded, 1 / padded, device=device).square()
+    x = torch.arange(padded // 2 + 1.0, device=device).square()
+    return k[:, None, None] + k[:, None] + x <= (padding * limit) ** 2
 
 
 def shell_mean_weight(sums: Sums) -> Tensor:
@@ -55,16 +72,19 @@ def symmetrise(sums: Sums, group: Tensor) -> Sums:
 
     The copies are read by trilinear interpolation on a grid of twice the box. No gridding correction: it sharpens, so that
     weights between few slices turn negative, while a blur that numerator and weights share hardly shows in their ratio.
+    Nothing is read or kept beyond the sums' limit.
     """
     if len(group) == 1:
         return sums
     padded, finer = sums.padding * sums.box, max(1, 2 // sums.padding)
     k = torch.fft.fftfreq(padded, 1 / padded, device=sums.weight.device)
     x = torch.arange(padded // 2 + 1.0, device=sums.weight.device)
-    inside = volume_shells(padded, sums.weight.device) < padded // 2
+    limit = min(sums.limit, sums.box / 2 - 0.5)  # at Nyquist the grid's two ends meet
+    inside = within(limit, padded, sums.padding, sums.weight.device)
     z, y, x = torch.meshgrid(k, k, x, indexing="ij")
     point = torch.stack([x[inside], y[inside], z[inside]])
-    numerator, weight = sums.numerator.clone(), sums.weight.clone()
+    numerator = sums.numerator.masked_fill(~inside, 0)
+    weight = sums.weight.masked_fill(~inside, 0)
     for values, total in (
         (sums.numerator, numerator),
         (sums.weight.to(sums.numerator.dtype), weight),
@@ -79,11 +99,11 @@ def symmetrise(sums: Sums, group: Tensor) -> Sums:
             total[inside] += copies
         else:
             total[inside] += copies.real.clamp_min(0)
-    return Sums(numerator, weight, sums.box, sums.padding)
+    return replace(sums, numerator=numerator, weight=weight, limit=limit)
 
 
 def solve(sums: Sums, prior: Tensor, floor: float = 1e-3, rounds: int = 0) -> Tensor:
-    """The map (d, d, d) float32: numerator / (weight + prior[shell]), gridding-corrected, zero beyond d/2.
+    """The map (d, d, d) float32: numerator / (weight + prior[shell]), gridding-corrected, zero beyond d/2 and in shells without weight.
 
     prior (d // 2 + 1,) is 1 / tau^2 in the unit of the weights. ``floor`` times the shell's mean weight is the least that
     divides, so that directions nobody looked from do not explode. ``rounds`` of density compensation, see ``compensation``,
@@ -94,9 +114,9 @@ def solve(sums: Sums, prior: Tensor, floor: float = 1e-3, rounds: int = 0) -> Te
 
 def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
     """The transform that ``solve`` turns into a map, zero beyond the last shell."""
-    least = (floor * shell_mean_weight(sums)).clamp_min(1e-30)
-    known = least.new_ones(len(least) + 1)
-    known[-1] = 0
+    mean = shell_mean_weight(sums)
+    least = (floor * mean).clamp_min(1e-30)
+    known = torch.cat([mean > NOTHING * mean.max(), mean.new_zeros(1)])
     least, prior = (
         torch.cat([table.to(least), least.new_ones(1)]).to(sums.weight) for table in (least, prior)
     )

@@ -7,15 +7,21 @@ from torch import Tensor
 
 
 def resample_volume(
-    volume: Tensor, pixel_size: float, new_box: int, new_pixel_size: float
+    volume: Tensor,
+    pixel_size: float,
+    new_box: int,
+    new_pixel_size: float,
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Tensor:
-    """A volume (d, d, d) sampled on a box of another pixel size, origin on origin, values kept.
+    """A volume (d, d, d) sampled on a box of another pixel size, values kept; its origin comes to lie at ``shift``
+    (x, y, z), in the unit of the pixel sizes, from the new one.
 
     Band-limited interpolation, one axis after the other: v(x) = sum_i v_i D(x - x_i), D the periodic sinc
     D(t) = (1 / d) sum_k cos(2 pi k t / d) over the |k| below both Nyquist frequencies. Zero outside the old box.
+    At the old pixel size k = d / 2 takes part, so that a crop, a pad and a shift by whole voxels copy values.
     """
-    matrix = _interpolation(volume, pixel_size, new_box, new_pixel_size)
-    for _ in range(3):  # each pass resamples the last axis and moves it to the front
+    for step in shift:  # each pass resamples the last axis, x first, and moves it to the front
+        matrix = _interpolation(volume, pixel_size, new_box, new_pixel_size, step)
         volume = torch.movedim(volume @ matrix.T, -1, 0)
     return volume.contiguous()
 
@@ -29,17 +35,19 @@ def resample_images(
 
 
 def _interpolation(
-    values: Tensor, pixel_size: float, new_box: int, new_pixel_size: float
+    values: Tensor, pixel_size: float, new_box: int, new_pixel_size: float, shift: float = 0.0
 ) -> Tensor:
     """(new, old) weights of the old samples along an axis."""
     old_box = values.shape[-1]
     old = torch.arange(old_box, dtype=torch.float64) - old_box // 2
     ratio = new_pixel_size / pixel_size
-    new = (torch.arange(new_box, dtype=torch.float64) - new_box // 2) * ratio
+    new = (torch.arange(new_box, dtype=torch.float64) - new_box // 2) * ratio - shift / pixel_size
     limit = old_box / 2 / max(1.0, ratio)
     k = torch.arange(old_box // 2 + 1, dtype=torch.float64)
     weight = torch.where(k < limit, 2.0, 0.0) / old_box
     weight[0] = 1 / old_box
+    if ratio == 1 and old_box % 2 == 0:
+        weight[-1] = 1 / old_box
     turn = 2 * torch.pi * k[:, None] / old_box
     # cos(k (x - x_i)) = cos kx cos kx_i + sin kx sin kx_i: (new, k) x (k, old)
     matrix = (turn * new).cos().T * weight @ (turn * old).cos()

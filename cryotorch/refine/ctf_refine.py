@@ -20,7 +20,15 @@ from cryotorch.ops.slices import extract_slices, of_each
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.ctf_apply import Refined, apply
 from cryotorch.refine.ctf_compare import Calibration, Comparison, CtfWhat, Sample, Scored
-from cryotorch.refine.ctf_sums import clear_only, empty_sums, even_names, odd_names, solve_groups
+from cryotorch.refine.ctf_sums import (
+    CLEAR,
+    clear_only,
+    empty_sums,
+    even_names,
+    odd_names,
+    once_per_image,
+    solve_groups,
+)
 from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.state import Settings
 
@@ -98,14 +106,15 @@ class CtfPass:
                 images, poses = seen.of(at), (rotation[at], shift_px[at])
                 self._add_magnification(group, scored, terms.chi, images, *poses, 1 - half)
 
-    def solve(self, least: float = 0.0) -> Refined:
+    def solve(self, least: float = CLEAR) -> Refined:
         """What follows from ``sums``, which are reduced over ranks before; ``least``: see ``clear_only``."""
         c = self.comparison
         frequency = [c.frequency(g)[c.optics_from :].cpu() for g in range(len(c.particles.optics))]
-        groups = solve_groups(self.sums, self.what, frequency)
+        sums = once_per_image(self.sums, c.particles, self.micrograph)
+        groups = solve_groups(sums, self.what, frequency)
         groups = [clear_only(found, least) for found in groups]
         prior = c.calibration.prior[0]
-        return apply(c.particles, c.start, self.sums, groups, self.micrograph, prior)
+        return apply(c.particles, c.start, sums, groups, self.micrograph, prior)
 
     def _fit(self, rows: Tensor, terms: CtfTerms, basis: Tensor) -> tuple[Tensor, Tensor]:
         """Find the defocus of some particles, and note it; by how much chi changes (b, m), and the change (b, p) in Å."""

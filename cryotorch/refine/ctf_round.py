@@ -10,12 +10,12 @@ from torch import Tensor
 from cryotorch.particles import Batch
 from cryotorch.refine.ctf_compare import CtfWhat, pick_sample
 from cryotorch.refine.ctf_refine import AGAIN, CtfPass
+from cryotorch.refine.ctf_sums import CLEAR
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.state import Settings, State
 
 LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
-CLEAR = 3.0  # standard errors from which on a refinement takes over what it finds about the optics
 SAMPLE = 500  # images of each half set to calibrate with
 
 
@@ -58,7 +58,7 @@ class CtfRound:
         if self.found is None:
             return "the map is too coarse to refine the CTF with"
         reduce(self.found.sums.tensors())
-        solved, particles = self.found.solve(CLEAR), state.particles
+        solved, particles = self.found.solve(), state.particles
         refined, notes = solved.particles, []
         if self.what.defocus:
             change = (refined.defocus - particles.defocus)[:, :2].mean(1)

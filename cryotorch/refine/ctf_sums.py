@@ -10,10 +10,14 @@ from torch import Tensor
 from cryotorch.ops.aberration_fit import EVEN, ODD, Fit, fit_linear, fit_odd, monomials
 from cryotorch.particles import Particles
 from cryotorch.refine.ctf_compare import CtfWhat
+from cryotorch.refine.half_sets import image_numbers
 
 UNKNOWN = (
     1.0  # rad: standard error of the phase at the limit beyond which an aberration is not believed
 )
+
+
+CLEAR = 3.0  # standard errors from which on what is found about the optics is taken over
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,27 @@ class GroupFit:
     even: Phases | None = None
 
 
-def clear_only(found: GroupFit, least: float) -> GroupFit:
-    """Without the odd terms, or the even ones, where none is ``least`` standard errors from zero.
+# Terms of one angular order are told apart badly, those of different orders well: each set of these is taken or left as one.
+TOGETHER = (
+    ("tilt", "shift"),
+    ("trefoil",),
+    ("spherical",),
+    ("tetrafoil",),
+    ("secondary_astigmatism", "astigmatism"),
+    ("magnification",),
+)
 
-    The shift goes with the odd ones: alone it would undo a tilt that was left out.
+
+def clear_only(found: GroupFit, least: float = CLEAR) -> GroupFit:
+    """Without the terms of an angular order where none is ``least`` standard errors from zero: noise is no aberration.
+
+    The shift goes with the tilt: alone it would undo one that was left out.
     """
     values = dict(found.values)
-    for block in (list(ODD), list(EVEN)):
-        terms = [name for name in block if name in values and name != "shift"]
+    for order in TOGETHER:
+        terms = [name for name in order if name in values and name != "shift"]
         if not any((values[n].abs() >= least * found.sigma[n]).any() for n in terms):
-            values = {name: value for name, value in values.items() if name not in block}
+            values = {name: value for name, value in values.items() if name not in order}
     return replace(found, values=values)
 
 
@@ -174,3 +189,29 @@ def _mean_scale(sums: CtfSums) -> float:
     """The change of scale that all groups share, which is that of the map and cannot be told from its own particles."""
     fits = fit_linear(sums.magnification_gradient, sums.magnification_normal)
     return float((fits.value[:, 0] * sums.count).sum() / sums.count.sum().clamp_min(1))
+
+
+def once_per_image(sums: CtfSums, particles: Particles, micrograph: Tensor | None) -> CtfSums:
+    """The sums of optics groups and micrographs divided by how often their images are counted, which standard errors follow from.
+
+    Copies of an image, as symmetry expansion makes them, tell nothing that it did not tell before.
+    """
+    image = image_numbers(particles)
+    weight = 1 / torch.bincount(image)[image].double()
+    if bool((weight == 1).all()):
+        return sums
+
+    def share(of: Tensor, size: int) -> Tensor:
+        total = torch.zeros(size, dtype=torch.float64).index_add_(0, of, weight)
+        return total / torch.bincount(of, minlength=size).clamp_min(1)
+
+    shares = {"odd": share(particles.optics_group, len(particles.optics))}
+    shares |= dict.fromkeys(("even", "magnification"), shares["odd"])
+    if micrograph is not None:
+        shares["astigmatism"] = share(micrograph, len(sums.astigmatism_normal))
+    changed = {}
+    for name in sums.__dataclass_fields__:
+        values, by = getattr(sums, name), shares.get(name.partition("_")[0])
+        if by is not None:
+            changed[name] = values * by.view(-1, *[1] * (values.dim() - 1))
+    return replace(sums, **changed)

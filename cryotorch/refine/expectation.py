@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from cryotorch.ops.ctf import delocalisation
 from cryotorch.ops.forward import backproject_terms, predict, shift_phase
 from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.likelihood import Observation, residual_power
 from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.matmul import coarse_dtype
-from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.slices import (
     Accumulator,
     Projector,
@@ -22,13 +21,15 @@ from cryotorch.ops.slices import (
     of_each,
     projector,
 )
-from cryotorch.particles import Batch
+from cryotorch.particles import Batch, Particles
 from cryotorch.refine import image_weight
 from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
 from cryotorch.refine.clock import Clock
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.observe import observe
+from cryotorch.refine.pose_error import SAMPLE, other_poses
+from cryotorch.refine.pose_spread import spread_poses
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.settled import settled
 from cryotorch.refine.state import Settings, State
@@ -44,6 +45,7 @@ class Found:
     Attributes:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
         seen: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
+        moved: (n, 2) radians, Å, against the other half set's reference, for a sample; see ``pose_error``.
         ratio: (n, bands) residual power over the noise estimate; blank: (n,) 1 where an image is.
         residual: (2, g, s) sums of |y - f|^2 times what images count; count: (2, g, s) the sums of that.
         pruning: the numbers of ``branch_and_bound.Pruning``.
@@ -56,6 +58,7 @@ class Found:
     power: Tensor
     seen: Tensor
     certain: Tensor
+    moved: Tensor
     ratio: Tensor
     blank: Tensor
     residual: Tensor
@@ -71,41 +74,10 @@ class Found:
         return Found(*(tensor.cpu() for tensor in self.tensors()))
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A pose posterior as ``n`` rotations of equal weight, each with the shift's distribution given the rotation.
-
-    Attributes:
-        rotation: n of (b, 3, 3); offset_px: n of (b, 2), mean shift relative to the best one.
-        shift_covariance: (b, 2, 2) pixels^2 of the shift at a given rotation, the same for all of them.
-    """
-
-    rotation: list[Tensor]
-    offset_px: list[Tensor]
-    shift_covariance: Tensor
-
-
-def spread_poses(poses: Poses, posterior: str) -> Spread:
-    """Where a particle is inserted. "map": at its best pose. "laplace": over its Gaussian posterior.
-
-    The rotations are the six points +-sqrt(3) L_j, L the Cholesky factor of the rotation's covariance: the cubature rule of
-    degree 3 (Arasaratnam & Haykin 2009, doi:10.1109/TAC.2009.2019800). The shift is Gaussian given the rotation and is
-    integrated in closed form, which leaves fewer insertions than the ten points of all five dimensions.
-    """
-    if posterior == "map":
-        zero = torch.zeros_like(poses.shift_px)
-        return Spread([poses.rotation], [zero], zero[:, :, None].expand(-1, 2, 2))
-    covariance = poses.covariance.double()
-    turn, mixed = covariance[:, :3, :3], covariance[:, 3:, :3]
-    slope = torch.linalg.solve_ex(turn, mixed.mT).result.mT  # mean shift per rotation vector
-    rest = covariance[:, 3:, 3:] - slope @ mixed.mT
-    root = math.sqrt(3) * torch.linalg.cholesky_ex(turn).L  # positive by the prior of the poses
-    steps = [sign * root[:, :, j] for j in range(3) for sign in (1, -1)]
-    return Spread(
-        [from_rotation_vector(w.float()) @ poses.rotation for w in steps],
-        [(slope @ w[:, :, None])[:, :, 0].float() for w in steps],
-        rest.float(),
-    )
+def typical_delocalisation(particles: Particles) -> float:
+    """``ops.ctf.delocalisation`` in Å² that 95 % of the particles do not exceed."""
+    voltage = particles.optics.voltage_kv[particles.optics_group]
+    return float(delocalisation(particles.defocus, voltage).quantile(0.95))
 
 
 class Expectation:
@@ -145,6 +117,7 @@ class Expectation:
             power=torch.zeros(n, **single),
             seen=torch.zeros(n, **single),
             certain=torch.zeros(n, **single),
+            moved=torch.zeros(n, 2, **single),
             ratio=torch.zeros(n, len(state.most), **single),
             blank=torch.zeros(n, **single),
             residual=torch.zeros(2, groups, s.box // 2 + 1, **double),
@@ -153,6 +126,8 @@ class Expectation:
         )
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
+        self.circle = self._circle()
+        self.compared: set[int] = set()  # half sets
 
     def use(self, batch: Batch) -> Reference:
         """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
@@ -198,15 +173,16 @@ class Expectation:
             seen = observe(self.particles, rows, batch.images, state.noise, batch.half, s)
             searched = self._without_rest(seen, rows)
         tether = self._tether(rows)
-        poses, pruning = self._search(
-            reference, searched.limited(self._count(state.limit)), rows, tether
-        )
+        view = searched.limited(self._count(state.limit))
+        poses, pruning = self._search(reference, view, rows, tether)
+        moved = self._compare(view, poses, batch.half, tether)
         with self.clock.phase("insert"):
             residual = self._residual(rows, searched, poses, reference)
             ratio, blank = image_weight.loudness(residual, seen)
             factor = image_weight.factors(ratio, state.most, blank)
             poses = self._in_frame(poses, tether)
-            learnt = self._learnt(poses, scale) | {"ratio": ratio, "blank": blank.to(scale)}
+            learnt = self._learnt(poses, scale) | {"moved": moved}
+            learnt |= {"ratio": ratio, "blank": blank.to(scale)}
             self._insert(image_weight.weighed(seen, factor), poses, scale, batch.half)
             groups = self.particles.optics_group[rows], len(self.particles.optics)
             sums = image_weight.noise_sums(residual, factor, *groups, s.box)
@@ -291,6 +267,20 @@ class Expectation:
         rotation, shift = self.centre
         return Tether(rotation[rows], shift[rows] / s.pixel_size, s.local.reach)
 
+    def _compare(self, seen: Observation, poses: Poses, half: int, tether: Tether | None) -> Tensor:
+        """How far (b, 2), radians and Å, poses move against the other half set's reference, for the first batch of each half set."""
+        moved = torch.zeros(len(poses.rotation), 2, device=self.device)
+        if half not in self.compared:
+            few = torch.arange(min(len(moved), SAMPLE), device=self.device)
+            other, limit = self.state.references[1 - half], self.state.limit
+            tied = tether and tether.of(few)
+            with self.clock.phase("polish"):
+                place = seen.of(few), poses.of(few), self.settings.search, tied
+                moved[: len(few)] = other_poses(other, limit, *place)
+            moved[:, 1] *= self.settings.pixel_size
+            self.compared.add(half)
+        return moved
+
     def _in_frame(self, poses: Poses, tether: Tether | None) -> Poses:
         """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""
         rotation, shift_px = take_out(self.drift, poses.rotation, poses.shift_px)
@@ -344,14 +334,24 @@ class Expectation:
     def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
         """Cut the noise around each particle: centre, multiply by a soft circle, move back."""
         s = self.settings
+        phase = shift_phase(shift_px, s.box)
+        return pack(unpack(spectrum * phase.conj(), s.box) * self.circle) * phase
+
+    def _circle(self) -> Tensor:
+        """(d, d): as wide as the particle and what the CTF carries out of it at the finest frequency that is inserted.
+
+        A circle of the particle's own size would throw that part of the signal away.
+        """
+        s, state = self.settings, self.state
         edge = max(3.0, 0.05 * s.box)
         # the mask of a local search is around a part of the particle
-        radius = s.particle_radius or (self.state.mask_radius if s.local is None else None)
+        radius = s.particle_radius or (state.mask_radius if s.local is None else None)
+        if radius is not None:
+            carried = typical_delocalisation(state.particles) * self.insert_limit
+            radius += carried / (s.box * s.pixel_size**2)
         if radius is None or radius + edge >= s.window[1]:
             radius = s.window[1] - edge
-        circle = soft_circle(s.box, radius, edge, self.device)
-        phase = shift_phase(shift_px, s.box)
-        return pack(unpack(spectrum * phase.conj(), s.box) * circle) * phase
+        return soft_circle(s.box, radius, edge, self.device)
 
     def _learnt(self, poses: Poses, scale: Tensor) -> dict[str, Tensor]:
         """What ``found`` is to hold of the particles of a batch."""

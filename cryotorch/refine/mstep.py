@@ -9,17 +9,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cryotorch.ops.filters import guinier_fit, low_pass, sharpen
+from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.fsc import crossing_shell, fsc_curves, resolution
-from cryotorch.ops.masks import density_mask, mask_reach, soft_mask, soft_sphere
+from cryotorch.ops.fsc import crossing_shell
+from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame, image_weight
+from cryotorch.refine import frame, hands, image_weight, symmetry_check
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
+from cryotorch.refine.evaluate import evaluate, for_the_eye
 from cryotorch.refine.expectation import Expectation, Found
+from cryotorch.refine.pose_error import error_factors
 from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.settled import calmer
@@ -27,11 +29,7 @@ from cryotorch.refine.state import Settings, State
 from cryotorch.refine.tether import Tether
 from cryotorch.results import Departures, Guinier, IterationResult
 
-FSC_MASK = dict(threshold=0.5, near=6.0, far=12.0)  # the tight mask: fraction of the density, Å, Å
-LOOSER = (
-    10.0,
-    25.0,
-)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
+FIRST_LOW_PASS = 20.0  # Å: an initial map finer than that may be wrong in its details
 SCALE_RANGE = (0.2, 3.0)
 
 
@@ -63,14 +61,21 @@ def maximize(
         reduce: sums tensors over all ranks, in place; does nothing on one process.
         ctf: what the iteration learnt about the CTF, if it looked.
     """
-    s, seconds, limit = settings, expectation.clock.seconds, state.limit
+    s, seconds, aligned = settings, expectation.clock.seconds, state.limit
     started = time.perf_counter()
     reduce([merge_(a) for a in expectation.sums] + expectation.found.tensors())
     found = expectation.found.cpu()
     seconds["reduce"] = time.perf_counter() - started  # and waiting for the slowest rank
 
     started = time.perf_counter()
-    halves = [symmetrise(collect(a), s.group) for a in expectation.sums]
+    limit = expectation.insert_limit
+    halves = [collect(a, limit) for a in expectation.sums]
+    notes = symmetry_check.shown(state, halves, s, limit)
+    halves = [symmetrise(half, s.group) for half in halves]
+    carried = hands.agree(state, found, halves, s, limit)
+    if carried is not None:
+        found, halves = carried.found, carried.halves
+        notes.append(carried.note)
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
@@ -78,34 +83,23 @@ def maximize(
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    mean = unfiltered.mean(0)
-    mask_fsc, messages = _fsc_mask(mean, s)
-    curves = fsc_curves(unfiltered, s.pixel_size, mask_fsc, loose=_loose_mask(mean, s))
-    del mean
-    curves = {
-        name: _where_inserted(curve, expectation.insert_limit, s) for name, curve in curves.items()
-    }
-    resolutions = {
-        name: resolution(curve, s.box, s.pixel_size)
-        for name, curve in curves.items()
-        if name != "randomised"
-    }
-    curve = curves[_leading_curve(resolutions, s)]
+    value = evaluate(unfiltered, limit, s, lambda: sphere(s, unfiltered.device))
+    curve, judged, messages = value.leading, value.judged, value.messages
+    messages += notes
     crossing = crossing_shell(curve, interpolate=True)
     state.course.crossings.append(crossing)
-    state.course.areas.append(float(curve.clamp(0, 1).sum()))
+    sphere_fsc = judged.curves["spherical"]
+    state.course.areas.append(float((sphere_fsc * sphere_fsc.abs()).sum()))
     state.course.shares.append(state.share)
     seconds["fsc"] = time.perf_counter() - started
 
     started = time.perf_counter()
     maps = regularise(halves, mean_weight, unfiltered, curve, s)
     del halves  # for the memory
-    update_mask(state, maps.full, resolutions["corrected"], s, smooth=12.0)
+    update_mask(state, maps.full, value.reached, s, smooth=12.0)
     state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))
-    judged = curves["corrected"], s.pixel_size, resolutions["corrected"]
-    guinier = guinier_fit(maps.even * mask_fsc, *judged)
-    bfactor = s.bfactor if s.bfactor is not None else (guinier.bfactor or 0.0)
-    sharp = maps.locally(sharpen(maps.even, s.pixel_size, bfactor, *judged[::2]))
+    sharp = for_the_eye(unfiltered, value, s, maps.locally)
+    guinier = sharp.fit
     seconds["solve"] += time.perf_counter() - started
 
     state.noise = noise_power(found, state.noise)
@@ -132,6 +126,7 @@ def maximize(
             messages.append(
                 f"map_sharp.mrc is weighted and filtered but not sharpened: {guinier.reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
             )
+        messages += hands.closing(state, unfiltered, s, limit)
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
@@ -143,8 +138,8 @@ def maximize(
     state.history.append(
         {
             "iteration": state.iteration,
-            "resolution": resolutions["corrected"],
-            "limit": s.box * s.pixel_size / limit,
+            "resolution": judged.resolution,
+            "limit": s.box * s.pixel_size / aligned,
             "particles": float(found.seen.sum()),
             "rotation_change": change[0],
             "shift_change": change[1],
@@ -155,7 +150,8 @@ def maximize(
     departures = _departures(state, s)
     if departures is not None:
         messages += departures.warnings()
-    shown = state.particles
+    factors = error_factors(found.sigma[found.seen > 0], found.moved[found.seen > 0])
+    shown = state.particles.replace(pose_sigma=state.particles.pose_sigma * factors)
     if not state.known.all():
         shown = shown[state.known]
         rotation_change, shift_change = rotation_change[state.known], shift_change[state.known]
@@ -165,12 +161,15 @@ def maximize(
         pixel_size=s.pixel_size,
         half_maps=unfiltered.cpu(),
         map=maps.full.cpu(),
-        map_sharp=sharp.cpu(),
+        map_sharp=sharp.map.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
-        mask_fsc=mask_fsc.cpu(),
-        curves={name: c.cpu() for name, c in curves.items()},
-        resolutions=resolutions,
-        resolution=resolutions["corrected"],
+        mask_fsc=value.mask.cpu(),
+        curves={name: c.cpu() for name, c in judged.curves.items()},
+        resolutions=judged.resolutions,
+        resolution=judged.resolution,
+        band=judged.band.cpu(),
+        shared=s.split,
+        inserted=limit,
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),
         particles=shown,
@@ -188,44 +187,26 @@ def maximize(
     )
 
 
-def _where_inserted(curve: Tensor, limit: float, s: Settings) -> Tensor:
-    """Zero on shells that no image was inserted into: what a mask finds there has leaked from the others, alike in both halves."""
-    if limit >= s.box / 2:
-        return curve
-    shell = torch.arange(len(curve), device=curve.device)
-    return torch.where(shell <= limit - 0.5, curve, torch.zeros_like(curve))
-
-
-def _leading_curve(resolutions: dict[str, float], s: Settings) -> str:
-    """The curve that sets band limit and prior: the corrected one once a mask means something, so that it cannot feed itself."""
-    return "corrected" if resolutions["corrected"] < s.mask.start else "spherical"
-
-
-def _fsc_mask(volume: Tensor, s: Settings) -> tuple[Tensor, list[str]]:
-    """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
-    if s.mask.judge is not None:
-        return s.mask.judge.to(volume.device), []
-    try:
-        return density_mask(volume, s.pixel_size, low_pass=12.0, **FSC_MASK), []
-    except ValueError as refused:
-        return sphere(s, volume.device), [f"The FSC mask is a soft sphere: {refused}"]
-
-
-def _loose_mask(volume: Tensor, s: Settings) -> Tensor:
-    if s.mask.judge is not None:
-        around = s.mask.judge.to(volume.device) > 0.5
-        return soft_mask(around, *(length / s.pixel_size for length in LOOSER))
-    try:
-        return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
-    except ValueError:
-        return sphere(s, volume.device)
-
-
 def sphere(s: Settings, device: torch.device) -> Tensor:
     """The widest soft sphere for references: as far as the image window reaches, or the particle's radius."""
     edge = 0.04 * s.box
     widest = s.window[1] - edge
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
+
+
+def first_mask(state: State, volume: Tensor, resolution: float, s: Settings) -> None:
+    """The mask of the first references: the given one, else around the density of the initial map, low-passed at ``resolution`` Å.
+
+    Without it the references carry the neighbours of crowded particles, which poses then follow, and never become fine enough
+    for a mask of their own. Where an initial map has no positive density there is only the sphere.
+    """
+    update_mask(state, volume, resolution=math.inf, s=s)
+    if state.mask is None and s.mask.mode == "dynamic":
+        blur = max(FIRST_LOW_PASS, resolution)
+        try:
+            _set_mask(state, _around(volume, blur, s))
+        except ValueError:
+            return
 
 
 def update_mask(
@@ -236,15 +217,22 @@ def update_mask(
         return
     given = s.mask.given
     if s.mask.mode == "dynamic" and resolution < s.mask.start:
-        near, far = s.mask.near, s.mask.far
         volume = volume if smooth is None else low_pass(volume, s.pixel_size, smooth)
-        state.mask = density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=12.0)
+        mask = _around(volume, 12.0, s)
         if s.local is not None and given is not None:
-            state.mask = state.mask * given.to(volume)  # of the region, what is there
+            mask = mask * given.to(volume)  # of the region, what is there
+        _set_mask(state, mask)
     elif given is not None:
-        state.mask = given.to(volume)
-    if state.mask is not None:
-        state.mask_radius = mask_reach(state.mask, 0.01)
+        _set_mask(state, given.to(volume))
+
+
+def _around(volume: Tensor, blur: float, s: Settings) -> Tensor:
+    near, far = s.mask.near, s.mask.far
+    return density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=blur)
+
+
+def _set_mask(state: State, mask: Tensor) -> None:
+    state.mask, state.mask_radius = mask, mask_reach(mask, 0.01)
 
 
 def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -87,4 +87,4 @@ def share_low(half: Sums, merged: Sums, split: float) -> Sums:
         low = shell[z] < split - 1  # only there
         numerator[z] = torch.where(low, merged.numerator[z], numerator[z])
         weight[z] = torch.where(low, merged.weight[z], weight[z])
-    return Sums(numerator, weight, half.box, half.padding)
+    return replace(half, numerator=numerator, weight=weight)

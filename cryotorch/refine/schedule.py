@@ -19,9 +19,12 @@ class ScheduleSettings:
     Attributes:
         first_limit: from the initial resolution; most: highest limit ever used for alignment.
         max_iterations: EM iterations at most; extra_final_passes: iterations after convergence.
-        patience: iterations without ``least_gain`` shells of gain that mean convergence. Gain is measured by the sum of the
-            FSC over all shells: unlike the crossing it still moves when the curve has reached Nyquist. One iteration without
-            gain is enough where the poses have moved by less than ``still`` of their standard errors.
+        patience: iterations that together gain less than ``least_gain`` shells mean convergence, if the poses move by less than
+            ``resting`` of their standard errors; one is enough where they have less than ``still`` before them, and ``restless`` times as
+            many are needed where they do not rest: from a coarse start the curve may fall for a while, as the first poses agree on
+            what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
+            sphere: unlike the crossing it still moves when the curve has reached Nyquist, and unlike the corrected curve it does
+            not move with a mask.
         ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
         images: in the smaller half set, where early iterations may take a random share of them; None = all take all.
     """
@@ -32,7 +35,9 @@ class ScheduleSettings:
     extra_final_passes: int = 0
     patience: int = 2
     least_gain: float = 0.1
-    still: float = 0.4
+    still: float = 0.3
+    resting: float = 0.5
+    restless: int = 5
     ctf_rounds: int = 0
     images: int | None = None
 
@@ -59,7 +64,7 @@ class Course:
     """What an EM run has come to: one number per iteration so far.
 
     Attributes:
-        crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the FSC over the shells.
+        crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the squared FSC (with its sign) over the shells, in a soft sphere.
         motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
         shares: of each half set's particles that it took.
         ctf_after: how many iterations were done each time before one that refined the CTF.
@@ -121,12 +126,21 @@ def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
     """
     early = sum(share < 1 for share in course.shares)
     start = max(early, *course.ctf_after[-1:], 0)
-    best, since = -math.inf, 0
     for done in range(start, len(course)):
-        if course.areas[done] >= best + settings.least_gain:
-            best, since = course.areas[done], 0
-        else:
-            since += 1
-        if since >= settings.patience or (since and course.motions[done] < settings.still):
+        motion = course.motions[done]
+        lag = 1 if _ahead(course.motions[: done + 1]) < settings.still else settings.patience
+        if motion >= settings.resting:
+            lag *= settings.restless
+        before = done - lag
+        if before >= start and course.areas[done] < course.areas[before] + settings.least_gain:
             return done + 1
     return None
+
+
+def _ahead(motions: list[float]) -> float:
+    """How far the poses will still move in all, if each iteration shortens their way as the last one did: a geometric series."""
+    before, last = motions[-2:] if len(motions) > 1 else (math.inf, math.inf)
+    if not last < before or math.isinf(before):
+        return math.inf
+    rate = last / before
+    return last * rate / (1 - rate)

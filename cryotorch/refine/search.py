@@ -29,16 +29,15 @@ from cryotorch.ops.likelihood import (
     shift_scores,
     templates,
 )
-from cryotorch.ops.rotations import from_rotation_vector, rotation_angle, rotation_grid
+from cryotorch.ops.rotations import from_rotation_vector, rotation_grid
 from cryotorch.ops.slices import Projector, extract_slices, projector
 from cryotorch.ops.symmetry import in_asymmetric_unit
+from cryotorch.refine.candidates import SURE, alone, thin_out, worth_a_climb
 from cryotorch.refine.tether import Tether
 
 PRIOR_SIGMA = (math.radians(13),) * 3 + (
     4.5,
 ) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
-SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
-HOPELESS = 15.0  # score below the best at which a candidate is given up
 WINNER_STEPS = (
     5  # more for the pose that stays: where it ends must not depend on where it came from
 )
@@ -54,7 +53,7 @@ class SearchSettings:
     Attributes:
         coarse_limit: highest resolution of the coarse search, Fourier pixels.
         grid_step: radians between grid rotations; None = 1 / limit, within 7 to 12 degrees.
-        candidates: rotations kept after the coarse search.
+        candidates: rotations kept after the coarse search, at most; see ``SURE``.
         newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
         compile: evaluate poses by the compiled function, see ``ops.fused``.
@@ -63,7 +62,7 @@ class SearchSettings:
 
     coarse_limit: float = 12
     grid_step: float | None = None
-    candidates: int = 8
+    candidates: int = 24
     newton_steps: int = 2
     shift_extent: float = 6
     compile: bool = False
@@ -100,6 +99,12 @@ class Poses:
     covariance: Tensor
     terms: PoseTerms
     certain: Tensor
+
+    def of(self, rows: Tensor) -> Poses:
+        """Those of some images."""
+        names = ("rotation", "shift_px", "covariance", "certain")
+        some = {name: getattr(self, name)[rows] for name in names}
+        return Poses(terms=PoseTerms(self.terms.gram[rows]), **some)
 
     def joined(self, other: Poses, order: Tensor) -> Poses:
         """These and others, the p-th of them being number ``order[p]`` (b + c,) of the result."""
@@ -153,7 +158,7 @@ def coarse_candidates(
     extent: float,
     settings: SearchSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift; p = b * k.
+    """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift, ordered by image.
 
     Args:
         rotation: (b, 3, 3) previous rotations, tried as one more candidate; None = there are none.
@@ -167,8 +172,10 @@ def coarse_candidates(
     shifts = shift_px[:, None] + shift_grid(max(extent, step), step, device)
     scores = grid_scores(low, shifts, reference.grid)
     kept = min(settings.candidates, scores.shape[1])
-    found = reference.grid.rotation[scores.topk(kept, 1).indices]
+    top = scores.topk(kept, 1)
+    found, stays = reference.grid.rotation[top.indices], worth_a_climb(top.values, SURE)
     if rotation is not None:
+        stays = torch.cat([stays, torch.ones_like(stays[:, :1])], 1)
         found = torch.cat([found, rotation[:, None]], 1)
     kept = found.shape[1]
     slices = extract_slices(reference.slices, found.flatten(0, 1), plane.frequency[:count])
@@ -176,8 +183,8 @@ def coarse_candidates(
     at = torch.take_along_dim(shifts, best[..., None], 1)
     if rotation is not None:
         at[:, -1] = shift_px  # the previous pose is tried as it was
-    image = torch.arange(len(found), device=device).repeat_interleave(kept)
-    return image, found.flatten(0, 1), at.flatten(0, 1)
+    image = torch.arange(len(found), device=device)[:, None].expand_as(stays)
+    return image[stays], found[stays], at[stays]
 
 
 def ladder(first: float, last: float) -> list[float]:
@@ -218,9 +225,10 @@ def polish(
             tether=held,
         )
         last = rung == len(limits) - 1
-        kept = 1 if last else max(2, math.ceil(settings.candidates / 3 ** (rung + 1)))
+        kept, sure = (max(2, math.ceil(n / 3 ** (rung + 1))) for n in (settings.candidates, SURE))
+        kept = 1 if last and rung else kept
         value = _value(terms, rotation, shift_px, held)
-        rows = thin_out(value, rotation, shift_px, image, max(2, kept) if rung == 0 else kept)
+        rows = thin_out(value, rotation, shift_px, image, kept, sure)
         if rung == 0:
             certain = alone(image[rows], len(seen.spectrum))
             if last:
@@ -240,36 +248,6 @@ def polish(
     )
     spread = covariance(terms, rotation, shift_px, held)
     return Poses(rotation, shift_px, spread, terms, certain)
-
-
-def alone(image: Tensor, n: int) -> Tensor:
-    """Which of n images have one candidate left, given the images (p,) of all candidates."""
-    count = torch.zeros(n, dtype=torch.int64, device=image.device)
-    return count.index_add_(0, image, torch.ones_like(image)) == 1
-
-
-def thin_out(score: Tensor, rotation: Tensor, shift_px: Tensor, image: Tensor, kept: int) -> Tensor:
-    """Rows of at most ``kept`` candidates per image, best first, ordered by image.
-
-    Of two that climbed to the same pose only the better one stays, and none stays whose score is ``HOPELESS`` below the best:
-    later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS).
-    """
-    order = score.argsort(descending=True, stable=True)
-    order = order[image[order].argsort(stable=True)]
-    image = image[order]
-    place = torch.arange(len(image), device=image.device) - torch.searchsorted(image, image)
-    last, farthest = torch.stack([image[-1], place.max()]).tolist()  # the device is waited for once
-    table = torch.full((last + 1, farthest + 1), -1, device=image.device)
-    table[image, place] = order
-    rows = table.clamp_min(0)
-    r, s, value = rotation[rows], shift_px[rows], score[rows]
-    near = rotation_angle(r[:, :, None], r[:, None]) < SAME_ROTATION
-    near &= (s[:, :, None] - s[:, None]).norm(dim=-1) < SAME_SHIFT
-    k = farthest + 1
-    earlier = torch.ones(k, k, dtype=torch.bool, device=score.device).tril(-1)
-    stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - HOPELESS)
-    stays &= stays.cumsum(1) <= kept
-    return rows[stays]
 
 
 def ascend(

@@ -1,4 +1,4 @@
-"""Before the first iteration: half sets, noise level, and grey scale of the initial map."""
+"""Before the first iteration: noise level, and grey scale of the initial map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.image_weight import LOST, robust_mean
-from cryotorch.refine.mstep import coefficients_per_shell, sphere, update_mask
+from cryotorch.refine.mstep import coefficients_per_shell, first_mask, sphere
 from cryotorch.refine.observe import observe
 from cryotorch.refine.schedule import Course, advance
 from cryotorch.refine.search import Reference, coarse_candidates, polish, prepare, shift_grid
@@ -22,46 +22,8 @@ from cryotorch.refine.state import Settings, State
 
 SAMPLE = 200  # images of each half set that noise and contrast are estimated from
 FEWER = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
-LEAST_PER_HALF = 8
 POSE_DOUBT = 5.0  # standard errors by which images should correlate with their projections
 CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
-
-
-def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, str]:
-    """Keep the half sets, or draw equal ones where there are none or ``resplit``; what was done, as a sentence.
-
-    Raises:
-        InputError: a half set is left with too few particles.
-    """
-    n, known = len(particles), particles.half >= 0
-    half = particles.half.clone()
-    if resplit or not known.any():
-        half = draw_half_sets(n, seed)
-        note = f"half sets drawn with seed {seed}"
-    elif known.all():
-        note = "half sets kept as in the input"
-    else:
-        half[~known] = draw_half_sets(int((~known).sum()), seed)
-        note = f"half sets kept, and drawn with seed {seed} for the {int((~known).sum())} particles without one"
-    count = [int((half == h).sum()) for h in (0, 1)]
-    if min(count) < LEAST_PER_HALF:
-        cure = (
-            "give more particles"
-            if n < 2 * LEAST_PER_HALF
-            else "add half_sets=resplit to draw them anew"
-        )
-        raise InputError(
-            f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: {cure}"
-        )
-    return particles.replace(half=half), f"{note}: {count[0]} and {count[1]} particles"
-
-
-def draw_half_sets(n: int, seed: int) -> Tensor:
-    """Half sets (n,) of 0 and 1, equal in number, by a seeded draw."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    half = torch.zeros(n, dtype=torch.int64)
-    half[order[n // 2 :]] = 1
-    return half
 
 
 def begin(
@@ -90,7 +52,7 @@ def begin(
         state.known = torch.ones(len(particles), dtype=torch.bool)
         state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
         state.anchor_shift = state.centre_shift = particles.shift.clone()
-    update_mask(state, references.mean(0), resolution=float("inf"), s=s)
+    first_mask(state, references.mean(0), resolution, s)
     if not fresh:
         return state, []
     sample = _sample(batches)

@@ -80,6 +80,7 @@ class Settings:
         ctf: what is refined of the CTF when the schedule says so.
         padding: of the insertion grid.
         matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
+        symmetry: name of the point group, for warnings where the particles do not show it; "" = nobody looks.
     """
 
     box: int
@@ -101,6 +102,7 @@ class Settings:
     ctf: CtfWhat | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
+    symmetry: str = ""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,7 +20,7 @@ from cryotorch.report.canvas import (
     log_axis,
     new_figure,
 )
-from cryotorch.results import CURVES, Guinier, IterationResult
+from cryotorch.results import CURVES, Guinier, IterationResult, told
 
 THRESHOLD = 0.143
 CLAIMED = (
@@ -47,10 +48,11 @@ def frequencies(shells: int, pixel_size: float, box: int) -> np.ndarray:
 
 def fsc(result: IterationResult) -> Figure:
     """All FSC curves of an iteration."""
-    title = f"Fourier shell correlation: {result.resolution:.2f} Å"
+    title = f"Fourier shell correlation: {told(result.resolution)}"
     subtitle = f"Iteration {result.iteration}, half maps, FSC = {THRESHOLD}"
     box = result.map.shape[-1]
-    return fsc_figure(result.curves, result.resolutions, box, result.pixel_size, title, subtitle)
+    shown = result.curves, result.resolutions, box, result.pixel_size, title, subtitle
+    return fsc_figure(*shown, band=result.band)
 
 
 def fsc_figure(
@@ -61,10 +63,12 @@ def fsc_figure(
     title: str,
     subtitle: str = "",
     onset: int | None = None,
+    band: Tensor | None = None,
 ) -> Figure:
     """FSC curves (d//2 + 1,) of a box d with their resolutions (Å), the 0.143 line and Nyquist.
 
     ``onset``: shell where random phases begin, which is marked: the corrected curve may show a notch there.
+    ``band``: (d//2 + 1,) what noise stays below; what does not leave it resolves nothing. A resolution of NaN is not claimed.
     """
     figure = new_figure(7.6, 4.2, title, subtitle)
     axes = add_panel(figure, 0.65, 0.5, 4.75, 2.6)
@@ -73,11 +77,15 @@ def fsc_figure(
         text, colour, width, style = CURVE_LOOK[name]
         if name in resolutions:
             at_best = "≤ " if _ends_above(curves[name]) else ""
-            text = f"{text}, {at_best}{resolutions[name]:.2f} Å"
+            known = math.isfinite(resolutions[name])
+            text += f", {at_best}{resolutions[name]:.2f} Å" if known else ", nothing to claim"
         x = frequencies(len(curves[name]), pixel_size, box)
         axes.plot(
             x, curves[name].numpy(), color=colour, linewidth=width, linestyle=style, label=text
         )
+    if band is not None:
+        x, look = frequencies(len(band), pixel_size, box), {"color": canvas.GRID, "linewidth": 0}
+        axes.fill_between(x, -band.numpy(), band.numpy(), label="Noise, 3 errors", **look)
     axes.axhline(0, color=canvas.INK, linewidth=0.7)
     axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
     axes.text(0.012 * nyquist, THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
@@ -85,7 +93,7 @@ def fsc_figure(
     note = f"Nyquist {1 / nyquist:.2f} Å"
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
     claimed = next((n for n in CLAIMED if n in resolutions), None)
-    if claimed is not None:
+    if claimed is not None and math.isfinite(resolutions[claimed]):
         curve = curves[claimed]
         if not _ends_above(curve):
             # on the curve; what is claimed is the shell before, as in RELION
@@ -124,7 +132,13 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
     """ln(mean |F|) over 1/d^2, the shells of the fit, and its line; why there is none, in its place."""
     done = fit.bfactor is not None
     if title is None:
-        title = f"Guinier plot: B = {fit.bfactor:.1f} Å²" if done else "Guinier plot: no fit"
+        title = f"Guinier plot: applied B = {fit.applied:.1f} Å²"
+        if not done and not fit.applied:
+            title = "Guinier plot: no fit"
+        elif done:
+            spread = "" if fit.error is None else f" ± {fit.error:.1f}"
+            subtitle = f"{subtitle}{', ' if subtitle else ''}fitted: {fit.bfactor:.1f}{spread} Å²"
+    subtitle = subtitle.replace(" -", " \N{MINUS SIGN}")
     title = title.replace("-", "\N{MINUS SIGN}")
     figure = new_figure(6.0, 4.2, title, fit.reason or subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
@@ -190,7 +204,7 @@ def noise(result: IterationResult) -> Figure:
 def progress(result: IterationResult) -> Figure:
     """Resolution, changes of the poses and seconds over the iterations."""
     history = result.history
-    title = f"Resolution per iteration: {result.resolution:.2f} Å"
+    title = f"Resolution per iteration: {told(result.resolution)}"
     figure = new_figure(7.6, 4.2, title, f"After iteration {result.iteration}")
     step = np.array([row["iteration"] for row in history])
 

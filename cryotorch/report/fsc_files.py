@@ -45,10 +45,15 @@ def clean(curve: Tensor) -> list[float]:
     return torch.nan_to_num(curve.double(), nan=0.0).clamp(-1, 1).tolist()
 
 
-def write_fsc_text(path: Path, curves: Mapping[str, Tensor]) -> None:
-    """Tab-separated table, a row per shell from 1 on; columns of curves that are not there are left out."""
+def write_fsc_text(path: Path, curves: Mapping[str, Tensor], band: Tensor | None = None) -> None:
+    """Tab-separated table, a row per shell from 1 on; columns of curves that are not there are left out.
+
+    The last one, ``noise_band``, is the FSC that noise in the tight mask stays below (d//2 + 1,).
+    """
     names = [name for name, curve in TEXT_COLUMNS.items() if curve in curves]
     columns = [clean(curves[TEXT_COLUMNS[name]])[1:] for name in names]
+    if band is not None:
+        names, columns = [*names, "noise_band"], [*columns, clean(band)[1:]]
     lines = ["\t".join(["wave_number", *names])]
     for shell, values in enumerate(zip(*columns, strict=True), start=1):
         lines.append("\t".join(f"{v:.6f}" for v in (shell, *values)))
@@ -71,12 +76,16 @@ def write_fsc_xml(path: Path, title: str, curve: Tensor, box: int, pixel_size: f
 
 
 def write_fsc_files(
-    folder: Path, curves: Mapping[str, Tensor], box: int, pixel_size: float
+    folder: Path,
+    curves: Mapping[str, Tensor],
+    box: int,
+    pixel_size: float,
+    band: Tensor | None = None,
 ) -> list[Path]:
     """``fsc.txt`` and one ``fsc_<curve>.xml`` per curve; their paths."""
     folder = Path(folder)
     paths = [folder / "fsc.txt"]
-    write_fsc_text(paths[0], curves)
+    write_fsc_text(paths[0], curves, band)
     for name, curve in curves.items():
         paths.append(folder / f"fsc_{name}.xml")
         write_fsc_xml(paths[-1], TITLES.get(name, f"cryotorch FSC, {name}"), curve, box, pixel_size)

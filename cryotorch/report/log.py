@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback
 
 from cryotorch.report.run_log import LOGGER
 from cryotorch.report.summary import median, seconds_of
-from cryotorch.results import IterationResult
+from cryotorch.results import IterationResult, told
 
 
 def iteration_line(result: IterationResult) -> str:
     """``Iteration  7   7.84 Å   (no mask 9.60 Å)   rotation 1.24°   shift 0.41 Å   5.3 s``: medians of the changes."""
-    parts = [f"Iteration {result.iteration:2d}", f"{result.resolution:6.2f} Å"]
+    parts = [f"Iteration {result.iteration:2d}", f"{told(result.resolution):>8}"]
     if "no_mask" in result.resolutions:
         parts.append(f"(no mask {result.resolutions['no_mask']:.2f} Å)")
     for name, values, unit in (

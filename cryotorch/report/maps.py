@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryotorch.report import canvas
 from cryotorch.report.canvas import add_panel, limits, new_figure, scale_bar
-from cryotorch.results import IterationResult
+from cryotorch.results import IterationResult, told
 
 PLANES = ("xy", "xz", "yz")
 _TINT = LinearSegmentedColormap.from_list("tint", [canvas.ORANGE + "00", canvas.ORANGE + "80"])
@@ -40,7 +40,7 @@ def slices(result: IterationResult) -> Figure:
         "Map, projections": projections(result.map),
     }
     box = result.map.shape[-1]
-    title = f"The map at {result.resolution:.2f} Å"
+    title = f"The map, {told(result.resolution)}"
     subtitle = f"Iteration {result.iteration}, {box} px of {result.pixel_size:.4g} Å"
     return image_figure(rows, box * result.pixel_size, title, subtitle)
 

@@ -12,6 +12,7 @@ from cryotorch.report.canvas import add_panel, angstrom_axis, label, legend, new
 from cryotorch.report.curves import THRESHOLD, frequencies
 from cryotorch.report.poses import hemisphere_panel
 from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid
+from cryotorch.results import told
 
 WIDTH = 8.75  # inches, of all of them
 SPREAD = 0.15  # of the finest resolution that the colours span at least: less is no matter
@@ -69,7 +70,7 @@ def resolution_figure(
     grey = directions[empty].numpy()
     hemisphere_panel(figure, 0.4, 0.5, panel, name, "viridis", shown, grey)
     axes = _histogram(figure, values, np.linspace(*limits, 41), canvas.BLUE)
-    axes.axvline(overall, color=canvas.INK, linewidth=1.3, label=f"whole shells {overall:.2f} Å")
+    axes.axvline(overall, color=canvas.INK, linewidth=1.3, label=f"whole shells {told(overall)}")
     label(axes, "Resolution (Å)", "Directions")
     said = f"{best:.2f} to {worst:.2f} Å"
     ended = float((values <= 1.0001 * nyquist).mean())

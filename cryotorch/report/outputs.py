@@ -55,7 +55,7 @@ def write_outputs(
         write_volume(path, volume, result.pixel_size)
         paths.append(path)
     box = result.map.shape[-1]
-    paths += write_fsc_files(folder, result.curves, box, result.pixel_size)
+    paths += write_fsc_files(folder, result.curves, box, result.pixel_size, result.band)
     paths.append(folder / "orientations.bild")
     rotation, radius = result.particles.rotation.numpy(), 0.45 * box * result.pixel_size
     with replace_file(paths[-1]) as file:

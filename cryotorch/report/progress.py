@@ -9,6 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from cryotorch.results import told
+
 _FORMAT = (
     "{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} batches, {remaining} left{postfix}"
 )
@@ -54,7 +56,7 @@ class IterationBar(ProgressBar):
         )
         result = getattr(pl_module, "result", None)
         if result is not None:
-            self._bar.set_postfix_str(f"{result.resolution:.2f} Å so far")
+            self._bar.set_postfix_str(f"{told(result.resolution)} so far")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int

@@ -68,8 +68,9 @@ def scalars(result: IterationResult) -> dict[str, float]:
         "seconds/total": seconds_of(result),
         **{f"seconds/{phase}": value for phase, value in result.seconds.items()},
     }
+    found["bfactor"] = result.guinier.applied
     if result.guinier.bfactor is not None:
-        found["bfactor"] = result.guinier.bfactor
+        found["bfactor_fitted"] = result.guinier.bfactor
     known = ("iteration", "resolution", "rotation_change", "shift_change")
     last = result.history[-1] if result.history else {}
     news = (n for n in last if n not in known and not n.startswith("seconds"))
@@ -88,7 +89,8 @@ def write_iteration(
     write_surface(writer, result)
     if result.messages:
         writer.add_text("messages", "\n".join(f"* {line}" for line in result.messages), step)
-    write_curves(Path(writer.log_dir) / f"iteration_{step:03d}", result.curves)
+    drawn = {**result.curves, **({} if result.band is None else {"noise_band": result.band})}
+    write_curves(Path(writer.log_dir) / f"iteration_{step:03d}", drawn)
     writer.flush()
 
 

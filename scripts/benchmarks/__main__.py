@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import fsc, local, refinement, scale
+from benchmarks import fsc, local, real, refinement, relion, scale
 from benchmarks.table import markdown
 from cryotorch.__main__ import keep_freed_memory
 from cryotorch.errors import InputError
@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
-        tables = (command | {"scale": _scale, "large": _large, "io": _io})[o.command](o)
+        command |= {"scale": _scale, "large": _large, "io": _io, "real": _real}
+        tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -67,6 +68,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=int, default=1, help="how often")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    true = commands.add_parser("real", help="job=homo_refine on real particles beside a model")
+    add = true.add_argument
+    add("--particles", type=Path, help="STAR file; else those of ../shared/data")
+    add("--volume", type=Path, help="the model's map: initial map, low-passed, and truth")
+    add("--symmetry", default="O")
+    add("--radius", type=float, default=70.0, metavar="Å", help="of the sphere around the maps")
+    shells = [11, 22, 23, 29]
+    add("--shells", type=int, nargs="+", default=shells, help="first last of each band")
+    add("--seeds", type=int, nargs="+", default=[0, 1])
+    add("--box", nargs="+", default=["64", "none"], metavar="D", help="pixels; none = as extracted")
+    add("--initial", type=float, nargs="+", default=[25.0], metavar="Å", help="low-pass at start")
+    add("--relion", action="store_true", help="RELION's auto-refinement too: many minutes each")
+    add("--simulated", nargs="*", default=["C1", "O"], metavar="SYMMETRY", help="sets beside it")
+    add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
+    add("--out", type=Path, help="folder to keep data and results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
     curves = commands.add_parser("fsc", help="job=validation_fsc beside relion_postprocess")
     add = curves.add_argument
     add("--boxes", type=int, nargs="+", default=[256, 400], metavar="D", help="voxels per edge")
@@ -98,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--boxes", type=int, nargs="+", default=[64, 128, 256], metavar="D", help="pixels per edge")
     add("--size", type=int, default=256, metavar="MB", help="of each stack")
     add("--folder", type=Path, help="on the disk to measure; else that of temporary files")
-    for command in (kernels, refine, curves, moving, many, large, files):
+    for command in (kernels, refine, true, curves, moving, many, large, files):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -133,6 +150,27 @@ def _io(o: argparse.Namespace) -> dict:
     from benchmarks import io
 
     return io.run(o.boxes, o.folder, o.size)
+
+
+def _real(o: argparse.Namespace) -> dict:
+    if o.particles is None and o.volume is None and real.FOLDER.is_dir():
+        o.particles, o.volume = real.FOLDER / "particles.star", real.FOLDER / "model.mrc.gz"
+    if o.particles is None or o.volume is None:
+        raise InputError("name both --particles and --volume, the map of their model")
+    if len(o.shells) % 2:
+        raise InputError(f"--shells are pairs, first and last, got {len(o.shells)} numbers")
+    wrong = [box for box in o.box if box != "none" and not box.isdecimal()]
+    if wrong:
+        raise InputError(f"--box is a number of pixels or none, got {wrong[0]}")
+    if o.relion and (lacking := relion.missing()):
+        raise InputError(f"--relion needs {' and '.join(lacking)}: install them, or leave it out")
+    data = refinement.Data(o.particles, o.volume, o.volume, None, o.symmetry)
+    plan = real.Plan([None if b == "none" else int(b) for b in o.box], o.initial, o.seeds)
+    judge = real.Judge(o.radius, o.shells)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        beside = real.simulated(o.simulated, o.simulate, judge, o.changes, folder / "simulated")
+        return real.run(data, plan, judge, o.changes, folder, o.relion) | beside
 
 
 def _scale(o: argparse.Namespace) -> dict:

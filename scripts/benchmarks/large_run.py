@@ -22,9 +22,10 @@ from cryotorch.jobs.memory import memory_of
 from cryotorch.jobs.simulate import Simulate
 from cryotorch.ops.filters import low_pass
 from cryotorch.refine.distributed import Batches
+from cryotorch.refine.half_sets import assign_half_sets
 from cryotorch.refine.memory import free_memory, images_stay
 from cryotorch.refine.module import Refinement
-from cryotorch.refine.start import assign_half_sets, begin
+from cryotorch.refine.start import begin
 from cryotorch.report.progress import IterationBar
 
 

@@ -28,18 +28,35 @@ def score_map(path: Path, truth_path: Path, radius: float | None = None) -> dict
     Masks: a soft sphere of ``radius`` Å (default: 0.42 of the box edge), and within it a tight one
     made of the truth.
     """
-    volume, pixel_size = read_volume(path)
-    truth, _ = read_volume(truth_path)
-    box = volume.shape[-1]
-    if pixel_size is None:
-        raise InputError(f"{path} does not state its pixel size: set it in the header")
-    truth = resize_volume(truth, box)
-    sphere = soft_sphere(box, radius / pixel_size if radius else 0.42 * box, EDGE)
+    volume, truth, pixel_size = _on_one_grid(path, truth_path)
+    sphere = _sphere(len(volume), pixel_size, radius)
     smooth = low_pass(truth, pixel_size, TIGHT["low_pass"])
     dense = smooth > TIGHT["threshold"] * smooth.max()
     tight = sphere * soft_mask(dense, TIGHT["near"] / pixel_size, TIGHT["far"] / pixel_size)
     masks = {"sphere": sphere, "tight": tight}
     return {name: agreement(volume, truth, mask, pixel_size) for name, mask in masks.items()}
+
+
+def sphere_curve(
+    path: Path, truth_path: Path, radius: float | None = None
+) -> tuple[Tensor, int, float]:
+    """FSC (d/2 + 1,) of map and truth in the soft sphere, the map's box and pixel size in Å."""
+    volume, truth, pixel_size = _on_one_grid(path, truth_path)
+    sphere = _sphere(len(volume), pixel_size, radius)
+    return shell_correlation(volume * sphere, truth * sphere), len(volume), pixel_size
+
+
+def _on_one_grid(path: Path, truth_path: Path) -> tuple[Tensor, Tensor, float]:
+    """The map, the truth cropped to its box, and its pixel size in Å."""
+    volume, pixel_size = read_volume(path)
+    truth, _ = read_volume(truth_path)
+    if pixel_size is None:
+        raise InputError(f"{path} does not state its pixel size: set it in the header")
+    return volume, resize_volume(truth, len(volume)), pixel_size
+
+
+def _sphere(box: int, pixel_size: float, radius: float | None) -> Tensor:
+    return soft_sphere(box, radius / pixel_size if radius else 0.42 * box, EDGE)
 
 
 def agreement(volume: Tensor, truth: Tensor, mask: Tensor, pixel_size: float) -> float:

@@ -163,14 +163,6 @@ def test_positions_have_their_origin_above():
     assert np.allclose(made["location/center_y_frac"], [0.25, 0.99])
 
 
-def test_other_half_sets_than_two_are_told():
-    messages = []
-    columns_of(fields(alignments3D__split=[0, 7, 7]), PATH, messages)
-    assert len(messages) == 1 and "split of particles.cs is 7 for 2 particles" in messages[0]
-    columns_of(fields(alignments3D__split=[0, 1, 1]), PATH, messages)
-    assert len(messages) == 1
-
-
 def test_exposure_groups_are_numbered_densely_in_their_order():
     given = fields(6, ctf__exp_group_id=[7, 3, 7, 3, 9, 3], ctf__accel_kv=[300] * 6)
     given["ctf/cs_mm"][5] = 2.0  # another lens within a group

@@ -60,6 +60,8 @@ def test_where_stacks_are_looked_for(tmp_path, monkeypatch):
         InputError, match=r"Image stack Extract/a\.mrcs of .* does not exist in .*job001"
     ):
         find()
+    with pytest.raises(InputError, match=rf"above it or in {here}: correct"):
+        find_stacks(["Extract/a.mrcs"], Path("../project/Refine3D/job001/run_data.star"), None)
     in_working_folder = touch(here / "Extract/a.mrcs")
     assert find() == in_working_folder
     in_relion_project = touch(tmp_path / "project/Extract/a.mrcs")
@@ -71,6 +73,34 @@ def test_where_stacks_are_looked_for(tmp_path, monkeypatch):
     assert find_stacks([str(in_relion_project)], star, None) == [in_relion_project]
     with pytest.raises(InputError, match=r"/no/such\.mrcs of .* does not exist: correct"):
         find_stacks(["/no/such.mrcs"], star, None)
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_stacks_are_looked_for_where_a_symbolic_link_leads_to(tmp_path, link):
+    job, away = tmp_path / "project" / "Refine3D" / "job001", tmp_path / "away"
+    for folder in (job, away, tmp_path / "project" / "Extract"):
+        folder.mkdir(parents=True)
+    (job / "run_data.star").touch()
+    stack = tmp_path / "project" / "Extract" / "a.mrcs"
+    if link == "file":
+        star = away / "mine.star"
+        star.symlink_to(job / "run_data.star")
+    else:
+        (away / "job").symlink_to(job)
+        star = away / "job" / "run_data.star"
+    with pytest.raises(InputError, match=rf"above it .*, nor where {star.name} leads to: correct"):
+        find_stacks(["Extract/a.mrcs"], star, None)
+    stack.touch()
+    assert find_stacks(["Extract/a.mrcs"], star, None) == [stack]
+    beside = star.parent / "Extract" / "a.mrcs"  # comes first
+    beside.parent.mkdir()
+    beside.touch()
+    assert find_stacks(["Extract/a.mrcs"], star, None) == [beside]
+
+
+def test_a_format_behind_the_name_is_passed_over(tmp_path):
+    (tmp_path / "a.mrcs").touch()
+    assert find_stacks(["a.mrcs:mrcs"], tmp_path / "p.star", None) == [tmp_path / "a.mrcs"]
 
 
 def test_names_that_climb_out_lead_to_regular_files_only(tmp_path):

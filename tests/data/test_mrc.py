@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryotorch.data.mrc import read_corner, read_header, read_volume, write_stack, write_volume
+from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
 
 
@@ -61,6 +62,51 @@ def test_modes_and_byte_orders(tmp_path, dtype, order):
     raw[208:216] = bytes(8)  # neither "MAP " nor a machine stamp
     path.write_bytes(raw)
     np.testing.assert_array_equal(read_volume(path)[0].numpy(), values.astype(np.float32))
+
+
+IMOD = 1146047817
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("stamp", "flags", "low", "high", "signed"),
+    [
+        (IMOD, 0, 0, 255, False),
+        (IMOD, 1, 0, 255, True),  # a header whose range was not renewed
+        (IMOD, 0, 0, 0, False),
+        (IMOD, 17, -128, 3, True),
+        (0, 0, 0, 255, False),
+        (0, 0, -128, 127, True),
+        (0, 0, 0, 100, True),  # either way the same
+        (0, 0, 0, -1, True),  # the format's way to say that nothing is known
+        (0, 0, 0, 4000, True),
+    ],
+)
+def test_bytes_are_signed_or_not_as_the_header_says(
+    tmp_path, order, stamp, flags, low, high, signed
+):
+    values = np.array([0, 3, 127, 128, 200, 255, 1, 2], np.uint8).reshape(2, 2, 2)
+    path = tmp_path / "map.mrc"
+    with mrcfile.new(path) as file:
+        file.set_data(values.view(np.int8))
+    raw = bytearray(path.read_bytes())
+    little = np.frombuffer(raw[: 4 * 56], "<i4").astype(f"{order}i4")
+    raw[: 4 * 56] = little.tobytes()
+    raw[76:88] = np.array([low, high, 0], f"{order}f4").tobytes()
+    raw[152:160] = np.array([stamp, flags], f"{order}i4").tobytes()
+    path.write_bytes(raw)
+    wanted = values.view(np.int8) if signed else values
+    np.testing.assert_array_equal(read_volume(path)[0].numpy(), wanted.astype(np.float32))
+
+
+def test_a_mask_of_unsigned_bytes_is_read_as_a_stack_too(tmp_path):
+    path = tmp_path / "stack.mrcs"
+    values = np.arange(3 * 16, dtype=np.uint8).reshape(3, 4, 4) * 5
+    with mrcfile.new(path) as file:
+        file.set_data(values.view(np.int8))
+        file.header.dmin, file.header.dmax = 0, 235
+    found = Stacks([path]).read(np.array([[0, 2], [0, 0], [0, 2]]))
+    np.testing.assert_array_equal(found, values[[2, 0, 2]].astype(np.float32))
 
 
 def test_where_the_corner_lies(tmp_path, volume):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 
 from cryotorch.data.cs import read_cs, write_cs
 from cryotorch.data.mrc import write_stack
-from cryotorch.data.particle_file import new_particle_file, read_particles, write_particles
+from cryotorch.data.particle_file import (
+    new_particle_file,
+    read_particles,
+    write_particles,
+    write_tables,
+)
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.ops.rotations import euler_to_matrix, random_rotations, rotation_angle
@@ -80,7 +86,7 @@ def test_files_of_another_kind_are_neither_star_nor_cs(tmp_path, content):
         read_particles(path)
 
 
-def test_particles_that_occur_twice_are_told_or_refused_in_both_formats(particle_set, tmp_path):
+def test_numbers_that_occur_twice_are_refused_or_told(particle_set, tmp_path):
     file = read_particles(particle_set.write())
     path = particle_set.folder / "a.cs"
     write_particles(path, file, file.particles)
@@ -91,11 +97,22 @@ def test_particles_that_occur_twice_are_told_or_refused_in_both_formats(particle
         InputError, match=r"gives 1 of its uid to more than one particle, .* 5: keep"
     ):
         read_particles(path)
-    assert "both half sets" in read_particles(path, need_images=False).messages[0]
-    write_cs(path, {**fields, "blob/idx": np.zeros_like(fields["blob/idx"])})
-    with pytest.raises(InputError, match="holds 11 duplicate particles"):
-        read_particles(path)
-    assert "11 duplicate" in read_particles(path, need_images=False).messages[0]
+    assert "gives 1 of its uid" in read_particles(path, need_images=False).messages[0]
+
+
+@pytest.mark.parametrize("need_images", [True, False])
+@pytest.mark.parametrize("ending", ["star", "cs"])
+def test_rows_that_show_one_image_are_counted(particle_set, tmp_path, ending, need_images):
+    """Symmetry expansion gives them, with a uid of their own."""
+    file = read_particles(particle_set.write())
+    for images, says in ((4, "12 rows of .* show 4 images, each 3 times: "), (5, "each up to 3")):
+        table = particle_set.particles.copy()
+        table["rlnImageName"] = [f"{i % images + 1}@stack.mrcs" for i in range(N)]
+        path = particle_set.folder / f"again.{ending}"
+        write_tables(path, {**file.tables, "particles": table})
+        again = read_particles(path, need_images=need_images)
+        assert len(again.particles.address.unique(dim=0)) == images
+        assert len(again.messages) == 1 and re.search(says, again.messages[0])
 
 
 def test_nothing_is_joined_to_a_star_file(particle_set, tmp_path):
@@ -291,9 +308,7 @@ def test_refined_defocus_and_optics_are_written_and_the_rest_stays(particle_set,
 
 def spoil(particle_set, kind: str) -> None:
     table, optics = particle_set.particles, particle_set.optics
-    if kind == "duplicate":
-        table["rlnImageName"] = [*table["rlnImageName"][:-1], "3@./stack.mrcs"]
-    elif kind == "beyond":
+    if kind == "beyond":
         table["rlnImageName"] = [*table["rlnImageName"][:-1], "13@stack.mrcs"]
     elif kind == "no stack":
         particle_set.stack.unlink()
@@ -327,6 +342,15 @@ def spoil(particle_set, kind: str) -> None:
         write_stack(particle_set.folder / "b.mrcs", [np.zeros((1, 8, 8))], 1, 8, 2.5)
         del optics["rlnImageSize"]
         table["rlnImageName"] = [*table["rlnImageName"][:-1], "1@b.mrcs"]
+    elif kind == "half sets":
+        table["rlnRandomSubset"] = np.arange(N) % 3 + 1
+    elif kind == "subtomograms":
+        optics["rlnImageDimensionality"] = [3]
+    elif kind == "tilt series":
+        del table["rlnImageName"]
+        table["rlnTomoName"] = ["TS_01"] * N
+    elif kind == "tilt images":
+        table["rlnTomoVisibleFrames"] = ["[1,1,0]"] * N
     elif kind == "no rows":
         particle_set.particles = Table({label: [] for label in table})
 
@@ -334,7 +358,10 @@ def spoil(particle_set, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("duplicate", "1 duplicate particles, the first being image 3 of .* in rows 3 and 12"),
+        ("half sets", "_rlnRandomSubset of .* has 3 values, 1, 2, 3, .* half_sets=resplit"),
+        ("subtomograms", r"subtomograms .*\(_rlnImageDimensionality is 3\).* in RELION"),
+        ("tilt series", r"tilt series \(it has _rlnTomoName\)"),
+        ("tilt images", r"pseudo-subtomograms, .*\(it has _rlnTomoVisibleFrames\)"),
         ("beyond", "Image 13 of .* is asked for, but the stack holds 12"),
         ("no stack", r"Image stack stack\.mrcs of .* does not exist"),
         ("truncated", "truncated: image 12 of the 12"),

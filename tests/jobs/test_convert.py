@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cryotorch.data.cs import read_cs, write_cs
+from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import convert
@@ -90,13 +91,26 @@ def test_names_relative_to_a_project(star: Path, tmp_path: Path) -> None:
     assert fields["blob/path"][0].decode() == str(project / "Extract" / "a.mrcs")
 
 
-def test_images_that_are_found_from_the_new_file_are_not_complained_of(star: Path) -> None:
+@pytest.mark.parametrize("ending", ["star", "cs"])
+def test_the_new_file_leads_to_the_same_images(star: Path, ending: str) -> None:
+    """Names stay where they do so already, and become absolute elsewhere, also where another file goes by the name."""
     project = star.parents[2]
-    (project / "Extract").mkdir()
-    (project / "Extract" / "a.mrcs").write_bytes(b"not read")
-    assert not any("not found" in x for x in run(particles=star, out=project / "new")["warnings"])
-    elsewhere = run(particles=star, out=project.parent / "new")["warnings"]
-    assert sum("are not found from" in text for text in elsewhere) == 1
+    stack, other = project / "Extract" / "a.mrcs", project.parent / "Extract" / "a.mrcs"
+    for path in (stack, other):
+        path.parent.mkdir()
+        path.write_bytes(b"not read")
+
+    def names(out: Path) -> list[str]:
+        said = run(particles=star, out=out, write=[ending])["warnings"]
+        assert sum("named by their whole path" in text for text in said) == (out.parent != project)
+        file = read_particles(out / f"particles.{ending}", need_images=False)
+        assert [image for _, image in file.particles.address.tolist()] == [0, 1]
+        return [str(path) for path in file.stacks]
+
+    assert names(project / "new") == ["Extract/a.mrcs"]
+    assert names(project.parent / "other") == [str(stack)]
+    other.unlink()
+    assert names(project.parent / "none") == [str(stack)]
 
 
 def test_a_passthrough_file_is_joined(star: Path, tmp_path: Path) -> None:
@@ -163,3 +177,36 @@ def test_nothing_is_overwritten_and_mistakes_leave_nothing(star: Path, tmp_path:
         with pytest.raises(InputError, match=says):
             run(**changes, out=tmp_path / "bad")
         assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("lens", [True, False])
+@pytest.mark.parametrize("old", [True, False])
+def test_particles_without_a_ctf_are_converted_and_come_back(
+    star: Path, tmp_path: Path, lens: bool, old: bool
+) -> None:
+    """What refinements refuse."""
+    blocks = read_star(star)
+    optics, table = blocks["optics"], blocks["particles"]
+    del blocks["extra"], optics["rlnOddZernike"]
+    for label in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"):
+        del table[label]
+    if not lens:
+        for label in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"):
+            del optics[label]
+    if old:  # RELION 3.0: optics in the columns of the particles
+        del table["rlnOpticsGroup"]
+        table.update({x: [optics[x][0]] * 2 for x in optics if x != "rlnOpticsGroup"})
+        del blocks["optics"]
+    write_star(star, blocks)
+    summary = run(particles=star, out=tmp_path / "cs")
+    assert any("has no CTF: column _rlnDefocusU" in text for text in summary["warnings"])
+    fields = read_cs(tmp_path / "cs" / "particles.cs")
+    assert fields["alignments3D/split"].tolist() == [0, 1]
+    assert ("ctf/accel_kv" in fields) == lens and "ctf/df1_A" not in fields
+    with pytest.raises(InputError, match=r"has no .*ctf/df1_A"):
+        read_particles(tmp_path / "cs" / "particles.cs")
+    run(particles=tmp_path / "cs" / "particles.cs", out=tmp_path / "star")
+    after = read_star(tmp_path / "star" / "particles.star")
+    assert all(after["particles"][x].tolist() == table[x].tolist() for x in table)
+    assert "rlnDefocusU" not in after["particles"]
+    assert old or after["optics"] == optics

@@ -174,13 +174,13 @@ def test_refusals(data: Path, tmp_path: Path) -> None:
         write_volume(tmp_path / "halves" / f"map_half_{name}.mrc", none, PX)
     halves = str(tmp_path / "halves")
     refused(
-        r"has 3 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
+        r"has 300 particles without half set .* job=reconstruct", particles=unsplit, volume=halves
     )
     refused("one map, whose resolution is not known: add max_resolution", max_resolution=None)
     refused("it is finer than two pixels, 3.2 Å", max_resolution=2)
     refused("max_resolution=9 .* begin at optics_min_resolution=10 Å.* at most 8", max_resolution=9)
     refused("max_resolution=40 .* defocus_min_resolution=20 Å.* at most 16", max_resolution=40)
-    write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), PX)
+    write_volume(tmp_path / "small.mrc", torch.randn(48, 48, 48), 1.0)
     refused("has 48 voxels per edge", volume=str(tmp_path / "small.mrc"))
     inverted = -read_volume(data / "truth.mrc")[0]
     write_volume(tmp_path / "inverted.mrc", inverted, PX)
@@ -204,9 +204,10 @@ def test_one_map_needs_no_half_sets_and_draws_none(data: Path, tmp_path: Path) -
 
 
 def test_what_is_not_told_from_zero_is_said() -> None:
-    near, far = (Number(value, value, 0.5, "rad Å³", True) for value in (-0.4, 3.0))
-    assert "not significant" in sentence("trefoil_cos", near)
-    assert "not significant" not in sentence("trefoil_cos", far)
+    near = Number(0.0, 0.0, 0.5, "rad Å³", True, significant=False)
+    far = Number(3.0, 3.0, 0.5, "rad Å³", True)
+    assert "not 3 standard errors from zero: left as it was" in sentence("trefoil_cos", near)
+    assert sentence("trefoil_cos", far).endswith("changed by 3")
     groups = [{"numbers": {"beam_tilt_x": far, "beam_tilt_y": near, "trefoil_cos": near}}]
     assert insignificant(groups) == ["trefoil"]
 

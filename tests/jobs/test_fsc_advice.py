@@ -6,20 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.jobs.fsc_advice import advice as judge
+from cryotorch.jobs.fsc_advice import advice as advise
 from cryotorch.jobs.fsc_advice import (
     curve_advice,
     dip,
     disagreement,
-    left_out,
+    insignificance,
     mask_advice,
     nothing_shared,
+    unsupported,
 )
 from cryotorch.jobs.fsc_mask import FscMask
-from cryotorch.jobs.half_map_advice import frame_advice, masked_advice
-from cryotorch.ops.fsc import first_randomised_shell, fsc_curves
+from cryotorch.jobs.half_map_advice import (
+    frame_advice,
+    masked_advice,
+    offset_advice,
+    power_advice,
+)
+from cryotorch.ops.claims import UNKNOWN, judge
+from cryotorch.ops.filters import low_pass
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.ops.phantom import phantom
+from cryotorch.ops.shared_density import left_out, shared_density
 
 BOX, PIXEL, SHELLS, ONSET = 64, 2.0, 33, 10
 
@@ -149,9 +157,8 @@ def halves(level: float = 2.0) -> Tensor:
 
 
 def said_of(maps: Tensor, mask: Tensor, kind: str = "generated") -> list[str]:
-    curves = fsc_curves(maps, 3.0, mask, loose=mask)
-    onset = first_randomised_shell(curves["no_mask"])
-    return judge(maps, curves, FscMask(mask, kind), 3.0, onset)
+    judged = judge(maps, 3.0, mask, mask)
+    return advise(maps, judged, FscMask(mask, kind), 3.0, UNKNOWN).warnings
 
 
 def tight(maps: Tensor, threshold: float = 0.3) -> Tensor:
@@ -171,7 +178,7 @@ def test_what_a_mask_leaves_out() -> None:
     assert "lower threshold" in lost
     truth = phantom(48, 3.0, torch.eye(3)[None], 1).clamp(min=0).square()
     share = float(((1 - half) * truth).sum() / truth.sum())
-    assert left_out(maps, half, 3.0, 12.0) == pytest.approx(share, abs=0.03)
+    assert left_out(shared_density(maps, 3.0, 12.0), half) == pytest.approx(share, abs=0.03)
     assert f"leaves out {share:.0%}"[:11] in lost
     assert not [w for w in said_of(-maps, half) if "leaves out" in w]
     (given,) = [w for w in said_of(maps, half, "given") if "leaves out" in w]
@@ -180,7 +187,7 @@ def test_what_a_mask_leaves_out() -> None:
 
 def test_noise_outside_a_mask_is_not_density_left_out() -> None:
     maps = halves(6.0)
-    assert left_out(maps, tight(maps, 0.2), 3.0, 20.0) < 0.07
+    assert left_out(shared_density(maps, 3.0, 20.0), tight(maps, 0.2)) < 0.07
 
 
 def test_half_maps_of_noise_hear_that_and_nothing_about_the_mask() -> None:
@@ -212,6 +219,44 @@ def test_a_shifted_half_map() -> None:
 @pytest.mark.parametrize("level", [2.0, 6.0, 12.0])
 def test_half_maps_that_lie_on_each_other_are_left_in_peace(level: float) -> None:
     assert frame_advice(halves(level), 3.0) == "" and masked_advice(halves(level)) == []
+
+
+def test_half_maps_of_unequal_power() -> None:
+    maps = halves()
+    assert power_advice(maps, 10, 3.0) == []
+    maps[1] = low_pass(maps[1], 3.0, 16.0)
+    only(said_of(maps, tight(maps)), "Half map A has", "times the power")
+    only(power_advice(torch.stack([maps[0], 5 * maps[0]]), 10, 3.0), "Half map B has 25 times")
+
+
+def test_a_constant_that_both_half_maps_carry() -> None:
+    maps = halves(0.5)
+    mask = tight(maps)
+    assert offset_advice(maps, mask) == []
+    only(offset_advice(maps + 10, mask), "solvent of both half maps is far from zero")
+    assert offset_advice(maps + torch.tensor([10.0, 0])[:, None, None, None], mask) == []
+
+
+def test_a_claim_far_finer_than_without_a_mask_is_the_masks() -> None:
+    maps = halves(4.0)
+    mask = tight(maps)
+    judged = judge(maps, 3.0, mask)
+    assert unsupported(maps, judged, mask, 3.0) == ""
+    # as if a mask had made the half maps agree much further than they do
+    bare = judged.curves["no_mask"].clone()
+    bare[4:] = 0.0
+    curves = judged.curves | {"no_mask": bare}
+    assert "it is the mask that correlates" in unsupported(
+        maps, judged._replace(curves=curves), mask, 3.0
+    )
+
+
+def test_noise_explains_what_lies_in_its_band() -> None:
+    maps = halves(4.0)
+    judged = judge(maps, 3.0, tight(maps))
+    assert insignificance(judged, 144.0, UNKNOWN) == ""
+    few = judged._replace(band=torch.ones(25), shell=None)
+    assert "3 standard errors" in insignificance(few, 144.0, UNKNOWN)
 
 
 def test_half_maps_that_were_masked_before() -> None:

@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask = soft_sphere(BOX, 8, 3)
     write_volume(folder / "mask.mrc", mask, PIXEL)
     write_volume(folder / "hard.mrc", (mask > 0.5).float(), PIXEL)
-    write_volume(folder / "other_box.mrc", mask[1:-1, 1:-1, 1:-1], PIXEL)
+    write_volume(folder / "other_box.mrc", mask[1:-1, 1:-1, 1:-1], 1.0)
     write_volume(folder / "empty.mrc", torch.zeros(BOX, BOX, BOX), PIXEL)
     truth = read_volume(folder / "truth.mrc")[0]
     for name in "AB":
@@ -78,7 +78,10 @@ def found(out: Path) -> torch.Tensor:
         (dict(mask=None), "needs a soft mask around the region, add mask=<file>"),
         (dict(particles="particles.star"), "has no orientations"),
         (dict(particles="no_halves.star"), "particles without half set"),
-        (dict(mask="other_box.mrc"), "22 voxels per edge but the particles have 24"),
+        (
+            dict(mask="other_box.mrc"),
+            "22 voxels per edge but the particles have 24 pixels.* like=<map>",
+        ),
         (dict(mask="empty.mrc"), "is blank"),
         (dict(fulcrum=[12.0, 12.0, 24.0]), "it lies outside the box, whose voxels go from 0 to 23"),
         (dict(fulcrum=[12.0, 12.0]), "write three numbers"),
@@ -176,6 +179,4 @@ def test_half_maps_of_a_run_folder_and_a_hard_mask(data: Path, tmp_path: Path) -
     )
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "each half set starts from its own half map, map_half_A.mrc and map_half_B.mrc" in log
-    assert (
-        "has a hard edge: soften it by five times the expected resolution, 5 voxels for 4 Å" in log
-    )
+    assert "has a hard edge: soften it, with job=volume_tools soften=15" in log

@@ -28,7 +28,9 @@ from cryotorch.ops.fsc import shell_correlation
 from cryotorch.ops.gaussians import gaussian_density
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.rotations import rotation_angle
-from cryotorch.ops.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.ops.symmetry_frame import turn
+from cryotorch.refine.hands import Frame
 from cryotorch.report.canvas import Picture
 
 BOX, PIXEL = 40, 3.0
@@ -192,6 +194,36 @@ ABERRATIONS = {
     "even_zernike": [0, 0, 0, 0, 900, -600, 0, 0, 800],
     "magnification": [[1.06, 0.02], [-0.01, 0.95]],
 }
+
+
+def test_poses_about_other_axes_are_told_and_turned(tmp_path: Path) -> None:
+    """D3 whose 2-folds lie on y, as CryoSPARC has it: a good FSC, a bad map; and C3 taken for D3."""
+    small = {"box_size": 32, "pixel_size": 4.0, "n_particles": 150, "snr": 0.5, "symmetry": "D3"}
+    simulate.run(make_settings("simulate", out="set", seed=3, **small))
+    file = read_particles("set/truth.star")
+    quarter = Frame(turn((0, 0, 1), 90), mirrored=False)
+    turned = file.particles.replace(rotation=quarter.poses(file.particles.rotation))
+    write_particles(Path("set/turned.star"), file, turned)
+    truth = volume("set/truth.mrc")  # turned once, and once more by "auto"
+    truths = [rotate_volume(truth, turn((0, 0, 1), angle)) for angle in (90, 180)]
+    found = {}
+    for frame in ("check", "auto", "trust"):
+        arguments = ("symmetry=D3", f"symmetry_frame={frame}")
+        summary = reconstruct(frame, Path("set/turned.star"), *arguments)
+        found[frame] = max(
+            float(curve(volume(f"{frame}/map.mrc"), truth, 12)[2:9].mean()) for truth in truths
+        )
+        told = [w for w in summary["warnings"] if "do not show symmetry D3" in w]
+        assert len(told) == (frame == "check")
+        assert not told or "by 90° about z" in told[0]
+        assert summary["symmetry_shown"] is {"check": False, "auto": True, "trust": None}[frame]
+    assert found["auto"] > 0.9 and found["check"] == pytest.approx(found["trust"])
+    assert found["check"] < found["auto"] - 0.05
+    back = read_particles("auto/particles.star").particles.rotation
+    sixth = torch.stack([file.particles.rotation @ g.float() for g in point_group("D6")])
+    assert rotation_angle(back, sixth).amin(0).max() < 1e-3
+    right = reconstruct("right", Path("set/truth.star"), "symmetry=D3")
+    assert right["symmetry_shown"] is True and right["symmetry_turn"] is None
 
 
 def test_aberrations_are_undone_unless_ignored() -> None:

@@ -15,13 +15,20 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.data.mrc import write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import homo_refine, refinement, simulate
 from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS
+from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS, last_checkpoint
+from cryotorch.ops.filters import low_pass
+from cryotorch.ops.fsc import shell_correlation
+from cryotorch.ops.phantom import phantom
+from cryotorch.ops.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.ops.symmetry_frame import turn
 from cryotorch.report import tensorboard
 
 BOX, PIXEL, N = 16, 6.0, 40
@@ -39,8 +46,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "blank": (np.zeros_like(volume), PIXEL),
         "inverted": (-volume, PIXEL),
         "off_axes": (np.roll(volume, 4, axis=2), PIXEL),
-        "other_box": (volume[2:-2, 2:-2, 2:-2], PIXEL),
-        "other_pixel": (volume, 5.0),
+        "unknown_box": (volume[2:-2, 2:-2, 2:-2], 1.0),
+        "unknown_mask": (volume[2:-2, 2:-2, 2:-2] > volume.std(), 1.0),
+        "elsewhere": (volume, PIXEL / 2),
+        "resampled": (volume, 0.9 * PIXEL),
         "mask255": (255.0 * (volume > volume.std()), PIXEL),
         "mask": ((volume > volume.std()).astype(np.float32), PIXEL),
     }
@@ -48,6 +57,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_volume(
             folder / f"{name}.mrc", torch.as_tensor(np.array(values, np.float32)), pixel_size
         )
+    with mrcfile.open(folder / "elsewhere.mrc", "r+") as file:
+        file.header.origin.x = 500
     images = mrcfile.read(folder / "particles.mrcs").copy()
     for name, stack in {"nan": images, "flat": np.ones_like(images)}.items():
         write_stack(folder / f"{name}.mrcs", [stack], N, BOX, PIXEL)
@@ -137,17 +148,17 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
             r"Image 40 of .*nan\.mrcs has 208 of 256 pixels that are not finite",
         ),
         (dict(particles="flat.star"), r"Image 1 of .*flat\.mrcs is blank"),
-        (dict(particles="one_half.star"), "40 and 0 particles.*half_sets=resplit"),
+        (dict(particles="one_half.star"), "is 1 for all 40 particles.*half_sets=resplit"),
         (dict(volume="missing.mrc"), r"missing\.mrc does not exist"),
         (dict(volume="blank.mrc"), r"volume=.*blank\.mrc is blank"),
         (
-            dict(volume="other_box.mrc"),
+            dict(volume="unknown_box.mrc"),
             r"volume=.* has 12 voxels per edge but the particles have 16",
         ),
-        (dict(volume="other_pixel.mrc"), r"volume=.* has 5 Å per voxel but the particles have 6"),
+        (dict(volume="elsewhere.mrc"), r"volume=.* lies .* from the middle .* outside the box"),
         (dict(volume="inverted.mrc"), "contrast is opposite: change invert"),
         (dict(mask="mask255.mrc"), r"mask=.* values from 0 to 1, got 0 to 255"),
-        (dict(mask="other_box.mrc"), r"mask=.* has 12 voxels"),
+        (dict(mask="unknown_mask.mrc"), r"mask=.* has 12 voxels"),
         (dict(symmetry="Q3"), "symmetry=Q3 cannot be used"),
         (dict(box_size=18), "box_size must be even and at most 16, got 18"),
         (dict(initial_resolution=5000), r"initial_resolution=5000.* at most 48 Å"),
@@ -178,13 +189,29 @@ def test_bad_input_is_refused_before_anything_is_written(
     ("changes", "message"),
     [
         ({}, "already holds a run: name another folder, or add resume=true"),
-        (dict(overwrite=True, volume="other_box.mrc"), "12 voxels"),
+        (dict(overwrite=True, volume="unknown_box.mrc"), "12 voxels"),
         (dict(resume=True, box_size=14), r"box is 14, was 16"),
         (dict(resume=True, symmetry="C2"), r"symmetry is C2, was C1"),
         (dict(resume=True, particles="other_defocus.star"), "the particles are not the same"),
         (dict(resume=True, seed=5), "the half sets are not the same"),
+        (dict(resume=True, invert=True), r"invert is true, was false.*: give what it was started"),
+        (dict(resume=True, initial_resolution=40), r"initial_resolution is 40, was 30"),
+        (
+            dict(resume=True, volume="inverted.mrc"),
+            r"volume is .*inverted\.mrc, was .*initial\.mrc",
+        ),
     ],
-    ids=["held", "overwrite", "box", "symmetry", "particles", "half sets"],
+    ids=[
+        "held",
+        "overwrite",
+        "box",
+        "symmetry",
+        "particles",
+        "half sets",
+        "invert",
+        "start",
+        "volume",
+    ],
 )
 def test_a_run_is_not_touched_by_what_does_not_belong_to_it(
     inputs: Path, finished: Path, changes: dict, message: str
@@ -211,6 +238,31 @@ def test_a_finished_run_is_left_alone_and_goes_on_when_more_iterations_are_allow
     refine(inputs, straight, max_iterations=2)
     for name in ("map_half_A.mrc", "map_half_B.mrc", "particles.star"):
         assert (out / name).read_bytes() == (straight / name).read_bytes(), name
+
+
+def test_a_run_whose_checkpoints_count_from_0_goes_on(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those were named before; whole and by their class."""
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    with monkeypatch.context() as patch:
+        patch.setattr(refinement, "IterationCheckpoint", ModelCheckpoint)
+        refine(inputs, out)
+    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
+    refine(inputs, out, resume=True, max_iterations=2)
+    assert last_checkpoint(out).name == "iteration_002.ckpt"
+    refine(inputs, straight, max_iterations=2)
+    assert (out / "map.mrc").read_bytes() == (straight / "map.mrc").read_bytes()
+
+
+def test_a_moved_input_is_no_change(inputs: Path, tmp_path: Path, capsys) -> None:
+    """The same map under another name, and a path that begins elsewhere."""
+    out = refine(inputs, tmp_path / "out")
+    (tmp_path / "moved.mrc").write_bytes((inputs / "initial.mrc").read_bytes())
+    refine(inputs, out, resume=True, max_iterations=2, volume=f"{tmp_path}/moved.mrc")
+    assert "resumed with volume=" in capsys.readouterr().out
+    left = yaml.safe_load((out / "config.yaml").read_text())
+    assert left["job"] == "homo_refine" and Path(left["started_in"]).is_dir()
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
@@ -264,16 +316,20 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
     ("changes", "said"),
     [
         (dict(particles="posed.star"), "are not used, the search is global"),
+        (dict(volume="resampled.mrc"), "resampled from 16 voxels per edge of 5.4 Å to 16 voxels"),
         (dict(volume="inverted.mrc", invert=True), r"inverted.mrc looks inverted"),
         (dict(volume="off_axes.mrc", symmetry="D2"), "not D2 about the axes"),
         (dict(half_sets="resplit", particles="one_half.star"), "20 and 20 particles"),
-        (dict(mask="mask.mrc", mask_mode="static", bfactor=-100.0, minibatch_size=1), "Resolution"),
+        (
+            dict(mask="mask.mrc", mask_mode="static", bfactor=-100.0, minibatch_size=1),
+            "of 16 pixels",
+        ),
         (
             dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14),
             "40 particles of 14 pixels",
         ),
     ],
-    ids=["poses", "inverted", "symmetry", "resplit", "static", "none"],
+    ids=["poses", "resampled", "inverted", "symmetry", "resplit", "static", "none"],
 )
 def test_options_do_what_they_say(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict, said: str
@@ -300,12 +356,12 @@ def test_ctrl_c_is_told_from_a_failure_and_can_be_resumed(
 
     monkeypatch.setattr(tensorboard, "draw", press)
     before, threads = signal.getsignal(signal.SIGINT), threading.excepthook
-    with pytest.raises(KeyboardInterrupt, match="add resume=true"):
+    with pytest.raises(KeyboardInterrupt, match=r"cryotorch out=.*/out resume=true"):
         refine(inputs, out, max_iterations=3)
     assert signal.getsignal(signal.SIGINT) is before and threading.excepthook is threads
     assert capfd.readouterr().err == ""
     assert (out / "log.txt").read_text(encoding="utf-8").rstrip().endswith("interrupted")
-    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
+    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_001.ckpt"]
     monkeypatch.setattr(tensorboard, "draw", draw)
     refine(inputs, out, max_iterations=2, resume=True)
     assert json.loads((out / "summary.json").read_text())["iterations"] == 2
@@ -326,7 +382,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "place", ["cryotorch.refine.start.prepare", "cryotorch.refine.mstep.guinier_fit"]
+    "place", ["cryotorch.refine.start.prepare", "cryotorch.ops.sharpening.guinier_fit"]
 )
 def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
     place: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -360,3 +416,33 @@ def test_several_devices_plan_the_same_batches(monkeypatch: pytest.MonkeyPatch) 
         assert refinement.batch_size(360, cuda) == alone
         assert refinement.batch_size(360, cuda, ranks=4) == 129
     assert refinement.batch_size(360) == refinement.batch_size(360, torch.device("cpu"), 2) == 32
+
+
+def test_an_initial_map_about_other_axes_is_told_or_turned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """D7 at 30 Å turned by 90 degrees about z passes for D7 by its correlation, 0.93, but not in its finer shells."""
+    group, quarter = point_group("D7"), turn((0, 0, 1), 90)
+    right = low_pass(phantom(32, 6.0, group), 6.0, 30)
+    turned = rotate_volume(right, quarter)
+    assert float(symmetry_correlation(turned, group).min()) > refinement.ON_AXES
+    caplog.set_level("INFO", logger="cryotorch")
+
+    def agreement(frame: str) -> float:
+        volume = refinement.onto_axes(turned, group, "D7", frame)
+        return float(shell_correlation(volume, right)[2:6].min())
+
+    assert agreement("trust") < 0.9 and not caplog.records
+    assert agreement("check") < 0.9
+    assert "by 90° about z: add symmetry_frame=auto" in caplog.text
+    caplog.clear()
+    refinement.onto_axes(turned, group, "D7", "auto")
+    assert "brought onto the axes of D7 by a turn by 90° about z" in caplog.text
+    made = refinement.onto_axes(turned, group, "D7", "auto")
+    other = rotate_volume(right, turn((0, 0, 1), 180))  # 90 + 90: one of the frames with these axes
+    assert float(shell_correlation(made, other)[1:6].min()) > 0.9
+    caplog.clear()
+    refinement.onto_axes(right, group, "D7", "check")
+    assert not caplog.records
+    refinement.onto_axes(right, point_group("O"), "O", "check")
+    assert "Turn it onto the axes, or choose another symmetry" in caplog.text

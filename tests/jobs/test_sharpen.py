@@ -86,7 +86,8 @@ def test_a_run_folder_is_sharpened_by_the_decay_of_the_molecule(
     flat = guinier_fit(volume, one, PX, 1.15 * found["resolution"]).bfactor
     assert abs(flat) < 0.2 * abs(true)
     log = (out / "log.txt").read_text()
-    assert f"Guinier fit of the masked map: B = {found['bfactor']:.1f} Å²" in log
+    fitted = f"B = {found['bfactor']:.1f} ± {found['guinier']['error']:.1f} Å²"
+    assert f"Guinier fit of the masked map: {fitted}" in log and found["guinier"]["error"] < 20
     assert "of the whole map" in log
 
 

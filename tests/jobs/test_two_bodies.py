@@ -19,13 +19,14 @@ from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import simulate, simulation
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.map_grid import Grid
 from cryotorch.jobs.maps import load_mask
 from cryotorch.ops.arrange import centre_of_mass
 from cryotorch.ops.fourier import unpack
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import projector
 from cryotorch.particles import Particles
-from cryotorch.refine.start import draw_half_sets
+from cryotorch.refine.half_sets import draw_half_sets
 
 BOX, PIXEL = 32, 5.0
 HINGE = [17.0, 15.0, 20.0]
@@ -149,7 +150,7 @@ def test_the_hinge_found_is_between_the_bodies(phantoms: Path) -> None:
 
 def test_masks_hold_their_body_and_are_soft(phantoms: Path) -> None:
     for this, other in ((1, 2), (2, 1)):
-        mask, advice = load_mask(phantoms / f"mask_body{this}.mrc", BOX, PIXEL)
+        mask, advice = load_mask(phantoms / f"mask_body{this}.mrc", Grid(BOX, PIXEL))
         assert not advice
         own, foreign = (volume(phantoms, f"truth_body{i}").square() for i in (this, other))
         assert float((own * mask).sum() / own.sum()) > 0.98

@@ -459,7 +459,6 @@ def snapshot() -> dict[str, bytes]:
             r"given mask nowhere deeper than 9 Å: lower mask_near",
         ),
         (["volume=good", "mask=large_mask.mrc"], r"mask=large_mask\.mrc has 44 .*volume_tools"),
-        (["volume=good", "mask=finer_mask.mrc"], r"has 2\.9 Å per voxel but the map has 3"),
         (["volume=good", "device=tpu"], r"device must be auto or cpu or cuda, got 'tpu'"),
         (
             ["volume=good", "threshold=1.2"],
@@ -511,8 +510,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_volume(tmp_path / "empty.mrc", 0 * sphere, PIXEL)
     write_volume(tmp_path / "high.mrc", 3 * sphere, PIXEL)
     write_volume(tmp_path / "faint.mrc", 0.4 * sphere, PIXEL)
-    write_volume(tmp_path / "large_mask.mrc", soft_sphere(44, 10, 5), PIXEL)
-    write_volume(tmp_path / "finer_mask.mrc", sphere, 2.9)
+    write_volume(tmp_path / "large_mask.mrc", soft_sphere(44, 10, 5), 1.0)
     (tmp_path / "empty").mkdir()
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "held").mkdir()
@@ -547,6 +545,18 @@ def test_a_mask_without_a_pixel_size_of_its_own_is_taken_and_said(run_folder: Pa
     write_volume("mask.mrc", soft_sphere(BOX, 11, 5), 1.0)
     out, _ = validate(f"volume={run_folder}", "mask=mask.mrc")
     assert "mask=mask.mrc states 1 Å per voxel" in out and "taken as the map's 3 Å" in out
+
+
+def test_a_mask_on_another_grid_is_resampled_to_the_half_maps(run_folder: Path) -> None:
+    """A larger box, and a part that was cut out of the map's box with its place in the header."""
+    sphere = soft_sphere(BOX, 9, 5)
+    write_volume("large.mrc", soft_sphere(50, 9, 5), PIXEL)
+    write_volume("cut.mrc", sphere[5:-5, 5:, 5:], PIXEL, (5 * PIXEL,) * 3)
+    for name in ("large", "cut"):
+        out, _ = validate(f"volume={run_folder}", f"mask={name}.mrc", "overwrite=true")
+        assert f"mask={name}.mrc: " in out, name
+        found = read_volume("out/mask_fsc.mrc")[0]
+        assert torch.allclose(found, sphere, atol=1e-5), name
 
 
 def test_a_hard_mask_is_used_with_a_warning_and_a_remedy(run_folder: Path) -> None:

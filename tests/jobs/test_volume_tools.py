@@ -18,6 +18,7 @@ from cryotorch.data.mrc import read_header, read_volume, write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import volume_results, volume_tools
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.ops.arrange import crop_or_pad
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.resample import resample_volume
@@ -134,11 +135,14 @@ def test_on_the_grid_of_another_map(files: Path, tmp_path: Path, name: str, othe
     volume, _ = read_volume(files / f"{name}.mrc")
     write_volume(tmp_path / "like.mrc", read_volume(files / f"{other}.mrc")[0], 1.5)
     with mrcfile.open(tmp_path / "like.mrc", "r+") as file:
-        file.header.nxstart = -20
+        file.header.nxstart = -4
     result, summary = edit(
         tmp_path / "a", volume=f"{files}/{name}.mrc", like=f"{tmp_path}/like.mrc"
     )
-    expected = resample_volume(volume, PX, 33 if other == "odd" else 40, 1.5)
+    box = 33 if other == "odd" else 40
+    middles = (len(volume) // 2 * PX, box // 2 * 1.5)
+    away = middles[0] - middles[1]
+    expected = resample_volume(volume, PX, box, 1.5, (away + 6, away, away))
     if name == "mask":
         assert summary["result"] == "mask.mrc" and 0 <= result.min() and result.max() <= 1
         expected = expected.clamp(0, 1)
@@ -177,15 +181,56 @@ def test_results_overlay_with_the_input_in_chimerax(tmp_path, corner, changes) -
 
 
 def test_the_frame_of_like_counts(tmp_path) -> None:
-    source = off_centre(tmp_path, "in.mrc", 40, (10, 0, 0))
+    """What lay at a place in Å lies there still, unless middle on middle is asked for."""
+    source = off_centre(tmp_path, "in.mrc", 40, (-20, -40, -44))
     other = off_centre(tmp_path, "other.mrc", 40, (-40, -40, -40))
     result, summary = edit(tmp_path / "a", volume=source, like=other)
-    assert summary["corner"] == [-40, -40, -40]
-    assert torch.equal(result, read_volume(source)[0])  # middle on middle
-    assert "add shift=[50.00,40.00,40.00] if the headers are right" in summary["warnings"][0]
-    write_volume(tmp_path / "bare.mrc", result, PX)
-    _, summary = edit(tmp_path / "b", volume=f"{tmp_path}/bare.mrc", like=other)
     assert summary["corner"] == [-40, -40, -40] and not summary["warnings"]
+    assert summary["centre_of_mass"]["angstrom"] == pytest.approx([12, 0, 4], abs=0.01)
+    assert torch.allclose(result, read_volume(source)[0].roll((10, -2), (2, 0)), atol=1e-5)
+    result, summary = edit(tmp_path / "b", volume=source, like=other, centre=True)
+    assert summary["corner"] == [-40, -40, -40]
+    assert torch.equal(result, read_volume(source)[0])
+    write_volume(tmp_path / "bare.mrc", result, PX)  # its header says nothing
+    for name, centre in (("c", "auto"), ("d", True)):
+        again, summary = edit(
+            tmp_path / name, volume=f"{tmp_path}/bare.mrc", like=other, centre=centre
+        )
+        assert torch.equal(again, result) and not summary["warnings"]
+    message = refused(tmp_path, volume=f"{tmp_path}/bare.mrc", like=other, centre=False)
+    assert "lies (40, 40, 40) Å from the middle" in message and "add centre=true" in message
+
+
+@pytest.mark.parametrize("field", ["origin", "start"])
+@pytest.mark.parametrize(("box", "px"), [(40, PX), (41, PX), (32, 2.5)])
+def test_a_mask_cut_out_of_a_map_lands_where_it_was(tmp_path, field, box, px) -> None:
+    """As ChimeraX saves a region: no cube, its start in the header; the map's own corner is 0."""
+    corner = (6, 10, 14)  # voxels
+    r = radius(40, (16, 20, 24)) * PX
+    whole = (1.5 - r / 12).clamp(0, 1)
+    write_volume(tmp_path / "cut.mrc", whole[14:36, 10:30, 6:27], PX)
+    with mrcfile.open(tmp_path / "cut.mrc", "r+") as file:
+        if field == "origin":
+            for axis, start in zip("xyz", corner, strict=True):
+                file.header.origin[axis] = PX * start
+        else:
+            file.header.nxstart, file.header.nystart, file.header.nzstart = corner
+    write_volume(tmp_path / "like.mrc", torch.ones(box, box, box), px)
+    mask, summary = edit(tmp_path / "a", volume=f"{tmp_path}/cut.mrc", like=f"{tmp_path}/like.mrc")
+    assert summary["result"] == "mask.mrc" and summary["corner"] == [0, 0, 0]
+    assert not summary["warnings"] or "hard" in summary["warnings"][0]
+    expected = (1.5 - radius(box, tuple(PX * c / px for c in (16, 20, 24))) * px / 12).clamp(0, 1)
+    assert torch.allclose(mask, expected, atol=1e-5 if px == PX else 0.05)
+
+
+def test_conventions_of_the_origin_are_no_places(tmp_path) -> None:
+    """Middle at 0 and corner at 0 say nothing about each other; a crop without origin stays in the middle."""
+    centred = off_centre(tmp_path, "centred.mrc", 40, (-40, -40, -40))
+    bare = off_centre(tmp_path, "bare.mrc", 48, (0, 0, 0))
+    for name, volume, like in (("a", centred, bare), ("b", bare, centred)):
+        result, summary = edit(tmp_path / name, volume=volume, like=like)
+        expected = crop_or_pad(read_volume(volume)[0], len(result))
+        assert torch.allclose(result, expected, atol=1e-5) and not summary["warnings"]
 
 
 def test_a_corrected_pixel_size_takes_the_corner_along(tmp_path) -> None:
@@ -525,7 +570,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(unite="{files}/mask.mrc"), "it works on masks"),
         (dict(write="mask"), "no mask is made, add threshold"),
         (dict(threshold=0.3, dilate=-40), "nothing is left of the mask, shrink it less"),
-        (dict(threshold=0.3, unite="{files}/balls.mrc"), "has 40 voxels per edge but the map has 32"),
+        (dict(threshold=0.3, unite="{files}/unknown.mrc"), "has 40 voxels per edge but the map has 32"),
         (dict(threshold=0.3, subtract="{files}/blob.mrc"), "must have values from 0 to 1"),
         (dict(threshold=0.3, intersect="{files}/empty.mrc"), "is empty"),
         (dict(low_pass=3), "low_pass=3 cannot be used: it must lie between Nyquist, 4 Å, and the edge"),
@@ -562,7 +607,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
             "leaves nothing: the largest segment chosen has",
         ),
         (dict(select="A"), "select=A cannot be used: it is for atomic models"),
-        (dict(centre=True), "it is for atomic models"),
+        (dict(centre=True), "it is for atomic models and for like=<map>"),
         (dict(volume="{files}/two.pdb"), "needs one, add resolution=6"),
         (dict(volume="{files}/two.pdb", resolution=6), "needs a grid, add like=<map>, or pixel_size"),
         (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2), "box_size=<voxels>, 24 for example"),
@@ -599,7 +644,8 @@ def bad(files: Path, model: Path) -> Path:
     write_volume(files / "stack.mrcs", torch.ones(9, 8, 8), PX)
     write_volume(files / "small.mrc", torch.rand(8, 8, 8), PX)
     write_volume(files / "empty.mrc", torch.zeros(32, 32, 32), PX)
-    for name, shape in (("flat", (4, 8, 8)), ("bare", (8, 8, 8)), ("away", (32, 32, 32))):
+    shapes = {"flat": (4, 8, 8), "bare": (8, 8, 8), "away": (32, 32, 32), "unknown": (40, 40, 40)}
+    for name, shape in shapes.items():
         with mrcfile.new(files / f"{name}.mrc") as file:
             file.set_data(np.ones(shape, np.float32))
             if name == "away":
@@ -622,20 +668,68 @@ def test_results_are_not_replaced_unasked(files: Path, tmp_path: Path) -> None:
 def test_a_hard_or_narrow_edge_is_spoken_of(files: Path, tmp_path: Path) -> None:
     source = f"{files}/blob.mrc"
     _, hard = edit(tmp_path / "a", volume=source, threshold=0.3)
-    assert "add soften=12px" in hard["warnings"][0]
+    assert "add soften=15" in hard["warnings"][0]
     _, narrow = edit(tmp_path / "b", volume=source, threshold=0.3, soften="4px", resolution=8)
-    assert "At 8 Å a soft edge of 20 voxels is advised" in narrow["warnings"][0]
+    assert "At 8 Å a soft edge of 20 Å is advised" in narrow["warnings"][0]
     _, wide = edit(tmp_path / "c", volume=source, threshold=0.3, soften="6px", resolution=2)
     assert not [w for w in wide["warnings"] if "edge of" in w or "hard" in w]
 
 
-def test_a_mask_at_the_border_has_a_remedy_that_can_be_followed(tmp_path) -> None:
-    write_volume(tmp_path / "m.mrc", (radius(32, (6, 16, 16)) <= 6).float(), PX)
-    common = dict(volume=f"{tmp_path}/m.mrc", soften="6px")
-    _, plain = edit(tmp_path / "a", **common)
-    assert plain["warnings"][-1].endswith("cuts its edge off: pad with box_size")
-    _, like = edit(tmp_path / "b", **common, like=f"{tmp_path}/m.mrc")
-    assert "m.mrc with box_size first, and name the padded one in like" in like["warnings"][-1]
+def faces(mask: torch.Tensor) -> float:
+    """The largest value on the faces of the box."""
+    return max(float(mask.select(axis, end).max()) for axis in range(3) for end in (0, -1))
+
+
+def test_a_mask_ends_where_the_box_does(tmp_path) -> None:
+    """Narrower there, as wide as asked for elsewhere; said, and warned of where there is hardly any room."""
+    ball = radius(48, (12, 24, 24)) <= 8
+    write_volume(tmp_path / "m.mrc", ball.float(), PX)
+    common = dict(volume=f"{tmp_path}/m.mrc", dilate=4, soften=12)
+    mask, said = edit(tmp_path / "a", **common)
+    assert faces(mask) == 0 and (mask[ball] == 1).all()
+    assert "Soft edge of 6 voxels, 12 Å, narrower where the box ends 8 Å from it" in said["steps"]
+    assert not said["warnings"]
+    assert mask[24, 24, 20:30].tolist() == pytest.approx(
+        [1, 1, 1, *(0.5 + 0.5 * math.cos(math.pi * t / 6) for t in range(1, 7)), 0],
+        abs=1e-5,
+    )
+    write_volume(tmp_path / "m.mrc", (radius(48, (9, 24, 24)) <= 8).float(), PX)
+    mask, said = edit(tmp_path / "b", **common)
+    assert faces(mask) == 0
+    assert "comes within 2 Å of the border of the box" in said["warnings"][0]
+    plain, said = edit(tmp_path / "c", volume=f"{tmp_path}/m.mrc")
+    assert faces(plain) == 0
+    write_volume(tmp_path / "m.mrc", (radius(48, (6, 24, 24)) <= 8).float(), PX)
+    _, said = edit(tmp_path / "d", volume=f"{tmp_path}/m.mrc")
+    assert "or add soften=15 to let it end there" in said["warnings"][-1]
+    mask, said = edit(tmp_path / "e", volume=f"{tmp_path}/m.mrc", soften=15)
+    assert faces(mask) == 0
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["relion_c1/truth/truth", "real_apoferritin/model"])
+def test_the_recipe_of_the_readme_makes_masks_for_the_particles_box(
+    shared_data: Path, repository: Path, tmp_path: Path, name: str
+) -> None:
+    """The line itself: holds the molecule, is soft and ends in the box, though a molecule comes near its border."""
+    (recipe,) = [
+        line for line in (repository / "README.md").read_text().splitlines() if "# a mask" in line
+    ]
+    assert (
+        recipe.split("#")[0].split("volume=map.mrc")[1].strip()
+        in (repository / "configs/job/volume_tools.yaml").read_text()
+    )
+    given = dict(word.split("=") for word in recipe.split("#")[0].split()[3:])
+    values = {key: float(value) for key, value in given.items()}
+    source = shared_data / f"{name}.mrc.gz"
+    mask, summary = edit(tmp_path / "a", volume=str(source), **values)
+    volume, pixel_size = read_volume(source)
+    assert mask.shape == volume.shape and summary["pixel_size"] == pytest.approx(pixel_size)
+    assert faces(mask) == 0
+    power = volume.clamp(min=0).square()
+    assert float((mask * power).sum() / power.sum()) > 0.99
+    assert summary["warnings"] == []
+    assert 0.7 < summary["mask"]["edge_width"] * pixel_size / values["soften"] < 1.3
 
 
 def test_the_outside_of_a_molecule_weighs_nothing(files: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cryotorch.ops.filters import (
     low_pass,
     radial_amplitude,
     sharpen,
+    whitened,
 )
 from cryotorch.ops.fsc import resolution, shell_correlation
 from cryotorch.ops.masks import soft_sphere
@@ -188,3 +189,11 @@ def test_sharpen_without_a_curve_holds_the_exponential_at_the_resolution(order):
     )
     found = gain(sharpen(volume, px, -180.0, None, cut, order), volume)
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_whitened_shells_are_alike_as_far_as_there_is_anything() -> None:
+    volume = torch.randn(24, 24, 24, generator=torch.Generator().manual_seed(1))
+    fading = filter_shells(volume, torch.exp(-0.5 * torch.arange(13.0)))
+    amplitude = radial_amplitude(whitened(fading))
+    assert amplitude[0] < 1e-4 and amplitude[10:].max() < 0.1 * amplitude[3]  # e^-4 < 0.02
+    assert amplitude[1:8] / amplitude[1:8].mean() == pytest.approx(torch.ones(7).double(), abs=0.1)

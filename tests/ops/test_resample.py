@@ -26,7 +26,7 @@ def test_gaussians_on_another_grid(box: int, pixel_size: float) -> None:
     assert torch.allclose(resampled, expected, atol=2e-3 * float(expected.max()))
 
 
-def test_the_same_grid_changes_nothing_but_the_nyquist_line() -> None:
+def test_the_same_grid_changes_nothing() -> None:
     volume = torch.randn(15, 15, 15, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(resample_volume(volume, 2.0, 15, 2.0), volume, atol=1e-5)
 
@@ -75,3 +75,24 @@ def test_images_are_resampled_as_the_planes_of_a_volume() -> None:
     for image, found in zip(images, new, strict=True):
         volume = resample_volume(image.expand(20, 20, 20).contiguous(), 2.0, 26, 1.7)
         assert torch.allclose(found, volume[13], atol=1e-5)
+
+
+@pytest.mark.parametrize(("box", "pixel_size"), [(45, 1.9), (40, 2.0), (33, 2.3)])
+def test_a_shift_in_the_unit_of_the_pixels(box: int, pixel_size: float) -> None:
+    shift = (2.7, -1.9, 3.8)
+    moved = resample_volume(blob(45, 1.9), 1.9, box, pixel_size, shift)
+    position = torch.tensor([[3.0, -8.0, 5.0], [-6.0, 2.0, 9.0], [0.0, 7.0, -11.0]])
+    weight, sigma = torch.tensor([3.0, 1.0, 2.0]), torch.full((3,), 4.0)
+    expected = gaussian_density(position + torch.tensor(shift), weight, sigma, box, pixel_size)
+    assert torch.allclose(moved, expected, atol=2e-3 * float(expected.max()))
+
+
+@pytest.mark.parametrize("old", [14, 15])
+def test_whole_voxels_are_copied(old: int) -> None:
+    """Crop, pad and shift at one pixel size, k = d / 2 of even boxes included."""
+    volume = torch.randn(old, old, old, generator=torch.Generator().manual_seed(0))
+    wide = resample_volume(volume, 2.0, 24, 2.0, (4.0, 0.0, -2.0))
+    z, y, x = (12 - old // 2 + step for step in (-1, 0, 2))
+    found = wide[z : z + old, y : y + old, x : x + old]
+    assert torch.allclose(found, volume, atol=1e-5)
+    assert float(wide.square().sum()) == pytest.approx(float(volume.square().sum()), rel=1e-5)

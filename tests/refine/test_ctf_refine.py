@@ -324,3 +324,22 @@ def test_half_maps_give_optics_within_their_errors(molecule: Tensor) -> None:
             # what was fitted to these images before cannot tell how far off it was
             start, prior = found.particles, AGAIN * float(found.sigma[:, 0].median())
     assert 0.6 < float(torch.stack(scores).square().mean().sqrt()) < 1.4
+
+
+def test_copies_of_an_image_do_not_make_the_optics_surer(molecule: Tensor) -> None:
+    """As after symmetry expansion: the same values with the same standard errors, not smaller by the root of 3."""
+    seen = take(molecule, 120, 0.05)
+    rows = torch.arange(120).repeat_interleave(3)
+    again = Microscope(seen.truth[rows], seen.images[rows], seen.volume)
+    micrograph = torch.arange(120) % 4
+    what = replace(WHAT, tilt=True, trefoil=True, spherical=True, anisomag=True)
+    what = replace(what, astigmatism="micrograph")
+    references = seen.volume.expand(2, -1, -1, -1)
+    once = refine(seen, seen.truth, references, what, micrograph=micrograph)
+    many = refine(again, again.truth, references, what, micrograph=micrograph[rows])
+    (first,), (second,) = once.groups, many.groups
+    assert (first.particles, second.particles) == (120, 360)
+    for name, sigma in first.sigma.items():
+        assert torch.allclose(second.sigma[name], sigma, rtol=0.05), name
+        assert ((second.values[name] - first.values[name]).abs() < 0.3 * sigma).all(), name
+    assert torch.allclose(many.sigma[::3], once.sigma, rtol=0.05)

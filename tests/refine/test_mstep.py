@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -161,7 +162,7 @@ def test_halves_share_nothing_above_the_split() -> None:
 
     def sums() -> Sums:
         numerator = torch.randn(8, 8, 5, dtype=torch.complex128, generator=generator)
-        return Sums(numerator, torch.rand(8, 8, 5, generator=generator).double(), 8, 1)
+        return Sums(numerator, torch.rand(8, 8, 5, generator=generator).double(), 8, 1, 4)
 
     own, other = sums(), sums()
     shared = regularise.share_low(own, own + other, 2.5)
@@ -237,7 +238,8 @@ def test_no_resolution_is_claimed_where_nothing_was_inserted(simulate: Callable)
     expectation = e_step(world, state)
     expectation.insert_limit = 6.2
     result = maximize(state, expectation, world.settings, alone)
-    assert result.resolution >= 24 * 4.0 / 6
+    # shell 6 is too near to the split of 4.8 shells to testify
+    assert math.isnan(result.resolution) and result.resolutions["tight"] >= 24 * 4.0 / 6
     for curve in result.curves.values():
         assert curve[6:].tolist() == [0] * 7 and (curve[1:6] != 0).all()
 

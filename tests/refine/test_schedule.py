@@ -20,10 +20,10 @@ PLAN = plan()
 
 
 def course(areas: list[float], **changes) -> Course:
-    """A run whose curves' sums were these, and its crossings too unless others are given, with poses that never rest."""
+    """A run whose curves' sums were these, and its crossings too unless others are given, with poses that rest, but not quite."""
     n = len(areas)
     return Course(
-        **{"crossings": areas, "areas": areas, "motions": [9.0] * n, "shares": [1.0] * n} | changes
+        **{"crossings": areas, "areas": areas, "motions": [0.45] * n, "shares": [1.0] * n} | changes
     )
 
 
@@ -149,12 +149,28 @@ def test_ctf_is_refined_once_nothing_else_helps():
 
 def test_poses_at_rest_need_one_iteration_without_gain_only() -> None:
     areas = [8.0, 10.0, 10.1]
-    resting, moving = (course(areas, motions=[math.inf, 2.0, last]) for last in (0.3, 0.5))
+    resting, moving = (course(areas, motions=[math.inf, 2.0, last]) for last in (0.4, 1.0))
     assert isinstance(schedule.advance(resting, PLAN), Stop)
     assert isinstance(schedule.advance(moving, PLAN), Next)
     gains = course([8.0, 10.0, 10.4], motions=[math.inf, 0.5, 0.1])
     assert isinstance(schedule.advance(gains, PLAN), Next)
     assert converged_at(course([*areas, 12.0], motions=[math.inf, 2.0, 0.3, 9.0]), PLAN) == 3
+    # short steps that hardly become shorter have a long way before them
+    slow = course(areas, motions=[math.inf, 0.3, 0.27])
+    assert isinstance(schedule.advance(slow, PLAN), Next)
+
+
+def test_poses_that_still_turn_are_given_time() -> None:
+    """A curve that stands still, or falls at first, is no end while poses turn by more than half their standard errors."""
+    areas = [18.0, 18.5, 17.0, 17.1, 17.2, 17.3, 17.4, 17.5]
+    turning = [math.inf, 4.0, 2.0, 1.3, 0.7, 0.6, 0.6, 0.6]
+    for done in range(1, 7):
+        past = course(areas[:done], motions=turning[:done])
+        assert isinstance(schedule.advance(past, PLAN), Next)
+    assert isinstance(schedule.advance(course(areas[:7], motions=turning[:7]), PLAN), Stop)
+    # slow gains after the fall count from where the curve was then
+    gains = course([18.0, 18.5, 17.0, 17.2, 17.4], motions=[math.inf, 4.0, 2.0, 1.3, 0.45])
+    assert isinstance(schedule.advance(gains, PLAN), Next)
 
 
 def test_large_sets_begin_with_a_share() -> None:

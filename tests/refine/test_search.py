@@ -17,7 +17,6 @@ from cryotorch.ops.slices import projector
 from cryotorch.ops.symmetry import in_asymmetric_unit, point_group
 from cryotorch.refine.observe import observe
 from cryotorch.refine.search import (
-    HOPELESS,
     Poses,
     Reference,
     SearchSettings,
@@ -30,7 +29,6 @@ from cryotorch.refine.search import (
     polish,
     prepare,
     shift_grid,
-    thin_out,
 )
 
 
@@ -194,29 +192,6 @@ def test_the_ladder_climbs_to_the_limit() -> None:
     assert ladder(12, 12) == [12]
     assert ladder(12, 31) == pytest.approx([12, 20.2, 31])
     assert ladder(4, 9) == pytest.approx([4, 7.4, 9])
-
-
-def test_thinning_keeps_the_best_and_drops_copies() -> None:
-    """Two images with four candidates: of the second's the best two are the same pose."""
-    rotation = random_rotations(8, torch.Generator().manual_seed(5))
-    rotation[6] = from_rotation_vector(torch.tensor([0.002, 0, 0])) @ rotation[4]
-    shift, image = torch.zeros(8, 2), torch.tensor([0] * 4 + [1] * 4)
-    score = torch.tensor([1.0, 4, 3, 2, 9, 1, 8, 5])
-    assert thin_out(score, rotation, shift, image, 2).tolist() == [1, 2, 4, 7]
-    assert thin_out(score, rotation, shift, image, 1).tolist() == [1, 4]
-    shift[6] = torch.tensor([2.0, 0])  # elsewhere, so no copy
-    assert thin_out(score, rotation, shift, image, 2).tolist() == [1, 2, 4, 6]
-    assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 2, 3, 0, 4, 6, 7, 5]
-    # images may have kept different numbers before
-    rows = torch.tensor([1, 3, 4, 5, 6])
-    assert thin_out(score[rows], rotation[rows], shift[rows], image[rows], 2).tolist() == [
-        0,
-        1,
-        2,
-        4,
-    ]
-    score[[2, 5]] -= 2 * HOPELESS
-    assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 3, 0, 4, 6, 7]
 
 
 @pytest.mark.parametrize("known", [False, True])

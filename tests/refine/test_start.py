@@ -1,4 +1,4 @@
-"""Before the first iteration: half sets, noise, grey scale, contrast."""
+"""Before the first iteration: noise, grey scale, contrast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cryotorch.errors import InputError
-from cryotorch.refine.start import assign_half_sets, begin, draw_half_sets, initial_reference
+from cryotorch.refine.start import begin, initial_reference
 
 CPU = torch.device("cpu")
 
@@ -80,50 +80,3 @@ def test_a_group_without_a_sample_takes_the_mean(simulate: Callable) -> None:
     world.blind = world.blind.replace(optics_group=torch.zeros(40, dtype=torch.int64))
     noise = start(world)[0].noise
     assert torch.allclose(noise[:, 1], noise[:, 0], rtol=1e-5)
-
-
-def test_half_sets_of_the_input_are_kept(simulate: Callable) -> None:
-    particles = simulate(40).blind
-    kept, note = assign_half_sets(particles, resplit=False, seed=3)
-    assert torch.equal(kept.half, particles.half)
-    assert note == "half sets kept as in the input: 20 and 20 particles"
-
-
-def test_missing_half_sets_are_drawn_equal_by_the_seed(simulate: Callable) -> None:
-    particles = simulate(41).blind.replace(half=torch.full((41,), -1))
-    first, note = assign_half_sets(particles, False, seed=3)
-    assert [int((first.half == h).sum()) for h in (0, 1)] == [20, 21]
-    assert "drawn with seed 3" in note
-    assert torch.equal(first.half, assign_half_sets(particles, False, 3)[0].half)
-    assert not torch.equal(first.half, assign_half_sets(particles, False, 4)[0].half)
-    assert (particles.half == -1).all()  # the input is not changed
-
-
-def test_resplit_draws_anew(simulate: Callable) -> None:
-    particles = simulate(40).blind
-    drawn, note = assign_half_sets(particles, resplit=True, seed=1)
-    assert torch.equal(drawn.half, draw_half_sets(40, 1)) and "drawn" in note
-    assert not torch.equal(drawn.half, particles.half)
-
-
-def test_particles_without_a_half_set_among_others_get_one(simulate: Callable) -> None:
-    particles = simulate(40).blind
-    half = particles.half.clone()
-    half[:10] = -1
-    mixed, note = assign_half_sets(particles.replace(half=half), False, seed=0)
-    assert torch.equal(mixed.half[10:], particles.half[10:])
-    assert mixed.half[:10].sum() == 5 and "10 particles without one" in note
-
-
-@pytest.mark.parametrize("half", [[0] * 33 + [1] * 7, [0] * 40])
-def test_too_small_half_sets_are_refused(half: list[int], simulate: Callable) -> None:
-    particles = simulate(40).blind.replace(half=torch.tensor(half))
-    with pytest.raises(InputError, match=r"33 and 7|40 and 0"):
-        assign_half_sets(particles, False, 0)
-    assign_half_sets(particles, True, 0)
-
-
-def test_fewer_particles_than_the_half_sets_need_are_refused(simulate: Callable) -> None:
-    particles = simulate(15).blind.replace(half=torch.full((15,), -1))
-    with pytest.raises(InputError, match="7 and 8 particles, at least 8"):
-        assign_half_sets(particles, False, 0)

@@ -31,7 +31,9 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
     curves["randomised"] = torch.where(shell < 4, 1.0, 0.02).double()
     resolutions = dict(no_mask=13.3, spherical=11.4, loose=10.0, tight=8.9, corrected=9.41)
     inverse_d2 = (shell / (BOX * PIXEL)).square()
-    guinier = Guinier(inverse_d2, 5 - 30 * inverse_d2, (shell > 7) & (shell < 14), -120.0, 5.0)
+    guinier = Guinier(
+        inverse_d2, 5 - 30 * inverse_d2, (shell > 7) & (shell < 14), -120.0, 5.0, "", 6.0, -100.0
+    )
     optics = Optics(*[torch.tensor([v]) for v in (300.0, 2.7, 0.1, PIXEL)])
     rotation = torch.linalg.qr(torch.randn(n, 3, 3, generator=generator))[0]
     rotation = rotation * torch.linalg.det(rotation)[:, None, None]

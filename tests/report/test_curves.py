@@ -67,11 +67,12 @@ def test_guinier_figure_draws_the_fitted_line(result: IterationResult) -> None:
     x = line.get_xdata()
     np.testing.assert_allclose(x, (np.array([8, 13]) / (BOX * PIXEL)) ** 2, rtol=1e-6)
     np.testing.assert_allclose(line.get_ydata(), 5 - 30 * x, rtol=1e-6)  # B / 4 is the slope
-    assert figure.texts[0].get_text() == "Guinier plot: B = −120.0 Å²"
+    assert figure.texts[0].get_text() == "Guinier plot: applied B = −100.0 Å²"
+    assert "fitted: −120.0 ± 6.0 Å²" in figure.texts[1].get_text()
 
 
 def test_guinier_figure_tells_why_there_is_no_fit(result: IterationResult) -> None:
-    refused = replace(result.guinier, bfactor=None, reason="Only 3 shells.")
+    refused = replace(result.guinier, bfactor=None, reason="Only 3 shells.", applied=0.0)
     figure = curves.guinier(replace(result, guinier=refused))
     assert [t.get_text() for t in figure.texts] == ["Guinier plot: no fit", "Only 3 shells."]
 

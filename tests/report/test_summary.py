@@ -21,7 +21,8 @@ def test_summary_holds_the_numbers_of_the_run(result: IterationResult, tmp_path:
     got = json.loads((tmp_path / "summary.json").read_text())
     assert got["resolution"] == 9.41
     assert got["resolutions"] == result.resolutions
-    assert (got["bfactor"], got["bfactor_refused"]) == (-120, None)
+    assert (got["bfactor"], got["bfactor_fitted"], got["bfactor_error"]) == (-100, -120, 6)
+    assert got["bfactor_refused"] is None
     assert (got["iterations"], got["particles"], got["half_sets"]) == (4, 400, [200, 200])
     assert (got["box"], got["pixel_size"], got["nyquist"]) == (32, 2.5, 5.0)
     assert got["rotation_change_deg"] == 1.25

@@ -157,7 +157,7 @@ def test_outputs_are_complete(whole: Run) -> None:
         "checkpoints",
     }
     assert {p.stem for p in (whole.out / "plots").glob("*.png")} == set(FIGURES) - set(OPTIONAL)
-    assert [p.name for p in (whole.out / "checkpoints").iterdir()] == ["iteration_002.ckpt"]
+    assert [p.name for p in (whole.out / "checkpoints").iterdir()] == ["iteration_003.ckpt"]
 
 
 def test_the_summary_agrees_with_the_files(whole: Run) -> None:
@@ -245,7 +245,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(whole: Run, tiny: Path) -
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 120
-    while not (out / "checkpoints" / "iteration_000.ckpt").exists():
+    while not (out / "checkpoints" / "iteration_001.ckpt").exists():
         assert process.poll() is None and time.monotonic() < until, (
             "ended before the first iteration did"
         )
@@ -255,7 +255,14 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(whole: Run, tiny: Path) -
     assert process.wait() == -signal.SIGKILL
     assert not (out / "particles.star").exists()
 
-    refine(*inputs(tiny), "out=killed", "resume=true", cwd=tiny)
+    elsewhere = tiny / "elsewhere"
+    elsewhere.mkdir()
+    resume = [sys.executable, "-m", "cryotorch", "out=../killed", "resume=true"]
+    done = subprocess.run(
+        resume, cwd=elsewhere, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and "resumed with" not in done.stdout, done.stdout + done.stderr
+    assert done.stderr == "" and (out / "checkpoints" / "iteration_003.ckpt").is_file()
     resumed = Run(out)
     assert torch.equal(resumed.half_maps(), whole.half_maps())
     assert torch.equal(resumed.volume("map"), whole.volume("map"))

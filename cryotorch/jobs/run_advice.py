@@ -1,0 +1,96 @@
+"""The judge at the end of every iteration of a refinement: what may be claimed, what is wrong, whether it has converged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from cryotorch.jobs.fsc_advice import Advice, advice, insignificance, nothing_shared
+from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.ops.claims import Background, Judged
+from cryotorch.ops.fsc import first_randomised_shell
+from cryotorch.refine.module import Refinement
+from cryotorch.report.summary import median
+from cryotorch.results import IterationResult, told
+
+JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
+RESTLESS = 3.0  # median turns in units of their standard error
+TURN = 2.0  # degrees
+
+
+@dataclass
+class JudgeClaims(Callback):
+    """Puts what ``advice`` says of half maps into the result that all reports are made of; comes before them.
+
+    Args:
+        mask: kind of the FSC mask, "given" or "generated".
+    """
+
+    mask: str
+    said: set[str] = field(default_factory=set)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """Rank 0 only."""
+        result = pl_module.result
+        if not trainer.is_global_zero or result is None:
+            return
+        found = judged(result, self.mask)
+        if not found.claims:
+            pl_module.state.history[-1]["resolution"] = math.nan
+        pl_module.result = with_advice(result, found, self.said)
+        self.said |= set(found.warnings)
+
+
+def judged(result: IterationResult, mask: str) -> Advice:
+    """What there is to say about an iteration; of all but the last only whether anything can be claimed, which costs nothing."""
+    curves, box = result.curves, result.map.shape[-1]
+    known = Background(result.group, result.shared, result.inserted)
+    shell = None
+    if math.isfinite(result.resolution):
+        shell = round(box * result.pixel_size / result.resolution)
+    onset = first_randomised_shell(curves["no_mask"])
+    numbers = Judged(curves, result.band, onset, shell, result.resolutions)
+    if not result.final:
+        nothing = insignificance(numbers, box * result.pixel_size, known)
+        return Advice(not nothing and not nothing_shared(curves["no_mask"]), [])
+    made = FscMask(result.mask_fsc, mask)
+    found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
+    return Advice(found.claims, [*found.warnings, *convergence_advice(result)])
+
+
+def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:
+    """The result with that; sentences that were ``said`` before are no messages again."""
+    news = [f"WARNING: {line}" for line in found.warnings if line not in said]
+    changes: dict = {"warnings": found.warnings, "messages": [*result.messages, *news]}
+    if not found.claims:
+        history = [*result.history[:-1], {**result.history[-1], "resolution": math.nan}]
+        changes |= {"resolution": math.nan, "history": history}
+        changes["resolutions"] = {**result.resolutions, "corrected": math.nan}
+    return replace(result, **changes)
+
+
+def convergence_advice(result: IterationResult) -> list[str]:
+    """One sentence where the last iteration still changed resolution or poses much, else none."""
+    seen = []
+    if len(result.history) > 1:
+        before, now = (row["resolution"] for row in result.history[-2:])
+        known = math.isfinite(before), math.isfinite(now)
+        if known[0] != known[1] or (all(known) and not 1 / JUMP <= now / before <= JUMP):
+            seen.append(f"the resolution went from {told(before)} to {told(now)}")
+    turn, sigma = (
+        median(result.rotation_change),
+        median(result.particles.pose_sigma[:, 0].rad2deg()),
+    )
+    if turn > TURN and turn > RESTLESS * sigma:
+        seen.append(
+            f"half of the particles turned by more than {turn:.1f}°, {sigma:.1f}° is their standard error"
+        )
+    if not seen:
+        return []
+    return [
+        f"Not converged, in the last iteration {' and '.join(seen)}: map and resolution are not final. Add resume=true with a "
+        "higher max_iterations and extra_final_passes; where that does not settle it, check initial map, symmetry and particle_diameter"
+    ]

@@ -1,0 +1,120 @@
+"""The runs of ``--multirun``: what their folders are called, and the table of what came out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+LONGEST = 120  # characters of a folder's name
+COLUMNS = ("resolution", "iterations", "seconds", "warnings")
+
+
+@dataclass
+class Run:
+    """One run of a sweep.
+
+    Attributes:
+        name: the values in which it differs, such as ``seed=1``; out: its folder.
+        error: why it failed, else "".
+        resolution: Å; iterations; seconds; warnings: sentences: what its summary says of these, else None.
+    """
+
+    name: str
+    out: str
+    error: str = ""
+    resolution: float | None = None
+    iterations: int | None = None
+    seconds: float | None = None
+    warnings: list[str] | None = field(default=None)
+
+
+def run_name(overrides: Sequence[str], names: Sequence[str], job: str, number: int) -> str:
+    """A folder's name from the values of the swept ``names`` among a run's ``overrides``: ``seed=1_symmetry=C4``.
+
+    Without commas, so that it can be typed as the value of a parameter.
+    """
+    parts = []
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        if name in names:
+            plain = re.sub(r"[^\w.+%@-]+", "_", value.strip("'\"")).strip("_") or "null"
+            parts.append(f"{name}={plain}")
+    text = "_".join(parts)
+    if not text:  # a sweeper of its own makes the values
+        return f"{job}_{number}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}_{number}"
+
+
+def found_runs(folder: Path) -> list[Run]:
+    """The runs in the folder of a sweep that other processes ran."""
+    left = [path.parent for path in folder.glob("*/config.yaml")]
+    left.sort(key=lambda path: re.sub(r"\d+", lambda digits: digits[0].zfill(9), path.name))
+    unfinished = "it left no summary.json: see its log.txt"
+    return [
+        Run(path.name, str(path), "" if (path / "summary.json").is_file() else unfinished)
+        for path in left
+    ]
+
+
+def finish(runs: Sequence[Run], folder: Path) -> str:
+    """Fill in what the summaries say, write sweep.txt and sweep.json, and return the table."""
+    from cryotorch.data.files import replace_file
+    from cryotorch.report.summary import write_json
+
+    for run in runs:
+        if not run.error:
+            _read(run)
+    text = table(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_file(folder / "sweep.txt") as file:
+        file.write((text + "\n").encode())
+    write_json(folder / "sweep.json", {"runs": [asdict(run) for run in runs]})
+    return text
+
+
+def _read(run: Run) -> None:
+    try:
+        summary = json.loads((Path(run.out) / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    run.resolution, run.iterations = summary.get("resolution"), summary.get("iterations")
+    seconds = summary.get("seconds")
+    total = seconds.get("total") if isinstance(seconds, dict) else seconds
+    run.seconds = summary.get("wall_seconds", total)
+    said = summary.get("warnings")
+    if said is None:
+        told = (line for line in summary.get("messages", []) if line.startswith("WARNING"))
+        said = [line.removeprefix("WARNING: ") for line in told]
+    run.warnings = said
+
+
+def table(runs: Sequence[Run]) -> str:
+    """A row for each run, and below it the sentences that belong to them."""
+    rows = [("run", *COLUMNS), *(_row(run) for run in runs)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        lines.append("   ".join([row[0].ljust(widths[0]), *cells]))
+    for run in runs:
+        said = (
+            [f"error: {run.error}"] if run.error else [f"WARNING: {w}" for w in run.warnings or []]
+        )
+        lines += [f"{run.name}: {sentence}" for sentence in said]
+    return "\n".join(lines)
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    if run.error:
+        return (run.name, "failed", *("-" for _ in COLUMNS[1:]))
+    number = isinstance(run.resolution, int | float)
+    return (
+        run.name,
+        f"{run.resolution:.2f} Å" if number else "-",
+        "-" if run.iterations is None else str(run.iterations),
+        "-" if run.seconds is None else f"{run.seconds:.1f}",
+        "-" if run.warnings is None else str(len(run.warnings)),
+    )

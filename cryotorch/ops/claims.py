@@ -1,0 +1,104 @@
+"""The one judge of half maps: their curves under a mask, what noise alone would reach, and the resolution that may be claimed."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fsc import (
+    claimed_shell,
+    crossing_shell,
+    first_randomised_shell,
+    fsc_curves,
+    resolution,
+)
+from cryotorch.ops.significance import independent_numbers, noise_band, noise_profile
+
+
+class Background(NamedTuple):
+    """What a run knows about its half maps.
+
+    Attributes:
+        group: (g, 3, 3) point group that was imposed, None = C1.
+        shared: shell up to which both half sets were aligned to the same reference, 0 = not at all.
+        inserted: shell up to which images were inserted.
+        symmetry: the group's name.
+    """
+
+    group: Tensor | None = None
+    shared: float = 0.0
+    inserted: float = math.inf
+    symmetry: str = "C1"
+
+
+UNKNOWN = Background()
+
+
+class Judged(NamedTuple):
+    """Curves (d//2 + 1,) by name, on the maps' device.
+
+    Attributes:
+        band: (d//2 + 1,) what noise in the mask stays below, see ``significance.noise_band``.
+        onset: first shell with random phases.
+        shell: that the corrected curve may be said to reach, None = nothing to claim.
+        resolutions: name -> Å where the curve falls below 0.143, "corrected" what is claimed, NaN where that is nothing.
+    """
+
+    curves: dict[str, Tensor]
+    band: Tensor
+    onset: int
+    shell: int | None
+    resolutions: dict[str, float]
+
+    @property
+    def last(self) -> int:
+        """The shell claimed, or where nothing can be the one before the corrected curve falls below 0.143."""
+        return int(crossing_shell(self.curves["corrected"])) if self.shell is None else self.shell
+
+    @property
+    def resolution(self) -> float:
+        """Å that may be claimed, or NaN."""
+        return self.resolutions["corrected"]
+
+
+def judge(
+    half_maps: Tensor,
+    pixel_size: float,
+    mask: Tensor,
+    loose: Tensor | None = None,
+    known: Background = UNKNOWN,
+    onset: int | None = None,
+    seed: int = 0,
+) -> Judged:
+    """Judge half maps (2, d, d, d) under a mask (d, d, d): every job gets the same numbers for the same maps and mask.
+
+    Args:
+        loose: (d, d, d) mask of the loose curve, None = there is none.
+        onset: first shell with random phases, None = where the unmasked FSC falls below 0.8; seed: of the phases.
+    """
+    box = half_maps.shape[-1]
+    draw = torch.Generator().manual_seed(seed)
+    another = mask if loose is None else loose
+    curves = fsc_curves(half_maps, pixel_size, mask, another, draw, first_shell=onset)
+    if onset is None:
+        onset = first_randomised_shell(curves["no_mask"])
+    if loose is None:
+        del curves["loose"]
+    curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
+    numbers = independent_numbers(mask, known.group, noise_profile(half_maps))
+    band = noise_band(numbers).to(mask.device)
+    shell = claimed_shell(curves["corrected"], band, known.shared)
+    reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}
+    reached["corrected"] = math.nan if shell is None else box * pixel_size / shell
+    return Judged(curves, band, onset, shell, reached)
+
+
+def _where_inserted(curve: Tensor, limit: float) -> Tensor:
+    """Zero on shells that no image was inserted into: what a mask finds there has leaked from the others, alike in both halves."""
+    if limit >= len(curve) - 1:
+        return curve
+    shell = torch.arange(len(curve), device=curve.device)
+    return torch.where(shell <= limit - 0.5, curve, torch.zeros_like(curve))

@@ -1,0 +1,138 @@
+"""The independent numbers of a shell, against the scatter of the FSC of noise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier import ifft_volume, shell_count, shell_sum
+from cryotorch.ops.fsc import claimed_shell
+from cryotorch.ops.masks import soft_mask, soft_sphere
+from cryotorch.ops.reconstruct import Sums, symmetrise
+from cryotorch.ops.significance import (
+    independent_numbers,
+    noise_band,
+    noise_profile,
+    noise_share,
+    shell_overlap,
+)
+from cryotorch.ops.symmetry import point_group
+
+MAPS = 14  # 91 pairs
+
+
+def noise(box: int, group: Tensor, count: int = MAPS) -> Tensor:
+    """White noise (n, d, d, d), made symmetric as reconstructions are."""
+    torch.manual_seed(box)
+    weight, maps = torch.ones(box, box, box // 2 + 1), []
+    for _ in range(count):
+        transform = torch.fft.rfftn(torch.randn(box, box, box))
+        sums = symmetrise(Sums(transform, weight, box, 1, box / 2), group)
+        maps.append(ifft_volume(sums.numerator, box))
+    return torch.stack(maps).float()
+
+
+def scatter(maps: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation (d//2 + 1,) of the FSC of all pairs of masked maps."""
+    spectra = [torch.fft.rfftn(v * mask) for v in maps]
+    box, sums = len(mask), {}
+    for i, a in enumerate(spectra):
+        for j, b in enumerate(spectra[: i + 1]):
+            sums[i, j] = shell_sum((a * b.conj()).real, box)
+    pairs = [c * c / (sums[i, i] * sums[j, j]) for (i, j), c in sums.items() if i != j]
+    return torch.stack(pairs).mean(0).sqrt()
+
+
+def masks(box: int) -> dict[str, Tensor]:
+    brick = torch.zeros(box, box, box, dtype=torch.bool)
+    c, r = box // 2, box // 6
+    brick[c - r : c + r, c - r // 2 : c + r // 2, c - r // 3 : c + r // 3 + 1] = True
+    return {
+        "none": torch.ones(box, box, box),
+        "spherical": soft_sphere(box, 0.425 * box, 0.075 * box),
+        "small sphere": soft_sphere(box, 0.225 * box, 0.075 * box),
+        "tight": soft_mask(brick, 1, 0.1 * box),
+    }
+
+
+def pooled(ratio: Tensor, numbers: Tensor) -> float:
+    """Of squared ratios of standard deviations, over shells of some numbers: the scatter of 91 pairs alone is 7 % a shell."""
+    shells = (numbers > 4) & (torch.arange(len(numbers)) < len(numbers) - 2)
+    return float(ratio[shells].square().mean().sqrt())
+
+
+@pytest.mark.parametrize("kind", ["none", "spherical", "small sphere", "tight"])
+def test_the_fsc_of_noise_scatters_as_its_independent_numbers_say(kind: str) -> None:
+    mask = masks(32)[kind]
+    numbers = independent_numbers(mask)
+    found = scatter(noise(32, torch.eye(3)[None]), mask)
+    ratio = found * numbers.sqrt()
+    assert pooled(ratio, numbers) == pytest.approx(1, abs=0.1)
+    assert 0.7 < ratio[2:15].min() and ratio[2:15].max() < 1.35
+
+
+@pytest.mark.parametrize("symmetry", ["C4", "D7", "O", "I"])
+def test_copies_by_symmetry_are_one_observation(symmetry: str) -> None:
+    group = point_group(symmetry)
+    mask = masks(32)["spherical"]
+    numbers = independent_numbers(mask, group)
+    found = scatter(noise(32, group), mask)
+    # of copies that lie beside each other interpolation takes a little
+    assert pooled(found * numbers.sqrt(), numbers) == pytest.approx(0.95, abs=0.12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("box", [64, 128])
+@pytest.mark.parametrize("symmetry", ["C1", "C4", "D7", "O", "I"])
+def test_larger_boxes(symmetry: str, box: int) -> None:
+    group = point_group(symmetry)
+    maps = noise(box, group, 12)
+    for kind in ("spherical", "small sphere"):
+        mask = masks(box)[kind]
+        numbers = independent_numbers(mask, group)
+        assert pooled(scatter(maps, mask) * numbers.sqrt(), numbers) == pytest.approx(
+            0.96, abs=0.12
+        )
+
+
+def test_without_mask_and_symmetry_each_coefficient_counts() -> None:
+    assert torch.allclose(independent_numbers(torch.ones(24, 24, 24)), shell_count(24).double())
+
+
+def test_noise_that_fills_a_sphere_is_as_noise_in_a_mask() -> None:
+    ball = soft_sphere(48, 12, 4)
+    halves = torch.randn(2, 48, 48, 48, generator=torch.Generator().manual_seed(1)) * ball
+    profile = noise_profile(halves)
+    assert profile[3:10].numpy() == pytest.approx(2, rel=0.25) and profile[18:].max() == 0
+    whole = independent_numbers(torch.ones(48, 48, 48), None, profile)
+    assert (whole / independent_numbers(ball))[1:].numpy() == pytest.approx(1, abs=0.1)
+    assert noise_share(ball, torch.ones(25)) == pytest.approx(float(ball.square().mean()), rel=1e-4)
+
+
+def test_shells_share_volume_with_themselves_as_far_as_they_are_thick() -> None:
+    shells, distance = torch.tensor([0.0, 5.0]), torch.tensor([0.0, 20.0])
+    overlap = shell_overlap(shells.double(), distance.double())
+    assert overlap[0, 0] == pytest.approx(math.pi / 6)
+    assert overlap[1].tolist() == pytest.approx([4 * math.pi * 25 + math.pi / 3, 0])
+
+
+def test_the_band_is_three_standard_errors_and_never_above_one() -> None:
+    numbers = torch.tensor([1.0, 2.0, 11.0, 902.0]).double()
+    assert noise_band(numbers).tolist() == pytest.approx([1, 1, math.tanh(1), math.tanh(0.1)])
+
+
+def test_a_claim_takes_significance_too() -> None:
+    curve = torch.tensor([1, 0.99, 0.95, 0.9, 0.6, 0.3, 0.2, 0.1, 0.3]).double()
+    none, wide = torch.zeros(9).double(), torch.full((9,), 0.35).double()
+    assert claimed_shell(curve, none) == 6
+    assert claimed_shell(curve, wide) == 4
+    assert claimed_shell(curve, torch.ones(9).double()) is None
+    # the low shells of a symmetric map hold too few numbers to testify, which is no reason to stop at them
+    few = torch.tensor([1, 1, 1, 0.95, 0.5, 0.3, 0.25, 0.2, 0.2]).double()
+    assert claimed_shell(curve, few) == 5
+    # what both halves were aligned to they have in common
+    assert claimed_shell(curve, none, shared=3.0) == 6
+    assert claimed_shell(curve, none, shared=3.1) is None
