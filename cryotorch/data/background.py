@@ -44,8 +44,11 @@ class Corners:
         """
         if self._index.shape[1] < 2:
             return torch.zeros(len(images)), torch.zeros(len(images))
-        values = images.flatten(1)[:, self._index.flatten()].unflatten(1, self._index.shape)
-        variance, mean = torch.var_mean(values, dim=-1)
+        values = images.flatten(1).index_select(1, self._index.flatten())
+        values = values.unflatten(1, self._index.shape)
+        mean = values.mean(-1)
+        # ten times as fast as torch.var_mean
+        variance = (values - mean[..., None]).square().sum(-1) / (values.shape[-1] - 1)
         return mean.nanmedian(1).values, variance.nanmedian(1).values.sqrt()
 
 

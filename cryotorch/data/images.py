@@ -137,7 +137,8 @@ class ParticleImages(Dataset):
 
     def judge_level(self) -> Level:
         """Find ``level``, the background's level in the set."""
-        self.level = level_of(self.background_sigma(self._sample()))
+        index = np.array(self._sample())
+        self.level = level_of(self._corner_sigma(self._read(index), index))
         return self.level
 
     def background_sigma(self, rows: list[int]) -> Tensor:
@@ -163,28 +164,32 @@ class ParticleImages(Dataset):
 
     def _levelled(self, images: Tensor, index: np.ndarray) -> Tensor:
         """Images at the level asked for; those that were far from the set's are noted."""
-        sigma = self._sigma(images, index)
         if self.level is not None:
+            sigma = self._corner_sigma(images, index)
+            times = sigma / self.level.usual
             far = self.level.is_far(sigma)
             for i in torch.nonzero(far)[:, 0].tolist():
-                times = float(sigma[i]) / self.level.usual
-                self._brought[int(index[i])] = f"background {times:.3g} times as loud as usual"
-            if not self.normalise:
-                if not far.any():
-                    return images
-                factor = torch.where(far, self.level.usual / sigma, 1.0)
-                return images * factor[:, None, None]
-        return images / sigma.clamp_min(1e-30)[:, None, None]
+                told = f"background {float(times[i]):.3g} times as loud as usual"
+                self._brought[int(index[i])] = told
+            if far.any() and not self.normalise:
+                images = images / torch.where(far, times, 1.0)[:, None, None]
+        if self.normalise:
+            images = images / self._sigma(images, index).clamp_min(1e-30)[:, None, None]
+        return images
 
     def _sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
         """Of all corners, or of most where one or two differ from the others, as at the edge of a carbon film."""
-        variance, corners = torch.empty(2, len(images))
+        variance = torch.empty(len(images))
         for grid, rows in self._by_grid(index):
-            some = images[rows]
-            variance[rows] = some.flatten(1).square() @ grid.background
-            corners[rows] = grid.corners(some)[1]
-        sigma = variance.sqrt()
+            variance[rows] = images[rows].flatten(1).square() @ grid.background
+        sigma, corners = variance.sqrt(), self._corner_sigma(images, index)
         return torch.where((sigma > UNEVEN * corners) & (corners > 0), corners, sigma)
+
+    def _corner_sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
+        sigma = torch.empty(len(images))
+        for grid, rows in self._by_grid(index):
+            sigma[rows] = grid.corners(images[rows])[1]
+        return sigma
 
     def _by_grid(self, index: np.ndarray) -> list[tuple[_Grid, slice | np.ndarray]]:
         """The grids among some rows, and which of these rows have each."""

@@ -23,7 +23,7 @@ def damaged_images(images: ParticleImages, loud: Mapping[int, str] | None = None
 def sentence(found: Mapping[str, str], n: int) -> str:
     """What the log says about damaged images among ``n``."""
     first = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:SHOWN])
-    more = ", ..." if len(found) > SHOWN else ""
+    more = " and others" if len(found) > SHOWN else ""
     look = "looks" if len(found) == 1 else "look"
     return (
         f"WARNING: {len(found)} of {n} images {look} damaged: {first}{more}. Pixels were mended, and what is too loud counts for less; "

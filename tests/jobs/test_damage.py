@@ -29,4 +29,4 @@ def test_the_first_few_are_named() -> None:
     assert one.startswith("WARNING: 1 of 400 images looks damaged: 2@s.mrcs (loud).")
     many = sentence({f"{i}@s.mrcs": "blank" for i in range(1, 9)}, 400)
     assert "8 of 400 images look damaged: 1@s.mrcs (blank)" in many
-    assert "3@s.mrcs (blank), ..." in many and "4@s.mrcs" not in many
+    assert "3@s.mrcs (blank) and others." in many and "4@s.mrcs" not in many
