@@ -34,7 +34,7 @@ class ScheduleSettings:
     max_iterations: int = 30
     extra_final_passes: int = 0
     patience: int = 2
-    least_gain: float = 0.1
+    least_gain: float = 0.05
     still: float = 0.3
     resting: float = 0.5
     restless: int = 5
