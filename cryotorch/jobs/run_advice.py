@@ -16,6 +16,7 @@ from cryotorch.refine.module import Refinement
 from cryotorch.report.summary import median
 from cryotorch.results import IterationResult, told
 
+WARNING = "WARNING: "  # what a message of an iteration begins with that is one
 JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
 RESTLESS = 3.0  # median turns in units of their standard error
 TURN = 2.0  # degrees
@@ -58,12 +59,14 @@ def judged(result: IterationResult, mask: str) -> Advice:
         return Advice(not nothing and not nothing_shared(curves["no_mask"]), [])
     made = FscMask(result.mask_fsc, mask)
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
-    return Advice(found.claims, [*found.warnings, *convergence_advice(result)])
+    own = [line.removeprefix(WARNING) for line in result.messages if line.startswith(WARNING)]
+    return Advice(found.claims, [*own, *found.warnings, *convergence_advice(result)])
 
 
 def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:
     """The result with that; sentences that were ``said`` before are no messages again."""
-    news = [f"WARNING: {line}" for line in found.warnings if line not in said]
+    news = [WARNING + line for line in found.warnings if line not in said]
+    news = [line for line in news if line not in result.messages]
     changes: dict = {"warnings": found.warnings, "messages": [*result.messages, *news]}
     if not found.claims:
         history = [*result.history[:-1], {**result.history[-1], "resolution": math.nan}]

@@ -100,14 +100,18 @@ class Agreement:
     first: int
 
     @property
+    def last(self) -> int:
+        """The first shell from ``first`` on in which the even parts no longer agree."""
+        fallen = torch.nonzero(self.even[self.first :] < AGREES)
+        return self.first + int(fallen[0]) if len(fallen) else len(self.even)
+
+    @property
     def doubt(self) -> float:
         """Standard errors by which the maps agree better as they are; negative where the other frame is better.
 
         Over the shells in which the even parts agree, which say nothing of the frame, so that the choice is not biased.
         """
-        fallen = torch.nonzero(self.even[self.first :] < AGREES)
-        last = self.first + (int(fallen[0]) if len(fallen) else len(self.even))
-        band = slice(self.first, max(last, self.first + LEAST))
+        band = slice(self.first, max(self.last, self.first + LEAST))
         weight = self.freedom[band]
         return float((weight * self.odd[band]).sum() / weight.sum().sqrt().clamp_min(1e-12))
 
@@ -196,7 +200,14 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
             "says nothing; start from a finer initial map, with a smaller initial_resolution"
         ]
     if doubt < CLEAR:
-        return ["The half maps are too coarse to show a hand, or the particle has none"]
+        agree = min(a.last for a in found)
+        if agree < math.ceil(s.split) + LEAST:
+            return ["The half maps are too coarse to show a hand"]
+        return [
+            f"WARNING: the half maps agree up to {s.box * s.pixel_size / agree:.3g} Å and show no hand there, which every protein has: the "
+            "poses may be a mixture of both hands, whose map no resolution describes; start from a finer initial map, with a smaller "
+            "initial_resolution"
+        ]
     first = s.schedule.first_limit
     known = slice(1, math.floor(first) + 1)
     told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)

@@ -66,12 +66,14 @@ class Outcome:
 
     Attributes:
         reached: the last shell at which map and truth agree, FSC 0.5, in the mask of the claim.
-        in_sphere: the same in a soft sphere around the molecule.
+        nearly: the same at FSC 0.4: a half-map FSC of few coefficients is uncertain by a tenth.
+        in_sphere: as reached, in a soft sphere around the molecule.
         course: the claims of all iterations.
     """
 
     claimed: int | None
     reached: int
+    nearly: int
     in_sphere: int
     course: list[int | None]
     warnings: list[str]
@@ -169,6 +171,7 @@ def refine(folder: Path, symmetry: str, **changes: object) -> Outcome:
     return Outcome(
         in_shells(summary["resolution"], edge),
         max(agreement(volume, hand, mask) for hand in truth),
+        max(agreement(volume, hand, mask, 0.4) for hand in truth),
         max(agreement(volume, hand, ball) for hand in truth),
         course,
         list(summary.get("warnings") or []),
@@ -203,8 +206,10 @@ def hands(volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return volume, np.roll(volume[::-1], 1, 0)
 
 
-def agreement(volume: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> int:
-    """The last shell before the FSC of a map and the truth in a mask falls below 0.5.
+def agreement(
+    volume: np.ndarray, truth: np.ndarray, mask: np.ndarray, threshold: float = 0.5
+) -> int:
+    """The last shell before the FSC of a map and the truth in a mask falls below a threshold.
 
     What the mask makes of the strong low shells is taken off as with half maps, by phases made random beyond FSC 0.8
     (Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004): the truth of a blurred molecule has little else far out.
@@ -215,7 +220,7 @@ def agreement(volume: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> int:
     random = [[randomised(v, onset, draw) * mask for v in (volume, truth)] for _ in range(4)]
     leaked = np.mean([shell_correlation(*pair) for pair in random], 0)
     leaked[: onset + 2] = 0
-    return first_below((masked - leaked) / (1 - leaked), 0.5) - 1
+    return first_below((masked - leaked) / (1 - leaked), threshold) - 1
 
 
 def first_below(curve: np.ndarray, threshold: float) -> int:

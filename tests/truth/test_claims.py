@@ -38,11 +38,20 @@ def test_the_claim_is_what_the_map_is(
     run = truth.refine(truth.make(cell, tmp_path), symmetry)
     nyquist = cell.settings["box_size"] // 2
     told = f"{cell}: {run}"
+    if (
+        fault == "coloured" and run.warnings
+    ):  # little is left where the noise is strongest: then it says so
+        causes = ("Nothing to claim", "no hand", "too tight")
+        assert any(cause in line for line in run.warnings for cause in causes), told
+        if run.claimed is None or any("no hand" in line for line in run.warnings):
+            return
     assert run.claimed is not None, told
-    assert run.reached - UNDER <= run.claimed <= run.reached + OVER, told
+    assert run.reached - UNDER <= run.claimed <= run.nearly + OVER, told
     assert run.claimed <= MASKED * run.in_sphere + OVER, told
     # nobody who looks in the middle of the run reads a finer one
-    assert max(run.course[2:], default=0) <= run.claimed + 2, told
+    slack = 3 if fault == "coloured" else 2
+    course = [shell for shell in run.course[2:] if shell is not None]
+    assert max(course, default=0) <= run.claimed + slack, told
     if reach == "nyquist":
         assert run.reached >= nyquist - 3, told
     else:
