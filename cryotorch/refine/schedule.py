@@ -36,7 +36,7 @@ class ScheduleSettings:
     patience: int = 2
     least_gain: float = 0.05
     still: float = 0.3
-    resting: float = 0.5
+    resting: float = 0.35
     restless: int = 5
     ctf_rounds: int = 0
     images: int | None = None
@@ -127,12 +127,13 @@ def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
     early = sum(share < 1 for share in course.shares)
     start = max(early, *course.ctf_after[-1:], 0)
     for done in range(start, len(course)):
-        motion = course.motions[done]
-        lag = 1 if _ahead(course.motions[: done + 1]) < settings.still else settings.patience
-        if motion >= settings.resting:
+        lag = settings.patience
+        if _ahead(course.motions[: done + 1]) < settings.still:
+            lag = 1
+        elif course.motions[done] >= settings.resting:
             lag *= settings.restless
-        before = done - lag
-        if before >= start and course.areas[done] < course.areas[before] + settings.least_gain:
+        before = course.areas[max(start, done - lag) : done]
+        if len(before) == lag and course.areas[done] < min(before) + settings.least_gain:
             return done + 1
     return None
 

@@ -23,7 +23,7 @@ def course(areas: list[float], **changes) -> Course:
     """A run whose curves' sums were these, and its crossings too unless others are given, with poses that rest, but not quite."""
     n = len(areas)
     return Course(
-        **{"crossings": areas, "areas": areas, "motions": [0.45] * n, "shares": [1.0] * n} | changes
+        **{"crossings": areas, "areas": areas, "motions": [0.33] * n, "shares": [1.0] * n} | changes
     )
 
 
@@ -161,15 +161,15 @@ def test_poses_at_rest_need_one_iteration_without_gain_only() -> None:
 
 
 def test_poses_that_still_turn_are_given_time() -> None:
-    """A curve that stands still, or falls at first, is no end while poses turn by more than half their standard errors."""
-    areas = [18.0, 18.5, 17.0, *[17.1] * 7, 18.2]
+    """A curve that stands still, or falls at first, is no end while poses turn by more than a third of their standard errors."""
+    areas = [18.0, 18.5, 17.0, *[17.1] * 8]
     turning = [math.inf, 4.0, 2.0, 1.3, *[0.7] * 7]
     for done in range(1, 11):
         past = course(areas[:done], motions=turning[:done])
         assert isinstance(schedule.advance(past, PLAN), Next)
     assert isinstance(schedule.advance(course(areas, motions=turning), PLAN), Stop)
     # slow gains after the fall count from where the curve was then
-    gains = course([18.0, 18.5, 17.0, 17.2, 17.4], motions=[math.inf, 4.0, 2.0, 0.5, 0.45])
+    gains = course([18.0, 18.5, 17.0, 17.2, 17.4], motions=[math.inf, 0.42, 0.4, 0.38, 0.34])
     assert isinstance(schedule.advance(gains, PLAN), Next)
 
 
