@@ -21,8 +21,8 @@ class ScheduleSettings:
         max_iterations: EM iterations at most; extra_final_passes: iterations after convergence.
         patience: iterations that together gain less than ``least_gain`` shells mean convergence, if the poses move by less than
             ``resting`` of their standard errors; one is enough where they have less than ``still`` before them, and ``restless`` times as
-            many are needed where they do not rest: from a coarse start the curve may fall for a while, as the first poses agree on
-            what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
+            many are needed where they do not rest, or where the curve lies ``fallen`` shells below its best: from a coarse start
+            it falls for a while, as the first poses agree on what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
             sphere: unlike the crossing it still moves when the curve has reached Nyquist, and unlike the corrected curve it does
             not move with a mask.
         ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
@@ -36,8 +36,9 @@ class ScheduleSettings:
     patience: int = 2
     least_gain: float = 0.05
     still: float = 0.3
-    resting: float = 0.35
-    restless: int = 5
+    resting: float = 0.25
+    restless: int = 8
+    fallen: float = 0.25
     ctf_rounds: int = 0
     images: int | None = None
 
@@ -130,8 +131,10 @@ def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
         lag = settings.patience
         if _ahead(course.motions[: done + 1]) < settings.still:
             lag = 1
-        elif course.motions[done] >= settings.resting:
-            lag *= settings.restless
+        else:
+            fallen = max(course.areas[start : done + 1]) - course.areas[done] > settings.fallen
+            if fallen or course.motions[done] >= settings.resting:
+                lag *= settings.restless
         before = course.areas[max(start, done - lag) : done]
         if len(before) == lag and course.areas[done] < min(before) + settings.least_gain:
             return done + 1
