@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cryotorch.ops.fsc import crossing_shell
 from cryotorch.report import canvas
 from cryotorch.report.canvas import (
     add_panel,
@@ -96,9 +95,10 @@ def fsc_figure(
     if claimed is not None and math.isfinite(resolutions[claimed]):
         curve = curves[claimed]
         if not _ends_above(curve):
-            # on the curve; what is claimed is the shell before, as in RELION
-            place = crossing_shell(curve, THRESHOLD, interpolate=True) / (box * pixel_size)
-            axes.plot(place, THRESHOLD, "o", color=canvas.VERMILION, markersize=5, zorder=5)
+            # the last shell before the curve falls below the threshold, as in RELION, or into the noise
+            shell = round(box * pixel_size / resolutions[claimed])
+            place = shell / (box * pixel_size), float(curve[shell])
+            axes.plot(*place, "o", color=canvas.VERMILION, markersize=5, zorder=5)
         else:
             sentence = (
                 f"FSC is still {float(curve[-1]):.2f} at Nyquist:\nextract with smaller pixels"
