@@ -45,7 +45,8 @@ def test_fsc_figure_puts_its_dot_on_the_curve(result: IterationResult) -> None:
     falling = torch.tensor([1.0] * 8 + [0.243, 0.043] + [0.0] * 7)
     figure = curves.fsc_figure({"corrected": falling}, {"corrected": 10.0}, BOX, PIXEL, "", onset=6)
     (dot,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
-    assert dot.get_xdata()[0] == pytest.approx(8.5 / (BOX * PIXEL)) and dot.get_ydata()[0] == 0.143
+    assert dot.get_xdata()[0] == pytest.approx(8 / (BOX * PIXEL))  # 10 Å
+    assert dot.get_ydata()[0] == pytest.approx(0.243)
     assert any("Dotted: random phases" in t.get_text() for t in figure.texts)
     places = [line.get_xdata()[0] for line in figure.axes[0].get_lines()]
     assert pytest.approx(6 / (BOX * PIXEL)) in places
