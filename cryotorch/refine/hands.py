@@ -29,6 +29,7 @@ from cryotorch.refine.state import Settings, State
 FINE = 8.0  # Å: maps that agree so far have the same hand
 CLEAR = 5.0  # standard errors by which another frame must agree better; of noise it has an error of 0.8 to 1.4
 AGREES = 0.143  # correlation of what both frames have in common, up to which shells are looked at
+CLEARLY = 0.5  # such a correlation beyond doubt, which must show a hand
 LEAST = 3  # shells
 UNTOLD = 0.01  # share of the power that shows the hand: simulated sets with twice as much followed their initial map
 
@@ -99,10 +100,9 @@ class Agreement:
     power: Tensor
     first: int
 
-    @property
-    def last(self) -> int:
-        """The first shell from ``first`` on in which the even parts no longer agree."""
-        fallen = torch.nonzero(self.even[self.first :] < AGREES)
+    def reach(self, level: float) -> int:
+        """The first shell from ``first`` on in which the even parts agree to less than a level."""
+        fallen = torch.nonzero(self.even[self.first :] < level)
         return self.first + int(fallen[0]) if len(fallen) else len(self.even)
 
     @property
@@ -111,7 +111,7 @@ class Agreement:
 
         Over the shells in which the even parts agree, which say nothing of the frame, so that the choice is not biased.
         """
-        band = slice(self.first, max(self.last, self.first + LEAST))
+        band = slice(self.first, max(self.reach(AGREES), self.first + LEAST))
         weight = self.freedom[band]
         return float((weight * self.odd[band]).sum() / weight.sum().sqrt().clamp_min(1e-12))
 
@@ -200,7 +200,7 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
             "says nothing; start from a finer initial map, with a smaller initial_resolution"
         ]
     if doubt < CLEAR:
-        agree = min(a.last for a in found)
+        agree = min(a.reach(CLEARLY) for a in found)
         if agree < math.ceil(s.split) + LEAST:
             return ["The half maps are too coarse to show a hand"]
         return [
