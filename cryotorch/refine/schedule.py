@@ -136,7 +136,8 @@ def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
             if fallen or course.motions[done] >= settings.resting:
                 lag *= settings.restless
         before = course.areas[max(start, done - lag) : done]
-        if len(before) == lag and course.areas[done] < min(before) + settings.least_gain:
+        lowest = min(before, default=math.inf)  # no patience, no gain
+        if len(before) == lag and course.areas[done] < lowest + settings.least_gain:
             return done + 1
     return None
 

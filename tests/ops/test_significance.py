@@ -136,3 +136,18 @@ def test_a_claim_takes_significance_too() -> None:
     # what both halves were aligned to they have in common
     assert claimed_shell(curve, none, shared=3.0) == 6
     assert claimed_shell(curve, none, shared=3.1) is None
+
+
+def test_what_leans_to_agree_in_every_shell_is_no_claim() -> None:
+    """Noise that was refined against one reference: two standard errors in each shell, three in a few."""
+    band = torch.full((40,), 0.7).double()
+    one = torch.tanh(torch.tensor(0.7).double().atanh() / 3)  # a standard error
+
+    def curve(errors: list[float]) -> torch.Tensor:
+        beyond = torch.tensor(errors).double() * one.atanh()
+        return torch.cat([torch.ones(11).double(), beyond.tanh(), torch.zeros(29 - len(errors))])
+
+    assert claimed_shell(curve([2.1, 1.9, 2.1, 2.2, 3.4, 3.4, 3.1]), band, shared=9.4) is None
+    assert claimed_shell(curve([6.9, 5.7, 5.5, 4.0]), band, shared=9.4) == 14
+    # nothing is known of what they share
+    assert claimed_shell(curve([2.1, 1.9, 2.1, 2.2, 3.4, 3.4, 3.1]), band) == 17
