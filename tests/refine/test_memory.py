@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from cryotorch.refine.memory import (
 from cryotorch.refine.start import begin
 
 CPU = torch.device("cpu")
+PACKAGE = str(Path(module.__file__).parents[1])
 
 
 def e_step(world, portions: Portions) -> Expectation:
@@ -322,11 +324,7 @@ class Waits(TorchDispatchMode):
         if name.startswith(("aten.index.Tensor", "aten.index_put")):
             looks = any(i is not None and i.dtype == torch.bool for i in args[1])
         if looks:
-            frames = [
-                f
-                for f in traceback.extract_stack()
-                if "cryotorch" in f.filename and "tests" not in f.filename
-            ]
+            frames = [f for f in traceback.extract_stack() if f.filename.startswith(PACKAGE)]
             self.callers.add(frames[-1].name)
         return function(*args, **(kwargs or {}))
 
