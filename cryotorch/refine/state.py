@@ -72,7 +72,7 @@ class Settings:
         split: shells below it are shared by the half sets.
         window: inner and outer radius of the soft window on images, pixels.
         particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
-        posterior: "laplace" or "map", see ``expectation.pose_samples``.
+        posterior: "laplace" or "map", see ``pose_spread.spread_poses``.
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
         bfactor: Å², None = Guinier.
         local: a search around the poses that the particles come with; None = all over.

@@ -64,6 +64,5 @@ def test_standard_errors_are_those_against_the_truth(simulate: Callable, snr: fl
     true = torch.stack([turn.median() / 1.538, move.median() / 1.177])
     told = found.pose_sigma.median(0).values
     raw = state.particles.pose_sigma.median(0).values
-    print(snr, (told / true).tolist(), (raw / true).tolist())
     assert ((told / true) > 0.7).all() and ((told / true) < 1.4).all()
     assert (told > 1.03 * raw).all()
