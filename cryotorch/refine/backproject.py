@@ -10,17 +10,15 @@ from torch import Tensor
 
 from cryotorch.ops.ewald import ewald_height, insert_curved_
 from cryotorch.ops.forward import backproject_terms, shift_phase
-from cryotorch.ops.fourier import half_plane, pack, unpack
-from cryotorch.ops.likelihood import Observation
-from cryotorch.ops.masks import soft_circle
+from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.reconstruct import Sums, collect
 from cryotorch.ops.slices import accumulator, insert_slices_, of_each
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.observe import observe, transfer
+from cryotorch.refine.particle_window import cut_out, particle_window
 from cryotorch.refine.state import Settings
 
-EDGE = 0.05  # of the box: width of the circle's edge around a particle
 SAMPLE = 400  # images that the noise is estimated from, and at least so many of each optics group:
 LEAST = 8
 
@@ -36,7 +34,7 @@ def backproject(
 ) -> Sums:
     """The sums of all batches, at the poses that the particles have.
 
-    Images are used as they are, or, with ``s.particle_radius``, inside a soft circle about the particle's centre.
+    Images are used as they are, or, with ``s.particle_radius``, inside the ``particle_window``.
 
     Args:
         noise: (2, g, s) sigma2.
@@ -45,6 +43,9 @@ def backproject(
     """
     sums = accumulator(s.box, s.padding, device)
     plane = half_plane(s.box, device)
+    window, radius = None, s.particle_radius
+    if radius is not None:
+        window = particle_window(particles, radius, s.box / 2, s, device)
     # sin(chi + pi/2) = cos(chi)
     quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
     for batch in batches:
@@ -53,7 +54,8 @@ def backproject(
         if watch is not None:
             seen = watch.weigh(seen, rows)
         shift_px = (particles.shift[rows] / s.pixel_size).to(device)
-        seen = _windowed(seen, shift_px, s)
+        if window is not None:
+            seen = replace(seen, spectrum=cut_out(seen.spectrum, shift_px, window))
         rotation = particles.rotation[rows].to(device)
         point = of_each(plane.frequency, seen.magnification)
         if seen.magnification is not None:  # what lies beyond the last shell has no place
@@ -75,16 +77,6 @@ def backproject(
             )
             insert_slices_(sums, numerator, weight, rotation, point)
     return collect(sums)
-
-
-def _windowed(seen: Observation, shift_px: Tensor, s: Settings) -> Observation:
-    """Without what lies further from the particle than its radius."""
-    if s.particle_radius is None:
-        return seen
-    circle = soft_circle(s.box, s.particle_radius, EDGE * s.box).to(shift_px.device)
-    phase = shift_phase(shift_px, s.box)
-    centred = pack(unpack(seen.spectrum * phase.conj(), s.box) * circle)
-    return replace(seen, spectrum=centred * phase)
 
 
 def noise_sample(images, particles: Particles) -> list[Batch]:

@@ -7,11 +7,9 @@ from dataclasses import astuple, dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from cryotorch.ops.ctf import delocalisation
 from cryotorch.ops.forward import backproject_terms, predict, shift_phase
-from cryotorch.ops.fourier import half_plane, pack, unpack
+from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, residual_power
-from cryotorch.ops.masks import soft_circle
 from cryotorch.ops.matmul import coarse_dtype
 from cryotorch.ops.slices import (
     Accumulator,
@@ -28,6 +26,7 @@ from cryotorch.refine.clock import Clock
 from cryotorch.refine.frame import Drift, take_out
 from cryotorch.refine.local import local_candidates
 from cryotorch.refine.observe import observe
+from cryotorch.refine.particle_window import cut_out, particle_window
 from cryotorch.refine.pose_error import SAMPLE, other_poses
 from cryotorch.refine.pose_spread import spread_poses
 from cryotorch.refine.search import Poses, Reference, coarse_candidates, polish, prepare
@@ -72,12 +71,6 @@ class Found:
     def cpu(self) -> Found:
         """The same where the particles are."""
         return Found(*(tensor.cpu() for tensor in self.tensors()))
-
-
-def typical_delocalisation(particles: Particles) -> float:
-    """``ops.ctf.delocalisation`` in Å² that 95 % of the particles do not exceed."""
-    voltage = particles.optics.voltage_kv[particles.optics_group]
-    return float(delocalisation(particles.defocus, voltage).quantile(0.95))
 
 
 class Expectation:
@@ -126,7 +119,9 @@ class Expectation:
         )
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
-        self.circle = self._circle()
+        # the mask of a local search is around a part of the particle
+        radius = s.particle_radius or (state.mask_radius if s.local is None else None)
+        self.window = particle_window(state.particles, radius, self.insert_limit, s, device)
         self.to_compare = [SAMPLE, SAMPLE]  # images of each half set, see ``pose_error``
 
     def use(self, batch: Batch) -> Reference:
@@ -313,7 +308,7 @@ class Expectation:
         frequency = plane.frequency[:count]
         ctf = (seen.gain / scale[:, None])[:, :count]
         numerator, weight = backproject_terms(
-            self._windowed(seen.spectrum, poses.shift_px)[:, :count],
+            cut_out(seen.spectrum, poses.shift_px, self.window)[:, :count],
             poses.shift_px,
             ctf,
             seen.precision[:, :count],
@@ -330,28 +325,6 @@ class Expectation:
         moved = [numerator * shift_phase(-offset, s.box, count) for offset in spread.offset_px]
         for slices, rotation in zip(moved, spread.rotation, strict=True):
             insert_slices_(self.sums[half], slices, weight, rotation, points)
-
-    def _windowed(self, spectrum: Tensor, shift_px: Tensor) -> Tensor:
-        """Cut the noise around each particle: centre, multiply by a soft circle, move back."""
-        s = self.settings
-        phase = shift_phase(shift_px, s.box)
-        return pack(unpack(spectrum * phase.conj(), s.box) * self.circle) * phase
-
-    def _circle(self) -> Tensor:
-        """(d, d): as wide as the particle and what the CTF carries out of it at the finest frequency that is inserted.
-
-        A circle of the particle's own size would throw that part of the signal away.
-        """
-        s, state = self.settings, self.state
-        edge = max(3.0, 0.05 * s.box)
-        # the mask of a local search is around a part of the particle
-        radius = s.particle_radius or (state.mask_radius if s.local is None else None)
-        if radius is not None:
-            carried = typical_delocalisation(state.particles) * self.insert_limit
-            radius += carried / (s.box * s.pixel_size**2)
-        if radius is None or radius + edge >= s.window[1]:
-            radius = s.window[1] - edge
-        return soft_circle(s.box, radius, edge, self.device)
 
     def _learnt(self, poses: Poses, scale: Tensor) -> dict[str, Tensor]:
         """What ``found`` is to hold of the particles of a batch."""
