@@ -144,19 +144,27 @@ def sphere_mask(like: Tensor) -> FscMask:
 
 
 def tightened(
-    start: FscMask, maps: Tensor, pixel_size: float, onset: int, settings: ValidationFsc
+    start: FscMask,
+    maps: Tensor,
+    pixel_size: float,
+    onset: int,
+    settings: ValidationFsc,
+    no_mask: Tensor,
 ) -> FscMask:
-    """The mask drawn in around its region as far as the corrected curve gains by it without a bias, else as it was."""
+    """The mask drawn in around its region as far as the corrected curve gains by it without a bias, else as it was.
+
+    ``no_mask``: (d // 2 + 1,) the FSC of the maps without one.
+    """
     log.info("Tightening it")
     near, far = settings.mask_near, settings.mask_far if start.far is None else start.far
     region = _core(start.mask, near, far, pixel_size) if start.region is None else start.region
     draw = torch.Generator().manual_seed(settings.seed)
-    found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell)
+    found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell, no_mask)
     log.info("    %s", found.reason)
     tried = replace(start, candidates=list(found.candidates), reason=found.reason)
     if start.kind == "given":
         reached = min(c.resolution for c in found.candidates if c.accepted)
-        if reached >= _reached(start.mask, maps, pixel_size, onset, settings.seed):
+        if reached >= _reached(start.mask, maps, pixel_size, onset, settings.seed, no_mask):
             log.info("    The given mask stays, none of these is better")
             return tried
     elif start.kind == "generated" and (found.near, found.far) == (near, far):
@@ -179,10 +187,12 @@ def _core(mask: Tensor, near: float, far: float, pixel_size: float) -> Tensor:
     return core
 
 
-def _reached(mask: Tensor, maps: Tensor, pixel_size: float, onset: int, seed: int) -> float:
+def _reached(
+    mask: Tensor, maps: Tensor, pixel_size: float, onset: int, seed: int, no_mask: Tensor
+) -> float:
     """Resolution of the corrected curve, Å."""
     draw = torch.Generator().manual_seed(seed)
-    corrected, _, _ = corrected_fsc(maps, mask, onset, draw)
+    corrected, _, _ = corrected_fsc(maps, mask, onset, draw, no_mask)
     return resolution(corrected, len(mask), pixel_size)
 
 

@@ -170,7 +170,7 @@ def diagnose(
         made, mask_file = find_mask(settings, halves, maps.mean(0), bare)
     log.info("Mask: %s", made)
     masked = maps * made.mask
-    judged = judge(maps, pixel_size, made.mask, None, halves.known)
+    judged = judge(maps, pixel_size, made.mask, None, halves.known, no_mask=no_mask)
     fsc = judged.curves["tight"]
     ready = time.perf_counter()
     directions = fibonacci_directions(settings.n_directions)[: settings.n_directions // 2]

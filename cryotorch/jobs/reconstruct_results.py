@@ -81,9 +81,10 @@ def judge(
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
     halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()), known=known)
     chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
+    no_mask = shell_correlation(*halves.maps)
     if chosen.mask is None:
-        chosen = replace(chosen, threshold=mask_threshold(chosen, halves))
-    judged = _judged(chosen, halves, device)
+        chosen = replace(chosen, threshold=mask_threshold(chosen, halves, no_mask))
+    judged = _judged(chosen, halves, device, no_mask)
     for line in validation_files.table(judged):
         log.info(line)
     other = "invert=false" if settings.invert else "invert=true"
@@ -111,24 +112,27 @@ def judge(
     return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), guinier)
 
 
-def _judged(chosen: ValidationFsc, halves: HalfMaps, device: torch.device) -> Validation:
+def _judged(
+    chosen: ValidationFsc, halves: HalfMaps, device: torch.device, no_mask: Tensor
+) -> Validation:
     try:
-        return validate(chosen, halves, device, adjustable=False)
+        return validate(chosen, halves, device, adjustable=False, no_mask=no_mask)
     except InputError as refused:
         if chosen.mask is not None:
             raise
         log.info("WARNING: the density makes no mask, a soft sphere takes its place: %s", refused)
         chosen = replace(chosen, generate_mask=False)
-        return validate(chosen, halves, device, adjustable=False)
+        return validate(chosen, halves, device, adjustable=False, no_mask=no_mask)
 
 
-def mask_threshold(chosen: ValidationFsc, halves: HalfMaps) -> float:
+def mask_threshold(chosen: ValidationFsc, halves: HalfMaps, no_mask: Tensor) -> float:
     """The highest threshold whose mask holds what both half maps share; the usual one where none does.
 
-    Parts of a particle that are thin or apart are lost at the usual threshold, which nobody can lower here.
+    Parts of a particle that are thin or apart are lost at the usual threshold, which nobody can lower here. ``no_mask``: (d // 2 + 1,) their FSC
+    without a mask.
     """
     maps, pixel_size = halves.maps, halves.pixel_size
-    coarse = resolution(shell_correlation(*maps), maps.shape[-1], pixel_size, SHARED)
+    coarse = resolution(no_mask, maps.shape[-1], pixel_size, SHARED)
     if looks_inverted(maps.mean(0)):
         return chosen.threshold
     lengths = chosen.mask_near, chosen.mask_far, LOW_PASS

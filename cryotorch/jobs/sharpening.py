@@ -93,7 +93,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     made, mask_file = find_mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
     mask, onset = made.mask, first_randomised_shell(no_mask)
     log.info("Mask: %s", made)
-    judged = judge(maps, pixel_size, mask, None, halves.known, onset, settings.seed)
+    judged = judge(maps, pixel_size, mask, None, halves.known, onset, settings.seed, no_mask)
     claims, warnings = advice(maps, judged, made, pixel_size, halves.known)
     curves, curve = judged.curves, judged.curves["corrected"]
     resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})

@@ -74,11 +74,16 @@ class Validation:
 
 
 def validate(
-    settings: ValidationFsc, halves: HalfMaps, device: torch.device, adjustable: bool = True
+    settings: ValidationFsc,
+    halves: HalfMaps,
+    device: torch.device,
+    adjustable: bool = True,
+    no_mask: Tensor | None = None,
 ) -> Validation:
     """Masks and curves of two half maps as the settings, lengths in Å, ask for them.
 
-    ``adjustable``: whether these are the user's settings, to be changed where a warning says so.
+    ``adjustable``: whether these are the user's settings, to be changed where a warning says so; ``no_mask``: (d // 2 + 1,) the FSC
+    without a mask, where it is known already.
 
     Raises:
         InputError: the given mask cannot be used, or the density makes none.
@@ -88,13 +93,14 @@ def validate(
     box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
     mask = first = _first_mask(settings, maps, halves.grid)
     times.append(("mask", time.perf_counter()))
-    log.info("FSC without a mask")
-    no_mask = shell_correlation(*maps)
+    if no_mask is None:
+        log.info("FSC without a mask")
+        no_mask = shell_correlation(*maps)
     onset = _onset(settings.randomise_below, no_mask, edge)
     times.append(("curves", time.perf_counter()))
     if settings.tightens and not nothing_shared(no_mask):
         first = fsc_mask.softened(first, pixel_size, resolution(no_mask, box, pixel_size))
-        mask = fsc_mask.tightened(first, maps, pixel_size, onset, settings)
+        mask = fsc_mask.tightened(first, maps, pixel_size, onset, settings, no_mask)
         times.append(("tighten", time.perf_counter()))
     if onset < box // 2 + 1:
         log.info("FSC with masks, corrected with random phases from %.2f Å on", edge / onset)
@@ -103,7 +109,7 @@ def validate(
     else:
         log.info("FSC with masks, not corrected: no random phases before Nyquist")
     loose = _loose_mask(mask, maps, pixel_size)
-    judged = judge(maps, pixel_size, mask.mask, loose, halves.known, onset, settings.seed)
+    judged = judge(maps, pixel_size, mask.mask, loose, halves.known, onset, settings.seed, no_mask)
     claims, warnings = advice(maps, judged, mask, pixel_size, halves.known, adjustable)
     curves = {name: curve.cpu() for name, curve in judged.curves.items()}
     stricter = {n: resolution(curves[n], box, pixel_size, STRICTER) for n in judged.resolutions}

@@ -72,17 +72,20 @@ def judge(
     known: Background = UNKNOWN,
     onset: int | None = None,
     seed: int = 0,
+    no_mask: Tensor | None = None,
 ) -> Judged:
     """Judge half maps (2, d, d, d) under a mask (d, d, d): every job gets the same numbers for the same maps and mask.
 
     Args:
         loose: (d, d, d) mask of the loose curve, None = there is none.
         onset: first shell with random phases, None = where the unmasked FSC falls below 0.8; seed: of the phases.
+        no_mask: (d // 2 + 1,) the FSC without a mask, where it is known already.
     """
     box = half_maps.shape[-1]
     draw = torch.Generator().manual_seed(seed)
     another = mask if loose is None else loose
-    curves = fsc_curves(half_maps, pixel_size, mask, another, draw, first_shell=onset)
+    drawn = dict(generator=draw, first_shell=onset, no_mask=no_mask)
+    curves = fsc_curves(half_maps, pixel_size, mask, another, **drawn)
     if onset is None:
         onset = first_randomised_shell(curves["no_mask"])
     if loose is None:

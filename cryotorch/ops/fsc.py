@@ -156,6 +156,7 @@ def fsc_curves(
     generator: torch.Generator | None = None,
     randomise_below: float = RANDOMISE_BELOW,
     first_shell: int | None = None,
+    no_mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The curves of ``cryotorch.results.CURVES``, each (d//2 + 1,), of two half maps (2, d, d, d).
 
@@ -163,13 +164,14 @@ def fsc_curves(
     density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
     corrected and randomised: ``mask`` with phases randomised from the first shell on whose unmasked
     FSC falls below ``randomise_below`` after having been above, or from ``first_shell`` on. Without
-    a generator the random phases are those of seed 0: the same maps give the same curves.
+    a generator the random phases are those of seed 0: the same maps give the same curves. ``no_mask`` is computed when not given.
     """
     box = half_maps.shape[-1]
     if loose is None:
         loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
     transforms = [_transform(half) for half in half_maps]
-    no_mask = _correlate(*transforms)
+    if no_mask is None:
+        no_mask = _correlate(*transforms)
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomise_below)
     generator = generator or torch.Generator().manual_seed(0)

@@ -72,6 +72,7 @@ def tighten(
     far: float,
     generator: torch.Generator | None = None,
     watch: Callable[[Candidate], None] = lambda candidate: None,
+    no_mask: Tensor | None = None,
 ) -> Tightened:
     """The mask around a region (d, d, d) bool that serves the FSC of half maps (2, d, d, d) best.
 
@@ -89,13 +90,13 @@ def tighten(
 
     With fewer than 3 shells between those next to the onset and the resolution, as in half maps of
     noise, nothing can be judged and the first mask stays; also where it reaches Nyquist. ``watch``
-    is told each candidate when it is judged. ValueError for an empty region or lengths out of order.
+    is told each candidate when it is judged; ``no_mask`` (s,), the FSC without a mask, is computed when not given. ValueError for an empty region or lengths out of order.
     """
     if not 0 <= near <= far:
         raise ValueError(f"A mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
     if not region.any():
         raise ValueError("The region to tighten a mask around is empty.")
-    maps = _Maps(half_maps, pixel_size, region, first_shell, far, generator)
+    maps = _Maps(half_maps, pixel_size, region, first_shell, far, generator, no_mask)
     best = maps.look(near, far)
     least, rise = KEPT * best.shared, 0.0
     candidates = [best.candidate(True)]
@@ -169,10 +170,11 @@ class _Maps:
         first_shell: int,
         far: float,
         generator: torch.Generator | None,
+        no_mask: Tensor | None,
     ) -> None:
         generator = generator or torch.Generator().manual_seed(0)
         self._half_maps, self._pixel_size, self._first_shell = half_maps, pixel_size, first_shell
-        self._unmasked = shell_correlation(*half_maps)
+        self._unmasked = shell_correlation(*half_maps) if no_mask is None else no_mask
         self._randomised = phase_randomise(half_maps, first_shell, generator)
         self._distance = distance_transform(region, max(far / pixel_size, 1.0))
 

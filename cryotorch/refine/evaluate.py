@@ -47,11 +47,12 @@ def evaluate(
         around: makes the mask (d, d, d) that stands in where the density makes none.
     """
     mean = half_maps.mean(0)
-    mask, messages = _fsc_mask(half_maps, s, around)
+    no_mask = shell_correlation(*half_maps)
+    mask, messages = _fsc_mask(half_maps, no_mask, s, around)
     loose = _loose_mask(mean, s, around)
     del mean
     known = Background(s.group, s.split, inserted)
-    judged = judge(half_maps, s.pixel_size, mask, loose, known)
+    judged = judge(half_maps, s.pixel_size, mask, loose, known, no_mask=no_mask)
     reached = resolution(judged.curves["corrected"], s.box, s.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself
     leading = "corrected" if reached < s.mask.start else "spherical"
@@ -70,12 +71,12 @@ def for_the_eye(
 
 
 def _fsc_mask(
-    half_maps: Tensor, s: Settings, around: Callable[[], Tensor]
+    half_maps: Tensor, no_mask: Tensor, s: Settings, around: Callable[[], Tensor]
 ) -> tuple[Tensor, list[str]]:
     """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
     if s.mask.judge is not None:
         return s.mask.judge.to(half_maps.device), []
-    coarse = resolution(shell_correlation(*half_maps), s.box, s.pixel_size, 0.5)
+    coarse = resolution(no_mask, s.box, s.pixel_size, 0.5)
     try:
         return holding_mask(half_maps, s.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
