@@ -33,6 +33,7 @@ BIASED = 0.1  # randomised FSC at the resolution that a fair mask does not reach
 LATE = 0.5  # unmasked FSC below which random phases begin too late to see all of a mask's bias
 SMALL = 0.002  # of the box
 CUT = 0.05  # value of a mask on the faces of its box that makes a hard edge there
+ABRUPT = 0.5  # the same one voxel inside: a mask that ends on the faces all the same has an edge of less than two voxels
 LEFT_OUT = 0.1  # of the density that both half maps share
 FINER = 3.0  # times as many shells with a mask as without are more than doubtful
 CERTAIN = 0.98  # FSC at most, in ratios of signal to noise
@@ -270,6 +271,8 @@ def mask_advice(mask: Tensor, kind: str) -> list[str]:
     """What is wrong with a mask (d, d, d) of this kind in its box, and what to do about it."""
     said, volume = [], float(mask.double().mean())
     face = at_faces(mask)
+    if face <= CUT and at_faces(mask, 1) > ABRUPT:
+        face = at_faces(mask, 1)
     if face > CUT:
         said.append(
             f"The mask reaches the edge of the box with a value of {face:.2f}: {REMEDIES[kind].smaller}, or extract the particles in a "
@@ -284,9 +287,9 @@ def mask_advice(mask: Tensor, kind: str) -> list[str]:
     return said
 
 
-def at_faces(mask: Tensor) -> float:
-    """The largest value of a mask (d, d, d) on the faces of its box."""
-    ends = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
+def at_faces(mask: Tensor, inside: int = 0) -> float:
+    """The largest value of a mask (d, d, d) on the faces of its box, or so many voxels inside of them."""
+    ends = [mask.select(axis, place) for axis in range(3) for place in (inside, -1 - inside)]
     return max(float(end.max()) for end in ends)
 
 

@@ -14,7 +14,13 @@ from cryotorch.jobs.fsc_advice import CUT, at_faces
 from cryotorch.jobs.map_grid import Grid
 from cryotorch.jobs.maps import load_mask, looks_inverted
 from cryotorch.ops.fsc import corrected_fsc, resolution
-from cryotorch.ops.masks import density_region, distance_transform, soft_mask, soft_sphere
+from cryotorch.ops.masks import (
+    density_region,
+    distance_transform,
+    grow_in_box,
+    soft_mask,
+    soft_sphere,
+)
 from cryotorch.ops.tighten import Candidate, tighten
 
 if TYPE_CHECKING:
@@ -101,7 +107,7 @@ def make_mask(
         raise InputError(
             f"{refused} Change threshold, give mask=<file>, or add generate_mask=false."
         ) from None
-    mask = soft_mask(region, near / pixel_size, far / pixel_size)
+    mask, _ = grow_in_box(region, near / pixel_size, far / pixel_size)
     warnings = [INVERTED] if looks_inverted(mean) else []
     return FscMask(mask, "generated", near, far, region, warnings=warnings)
 

@@ -17,7 +17,7 @@ from cryotorch.jobs import simulation
 from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.simulate import Simulate
 from cryotorch.jobs.simulation import Body
-from cryotorch.ops.masks import density_region, soft_mask
+from cryotorch.ops.masks import density_region, grow_in_box
 from cryotorch.ops.two_bodies import meeting_point, moved_poses, random_motions, two_body_phantom
 from cryotorch.particles import Particles
 from cryotorch.refine.half_sets import draw_half_sets
@@ -129,8 +129,9 @@ def write(
     near = MASK_NEAR / pixel_size
     far = near + min(MASK_EDGE, EDGE_SHARE * settings.box_size)
     for number, (body, region) in enumerate(zip(bodies, rest.regions, strict=True), 1):
+        mask, _ = grow_in_box(region, near, far)
         write_volume(folder / f"truth_body{number}.mrc", body.volume, pixel_size)
-        write_volume(folder / f"mask_body{number}.mrc", soft_mask(region, near, far), pixel_size)
+        write_volume(folder / f"mask_body{number}.mrc", mask, pixel_size)
     first, second = (body.particles for body in bodies)
     write_particles(folder / "truth_body2.star", source, second)
     known, half = source.particles, draw_half_sets(len(first), settings.seed)

@@ -18,7 +18,7 @@ from cryotorch.jobs.volume_places import cut_spheres, in_voxels, misplaced, with
 from cryotorch.jobs.volume_tools import VolumeTools, rows
 from cryotorch.ops import arrange, morphology
 from cryotorch.ops.filters import high_pass, low_pass
-from cryotorch.ops.masks import high_percentile
+from cryotorch.ops.masks import grow_in_box, high_percentile
 from cryotorch.ops.resample import resample_volume
 from cryotorch.ops.rotations import euler_to_matrix
 from cryotorch.ops.segment import (
@@ -186,7 +186,7 @@ def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
     near = max(grow, 0.0)
     if near + edge == 0:
         return region.float()
-    mask, room = morphology.grow_in_box(region, near, near + edge)
+    mask, room = grow_in_box(region, near, near + edge)
     narrow = room < near + edge
     where = (
         f", narrower where the box ends {room * work.pixel_size:.3g} Å from it" if narrow else ""

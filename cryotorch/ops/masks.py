@@ -95,6 +95,33 @@ def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
     return soft
 
 
+def grow_in_box(binary: Tensor, near: float, far: float) -> tuple[Tensor, float]:
+    """``soft_mask`` that ends on the faces of its box, see ``edge_in_box``, and how far the True voxels are from these, pixels."""
+    if not binary.any():
+        return soft_mask(binary, near, far), math.inf
+    spans = zip(_extent(binary), binary.shape, strict=True)
+    room = float(min(min(span.start, size - span.stop) for span, size in spans))
+    if room >= far:
+        return soft_mask(binary, near, far), room
+    return edge_in_box(distance_transform(binary, far + 1), near, far), room
+
+
+def edge_in_box(distance: Tensor, near: float, far: float) -> Tensor:
+    """``cosine_edge`` that ends on the faces of the box of a ``distance_transform`` whose limit is at least ``far``.
+
+    With d the distance of a voxel to the True ones and f that to the nearest face, both limits are scaled by
+    s = min(1, (d + f) / far): the edge is narrower where the box leaves less room, and 0 on the faces.
+    """
+    faces = torch.full(distance.shape, math.inf, device=distance.device)
+    for axis, n in enumerate(distance.shape):
+        line = torch.arange(n, device=distance.device, dtype=torch.float32)
+        shape = [n if dim == axis else 1 for dim in range(distance.dim())]
+        faces = torch.minimum(faces, torch.minimum(line, n - 1 - line).view(shape))
+    if far > 0:
+        distance = distance / ((distance + faces) / far).clamp_(1e-6, 1)
+    return cosine_edge(distance, near, far) * (faces > 0)
+
+
 def mask_reach(mask: Tensor, above: float) -> float:
     """How far from pixel d // 2 a mask (d, d, d) has values above ``above``, pixels."""
     squares = (torch.arange(len(mask), device=mask.device) - len(mask) // 2).square()
@@ -168,11 +195,11 @@ def density_mask(
 ) -> Tensor:
     """A soft mask around the density of a volume (d, d, d).
 
-    1 within ``near`` Å of the ``density_region``, cosine to 0 at ``far`` Å. ValueError where the map
-    has no positive density.
+    1 within ``near`` Å of the ``density_region``, cosine to 0 at ``far`` Å or, where the box ends before, on its faces. ValueError
+    where the map has no positive density.
     """
     region = density_region(volume, pixel_size, threshold, low_pass, largest_only=largest_only)
-    return soft_mask(region, near / pixel_size, far / pixel_size)
+    return grow_in_box(region, near / pixel_size, far / pixel_size)[0]
 
 
 def high_percentile(volume: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from cryotorch.ops.masks import cosine_edge, distance_transform
+from cryotorch.ops.masks import distance_transform
 
 
 def dilate(binary: Tensor, radius: float) -> Tensor:
@@ -18,24 +18,6 @@ def dilate(binary: Tensor, radius: float) -> Tensor:
     if radius < 0:
         return distance_transform(~binary, math.floor(reach) + 1.0) > reach
     return distance_transform(binary, math.floor(reach) + 1.0) <= reach
-
-
-def grow_in_box(binary: Tensor, near: float, far: float) -> tuple[Tensor, float]:
-    """``masks.soft_mask`` that ends on the faces of its box, and how far the True voxels are from these, pixels.
-
-    With d the distance of a voxel to the True ones and f that to the nearest face, both limits are scaled by
-    s = min(1, (d + f) / far): the edge is narrower where the box leaves less room, and 0 on the faces.
-    """
-    faces = torch.full(binary.shape, math.inf, device=binary.device)
-    for axis, n in enumerate(binary.shape):
-        line = torch.arange(n, device=binary.device, dtype=torch.float32)
-        shape = [n if dim == axis else 1 for dim in range(binary.dim())]
-        faces = torch.minimum(faces, torch.minimum(line, n - 1 - line).view(shape))
-    distance = distance_transform(binary, far + 1)
-    room = float(faces[binary].min()) if bool(binary.any()) else math.inf
-    if far > 0:
-        distance /= ((distance + faces) / far).clamp_(1e-6, 1)
-    return cosine_edge(distance, near, far) * (faces > 0), room
 
 
 def fill_holes(binary: Tensor) -> Tensor:

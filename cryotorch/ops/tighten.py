@@ -16,7 +16,7 @@ from cryotorch.ops.fsc import (
     phase_randomise,
     shell_correlation,
 )
-from cryotorch.ops.masks import cosine_edge, distance_transform
+from cryotorch.ops.masks import distance_transform, edge_in_box
 
 STEP = 0.7  # of near and of the edge from one mask to the next: 25/40 Å reaches 6/10 Å in four
 MOST = 8  # masks looked at, the first included
@@ -180,7 +180,7 @@ class _Maps:
 
     def look(self, near: float, far: float) -> _Look:
         px, (first, second) = self._pixel_size, self._half_maps
-        mask = cosine_edge(self._distance, near / px, far / px)
+        mask = edge_in_box(self._distance, near / px, far / px)
         masked = shell_correlation(first * mask, second * mask)
         randomised = shell_correlation(*(volume * mask for volume in self._randomised))
         curve = correct_for_mask(masked, randomised, self._first_shell, self._unmasked)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cryotorch.ops.claims import Background, Judged, judge
 from cryotorch.ops.fsc import resolution, shell_correlation
-from cryotorch.ops.masks import density_mask, soft_mask
+from cryotorch.ops.masks import density_mask, grow_in_box
 from cryotorch.ops.shared_density import holding_mask
 from cryotorch.ops.sharpening import Sharp, sharpened
 from cryotorch.refine.state import Settings
@@ -86,7 +86,7 @@ def _fsc_mask(
 def _loose_mask(volume: Tensor, s: Settings, around: Callable[[], Tensor]) -> Tensor:
     if s.mask.judge is not None:
         near_it = s.mask.judge.to(volume.device) > 0.5
-        return soft_mask(near_it, *(length / s.pixel_size for length in LOOSER))
+        return grow_in_box(near_it, *(length / s.pixel_size for length in LOOSER))[0]
     try:
         return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
     except ValueError:

@@ -25,7 +25,7 @@ from cryotorch.jobs.half_map_advice import (
 )
 from cryotorch.ops.claims import UNKNOWN, judge
 from cryotorch.ops.filters import low_pass
-from cryotorch.ops.masks import density_mask, soft_sphere
+from cryotorch.ops.masks import density_mask, grow_in_box, soft_sphere
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.shared_density import left_out, shared_density
 
@@ -142,6 +142,10 @@ def test_masks_that_touch_the_box_or_hardly_exist() -> None:
     only(mask_advice(soft_sphere(32, 1.0, 1.0), made), "covers 0.0", "lower threshold")
     shifted = soft_sphere(32, 8, 4).roll(-6, 2)  # towards the faces x = 0
     only(mask_advice(shifted, made), "with a value of 0.5")
+    ball = soft_sphere(32, 8, 0) > 0.5
+    near, close, at_it = (grow_in_box(ball.roll(-n, 2), 2, 6)[0] for n in (4, 6, 8))
+    assert mask_advice(near, made) == [] and mask_advice(close, made) == []
+    only(mask_advice(at_it, made), "with a value of 1.00")
 
 
 # --- Whole half maps ---

@@ -13,6 +13,7 @@ from cryotorch.ops.masks import (
     _large_pieces,
     density_mask,
     distance_transform,
+    grow_in_box,
     soft_circle,
     soft_mask,
     soft_sphere,
@@ -70,6 +71,41 @@ def test_soft_mask_of_one_voxel_is_a_soft_sphere():
     assert torch.equal(soft_mask(voxel, 0, 0), voxel.float())
     with pytest.raises(ValueError, match="near <= far"):
         soft_mask(voxel, 5, 3)
+
+
+@pytest.mark.parametrize("box", [32, 33])
+def test_an_edge_that_ends_on_the_faces(box: int) -> None:
+    """A slab four voxels from a face: there the edge takes all the room, on the other side what was asked for."""
+    slab = torch.zeros(box, box, box, dtype=torch.bool)
+    slab[4:8, 8:-8, 8:-8] = True
+    mask, room = grow_in_box(slab, 2, 8)
+    assert room == 4
+    line = mask[:, box // 2, box // 2]
+    wide = [1, 1, *(0.5 + 0.5 * math.cos(math.pi * t / 6) for t in range(1, 7))]
+    assert line[8:16].tolist() == pytest.approx(wide, abs=1e-6)
+    # limits of 1 and 4 voxels: 2 and 8 times 4 / 8
+    near = [1, *(0.5 + 0.5 * math.cos(math.pi * t / 3) for t in range(1, 4))]
+    assert line[:4].flip(0).tolist() == pytest.approx(near, abs=1e-6)
+    inner = slab[:, 12:-12, 12:-12]
+    assert float(mask[0].max()) == 0 and (mask[:, 12:-12, 12:-12][inner] == 1).all()
+    free = torch.zeros(box, box, box, dtype=torch.bool)
+    free[14:18, 14:18, 14:18] = True
+    mask, room = grow_in_box(free, 2, 8)
+    assert torch.equal(mask, soft_mask(free, 2, 8)) and room == min(14, box - 1 - 17)
+
+
+@pytest.mark.parametrize("far", [15.0, 40.0])
+def test_a_density_mask_never_touches_the_box(far: float) -> None:
+    """A ball that comes within 4 voxels of one face; where there is room for the edge it is that of anywhere else."""
+    box, px = 32, 3.0
+    ball = torch.exp(-0.5 * (radius(box).roll(6, 2) / 3) ** 2)
+    mask = density_mask(ball, px, 0.3, near=6, far=far, low_pass=6)
+    ends = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
+    assert max(float(end.max()) for end in ends) == 0
+    assert float(mask[box // 2, box // 2, box // 2 + 6]) == 1
+    middle = density_mask(ball.roll(-6, 2), px, 0.3, near=6, far=15, low_pass=6)
+    if far == 15:
+        assert torch.equal(mask[..., : box // 2 + 6], middle.roll(6, 2)[..., : box // 2 + 6])
 
 
 def test_density_mask_surrounds_the_density_and_not_the_noise():

@@ -11,7 +11,6 @@ from cryotorch.ops.masks import soft_mask
 from cryotorch.ops.morphology import (
     dilate,
     fill_holes,
-    grow_in_box,
     intersect,
     spheres,
     subtract,
@@ -92,24 +91,3 @@ def test_a_sphere_elsewhere_is_refused():
         spheres(32, torch.tensor([[40.0, 3, 3, 2]]), 0)
     with pytest.raises(ValueError, match="radius above zero, got -2"):
         spheres(32, torch.tensor([[4.0, 3, 3, -2]]), 0)
-
-
-@pytest.mark.parametrize("box", [32, 33])
-def test_an_edge_that_ends_on_the_faces(box: int) -> None:
-    """A slab four voxels from a face: there the edge takes all the room, on the other side what was asked for."""
-    slab = torch.zeros(box, box, box, dtype=torch.bool)
-    slab[4:8, 8:-8, 8:-8] = True
-    mask, room = grow_in_box(slab, 2, 8)
-    assert room == 4
-    line = mask[:, box // 2, box // 2]
-    wide = [1, 1, *(0.5 + 0.5 * math.cos(math.pi * t / 6) for t in range(1, 7))]
-    assert line[8:16].tolist() == pytest.approx(wide, abs=1e-6)
-    # limits of 1 and 4 voxels: 2 and 8 times 4 / 8
-    near = [1, *(0.5 + 0.5 * math.cos(math.pi * t / 3) for t in range(1, 4))]
-    assert line[:4].flip(0).tolist() == pytest.approx(near, abs=1e-6)
-    inner = slab[:, 12:-12, 12:-12]
-    assert float(mask[0].max()) == 0 and (mask[:, 12:-12, 12:-12][inner] == 1).all()
-    free = torch.zeros(box, box, box, dtype=torch.bool)
-    free[14:18, 14:18, 14:18] = True
-    mask, room = grow_in_box(free, 2, 8)
-    assert torch.equal(mask, soft_mask(free, 2, 8)) and room == min(14, box - 1 - 17)

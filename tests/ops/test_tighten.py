@@ -15,7 +15,7 @@ from cryotorch.ops.fsc import (
     fsc_curves,
     shell_correlation,
 )
-from cryotorch.ops.masks import density_region, soft_mask, soft_sphere
+from cryotorch.ops.masks import density_region, grow_in_box, soft_mask, soft_sphere
 from cryotorch.ops.phantom import phantom
 from cryotorch.ops.tighten import Tightened, tighten
 
@@ -79,7 +79,7 @@ def test_noise_under_a_shared_mask_earns_nothing(box, seeds, kind, source):
     for seed in range(seeds):
         halves, region = trap(box, seed, kind, source)
         for start in (LOOSE, (6.0, 20.0)):
-            first = soft_mask(region, start[0] / PX, start[1] / PX)
+            first = grow_in_box(region, start[0] / PX, start[1] / PX)[0]
             found = tightened(halves, region, start)
             assert claim(halves, found.mask) <= claim(halves, first), (seed, start)
 
@@ -89,7 +89,9 @@ def test_the_trap_is_one():
     tempted = 0
     for seed in range(24):
         halves, region = trap(32, seed, "noise", "shape")
-        masks = [soft_mask(region, near / PX, (near + 12) / PX) for near in (25, 17, 12, 8, 6, 4)]
+        masks = [
+            grow_in_box(region, near / PX, (near + 12) / PX)[0] for near in (25, 17, 12, 8, 6, 4)
+        ]
         first, *others = (claim(halves, mask) for mask in masks)
         tempted += max(others) > first
     assert tempted >= 3
@@ -101,7 +103,7 @@ def test_noise_alone_earns_nothing(seed):
     region = density_region(halves.mean(0), PX, 0.5, 20)
     found = tightened(halves, region)
     assert len(found.candidates) == 1 and (found.near, found.far) == LOOSE
-    assert torch.equal(found.mask, soft_mask(region, 25 / PX, 40 / PX))
+    assert torch.equal(found.mask, grow_in_box(region, 25 / PX, 40 / PX)[0])
     assert "Too few shells" in found.reason
 
 
@@ -128,7 +130,7 @@ def test_a_loose_mask_around_a_molecule_is_tightened_to_the_truth(box, level, po
     region = density_region(halves.mean(0), px, 0.3, 15)
     found = tightened(halves, region, px=px)
     before, after = (
-        claim(halves, mask, px) for mask in (soft_mask(region, 25 / px, 40 / px), found.mask)
+        claim(halves, mask, px) for mask in (grow_in_box(region, 25 / px, 40 / px)[0], found.mask)
     )
     # where the curve is flat, as in red noise, the random phases move its crossing by one or two shells
     assert before + 2 <= after <= agreement(halves, truth, found.mask) + 3
@@ -138,7 +140,7 @@ def test_a_loose_mask_around_a_molecule_is_tightened_to_the_truth(box, level, po
     assert kept[-1].resolution == pytest.approx(box * px / after)
     assert kept[-1].randomised < 0.2
     assert (kept[-1].near, kept[-1].far) == (found.near, found.far)
-    assert torch.equal(found.mask, soft_mask(region, found.near / px, found.far / px))
+    assert torch.equal(found.mask, grow_in_box(region, found.near / px, found.far / px)[0])
     assert kept[-1].fraction == pytest.approx(float(found.mask.mean()), rel=1e-5)
     fractions = [c.fraction for c in found.candidates]
     assert fractions == sorted(fractions, reverse=True) and len(found.candidates) <= 8
@@ -166,7 +168,7 @@ def test_a_loose_mask_around_beta_galactosidase_is_tightened(shared_data, level,
     region = density_region(halves.mean(0), px, 0.5, 15)
     found = tightened(halves, region, px=px)
     before, after = (
-        claim(halves, mask, px) for mask in (soft_mask(region, 25 / px, 40 / px), found.mask)
+        claim(halves, mask, px) for mask in (grow_in_box(region, 25 / px, 40 / px)[0], found.mask)
     )
     # where the curve is flat, as in red noise, the random phases move its crossing by one or two shells
     assert before + 2 <= after <= agreement(halves, truth, found.mask) + 3
@@ -192,7 +194,8 @@ def test_density_outside_the_region_is_not_given_up():
     found = tightened(halves, region, px=px)
     assert "density" in found.reason and not found.candidates[-1].accepted
     kept, first = (
-        (truth * mask).square().sum() for mask in (found.mask, soft_mask(region, 25 / px, 40 / px))
+        (truth * mask).square().sum()
+        for mask in (found.mask, grow_in_box(region, 25 / px, 40 / px)[0])
     )
     assert kept > 0.85 * first
 

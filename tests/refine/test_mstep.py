@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,9 +25,15 @@ from cryotorch.ops.slices import (
 )
 from cryotorch.refine import mstep, regularise
 from cryotorch.refine.expectation import Expectation, Found
-from cryotorch.refine.mstep import MapSolve, coefficients_per_shell, maximize, noise_power
+from cryotorch.refine.mstep import (
+    MapSolve,
+    coefficients_per_shell,
+    maximize,
+    noise_power,
+    update_mask,
+)
 from cryotorch.refine.schedule import ScheduleSettings
-from cryotorch.refine.state import State
+from cryotorch.refine.state import MaskSettings, State
 
 
 def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:
@@ -243,6 +250,16 @@ def test_no_resolution_is_claimed_where_nothing_was_inserted(simulate: Callable)
     assert math.isnan(result.resolution) and result.resolutions["tight"] >= 24 * 4.0 / 6
     for curve in result.curves.values():
         assert curve[6:].tolist() == [0] * 7 and (curve[1:6] != 0).all()
+
+
+def test_the_dynamic_mask_ends_before_the_box_does(simulate: Callable) -> None:
+    world = simulate()
+    state, s = begin(world), world.settings
+    off = world.volume.roll(5, 0)  # towards one face
+    update_mask(state, off, 1.0, replace(s, mask=MaskSettings("dynamic", near=6, far=40)))
+    ends = [state.mask.select(axis, place) for axis in range(3) for place in (0, -1)]
+    assert float(state.mask.max()) == 1
+    assert max(float(end.max()) for end in ends) == 0
 
 
 def test_the_last_iteration_is_final(simulate: Callable) -> None:
