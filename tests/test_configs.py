@@ -62,6 +62,13 @@ def test_help_lists_every_parameter_with_its_default(job: str) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_class_chooses_particles_wherever_they_are_read() -> None:
+    names = {job: {p.name for p in catalog.parameters(job)} for job in JOBS}
+    reading = {job for job in JOBS if "particles" in names[job]}
+    assert {"homo_refine", "local_refine", "ctf_refine", "reconstruct", "convert"} <= reading
+    assert all("class" in names[job] for job in reading)
+
+
 @pytest.mark.parametrize("preset", catalog.options("trainer"))
 def test_trainer_presets(preset: str) -> None:
     trainer = build(TrainerSettings, composed("homo_refine", f"trainer={preset}")["trainer"], "x")

@@ -80,7 +80,7 @@ def pick_alignment(
         what = "pose" if poses else "number"
         messages.append(
             f"Each particle of {path} takes the {what} of its most probable class ({classes.family}), particles by class: {counts}. "
-            "In convert and reconstruct class=<number> takes those of one class."
+            "class=<number> takes those of one class."
         )
     aligned["alignments3D/class"] = found
     if which is None:

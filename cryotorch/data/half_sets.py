@@ -11,6 +11,8 @@ from cryotorch.errors import InputError
 
 HALF = "rlnRandomSubset"
 ORIGINS = ("rlnImageOriginalName", "cs/sym_expand/src_uid")
+# Å up to which both half sets were aligned to one map when their poses were found; a resolution must lie beyond
+SHARED = "cryotorchSharedResolution"
 SHOWN = 5  # values named in a sentence
 
 
@@ -48,6 +50,21 @@ def read_half_sets(
             f"({first} and {first + 1} as a rule)."
         )
     return half
+
+
+def shared_resolution(table: Table, path: Path) -> float | None:
+    """The finest resolution, Å, that ``SHARED`` states of any particle; None where it is not known.
+
+    Joined files have 0 for the particles of which nothing is known.
+
+    Raises:
+        InputError: it is not a number.
+    """
+    if SHARED not in table:
+        return None
+    values = table.floats(SHARED, path)
+    values = values[values > 0]
+    return float(values.min()) if len(values) else None
 
 
 def _ranked(table: Table, path: Path, first: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +11,15 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
-from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
 from cryotorch.jobs.ctf_refine import CtfRefine
-from cryotorch.jobs.maps import pick_device
+from cryotorch.jobs.maps import background, pick_device, summary_of
+from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.reference_input import load_mask, load_references
 from cryotorch.jobs.settings import in_angstrom, require
-from cryotorch.ops.fsc import crossing_shell, fsc_curves
+from cryotorch.ops.claims import judge
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.particles import Particles
 from cryotorch.refine.ctf_compare import CtfWhat
@@ -70,9 +70,7 @@ def load(given: CtfRefine) -> CtfInput:
     whole = not Path(given.volume).is_dir()
     wish = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
     require(not whole or given.max_resolution is not None, "max_resolution", None, wish)
-    file = read_particles(given.particles, need_half_sets=False)
-    for message in file.messages:
-        log.info(message)
+    file = load_particles(given.particles, given.class_, need_half_sets=False)
     settings = in_angstrom(given, file.pixel_size)
     particles = _checked(file, given, whole)
     micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
@@ -177,7 +175,13 @@ def _prior(file: ParticleFile) -> float | None:
 def _limit(
     settings: CtfRefine, maps: Tensor, mask: Tensor, images: ParticleImages
 ) -> tuple[float, dict[str, Tensor]]:
-    """The finest resolution of the fits, Å, and the FSC curves behind it."""
+    """The finest resolution of the fits, Å, and the FSC curves behind it.
+
+    What the run claims, or where it wrote no summary what may be claimed of its half maps.
+
+    Raises:
+        InputError: that is nothing, and nobody says what to take.
+    """
     asked, finest = settings.max_resolution, 2 * images.pixel_size
     edge = images.box * images.pixel_size
     nyquist = edge / (images.box / 2 - 1)
@@ -186,21 +190,30 @@ def _limit(
     folder = Path(settings.volume)
     if not folder.is_dir():
         return max(asked, nyquist), {}
-    curves = {name: c.cpu() for name, c in fsc_curves(maps, images.pixel_size, mask).items()}
-    claimed, found = _claimed(folder), edge / crossing_shell(curves["corrected"])
-    log.info("inside this mask half maps agree up to %.2f Å (corrected FSC = 0.143)", found)
-    if claimed is not None:
-        log.info("the resolution is that in %s, %.2f Å", folder / "summary.json", claimed)
-    return max(asked or claimed or found, nyquist), curves
-
-
-def _claimed(folder: Path) -> float | None:
-    """The resolution that the summary of a run claims, Å."""
-    try:
-        claimed = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["resolution"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return claimed if isinstance(claimed, float) and claimed > 0 else None
+    judged = judge(maps, images.pixel_size, mask, None, background(folder, None, images.box))
+    curves = {name: c.cpu() for name, c in judged.curves.items()}
+    summary, source = summary_of(folder), folder / "summary.json"
+    claimed = summary.get("resolution") if "resolution" in summary else judged.resolution
+    if not (isinstance(claimed, int | float) and claimed > 0):
+        said = (
+            f"{source} claims no resolution"
+            if "resolution" in summary
+            else "the half maps agree no further than noise may"
+        )
+        require(
+            asked is not None,
+            "volume",
+            settings.volume,
+            f"{said}, and defocus and aberrations would be fitted to noise: give a run that resolves something, or add "
+            "max_resolution=<Å> where it is known from elsewhere",
+        )
+        log.warning("WARNING: %s: max_resolution=%g is taken as told", said, asked)
+        return max(asked, nyquist), curves
+    if "resolution" in summary:
+        log.info("the resolution is that in %s, %.2f Å", source, claimed)
+    else:
+        log.info("inside this mask half maps agree up to %.2f Å (corrected FSC = 0.143)", claimed)
+    return max(asked or claimed, nyquist), curves
 
 
 def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:

@@ -25,6 +25,7 @@ class CtfRefine:
     """The parameters; meanings and defaults in ``configs/job/ctf_refine.yaml``, lengths in Å."""
 
     particles: str | None
+    class_: int | None
     volume: str | None
     mask: str | None
     out: str | None

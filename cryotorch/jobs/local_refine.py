@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryotorch.jobs.refine_settings import RefineSettings
-from cryotorch.jobs.settings import Angle, Length, require
+from cryotorch.jobs.settings import Angle, Length, positive, require
 from cryotorch.jobs.units import parse_length
 
 ROTATION_EXTENT, SHIFT_EXTENT = 20.0, 10.0  # degrees; Å, the diameter
@@ -22,6 +22,7 @@ SIGMAS = 3  # standard deviations of a prior that an extent covers when it is no
 class LocalRefine(RefineSettings):
     """The parameters; meanings and defaults in ``configs/job/local_refine.yaml``, lengths in Å."""
 
+    shared_resolution: Length | None
     fulcrum: Literal["mask_center", "box_center"] | list[float] | list[str]
     rotation_extent: Angle | None
     shift_extent: Length | None
@@ -34,6 +35,7 @@ class LocalRefine(RefineSettings):
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
         super().__post_init__()
+        positive(self, "shared_resolution")
         for name in ("rotation_extent", "shift_extent", "prior_rotation", "prior_shift"):
             value = getattr(self, name)
             number = None if value is None else parse_length(value, 1.0)
@@ -81,6 +83,7 @@ def _prepare(settings: LocalRefine, file, images, group):
 
     from cryotorch.errors import InputError
     from cryotorch.jobs import refinement as r
+    from cryotorch.jobs.particle_input import shared_before
     from cryotorch.jobs.reference_input import load_mask, load_references
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.jobs.refine_settings import plan
@@ -101,7 +104,8 @@ def _prepare(settings: LocalRefine, file, images, group):
             "refinement, or add half_sets=resplit if their poses come from elsewhere"
         )
     particles, note = assign_half_sets(particles, resplit, settings.seed)
-    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+    shared, presumed = shared_before(file, settings.shared_resolution, resplit)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry), *presumed):
         log.info(sentence)
     volume, source = load_references(settings.volume, file, images)
     log.info(source)
@@ -112,6 +116,7 @@ def _prepare(settings: LocalRefine, file, images, group):
     planned = plan(settings, images, group)
     planned = replace(
         planned,
+        shared=images.box * images.pixel_size / shared if shared else 0.0,
         mask=replace(
             planned.mask, given=None if settings.mask_mode == "none" else mask, judge=mask
         ),

@@ -136,7 +136,7 @@ def load_half_maps(
         raise InputError(
             f"{paths[0]} and {paths[1]} are the same map, their FSC is 1 everywhere: give two independent half maps"
         )
-    known = _background(folder, symmetry, len(a))
+    known = background(folder, symmetry, len(a))
     if len(known.group) > 1:
         log.info("%d copies by symmetry are one observation to the noise", len(known.group))
     return HalfMaps(torch.stack([a, b]), size_a, paths, folder, known)
@@ -153,7 +153,7 @@ def summary_of(folder: Path | None) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _background(folder: Path | None, symmetry: str | None, box: int) -> Background:
+def background(folder: Path | None, symmetry: str | None, box: int) -> Background:
     """What the summary of a run folder says of its half maps."""
     found = summary_of(folder)
     named = symmetry or found.get("symmetry")

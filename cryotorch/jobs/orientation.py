@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import fsc_mask
 from cryotorch.jobs.fsc_advice import advice, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.half_map_advice import masked_advice
 from cryotorch.jobs.maps import HalfMaps, summary_of, symmetry_group
+from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.sharpening import find_mask
 from cryotorch.ops import conical_fsc as cones
 from cryotorch.ops.claims import judge
 from cryotorch.ops.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.rotations import fibonacci_directions
 from cryotorch.ops.sampling import Sampling, sampling_compensation, slices_per_point
+from cryotorch.ops.significance import independent_numbers, noise_profile
 from cryotorch.refine.half_sets import counted_over
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class Diagnosis:
 
     Attributes:
         mask: behind all curves; mask_file: where it was read, or None.
-        directions: (n, 3), one of each pair +-u; curves: (n, d//2 + 1); resolutions: (n,) Å.
+        directions: (n, 3), one of each pair +-u; curves: (n, d//2 + 1); band: the same, what noise in a cone stays below.
+        resolutions: (n,) Å, NaN where a curve never leaves the noise.
         empty: (n,) bool, where the masked half maps hold next to no power.
         fsc: (d//2 + 1,) of all directions, with the mask; resolution: Å that may be claimed by the corrected one, else NaN.
         cfar: None where the half maps allow no score.
@@ -109,6 +111,7 @@ class Diagnosis:
     mask_file: str | None
     directions: Tensor
     curves: Tensor
+    band: Tensor
     resolutions: Tensor
     empty: Tensor
     fsc: Tensor
@@ -136,9 +139,7 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
     group = symmetry_group(symmetry)
     if path is None:
         return None
-    file = read_particles(path, need_images=False, need_half_sets=False)
-    for message in file.messages:
-        log.info(message)
+    file = load_particles(path, settings.class_, need_images=False, need_half_sets=False)
     particles = file.particles
     if not particles.has_pose:
         raise InputError(
@@ -177,7 +178,10 @@ def diagnose(
     with tqdm(total=cones.coefficients(box), desc="cones", unit_scale=True, disable=None) as bar:
         angle = math.radians(settings.cone_angle)
         held = cones.conical_fsc(*masked, directions, angle, bar.update)
-    curves, resolutions = held.curves.cpu(), cones.directional_resolution(held.curves.cpu(), edge)
+    curves = held.curves.cpu()
+    numbers = independent_numbers(made.mask, None, noise_profile(maps))
+    band = cones.cone_band(numbers, directions, angle, halves.known.group)
+    resolutions = cones.directional_resolution(curves, edge, band)
     empty = cones.empty_directions(held.power.cpu(), int(crossing_shell(fsc)))
     done = time.perf_counter()
     slices = sampling = None
@@ -195,12 +199,12 @@ def diagnose(
     refusal = not said.claims and not masked_before
     # what else there is to say about mask and curves is for the jobs whose result they are
     warnings = list(made.warnings) if said.claims else said.warnings
-    ratio = cones.area_ratio(curves)
+    ratio = cones.area_ratio(curves, cones.limits(band))
     cfar = None if refusal or math.isnan(ratio) else ratio
     warnings += [] if refusal else _empty(empty)
     warnings += _scarce(sampling, counted)
     return Diagnosis(
-        *(made, mask_file, directions, curves, resolutions, empty),
+        *(made, mask_file, directions, curves, band, resolutions, empty),
         *(
             fsc.cpu(),
             judged.resolution if said.claims else math.nan,

@@ -34,6 +34,7 @@ class OrientationDiagnostics:
     half_map_a: str | None
     half_map_b: str | None
     particles: str | None
+    class_: int | None
     mask: str | None
     pixel_size: Angstrom | None
     out: str | None

@@ -16,7 +16,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.fsc_mask import mask_summary
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.orientation import EVEN_CFAR, EVEN_SCF, Diagnosis
-from cryotorch.ops.conical_fsc import curve_area
+from cryotorch.ops.conical_fsc import curve_area, limits
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
 from cryotorch.report.curves import THRESHOLD
@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
 EXPLANATIONS = (
     "cFAR, the conical FSC area ratio: the FSC of the masked half maps within double cones around each direction; the area of a "
-    f"curve is the sum of FSC(s) s² over the shells s before the first with FSC ≤ {THRESHOLD:g} (the shells 1 to 3 do not end "
+    f"curve is the sum of FSC(s) s² over the shells s before the first with FSC ≤ {THRESHOLD:g} or within noise (the shells 1 to 3 do not end "
     f"it); cFAR = smallest / largest area. Below {EVEN_CFAR:g} the resolution depends on the direction.",
     "SCF*, the sampling compensation factor (Baldwin & Lyumkis 2020 and 2021): with s(u) the slices through point u of a Fourier "
     "sphere, 1 / SCF* = <s> (Σ 1/s + n₀/2) / (n − n₀), n₀ of n points without any. 1 for uniform views, 8/π² = 0.81 for pure side "
     "views, less for worse. It sees the poses only: a junk particle counts like a good one.",
+    "Noise: a cone holds few of a shell's numbers, so that noise alone correlates there, up to the grey band in the figure (3 standard errors, "
+    f"with mask and symmetry). A direction's resolution is where its curve falls below {THRESHOLD:g} or into that band, whichever comes first, and a "
+    "direction whose curve never leaves the band has none. Nothing else is corrected: what the mask itself correlates (random phases) is taken off "
+    "the FSC of whole shells only, which alone is a resolution to claim.",
     "Chance lowers both scores: few coefficients lie in the cones of a small box, and few slices of few particles pass a point. "
     "Compare scores of the same box, cone angle, mask, radius and number of particles only.",
 )
@@ -46,8 +50,8 @@ def table(found: Diagnosis) -> list[str]:
     """The scores and the directional resolution, for the terminal."""
     lines = ["cFAR: none"]
     if found.cfar is not None:
-        best, median, worst = _resolutions(found).values()
-        spread = f"Resolution by direction: {best:.2f} to {worst:.2f} Å, median {median:.2f} Å"
+        best, median, worst = map(told, _resolutions(found).values())
+        spread = f"Resolution by direction: {best} to {worst}, median {median}"
         lines = [spread, f"cFAR: {found.cfar:.2f}"]
     if found.sampling is not None:
         lines[-1] += f"     SCF*: {found.sampling.scf_star:.2f}"
@@ -57,7 +61,12 @@ def table(found: Diagnosis) -> list[str]:
 
 def _resolutions(found: Diagnosis) -> dict[str, float]:
     r = found.resolutions
-    return {"best": float(r.min()), "median": float(r.median()), "worst": float(r.max())}
+    # the worst is none where a direction never leaves the noise
+    return {
+        "best": float(r.nan_to_num(math.inf).min()),
+        "median": float(r.nanmedian()),
+        "worst": float(r.max()),
+    }
 
 
 def write(
@@ -75,7 +84,8 @@ def write(
     write_pictures({**pictures, **whole}, folder)
     scalars = {}
     if found.cfar is not None:
-        scalars = {f"resolution/{n}": r for n, r in _resolutions(found).items()}
+        numbers = _resolutions(found)
+        scalars = {f"resolution/{n}": r for n, r in numbers.items() if math.isfinite(r)}
         if math.isfinite(found.resolution):
             scalars["resolution/overall"] = found.resolution
         scalars["scores/cfar"] = found.cfar
@@ -83,6 +93,7 @@ def write(
         scalars["scores/scf_star"] = found.sampling.scf_star
     curves = {"overall": found.fsc, "cone_mean": found.curves.mean(0)}
     curves |= {"cone_min": found.curves.amin(0), "cone_max": found.curves.amax(0)}
+    curves["cone_noise_band"] = found.band.mean(0)
     write_board(folder / "tensorboard", scalars, pictures, curves)
 
 
@@ -90,7 +101,11 @@ def conical_csv(found: Diagnosis) -> str:
     """One row per direction: unit vector, RELION's rot and tilt (°), resolution (Å), area, whether there is next to no power (1) or not (0), and the curve from shell 0 on."""
     x, y, z = found.directions.T.numpy()
     rot, tilt = np.degrees(np.arctan2(y, x)), np.degrees(np.arccos(z.clip(-1, 1)))
-    rest = found.resolutions.numpy(), curve_area(found.curves).numpy(), found.empty.numpy()
+    rest = (
+        found.resolutions.numpy(),
+        curve_area(found.curves, limits(found.band)).numpy(),
+        found.empty.numpy(),
+    )
     text = StringIO()
     rows = csv.writer(text, lineterminator="\n")
     names = [f"fsc_{shell}" for shell in range(found.curves.shape[1])]
@@ -108,14 +123,15 @@ def _pictures(
     cones = f"{len(found.directions):,} pairs of directions, cones of {settings.cone_angle:g}°"
     figures = {
         "conical_fsc": band_figure(
-            *(found.curves, found.fsc, edge, pixel_size),
+            *(found.curves, found.band.mean(0), found.fsc, edge, pixel_size),
             f"Conical Fourier shell correlation: {score}",
             f"{cones}; mask: {found.mask}",
         ),
     }
-    if found.cfar is not None:
+    unknown = found.resolutions.isnan()
+    if found.cfar is not None and not unknown.all():
         figures["directional_resolution"] = resolution_figure(
-            *(found.directions, found.resolutions, found.empty, found.resolution),
+            *(found.directions, found.resolutions, found.empty | unknown, found.resolution),
             *(
                 2 * pixel_size,
                 f"{cones}, Fourier space seen along z; angle = rot, circles: latitude 90° − tilt",
@@ -159,11 +175,23 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
             "of the sphere without any"
         )
     if cfar is not None:
-        best, median, worst = _resolutions(found).values()
-        note = f"median {median:.2f} Å, whole shells {told(found.resolution)}"
-        scores.append(Score("Resolution by direction", f"{best:.2f} – {worst:.2f} Å", note, None))
+        best, median, worst = map(told, _resolutions(found).values())
+        note = f"median {median}, whole shells {told(found.resolution)}"
+        span = f"{best.removesuffix(' Å')} – {worst}"
+        scores.append(Score("Resolution by direction", span, note, None))
+        facts["Noise in a cone"] = _noise_in_cones(found, box * pixel_size)
     origin = f"Half maps of {halves.folder or halves.paths[0].parent}"
     return Page(origin, scores, found.reading, found.warnings, facts, EXPLANATIONS)
+
+
+def _noise_in_cones(found: Diagnosis, edge: float) -> str:
+    """What noise may reach where directions end, and how many never leave it."""
+    median, unknown = _resolutions(found)["median"], found.resolutions.isnan()
+    none = f"{float(unknown.double().mean()):.0%} of the directions never leave it"
+    if not math.isfinite(median):
+        return none
+    shell = min(round(edge / median), found.band.shape[1] - 1)
+    return f"up to an FSC of {float(found.band[:, shell].mean()):.2f} at {median:.2f} Å; {none}"
 
 
 def write_summary(
@@ -193,6 +221,7 @@ def write_summary(
         "reading": found.reading,
         "even_from": {"cfar": EVEN_CFAR, "scf_star": EVEN_SCF},
         **_of_directions(found, box * pixel_size),
+        "unresolved_directions": float(found.resolutions.isnan().double().mean()),
         "empty_directions": float(found.empty.double().mean()),
         "threshold": THRESHOLD,
         "cone_angle": settings.cone_angle,

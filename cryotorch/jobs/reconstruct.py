@@ -54,6 +54,7 @@ class Reconstruct:
     padding: Literal["auto"] | int
     bfactor: float | None
     half_sets: Literal["keep", "resplit"]
+    shared_resolution: Length | None
     seed: int
     ignore_tilt: bool
     ignore_trefoil: bool
@@ -64,7 +65,7 @@ class Reconstruct:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
-        positive(self, "particle_diameter", "cache_limit")
+        positive(self, "particle_diameter", "shared_resolution", "cache_limit")
         box, batch = self.box_size, self.minibatch_size
         require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")
@@ -95,9 +96,10 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     import logging
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.data.particle_file import read_particles, write_particles
+    from cryotorch.data.particle_file import write_particles
     from cryotorch.jobs import damage
     from cryotorch.jobs.maps import pick_device, symmetry_group
+    from cryotorch.jobs.particle_input import load_particles, shared_before
     from cryotorch.jobs.reconstruct_results import judge, write
     from cryotorch.jobs.refinement import normalise_needed
     from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
@@ -105,9 +107,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
     keep = given.half_sets == "keep"
-    file = read_particles(given.particles, need_half_sets=keep, of_class=given.class_)
-    for message in file.messages:
-        log.info(message)
+    file = load_particles(given.particles, given.class_, need_half_sets=keep)
     _check_poses(given, file.particles.has_pose)
     settings = in_angstrom(given, file.pixel_size)
     cache = (settings.cache_dtype, settings.cache_limit)
@@ -117,7 +117,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )
-    for sentence in (note, *counted_over(particles, group, settings.symmetry)):
+    shared, presumed = shared_before(file, settings.shared_resolution, not keep)
+    for sentence in (note, *counted_over(particles, group, settings.symmetry), *presumed):
         log.info(sentence)
     if settings.flip_hand:
         particles = other_hand(particles)
@@ -131,7 +132,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     if damaged:
         log.warning(damage.sentence(damaged, len(particles)))
     inserted = time.perf_counter()
-    found = judge(settings, halves, images.pixel_size, device, verdict.warning)
+    warnings = [line for line in (verdict.warning, *presumed) if line.startswith("WARNING")]
+    found = judge(settings, halves, images.pixel_size, device, shared, warnings)
     judged = time.perf_counter()
     (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
     for ending in dict.fromkeys(settings.write):
@@ -144,6 +146,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         "images": len(image_numbers(particles).unique()),
         "half_sets": [int((particles.half == half).sum()) for half in (0, 1)],
         "symmetry": settings.symmetry,
+        "shared_resolution": shared,
         "symmetry_shown": verdict.fits,
         "symmetry_turn": verdict.words or None,
         "flip_hand": settings.flip_hand,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,17 +68,22 @@ def judge(
     sums: list[Sums],
     pixel_size: float,
     device: torch.device,
-    warning: str = "",
+    shared: float | None = None,
+    warnings: Sequence[str] = (),
 ) -> Found:
     """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it.
 
-    ``warning``: what the sums said before, to stand with the other warnings.
+    Args:
+        shared: Å up to which the half sets were aligned to one map, None = presumably not at all.
+        warnings: what was said before, to stand with the others.
     """
     weight = [shell_mean_weight(half) for half in sums]
     # all but unregularised: the prior only keeps rarely seen coefficients from exploding
     pairs = zip(sums, weight, strict=True)
     maps = [solve(half, HALF_MAP_PRIOR * w, rounds=ROUNDS) for half, w in pairs]
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
+    if shared is not None:
+        known = known._replace(shared=len(maps[0]) * pixel_size / shared)
     halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()), known=known)
     chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
     no_mask = shell_correlation(*halves.maps)
@@ -89,9 +94,9 @@ def judge(
         log.info(line)
     other = "invert=false" if settings.invert else "invert=true"
     contrast = f"The map looks inverted, its strong densities are negative: add {other}"
-    warnings = [contrast if w == INVERTED else w for w in judged.warnings]
-    told = [warning.removeprefix("WARNING: ")] if warning else []
-    judged = replace(judged, warnings=[*told, *warnings])
+    told = [warning.removeprefix("WARNING: ") for warning in warnings]
+    told += [contrast if w == INVERTED else w for w in judged.warnings]
+    judged = replace(judged, warnings=told)
     for warning in judged.warnings:
         log.info("WARNING: %s", warning)
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
-from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
 from cryotorch.jobs.maps import symmetry_group
+from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.refine_settings import RefineSettings
 from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
 from cryotorch.jobs.settings import in_angstrom
@@ -66,9 +67,7 @@ def refine(
     group = symmetry_group(given.symmetry)
     inputs = (given.particles, given.volume, given.mask)
     folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
-    file = read_particles(given.particles, need_half_sets=given.half_sets == "keep")
-    for message in file.messages:
-        log.info(message)
+    file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
     optics = ignore(
         file.particles.optics,
         given.ignore_tilt,

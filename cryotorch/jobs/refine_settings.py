@@ -64,6 +64,7 @@ class RefineSettings:
 
     trainer: TrainerSettings
     particles: str | None
+    class_: int | None
     volume: str | None
     mask: str | None
     out: str | None

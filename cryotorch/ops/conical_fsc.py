@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier import volume_shells
+from cryotorch.ops.fsc import FEW_NUMBERS
+from cryotorch.ops.rotations import fibonacci_directions
+from cryotorch.ops.significance import noise_band
 
 THRESHOLD = 0.143
 PAIRS = 1 << 20  # directions x coefficients at a time: in a CPU's cache
@@ -17,6 +20,7 @@ GPU_PAIRS = 1 << 26
 FEW = 10  # coefficients below which a cone says nothing about a shell
 FIRST = 4  # shell from which on a fall counts: those before hold next to nothing, and suffer from windows and masks
 EMPTY = 0.05  # of the power of the whole shell
+POINTS = 4000  # of a sphere that overlaps are counted on
 # Rounding must not decide about what lies on the rim: 90 degrees take in everything.
 RIM = 1e-6
 
@@ -122,45 +126,83 @@ def _mean_power(sums: Tensor) -> Tensor:
     return (sums[1] + sums[2]) / sums[3].clamp(min=1)
 
 
-def first_fall(curves: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """The first shell (n,) from 4 on with a value of a curve (n, s) at or below a threshold; s if none."""
+def cone_band(
+    numbers: Tensor, directions: Tensor, half_angle: float, group: Tensor | None = None
+) -> Tensor:
+    """The FSC (n, s) that noise in a cone around directions (n, 3) stays below, see ``significance.noise_band``.
+
+    A cone holds the share 1 - cos(half_angle) of a shell's ``numbers`` (s,), those of ``independent_numbers`` without symmetry. A
+    group (g, 3, 3) repeats what lies in cones that overlap with their copies, near its axes:
+
+        v(u) = v (1 - cos half_angle) / sum_g |cone(u) and cone(g u)| / |cone(u)|
+    """
+    least, axes = math.cos(half_angle) - RIM, directions.double().cpu()
+    sphere = fibonacci_directions(POINTS).double()
+    inside = (sphere @ axes.T).abs() >= least
+    times = torch.zeros(len(axes), dtype=torch.float64)
+    for element in torch.eye(3)[None] if group is None else group.cpu():
+        copies = (sphere @ (element.double() @ axes.T)).abs() >= least
+        times += (inside & copies).sum(0) / inside.sum(0).clamp(min=1)
+    share = (1 - math.cos(half_angle)) / times.clamp(min=1)
+    return noise_band(share[:, None] * numbers.double().cpu())
+
+
+def limits(band: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    """What a curve must stay above, (n, s): the threshold and the band of noise (n, s); where that is above 0.5, the threshold alone.
+
+    Too few numbers to leave the noise can end no curve; ``directional_resolution`` does not claim them either.
+    """
+    return torch.where(band > FEW_NUMBERS, threshold, band.clamp(min=threshold))
+
+
+def first_fall(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> Tensor:
+    """The first shell (n,) from 4 on with a value of a curve (n, s) at or below a threshold, or ``limits`` (n, s); s if none."""
     fallen = ~(curves > threshold)
     fallen[:, :FIRST] = False
     ends = torch.full_like(fallen[:, :1], True)
     return torch.cat([fallen, ends], 1).byte().argmax(1)
 
 
-def curve_area(curves: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """sum_s s^2 cFSC(s) of curves (n, s) below the first shell at or below a threshold: (n,)."""
+def curve_area(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> Tensor:
+    """sum_s s^2 cFSC(s) of curves (n, s) below the first shell at or below a threshold, or ``limits`` (n, s): (n,)."""
     shell = torch.arange(curves.shape[1], dtype=curves.dtype, device=curves.device)
     kept = shell < first_fall(curves, threshold)[:, None]
     return (torch.where(kept, curves, 0.0) * shell.square()).sum(1)
 
 
-def area_ratio(curves: Tensor, threshold: float = THRESHOLD) -> float:
+def area_ratio(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> float:
     """The conical FSC area ratio, cFAR: the smallest ``curve_area`` over the largest, 0 to 1.
 
     1 for a map that is resolved alike in all directions; below 0.5 the resolution depends on the direction. s^2 counts
     the coefficients of a shell, so that the area is the information in a direction. The ratio was introduced with
     CryoSPARC 4.4, which does not tell its weights; s^2, and the sum that ends before the first shell at or below
-    0.143, are those of SIMPLE's score. A fall in the shells 1 to 3 does not count. NaN where no curve ever rises above the threshold.
+    0.143, are those of SIMPLE's score; with ``limits`` (n, s) it ends in the noise at the latest. A fall in the shells 1 to 3 does not count. NaN where no curve ever rises above the threshold.
     """
     area = curve_area(curves, threshold)
     largest = float(area.max())
     return float(area.min()) / largest if largest > 0 else math.nan
 
 
-def directional_resolution(curves: Tensor, edge: float, threshold: float = THRESHOLD) -> Tensor:
+def directional_resolution(
+    curves: Tensor, edge: float, band: Tensor | None = None, threshold: float = THRESHOLD
+) -> Tensor:
     """Resolution (n,) in Å of curves (n, s) in a box of ``edge`` Å, where the line between shells falls to a threshold.
 
-    Nyquist where a curve ends above.
+    Nyquist where a curve ends above. With a ``cone_band`` (n, s) a curve ends at its ``limits``, and no shell within the noise is
+    claimed: that before counts, and where there is none the direction has NaN.
     """
-    fall, last = first_fall(curves, threshold), curves.shape[1] - 1
-    below = curves.gather(1, fall.clamp(max=last)[:, None])[:, 0]
+    band = torch.zeros_like(curves) if band is None else band.to(curves)
+    least = limits(band, threshold)
+    fall, last = first_fall(curves, least), curves.shape[1] - 1
+    at = fall.clamp(max=last)[:, None]
+    below, limit = curves.gather(1, at)[:, 0], least.gather(1, at)[:, 0]
     above = curves.gather(1, (fall - 1)[:, None])[:, 0]
-    step = ((above - threshold) / (above - below).clamp(min=1e-12)).clamp(0, 1)
-    reached = fall - 1 + torch.where(fall > last, 0.0, step)
-    return edge / reached.clamp(min=1)
+    step = ((above - limit) / (above - below).clamp(min=1e-12)).clamp(0, 1)
+    shell = torch.arange(last + 1, device=curves.device)
+    clear = (curves >= band) & (shell < fall[:, None]) & (shell > 0)
+    sure = torch.where(clear, shell, 0).amax(1)
+    reached = sure + torch.where((fall > last) | (sure < fall - 1), 0.0, step)
+    return torch.where(sure > 0, edge / reached.clamp(min=1), math.nan)
 
 
 def empty_directions(power: Tensor, last: int) -> Tensor:

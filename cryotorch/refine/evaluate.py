@@ -51,7 +51,7 @@ def evaluate(
     mask, messages = _fsc_mask(half_maps, no_mask, s, around)
     loose = _loose_mask(mean, s, around)
     del mean
-    known = Background(s.group, s.split, inserted)
+    known = Background(s.group, s.in_common, inserted)
     judged = judge(half_maps, s.pixel_size, mask, loose, known, no_mask=no_mask)
     reached = resolution(judged.curves["corrected"], s.box, s.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself

@@ -19,7 +19,7 @@ from cryotorch.ops.slices import (
     of_each,
     projector,
 )
-from cryotorch.particles import Batch, Particles
+from cryotorch.particles import Batch
 from cryotorch.refine import image_weight
 from cryotorch.refine.branch_and_bound import PowerTable, Pruning, bounded_search, power_table
 from cryotorch.refine.clock import Clock

@@ -168,7 +168,7 @@ def maximize(
         resolutions=judged.resolutions,
         resolution=judged.resolution,
         band=judged.band.cpu(),
-        shared=s.split,
+        shared=s.in_common,
         inserted=limit,
         noise=state.noise.cpu(),
         guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in guinier)),

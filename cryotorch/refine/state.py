@@ -69,7 +69,7 @@ class Settings:
 
     Attributes:
         box: d; pixel_size: Å at that box; group: (g, 3, 3) point group.
-        split: shells below it are shared by the half sets.
+        split: shells below it are shared by the half sets; shared: shells that they had in common before, in poses that it starts from.
         window: inner and outer radius of the soft window on images, pixels.
         particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
         posterior: "laplace" or "map", see ``pose_spread.spread_poses``.
@@ -103,6 +103,12 @@ class Settings:
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
     symmetry: str = ""
+    shared: float = 0.0
+
+    @property
+    def in_common(self) -> float:
+        """Shells that the half sets have in common, and which show no resolution."""
+        return max(self.split, self.shared)
 
 
 @dataclass

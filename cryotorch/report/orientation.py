@@ -19,15 +19,24 @@ SPREAD = 0.15  # of the finest resolution that the colours span at least: less i
 
 
 def band_figure(
-    curves: Tensor, fsc: Tensor, edge: float, pixel_size: float, title: str, subtitle: str
+    curves: Tensor,
+    noise: Tensor,
+    fsc: Tensor,
+    edge: float,
+    pixel_size: float,
+    title: str,
+    subtitle: str,
 ) -> Figure:
-    """Conical FSC (n, s) of a box of ``edge`` Å: range, middle 90 % and mean of all directions, and the FSC (s,)."""
+    """Conical FSC (n, s) of a box of ``edge`` Å: range, middle 90 % and mean of all directions, what noise in a cone reaches (s,), and the FSC (s,)."""
     figure = new_figure(WIDTH, 4.2, title, subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.7, 2.6)
     x = frequencies(curves.shape[1], pixel_size, round(edge / pixel_size))
     y = curves.numpy()
     look = {"linewidth": 0}
     axes.fill_between(x, y.min(0), y.max(0), color=canvas.SKY, alpha=0.3, label="All", **look)
+    axes.fill_between(
+        x, 0, noise.numpy(), color=canvas.FAINT, alpha=0.18, label="Noise in a cone", **look
+    )
     low, high = np.percentile(y, (5, 95), axis=0)
     axes.fill_between(x, low, high, color=canvas.BLUE, alpha=0.3, label="90 % of them", **look)
     worst, best = y.min(0), y.max(0)
@@ -55,18 +64,19 @@ def resolution_figure(
     nyquist: float,
     subtitle: str,
 ) -> Figure:
-    """Directional resolution (n,) in Å at +- directions (n, 3): map of the sphere, and how often each occurs.
+    """Directional resolution (n,) in Å, NaN where there is none, at +- directions (n, 3): map of the sphere, and how often each occurs.
 
     The colours span what the map shows, which is smoothed. Directions that are ``empty`` (n,) are grey dots.
     """
-    values = resolutions.numpy()
+    known = resolutions.isfinite().numpy()
+    values = resolutions.numpy()[known]
     figure = new_figure(WIDTH, 3.95, "Resolution by direction", subtitle)
     best, worst = float(values.min()), float(values.max())
     limits = best, max(worst, (1 + SPREAD) * best)
-    panel = _on_sphere(directions.numpy(), values)
+    panel = _on_sphere(directions.numpy()[known], values)
     shown = max(float(panel.min()), best), min(float(panel.max()), worst)
     shown = shown[0], max(shown[1], (1 + SPREAD) * shown[0])
-    name = "Resolution (Å), FSC = 0.143"
+    name = "Resolution (Å), FSC = 0.143 or noise"
     grey = directions[empty].numpy()
     hemisphere_panel(figure, 0.4, 0.5, panel, name, "viridis", shown, grey)
     axes = _histogram(figure, values, np.linspace(*limits, 41), canvas.BLUE)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.files import replace_file
+from cryotorch.data.half_sets import SHARED
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.report.bild import orientation_bild
@@ -72,8 +73,11 @@ def write_outputs(
 
 
 def _columns(result: IterationResult) -> dict[str, np.ndarray]:
-    """Further columns: how loud each image is; of a local search, how far each pose has moved, degrees and Å."""
+    """Further columns: what the half sets had in common, Å; how loud each image is; of a local search, how far each pose has moved, degrees and Å."""
     columns, moved = {}, result.departures
+    if result.shared > 0:
+        edge = result.map.shape[-1] * result.pixel_size
+        columns[SHARED] = np.full(len(result.particles), round(edge / result.shared, 4))
     if result.noise_factor is not None:
         columns["cryotorchNoiseFactor"] = result.noise_factor.double().numpy()
     if moved is None:

@@ -16,6 +16,7 @@ from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import ctf_refine, reconstruct, simulate
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.ctf_input import load
 from cryotorch.jobs.ctf_results import Number, insignificant, sentence
 from cryotorch.ops.ctf_fit import to_form
 from cryotorch.ops.filters import filter_shells
@@ -128,6 +129,15 @@ def test_half_maps_and_everything_switched_on(data: Path, tmp_path: Path) -> Non
     assert (out / "magnification.png").exists() and (out / "optics_1.png").exists()
     claimed = summary(run)["resolution"]
     assert found["resolution_limit"] == pytest.approx(claimed, rel=0.04) and claimed < 4.5
+    # without a summary the half maps are judged; a run that claims nothing has nothing to fit to, wherever its curve may cross
+    told = summary(run)
+    (run / "summary.json").unlink()
+    settings = make_settings("ctf_refine", particles=str(data / "posed.star"), volume=str(run))
+    assert load(settings).limit == pytest.approx(claimed, rel=0.04)
+    (run / "summary.json").write_text(json.dumps(told | {"resolution": None}))
+    with pytest.raises(InputError, match=r"summary.json claims no resolution.*add max_resolution="):
+        load(settings)
+    assert load(replace(settings, max_resolution=6.0)).limit == 6.0
     numbers = found["optics_groups"][0]["numbers"]
     assert abs(numbers["beam_tilt_x"]["value"] - 1) < 0.2
     assert (

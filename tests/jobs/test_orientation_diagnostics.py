@@ -18,11 +18,12 @@ import torch
 from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles
-from cryotorch.ops.conical_fsc import area_ratio, conical_fsc
+from cryotorch.ops.conical_fsc import area_ratio, cone_band, conical_fsc, limits
 from cryotorch.ops.ctf import contrast_transfer
 from cryotorch.ops.fourier import half_plane, pack
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.rotations import fibonacci_directions
+from cryotorch.ops.significance import independent_numbers, noise_profile
 from cryotorch.ops.slices import accumulator, insert_slices_
 
 BOX, PIXEL = 48, 4.0
@@ -147,7 +148,10 @@ def test_numbers_are_those_of_the_curves_and_the_written_mask(done, simulated) -
     rows = list(csv.DictReader((out / "conical_fsc.csv").read_text().splitlines()))
     curves = np.array([[float(r[f"fsc_{s}"]) for s in range(BOX // 2 + 1)] for r in rows])
     np.testing.assert_allclose(curves, held.curves, atol=1e-5)
-    assert summary["cfar"] == pytest.approx(area_ratio(held.curves), abs=1e-6)
+    maps = torch.stack([read_volume(simulated["preferred"] / f"map_half_{n}.mrc")[0] for n in "AB"])
+    numbers = independent_numbers(mask, None, noise_profile(maps))
+    band = cone_band(numbers, fibonacci_directions(600)[:300], math.radians(20))
+    assert summary["cfar"] == pytest.approx(area_ratio(held.curves, limits(band)), abs=1e-6)
     areas = [float(r["area"]) for r in rows]
     assert summary["cfar"] == pytest.approx(min(areas) / max(areas), rel=1e-4)
     reached = [float(r["resolution"]) for r in rows]
@@ -164,6 +168,7 @@ def test_the_page_says_what_the_summary_says(done) -> None:
     html = (out / "orientation_diagnostics.html").read_text()
     assert f"<b>{summary['cfar']:.2f}</b>" in html and f"<b>{summary['scf_star']:.2f}</b>" in html
     assert summary["warnings"][0] in html
+    assert "Noise in a cone" in html and "whose curve never leaves the band has none" in html
     assert html.count("data:image/png;base64,") == 4
 
 

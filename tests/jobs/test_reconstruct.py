@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cryotorch import __main__ as cli
+from cryotorch.data.half_sets import SHARED, shared_resolution
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.data.star import read_star, write_star
@@ -283,6 +284,29 @@ def test_the_threshold_of_the_mask_falls_until_nothing_is_left_out() -> None:
         two = gaussian_density(at, torch.tensor([1.0, weak]), torch.full((2,), 10.0), BOX, PIXEL)
         halves = HalfMaps(two + 0.02 * two.max() * noise, PIXEL, (Path(), Path()))
         assert mask_threshold(chosen, halves, shell_correlation(*halves.maps)) == expected
+
+
+def test_what_half_sets_had_in_common_is_no_resolution(world: Path, done: Path) -> None:
+    """The same images and poses, with a word on up to where they were aligned to one map: in the file, or by the user."""
+    free = json.loads((done / "summary.json").read_text())
+    assert free["shells"]["shared"] == 0 and free["shared_resolution"] is None
+    edge = BOX * PIXEL
+    shell = round(edge / free["resolution"])
+    source = read_particles(world / "truth.star")
+    for name, common, claimed in (("far", 4, free["resolution"]), ("near", shell - 2, None)):
+        told = {SHARED: np.full(500, edge / common)}
+        write_particles(f"{name}.star", source, source.particles, told)
+        summary = reconstruct(name, Path(f"{name}.star"))
+        assert summary["shells"]["shared"] == pytest.approx(common)
+        assert summary["resolution"] == claimed
+        # the new particles say it to the next job, and the new half maps to those that judge them
+        again = read_particles(f"{name}/particles.star")
+        assert shared_resolution(again.tables["particles"], again.path) == pytest.approx(
+            edge / common, abs=1e-3
+        )
+    assert any("aligned to one map" in w for w in summary["warnings"])
+    told = reconstruct("told", world / "truth.star", f"shared_resolution={edge / (shell - 2)}")
+    assert told["resolution"] is None
 
 
 def test_pure_noise_claims_nothing(world: Path) -> None:

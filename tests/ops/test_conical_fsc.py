@@ -10,7 +10,9 @@ import torch
 
 from cryotorch.ops import conical_fsc as cones
 from cryotorch.ops.fsc import shell_correlation
+from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.rotations import fibonacci_directions
+from cryotorch.ops.significance import independent_numbers, noise_band, noise_profile
 from cryotorch.ops.symmetry import point_group
 
 TWENTY = math.radians(20)
@@ -153,3 +155,50 @@ def test_progress_counts_every_coefficient() -> None:
 def test_angles_that_are_no_cone_are_refused(angle: float) -> None:
     with pytest.raises(ValueError, match="half_angle must be above 0"):
         cones.conical_fsc(*half_maps(8), directions(5), angle)
+
+
+@pytest.mark.parametrize("symmetry, fold", [("C1", 1), ("C4", 4), ("D2", 4)])
+def test_the_band_of_a_cone_counts_what_lies_in_it(symmetry: str, fold: int) -> None:
+    """All of a shell in 90 degrees; the share 1 - cos in a narrow cone, less by the copies that lie in it along an axis."""
+    numbers = torch.tensor([1.0, 300, 3000, 30000], dtype=torch.float64)
+    group, z = point_group(symmetry), torch.tensor([[0.0, 0, 1], [0.6, 0.48, 0.64]])
+    whole = cones.cone_band(numbers, z, math.pi / 2, group)
+    torch.testing.assert_close(whole, noise_band(numbers / len(group)).expand(2, -1))
+    narrow = cones.cone_band(numbers, z, TWENTY, group)
+    share = 1 - math.cos(TWENTY)
+    expected = [noise_band(share * numbers / times) for times in (fold, 1)]
+    torch.testing.assert_close(narrow, torch.stack(expected))
+
+
+def test_noise_stays_in_the_band_of_its_cones() -> None:
+    """Under a mask: three standard errors of what is found, and no direction has a resolution but by a chance of a few per cent."""
+    box, axes = 40, directions(200)
+    mask = soft_sphere(box, 9, 4)
+    found = []
+    for seed in range(4):
+        draw = torch.Generator().manual_seed(seed)
+        maps = torch.randn(2, box, box, box, generator=draw)
+        band = cones.cone_band(independent_numbers(mask, None, noise_profile(maps)), axes, TWENTY)
+        curves = cones.conical_fsc(*(maps * mask), axes, TWENTY).curves
+        found.append(curves)
+        assert (
+            float(cones.directional_resolution(curves, 100.0, band).isfinite().double().mean())
+            < 0.03
+        )
+    clear = band[0] < 0.9
+    z = torch.stack(found)[..., clear].atanh().std(dim=(0, 1))
+    ratio = 3 * z / band[0, clear].atanh()
+    assert 0.8 < float(ratio.mean()) < 1.15
+
+
+def test_a_direction_ends_where_its_curve_meets_the_noise() -> None:
+    curve = torch.tensor([[1, 1, 1, 1, 0.9, 0.8, 0.3, 0.2, 0.16]], dtype=torch.float64)
+    band = torch.tensor([[1, 1, 1, 0.9, 0.7, 0.5, 0.4, 0.3, 0.2]], dtype=torch.float64)
+    # falls from 0.8 to 0.3 past 0.4 = 0.8 of the way
+    reached = [
+        float(cones.directional_resolution(curve, 90.0, b)) for b in (band, band + 0.31, 0 * band)
+    ]
+    assert reached[0] == pytest.approx(90 / 5.8)
+    # a band of 0.5 and more cannot end a curve, but nothing within it is claimed
+    assert math.isnan(reached[1])
+    assert reached[2] == pytest.approx(90 / 8)

@@ -58,7 +58,7 @@ def test_sampling_is_relative_to_its_mean() -> None:
 def test_the_band_spans_all_directions() -> None:
     shell = torch.arange(17.0, dtype=torch.float64)
     curves = torch.stack([1 / (1 + torch.exp(shell - at)) for at in (6.0, 8.0, 12.0)])
-    figure = orientation.band_figure(curves, curves[1], 32 * 2.5, 2.5, "title", "")
+    figure = orientation.band_figure(curves, 0.2 * curves[0], curves[1], 32 * 2.5, 2.5, "title", "")
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
     np.testing.assert_allclose(lines["Mean of all directions"], curves.mean(0))
     np.testing.assert_allclose(lines["FSC, whole shells"], curves[1])
