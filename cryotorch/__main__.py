@@ -25,7 +25,7 @@ from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs import catalog
 from cryotorch.jobs.settings import build, closest
-from cryotorch.jobs.sweep import Run, finish, found_runs, run_name
+from cryotorch.jobs.sweep import Ranks, Run, finish, found_runs, run_name
 
 _STARTED = "CRYOTORCH_STARTED"
 _HYDRA_OPTIONS = (
@@ -223,10 +223,10 @@ def _run_hydra() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     start = hydra.main(config_path=str(catalog.CONFIGS), config_name="config", version_base="1.3")
     runs: list[Run] = []
-    names = swept(sys.argv[1:])
+    names, ranks = swept(sys.argv[1:]), Ranks()
 
     def task(config: Any) -> None:
-        runs.append(_task(config, names))
+        runs.extend(_task(config, names, ranks))
 
     try:
         start(task)()
@@ -242,8 +242,8 @@ def _run_hydra() -> None:
         raise _SweepFailed
 
 
-def _task(config: Any, names: Sequence[str]) -> Run:
-    """What Hydra calls, once per job of a sweep over ``names``: check, choose the run folder, run."""
+def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
+    """What Hydra calls, once per job of a sweep over ``names``: check, choose the run folder, run; none where it is not for this rank."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -254,6 +254,8 @@ def _task(config: Any, names: Sequence[str]) -> Run:
     sweep = state.mode == RunMode.MULTIRUN
     run = Run("", "")
     if sweep:
+        if not ranks.take_part(state.job.num):
+            return []
         run.name = run_name(state.overrides.task, names, job, state.job.num)
     try:
         try:
@@ -282,7 +284,7 @@ def _task(config: Any, names: Sequence[str]) -> Run:
         if state.runtime.choices.get("hydra/launcher") != "basic":
             raise _SweepFailed from None
         run.error = " ".join(str(error).split()) or type(error).__name__
-    return run
+    return [run]
 
 
 def _sweep_folder(state: Any, name: str) -> str:

@@ -230,6 +230,28 @@ def test_sweep(tmp_path: Path) -> None:
     assert done.returncode == 0 and "out=s1 seed=1" in done.stdout and "out=s2" in done.stdout
 
 
+def test_further_ranks_of_a_sweep_join_the_run_they_were_started_for(tmp_path: Path) -> None:
+    """And the first rank starts each run as if there had been none before."""
+    ranks = """
+import os
+from cryotorch.jobs import homo_refine
+def run(s):
+    print(f"seed={s.seed} rank={os.environ.get('LOCAL_RANK')} turn={os.environ['CRYOTORCH_SWEEP_RUN']}")
+    os.environ.update(LOCAL_RANK=os.environ.get("LOCAL_RANK", "0"), WORLD_SIZE="2")  # as Lightning does
+homo_refine.run = run
+from cryotorch.__main__ import main
+main()
+"""
+    command = ("job=homo_refine", "seed=5,6,7", "-m")
+    first = run(*command, cwd=tmp_path, code=ranks)
+    assert re.findall(r"seed=.*turn.*", first.stdout) == [
+        f"seed={5 + n} rank=None turn={n}" for n in range(3)
+    ]
+    further = {"LOCAL_RANK": "1", "CRYOTORCH_SWEEP_RUN": "1", "CRYOTORCH_STARTED": "now"}
+    second = run(*command, cwd=tmp_path, code=ranks, **further)
+    assert second.stdout == "seed=6 rank=1 turn=1\n"
+
+
 def test_the_parameters_that_differ() -> None:
     command = ["job=homo_refine", "seed=0,1", "symmetry=C1", "trainer.devices=[0,1]", "-m"]
     assert cli.swept([*command, "mask_near=range(3,9,2)", "trainer=cpu,gpu", "out=s${seed}"]) == [

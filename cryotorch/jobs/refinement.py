@@ -240,6 +240,25 @@ class IterationCheckpoint(ModelCheckpoint):
 
 
 @dataclass
+class SameRun(Callback):
+    """Refuses to add up sums of different runs, where processes of a sweep that others started have lost step."""
+
+    out: Path
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """All ranks; the first rank's run is the one that is meant."""
+        if trainer.world_size == 1:
+            return
+        every: list = [None] * trainer.world_size
+        torch.distributed.all_gather_object(every, str(self.out))
+        if len(set(every)) > 1:
+            others = ", ".join(dict.fromkeys(every))
+            raise InputError(
+                f"the processes of this run are in different ones (out={others}): start every run of the sweep by itself"
+            )
+
+
+@dataclass
 class WriteResults(Callback):
     """Maps, curves and the summary after every iteration, the particles after the last one."""
 
@@ -290,6 +309,7 @@ def callbacks(
     """Judge (of an FSC mask of the kind ``judge``), log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     return [
         belongs,
+        SameRun(out),
         *([Trace(out / "profile")] if profile else []),
         JudgeClaims(judge),
         IterationBar(),  # first, as it gives the line to the log

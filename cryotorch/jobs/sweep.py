@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 LONGEST = 120  # characters of a folder's name
+TURN = "CRYOTORCH_SWEEP_RUN"  # number of the run of a sweep that further ranks are for
+# What Lightning tells further ranks, and leaves behind in the process that starts them.
+RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 COLUMNS = ("resolution", "iterations", "seconds", "warnings")
 
 
@@ -29,6 +34,38 @@ class Run:
     iterations: int | None = None
     seconds: float | None = None
     warnings: list[str] | None = field(default=None)
+
+
+class Ranks:
+    """The processes of a sweep whose runs have several: every run starts its own.
+
+    Lightning starts further ranks as copies of the command, which would go through the whole sweep beside the first one, and
+    meet it in the wrong run as soon as that refuses one which they do not. So they are told which run they are for.
+    """
+
+    def __init__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in RANKS}
+
+    @property
+    def started_elsewhere(self) -> bool:
+        """By torchrun for example, and not by the first rank of this sweep."""
+        return self.before["LOCAL_RANK"] is not None
+
+    def take_part(self, number: int) -> bool:
+        """Whether this process belongs to a run of the sweep; the first rank forgets those of the run before."""
+        if self.started_elsewhere:
+            return os.environ.get(TURN, str(number)) == str(number)
+        if "torch" in sys.modules:
+            from torch import distributed
+
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group()
+        for name in RANKS:
+            os.environ.pop(name, None)
+            if self.before[name] is not None:
+                os.environ[name] = self.before[name]
+        os.environ[TURN] = str(number)
+        return True
 
 
 def run_name(overrides: Sequence[str], names: Sequence[str], job: str, number: int) -> str:

@@ -144,7 +144,8 @@ def test_masks_that_touch_the_box_or_hardly_exist() -> None:
     only(mask_advice(shifted, made), "with a value of 0.5")
     ball = soft_sphere(32, 8, 0) > 0.5
     near, close, at_it = (grow_in_box(ball.roll(-n, 2), 2, 6)[0] for n in (4, 6, 8))
-    assert mask_advice(near, made) == [] and mask_advice(close, made) == []
+    assert mask_advice(near, made) == []  # four voxels are room for an edge, two and none are not
+    only(mask_advice(close, made), "with a value of 0.85")
     only(mask_advice(at_it, made), "with a value of 1.00")
 
 

@@ -126,4 +126,6 @@ def test_checks_come_again_with_the_pixel_size() -> None:
 
 def test_yaml_round_trip() -> None:
     settings = homo_refine(symmetry="D7", mask_far="7px")
-    assert yaml.safe_load(to_yaml(settings)) == asdict(settings)
+    written = asdict(settings)
+    written["class"] = written.pop("class_")
+    assert yaml.safe_load(to_yaml(settings)) == written
