@@ -8,7 +8,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,10 +66,11 @@ def replace_file(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
         os.replace(partial, path)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone
+            partial.unlink()
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise InputError(
-                f"{path} cannot be written ({reason}): choose another place."
+                f"{path} cannot be written ({reason}): mend that, or choose another place."
             ) from None
         raise

@@ -123,6 +123,15 @@ class ParticleImages(Dataset):
             images = images * self._sign[index][:, None, None]
         return -images if self.invert else images
 
+    @property
+    def stacks(self) -> list[Path]:
+        """The files that images are still read from: none once they lie in a cache."""
+        return self._stacks.paths if self._cache is None else []
+
+    def digest(self, rows: np.ndarray) -> str:
+        """A name for the pixels of ``rows`` (b,) as stored, and for the shapes of all stacks."""
+        return self._stacks.digest(self._address[rows])
+
     def name(self, row: int) -> str:
         """The image as STAR files write it: 12@stack.mrcs."""
         stack, image = self._address[row]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import require, to_yaml
+from cryotorch.jobs.settings import require
 
 if TYPE_CHECKING:
     from cryotorch.data.particle_file import ParticleFile
@@ -47,7 +47,7 @@ def run(settings: Convert) -> Path:
 
     with RunLog() as log:
         inputs = (settings.particles, settings.passthrough)
-        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             formats = settings.write or ["star" if is_cs(settings.particles) else "cs"]
             file = read_particles(
@@ -76,7 +76,6 @@ def run(settings: Convert) -> Path:
             log.info("half sets: %s", f"{halves[0]} and {halves[1]}" if any(halves) else "none")
             for warning in warnings:
                 log.info("WARNING: %s", warning)
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             summary = {
                 "particles": len(particles),
                 "optics_groups": len(particles.optics),

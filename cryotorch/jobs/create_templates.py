@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Angstrom, positive, require
 
 # In the order in which they appear: who sees the STAR file finds its images, and the summary says that all is there.
 FILES = (
@@ -56,7 +56,7 @@ def run(settings: CreateTemplates) -> Path:
 
     with RunLog() as log:
         path = map_path(settings.volume)
-        with new_files(settings.out, settings.overwrite, FILES, [path]) as folder:
+        with new_files(settings, FILES, [path]) as folder:
             log.open(folder / "log.txt")
             made = arrange(path, settings)
             found = measure(made)
@@ -64,7 +64,6 @@ def run(settings: CreateTemplates) -> Path:
             n, box, size = len(made.views), made.box, made.pixel_size
             write_stack(folder / "templates.mrcs", stack, n, box, size)
             write_star_file(folder, made)
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             draw(folder, made, found)
             write_summary(folder / "summary.json", made, found, time.perf_counter() - started)
             log.info("%d templates of %d pixels, %.4g Å per pixel", n, box, size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Length, positive, require, to_yaml
+from cryotorch.jobs.settings import Length, positive, require
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -84,13 +84,12 @@ def run(settings: CtfRefine) -> Path:
 
     inputs = (settings.particles, settings.volume, settings.mask)
     with RunLog() as log:
-        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             given = load(settings)
             ready = time.perf_counter()
             found, begun, loud = refine(given)
             done = time.perf_counter()
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             seconds = {"total": done - started, "read": ready - started, "fit": done - ready}
             write(folder, given, found, begun, seconds, loud)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)

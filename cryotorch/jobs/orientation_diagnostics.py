@@ -15,7 +15,6 @@ from cryotorch.jobs.settings import (
     mask_widths,
     positive,
     require,
-    to_yaml,
 )
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
@@ -74,8 +73,9 @@ def run(settings: OrientationDiagnostics) -> Path:
     from cryotorch.jobs.output import new_files
     from cryotorch.report.run_log import RunLog
 
+    inputs = (settings.half_map_a, settings.half_map_b, settings.mask, settings.particles)
     with RunLog() as log:
-        with new_files(settings.out, settings.overwrite, FILES, _inputs(settings)) as folder:
+        with new_files(settings, FILES, (settings.volume, *inputs)) as folder:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
@@ -89,16 +89,9 @@ def run(settings: OrientationDiagnostics) -> Path:
                 log.info(line)
             for warning in found.warnings:
                 log.info("WARNING: %s", warning)
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             write(folder, found, halves, settings)
             seconds = {**found.seconds, "total": time.perf_counter() - started}
             extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}
             write_summary(folder, found, halves, settings, extras)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)
-
-
-def _inputs(settings: OrientationDiagnostics) -> list[str | Path | None]:
-    """Files that the job must not replace."""
-    beside = None if settings.volume is None else Path(settings.volume) / "mask_fsc.mrc"
-    return [settings.half_map_a, settings.half_map_b, settings.mask, settings.particles, beside]

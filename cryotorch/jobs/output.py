@@ -5,86 +5,123 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.folder_lock import FolderLock
+from cryotorch.jobs.manifest import (
+    Manifest,
+    cannot_write,
+    found,
+    job_name,
+    refuse_foreign,
+    refuse_inputs,
+    refuse_place,
+    remove,
+    remove_partial,
+)
+from cryotorch.jobs.resume import write_config
 
-RUN = "checkpoints"  # a folder that holds this belongs to a refinement
+STAGE = ".stage-"  # begins the name of the folder that results are made in
 
 
 @contextmanager
 def new_files(
-    out: str | Path | None,
-    overwrite: bool,
-    patterns: Iterable[str],
-    inputs: Iterable[str | Path | None] = (),
+    settings: Any, patterns: Iterable[str], inputs: Iterable[str | Path | None] = ()
 ) -> Iterator[Path]:
-    """A folder to write results into; they move to ``out`` together when the block ends well.
+    """A folder to write results into, with ``config.yaml``; they move to ``settings.out`` together when the block ends well.
 
     Args:
-        patterns: names of everything the job may write, as for ``Path.glob``; moved in this order.
-        inputs: files of the user, which must not be replaced.
+        settings: of the job, with ``out`` and ``overwrite``.
+        patterns: names of everything the job may write; moved in this order, and what an earlier run left of them goes.
+        inputs: files and folders of the user.
 
     Raises:
-        InputError: ``out`` holds such files and ``overwrite`` is false, is the folder of a refinement, holds an
-            input under one of the names, or cannot be written.
+        InputError: ``out`` holds such files and ``overwrite`` is false, holds an input, what another job or nobody known wrote, is
+            in use, or cannot be written, now or later.
     """
-    if out is None:
+    if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")
-    out, patterns = Path(out), list(patterns)
-    _check(out, overwrite, patterns, inputs)
+    out, patterns = Path(settings.out), list(patterns)
+    _check(out, settings, patterns, inputs)
     made = [folder for folder in (out, *out.absolute().parents) if not folder.exists()]
+    lock = FolderLock(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"out={out} cannot be written ({reason}): choose another folder") from None
-    try:
-        yield folder
-        fresh = _found(folder, patterns)
-        unknown = {path.name for path in folder.iterdir()} - {path.name for path in fresh}
-        assert not unknown, f"{sorted(unknown)} are not among the files of this job"
-        for old in _found(out, patterns):
-            _remove(old)
-        for path in fresh:
-            os.replace(path, out / path.name)
+        with told_if_full(out):
+            out.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            _check(out, settings, patterns, ())  # another job may have come in
+            _remove_stale(out, patterns)
+            folder = Path(tempfile.mkdtemp(prefix=STAGE, dir=out))
+            try:
+                write_config(folder, settings)
+                yield folder
+                _move(folder, out, job_name(settings), patterns)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
         with suppress(OSError):  # not empty: another job has come in
             for above in made:
                 above.rmdir()
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
 
 
 def _check(
-    out: Path, overwrite: bool, patterns: list[str], inputs: Iterable[str | Path | None]
+    out: Path, settings: Any, patterns: list[str], inputs: Iterable[str | Path | None]
 ) -> None:
-    if (out / RUN).exists():
-        raise InputError(f"out={out} is the folder of a refinement: choose another folder")
-    held = _found(out, patterns)
-    if held and not overwrite:
+    refuse_place(out)
+    refuse_inputs(out, inputs)
+    job = job_name(settings)
+    held = refuse_foreign(out, job, patterns)
+    if held is not None and not settings.overwrite:
         raise InputError(
-            f"out={out} already holds {held[0].name}: choose another folder, or add overwrite=true to replace it"
+            f"out={out} already holds a run of job={job}: name another folder, or add overwrite=true to replace it"
         )
-    theirs = {Path(path).resolve() for path in inputs if path is not None}
-    for path in held:
-        if path.resolve() in theirs:
-            raise InputError(
-                f"out={out} cannot be used: its {path.name} is an input of this job, choose another folder"
-            )
 
 
-def _found(folder: Path, patterns: list[str]) -> list[Path]:
-    """What matches, each once, in the order of the patterns."""
-    return list(dict.fromkeys(path for p in patterns for path in sorted(folder.glob(p))))
+def _remove_stale(out: Path, patterns: list[str]) -> None:
+    """What a killed job left behind, as nobody else is at work here."""
+    remove_partial(out, patterns)
+    for folder in out.glob(f"{STAGE}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+def _move(folder: Path, out: Path, job: str, patterns: list[str]) -> None:
+    fresh, old = found(folder, patterns), found(out, patterns)
+    unknown = set(found(folder, ["*"])) - set(fresh)
+    assert not unknown, f"{sorted(unknown)} are not among the files of this job"
+    Manifest(job, tuple(dict.fromkeys([*old, *fresh]))).write(out)
+    for name in fresh:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / name, out / name)
+    remove(out, set(old) - set(fresh))
+    Manifest(job, tuple(fresh)).write(out)
+
+
+@contextmanager
+def told_if_full(out: Path) -> Iterator[None]:
+    """Whatever cannot be written below ``out`` ends as an InputError, also what TensorBoard's thread could not write."""
+    before = threading.excepthook
+    lost: list[OSError] = []
+
+    def keep(failed: threading.ExceptHookArgs) -> None:
+        if isinstance(failed.exc_value, OSError):
+            lost.append(failed.exc_value)
+        else:
+            before(failed)
+
+    threading.excepthook = keep
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    finally:
+        threading.excepthook = before
+    if lost:
+        raise cannot_write(out, lost[0])

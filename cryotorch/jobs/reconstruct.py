@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Length, circle_fits, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Length, circle_fits, in_angstrom, positive, require
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ def run(settings: Reconstruct) -> Path:
         raise InputError("job=reconstruct needs particles: add particles=<file with poses>")
     inputs = (settings.particles, settings.mask)
     with RunLog() as log:
-        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             _reconstruct(settings, folder, started)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
@@ -135,7 +135,6 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     warnings = [line for line in (verdict.warning, *presumed) if line.startswith("WARNING")]
     found = judge(settings, halves, images.pixel_size, device, shared, warnings)
     judged = time.perf_counter()
-    (folder / "config.yaml").write_text(to_yaml(given), encoding="utf-8")
     for ending in dict.fromkeys(settings.write):
         for message in write_particles(folder / f"particles.{ending}", file, particles):
             # not the folder that the files are in while the job runs

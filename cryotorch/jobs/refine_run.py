@@ -14,12 +14,12 @@ from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
-from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
+from cryotorch.jobs.fingerprint import fingerprint
 from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.refine_settings import RefineSettings
-from cryotorch.jobs.run_folder import RunFolder, fingerprint, last_checkpoint, rank
+from cryotorch.jobs.run_folder import RunFolder, rank
 from cryotorch.jobs.settings import in_angstrom
 from cryotorch.particles import Particles, ignore
 from cryotorch.refine.distributed import Batches
@@ -64,10 +64,20 @@ def refine(
         prepare: (settings with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
         started: of the job, on time.perf_counter.
     """
+    with RunFolder(given, (given.particles, given.volume, given.mask)) as folder:
+        _refine(given, prepare, folder, log, started)
+
+
+def _refine(
+    given: S,
+    prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
+    folder: RunFolder,
+    log: RunLog,
+    started: float,
+) -> None:
     group = symmetry_group(given.symmetry)
-    inputs = (given.particles, given.volume, given.mask)
-    folder = RunFolder(given.out, given.resume, given.overwrite, inputs)
     file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
+    folder.refuse_inputs(file.stacks)
     optics = ignore(
         file.particles.optics,
         given.ignore_tilt,
@@ -82,10 +92,12 @@ def refine(
     settings = in_angstrom(given, file.pixel_size)
     ready = prepare(settings, file, images, group)
     particles, plan = ready.particles, ready.plan
-    belongs = fingerprint(file, particles, images.box, images.pixel_size, settings.symmetry)
-    checkpoint = last_checkpoint(folder.path) if settings.resume else None
+    belongs = fingerprint(given, file, particles, images, settings.symmetry)
+    checkpoint, saved, damaged = folder.checkpoint(belongs)
+    for sentence in damaged:
+        log.warning("WARNING: %s: the run goes on from the one before", sentence)
     if checkpoint is not None:
-        then, changes = coming(belongs.check(checkpoint), plan), folder.changes(given)
+        then, changes = coming(saved, plan), folder.changes(given)
         if isinstance(then, Stop):
             log.info("The run in %s has finished already: %s.", folder.path, then.reason)
             return
@@ -94,7 +106,7 @@ def refine(
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
     judge = "generated" if plan.mask.judge is None else "given"
-    reports = (folder.path, file, extras, belongs, started, given.write, given.profile, judge)
+    reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
     callbacks = r.callbacks(*reports)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
     device, size = trainer.strategy.root_device, settings.minibatch_size
@@ -121,9 +133,6 @@ def refine(
     log.open(folder.open(given) / "log.txt")
     try:
         r.fit(trainer, module, checkpoint)
-    except InputError:
-        folder.discard()
-        raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"to go on, cryotorch out={shlex.quote(str(folder.path))} resume=true"

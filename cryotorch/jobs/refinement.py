@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import signal
-import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -22,18 +21,21 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs import damage
+from cryotorch.jobs.fingerprint import Fingerprint
 from cryotorch.jobs.maps import HARD, SOFT, looks_inverted
+from cryotorch.jobs.output import told_if_full
 from cryotorch.jobs.run_advice import JudgeClaims
-from cryotorch.jobs.run_folder import CHECKPOINTS, Fingerprint
+from cryotorch.jobs.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.settings import TrainerSettings, shown
 from cryotorch.ops.filters import whitened
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.ops.symmetry_frame import other_axes
+from cryotorch.refine.checkpoints import AtomicCheckpoints
 from cryotorch.refine.distributed import EMStrategy
 from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
-from cryotorch.refine.module import AtomicCheckpoints, Refinement
+from cryotorch.refine.module import Refinement
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.progress import IterationBar
@@ -200,26 +202,18 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
     Raises:
         InputError: an image cannot be read, a result not be written, or a device has too little memory.
     """
-    handler, threads = signal.getsignal(signal.SIGINT), threading.excepthook
-    # TensorBoard's writer thread hands its errors on to this one, where they are told once.
-    threading.excepthook = lambda e: None if isinstance(e.exc_value, OSError) else threads(e)
+    handler = signal.getsignal(signal.SIGINT)
     try:
-        with told_plainly(module.settings.box, module.state):
+        with (
+            told_if_full(Path(trainer.default_root_dir)),
+            told_plainly(module.settings.box, module.state),
+        ):
             trainer.fit(module, ckpt_path=checkpoint)
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    except (OSError, RuntimeError) as error:
-        # torch.save tells of a full disk in its own words
-        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
-            reason = getattr(error, "strerror", None) or "is the disk full?"
-            raise InputError(
-                f"out={trainer.default_root_dir} cannot be written any more ({reason}): mend that, then add resume=true"
-            ) from None
-        raise
     finally:
-        threading.excepthook = threads
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
 
@@ -227,10 +221,23 @@ def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None
 class IterationCheckpoint(ModelCheckpoint):
     """Checkpoints that count iterations from 1, as everything else does; epochs count from 0."""
 
-    @property
-    def state_key(self) -> str:
-        """That of the class it stands in for, so that checkpoints of both can be resumed."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(
+            dirpath=folder.path / CHECKPOINTS,
+            filename="iteration_{epoch:03d}",
+            auto_insert_metric_name=False,
+            save_top_k=-1,  # older ones are removed by the folder
+            enable_version_counter=False,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+        )
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """Save, then tell the folder, on rank 0."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero:
+            self.folder.iteration_done(pl_module.state.iteration)
 
     def format_checkpoint_name(self, metrics: dict, *args, **kwargs) -> str:
         """The name with the number of iterations done."""
@@ -297,7 +304,7 @@ class WriteResults(Callback):
 
 
 def callbacks(
-    out: Path,
+    folder: RunFolder,
     source: ParticleFile,
     extras: dict,
     belongs: Fingerprint,
@@ -307,6 +314,7 @@ def callbacks(
     judge: str,
 ) -> list[Callback]:
     """Judge (of an FSC mask of the kind ``judge``), log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    out = folder.path
     return [
         belongs,
         SameRun(out),
@@ -316,13 +324,7 @@ def callbacks(
         IterationLog(),
         TensorBoardReport(out / "plots"),
         WriteResults(out, source, extras, started, formats),
-        IterationCheckpoint(
-            dirpath=out / CHECKPOINTS,
-            filename="iteration_{epoch:03d}",
-            auto_insert_metric_name=False,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-        ),
+        IterationCheckpoint(folder),
     ]
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
+from cryotorch.data.files import replace_file
 from cryotorch.errors import InputError
 from cryotorch.jobs import catalog
+from cryotorch.jobs.manifest import job_name
 from cryotorch.jobs.settings import to_yaml
 
 CONFIG = "config.yaml"
@@ -21,9 +23,16 @@ OWN = ("out", "resume", "overwrite")  # of the command, never of the folder
 
 def config_text(settings: Any) -> str:
     """The text of ``config.yaml``: enough to go on with the run from anywhere."""
-    job = type(settings).__module__.rpartition(".")[2]
-    head = yaml.safe_dump({JOB: job, FOLDER: os.getcwd()}, allow_unicode=True, sort_keys=False)
+    head = yaml.safe_dump(
+        {JOB: job_name(settings), FOLDER: os.getcwd()}, allow_unicode=True, sort_keys=False
+    )
     return head + to_yaml(settings)
+
+
+def write_config(folder: Path, settings: Any) -> None:
+    """Put ``config.yaml`` into a folder, whole."""
+    with replace_file(folder / CONFIG) as file:
+        file.write(config_text(settings).encode())
 
 
 def read_config(out: str | Path) -> dict[str, Any]:

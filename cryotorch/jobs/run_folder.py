@@ -1,29 +1,43 @@
-"""The folder of a run: nothing in it is touched before the input is checked, and nothing of anyone else's ever."""
+"""The folder of a refinement: nothing in it is touched before the input is checked, and nothing of anyone else's ever."""
 
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from lightning.pytorch import Callback
 
-from cryotorch.data.files import replace_file
-from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.resume import CONFIG, FOLDER, config_text
+from cryotorch.jobs.fingerprint import FIXED, Fingerprint, OtherRun, other_run
+from cryotorch.jobs.folder_lock import FolderLock
+from cryotorch.jobs.manifest import (
+    MANIFEST,
+    Manifest,
+    cannot_write,
+    found,
+    job_name,
+    read_manifest,
+    refuse_foreign,
+    refuse_inputs,
+    refuse_place,
+    remove,
+    remove_partial,
+)
+from cryotorch.jobs.resume import CONFIG, FOLDER, write_config
 from cryotorch.jobs.settings import shown, to_yaml
-from cryotorch.particles import Particles
+from cryotorch.report.figures import FIGURES
 from cryotorch.results import CURVES
 
 CHECKPOINTS = "checkpoints"
-# Everything that a run leaves behind.
+KEPT = 2  # checkpoints: should the last one be damaged, there is that before
+BEFORE = (
+    ".before"  # where the run that is being replaced waits for the first iteration of the new one
+)
+# Everything that a run leaves behind, as patterns.
 RESULTS = (
     *(CONFIG, "log.txt", "summary.json", "fsc.txt", *(f"fsc_{name}.xml" for name in CURVES)),
     *(
@@ -36,15 +50,17 @@ RESULTS = (
         "map_cutoff.mrc",
     ),
     *("particles.star", "particles.cs", "orientations.bild"),
-    *("plots", "tensorboard", "profile", CHECKPOINTS),
+    *(f"plots/{name}.png" for name in FIGURES),
+    *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
+    "tensorboard/iteration_*/events.out.tfevents.*",
+    *("profile/iteration_*.json.gz", "profile/iteration_*.txt"),
+    f"{CHECKPOINTS}/iteration_*.ckpt",
 )
 # What may differ between a run and its resumption without a word.
 FREE = (
     *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write", "profile"),
     *("trainer", "compile", "minibatch_size"),
 )
-# What made the images and the start: another value would come too late, or mix two runs. For the rest see ``Fingerprint``.
-FIXED = ("invert", "normalize", "initial_resolution", "rescale_reference", "volume")
 
 
 def rank() -> int:
@@ -55,97 +71,195 @@ def rank() -> int:
     return 0
 
 
-def last_checkpoint(out: Path) -> Path | None:
-    """The newest whole checkpoint of a run folder."""
-    found = sorted((Path(out) / CHECKPOINTS).glob("iteration_*.ckpt"))
-    return found[-1] if found else None
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints in a run folder, oldest first."""
+    return [Path(out) / name for name in found(Path(out), [f"{CHECKPOINTS}/iteration_*.ckpt"])]
 
 
 class RunFolder:
-    """Checked first, opened when the input is known to be good, tidied up when the first iteration never ends.
+    """Checked first, opened when the input is known to be good, as it was before when the first iteration never ends.
+
+    A context: within it, from ``open`` or from the start if it exists, the folder is locked. Only rank 0 touches it.
 
     Args:
-        inputs: files of the user, which a run must not replace.
+        settings: with ``out``, ``resume`` and ``overwrite``.
+        inputs: files and folders of the user.
 
     Raises:
-        InputError: it holds a run, there is nothing to resume, an input lies where a result goes, or it cannot be written.
+        InputError: it holds a run, there is nothing to resume, it is in use, an input lies in it, something lies where a result goes,
+            or it cannot be written.
     """
 
-    def __init__(
-        self, out: str | Path, resume: bool, overwrite: bool, inputs: tuple[Any, ...] = ()
-    ) -> None:
-        self.path, self.resume, self.overwrite = Path(out), resume, overwrite
-        self._new = False
+    def __init__(self, settings: Any, inputs: Iterable[str | Path | None] = ()) -> None:
+        self.path, self.job = Path(settings.out), job_name(settings)
+        self.resume, self.overwrite = settings.resume, settings.overwrite
+        self._settings, self._lock = settings, FolderLock(self.path)
+        self._new, self._opened = False, False
+        self._made: list[Path] = []
         if rank() == 0:
-            self._check(inputs)
+            refuse_place(self.path)
+            self.refuse_inputs(inputs)
 
-    def _check(self, inputs: tuple[Any, ...] = ()) -> None:
-        out, held = self.path, self._held()
-        if self.resume and not held:
-            raise InputError(
-                f"resume=true finds no run in out={out}: leave resume out, or name the folder of the run"
-            )
-        if held and not self.resume and not self.overwrite:
-            if CONFIG in held:
-                what, ways = (
-                    "a run",
-                    "name another folder, or add resume=true to go on or overwrite=true to replace it",
-                )
-            else:
-                what, ways = (
-                    f"{held[0]}, which a run would replace",
-                    "name another folder, or add overwrite=true",
-                )
-            raise InputError(f"out={out} already holds {what}: {ways}")
-        for path in filter(None, inputs):
-            if Path(path).resolve() in [(out / name).resolve() for name in held]:
+    def refuse_inputs(self, inputs: Iterable[str | Path | None]) -> None:
+        """Raises InputError for a file of the user inside it."""
+        if rank() == 0:
+            refuse_inputs(self.path, inputs)
+
+    def __enter__(self) -> RunFolder:
+        try:
+            if rank() == 0 and self.path.is_dir():
+                self._take()
+            if rank() == 0:
+                self._check()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> None:
+        try:
+            if self._opened and isinstance(error, Exception):
+                self._discard()
+            elif self._opened:
+                self._record()
+        except (OSError, InputError):  # the folder is gone, or the disk full: the error says so
+            if error is None:
+                raise
+        finally:
+            self._lock.release()
+            for folder in self._made if error is not None else ():
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _take(self) -> None:
+        try:
+            self._lock.acquire()
+            self._settle()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def _check(self) -> None:
+        out = self.path
+        held = refuse_foreign(out, self.job, RESULTS)
+        if self.resume:
+            if held is None:
                 raise InputError(
-                    f"out={out} cannot be used: its {Path(path).name} is an input of this run, name another folder"
+                    f"resume=true finds no run in out={out}: leave resume out, or name the folder of the run"
                 )
-        above = next((p for p in (out, *out.absolute().parents) if os.path.lexists(p)), Path("/"))
-        if not above.is_dir():
-            raise InputError(f"out={out} cannot be made: {above} is a file, name another folder")
-        if not os.access(above, os.W_OK | os.X_OK):
+            if held.iterations and not checkpoints(out):
+                raise InputError(
+                    f"resume=true finds no checkpoint in out={out}, whose run got to iteration {held.iterations}: its results stay as "
+                    "they are, name another folder, or add overwrite=true to replace them"
+                )
+        elif held is not None and held.iterations and not self.overwrite:
             raise InputError(
-                f"out={out} cannot be written (no permission in {above}): name a folder that you can write to"
+                f"out={out} already holds a run: name another folder, or add resume=true to go on or overwrite=true to replace it"
             )
 
-    def _held(self) -> list[str]:
-        return [name for name in RESULTS if os.path.lexists(self.path / name)]
+    def checkpoint(self, belongs: Fingerprint) -> tuple[Path | None, dict[str, Any], list[str]]:
+        """The newest checkpoint that is whole, the state in it, and what is wrong with newer ones; of a run that goes on.
+
+        Raises:
+            InputError: there are some, but of another run, or none is whole.
+        """
+        said: list[str] = []
+        for path in reversed(checkpoints(self.path)) if self.resume else ():
+            try:
+                return path, belongs.check(path), said
+            except OtherRun:
+                raise
+            except InputError as error:
+                said.append(str(error))
+        if said:
+            raise InputError(
+                f"{said[0]}, and none before it is whole: start anew with overwrite=true"
+            )
+        return None, {}, []
 
     def open(self, settings: Any) -> Path:
-        """Make it, clear it on ``overwrite``, and write the configuration; on rank 0."""
+        """Make it, put aside what is to be replaced, and write the configuration; on rank 0."""
         if rank() > 0:
             return self.path
-        self._check()  # another run may have come in
-        self._new = not self.resume or last_checkpoint(self.path) is None
         try:
+            self._made = [p for p in (self.path, *self.path.absolute().parents) if not p.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
+            self._take()
+            self._check()  # another run may have come in
+            self._new = not self.resume or not checkpoints(self.path)
+            self._opened = True
             if self._new:
-                self._clear()
-            with replace_file(self.path / CONFIG) as file:  # other ranks read it
-                file.write(config_text(settings).encode())
+                self._put_aside()
+            before = read_manifest(self.path) or Manifest(self.job)
+            replace(before, patterns=RESULTS).write(self.path)
+            remove_partial(self.path, RESULTS)
+            write_config(self.path, settings)  # other ranks read it
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"out={self.path} cannot be written ({reason}): name a folder that you can write to"
-            ) from None
+            raise cannot_write(self.path, error) from None
         return self.path
 
-    def discard(self) -> None:
-        """After bad input: leave no new folder without a finished iteration, so that the mended command can be given again."""
-        if self._new and rank() == 0 and last_checkpoint(self.path) is None:
+    def iteration_done(self, number: int) -> None:
+        """After its checkpoint: what was replaced, and older checkpoints, are not needed any more."""
+        manifest = read_manifest(self.path) or Manifest(self.job, patterns=RESULTS)
+        replace(manifest, iterations=number).write(self.path)
+        remove(
+            self.path, [p.relative_to(self.path).as_posix() for p in checkpoints(self.path)[:-KEPT]]
+        )
+        self._drop_before()
+
+    def _record(self) -> None:
+        """What the run has written, for those who come later."""
+        manifest = read_manifest(self.path)
+        if manifest is not None:
+            manifest.ended(self.path, RESULTS).write(self.path)
+
+    def _discard(self) -> None:
+        """After a failure: as it was before, if no iteration has ended, so that the mended command can be given again."""
+        manifest = read_manifest(self.path)
+        if self._new and manifest is not None and not manifest.iterations:
             self._clear()
-            if not any(self.path.iterdir()):
-                self.path.rmdir()
+            self._restore()
+        else:
+            self._record()
 
     def _clear(self) -> None:
-        for name in self._held():
-            path = self.path / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        """Remove what the run wrote."""
+        manifest = read_manifest(self.path)
+        if manifest is not None:
+            remove(self.path, [name for name in found(self.path, RESULTS) if manifest.owns(name)])
+            remove_partial(self.path, RESULTS)
+            remove(self.path, [MANIFEST])
+
+    def _put_aside(self) -> None:
+        """Move a run with iterations to ``BEFORE``, its manifest last; of one without nothing is left."""
+        manifest = read_manifest(self.path)
+        if manifest is None:
+            return
+        if not manifest.iterations:
+            self._clear()
+            return
+        names = [name for name in found(self.path, RESULTS) if manifest.owns(name)]
+        _move(self.path, self.path / BEFORE, [*names, MANIFEST])
+
+    def _settle(self) -> None:
+        """Bring to an end what a killed run had begun to put aside or back, or to drop."""
+        if not (self.path / BEFORE).is_dir():
+            return
+        manifest = read_manifest(self.path)
+        whole = read_manifest(self.path / BEFORE) is not None
+        if manifest is None or not whole:  # moved in part, or before the new run began
+            self._restore()
+        elif manifest.iterations:
+            self._drop_before()
+
+    def _restore(self) -> None:
+        before = self.path / BEFORE
+        if before.is_dir():
+            _move(before, self.path, found(before, [*RESULTS, MANIFEST]))
+
+    def _drop_before(self) -> None:
+        before = self.path / BEFORE
+        if before.is_dir():
+            remove(self.path, [f"{BEFORE}/{n}" for n in found(before, [*RESULTS, MANIFEST])])
 
     def changes(self, settings: Any) -> list[str]:
         """What differs from the settings that the run was started with, as ``name=new instead of old``.
@@ -167,7 +281,7 @@ class RunFolder:
             and not _same(value, before[name], start)
         ]
         for name in differ:
-            if name in FIXED and not (
+            if name in (*FIXED, "volume") and not (
                 name == "volume" and _copied(now[name], start / before[name])
             ):
                 raise InputError(
@@ -176,81 +290,36 @@ class RunFolder:
         return [f"{name}={shown(now[name])} instead of {shown(before[name])}" for name in differ]
 
 
-def other_run(out: Path, differs: str) -> str:
-    """Why a run cannot be gone on with."""
-    return (
-        f"resume=true cannot go on with the run in out={out} ({differs}): give what it was started with, or name "
-        "another folder"
-    )
+def _move(start: Path, end: Path, names: list[str]) -> None:
+    """Rename files into another folder of the same file system, in this order; folders that become empty go."""
+    for name in names:
+        (end / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(start / name, end / name)
+    remove(start, names)  # all moved: only their folders
+    if not any(start.iterdir()):
+        start.rmdir()
 
 
 def _same(now: Any, before: Any, start: Path) -> bool:
     """Whether two values are the same, or lead to one file; ``start``: where relative paths of ``before`` began."""
     if now == before or not (isinstance(now, str) and isinstance(before, str)):
         return now == before
-    return Path(now).exists() and Path(now).resolve() == (start / before).resolve()
+    return os.path.exists(now) and os.path.realpath(now) == os.path.realpath(start / before)
 
 
 def _copied(now: str, before: Path) -> bool:
     """Whether a file that moved has the bytes of the one before, as far as that can be told."""
-    if not Path(now).is_file() or before.is_dir():
+    if not os.path.isfile(now) or os.path.isdir(before):
         return False
-    return not before.is_file() or filecmp.cmp(now, before, shallow=False)
+    return not os.path.isfile(before) or filecmp.cmp(now, before, shallow=False)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        found |= (
+        flat |= (
             _flat(value, f"{prefix}{name}.")
             if isinstance(value, Mapping)
             else {prefix + name: value}
         )
-    return found
-
-
-class Fingerprint(Callback):
-    """What a run was made of, kept in its checkpoints: only the same can go on from them."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.values)
-
-    def check(self, checkpoint: Path) -> dict[str, Any]:
-        """The saved state of the refinement; raises InputError for a checkpoint of something else."""
-        try:
-            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            then, state = saved["callbacks"][self.state_key], saved["refinement"]
-        except Exception as error:  # a damaged file fails in many ways
-            raise InputError(
-                f"checkpoint {checkpoint} cannot be read ({type(error).__name__}): start anew with overwrite=true"
-            ) from None
-        for name, now in self.values.items():
-            if then.get(name) != now:
-                differs = f"{name} is {now}, was {then.get(name)}"
-                if name in ("particles", "half_sets"):
-                    differs = f"the {name.replace('_', ' ')} are not the same"
-                raise InputError(other_run(checkpoint.parents[1], differs))
-        return state
-
-
-def fingerprint(
-    file: ParticleFile, particles: Particles, box: int, pixel_size: float, symmetry: str
-) -> Fingerprint:
-    """Of particles with their half sets, in a box."""
-    digest = hashlib.sha256(
-        "\0".join(path.name for path in file.stacks).encode("utf-8", "surrogateescape")
-    )
-    for values in (particles.address, particles.defocus):
-        digest.update(values.numpy().tobytes())
-    return Fingerprint(
-        format=2,  # of the saved state
-        n_particles=len(particles),
-        box=box,
-        pixel_size=round(pixel_size, 4),
-        symmetry=symmetry.upper(),
-        particles=digest.hexdigest()[:12],
-        half_sets=hashlib.sha256(particles.half.numpy().tobytes()).hexdigest()[:12],
-    )
+    return flat

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, positive, require
 from cryotorch.jobs.units import in_pixels, parse_length
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def run(settings: Sharpen) -> Path:
     from cryotorch.jobs.sharpening import sharpen_half_maps
     from cryotorch.report.run_log import RunLog
 
-    inputs = (settings.half_map_a, settings.half_map_b, settings.mask, _folder_mask(settings))
+    inputs = (settings.volume, settings.half_map_a, settings.half_map_b, settings.mask)
     with RunLog() as log:
-        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
@@ -107,17 +107,12 @@ def run(settings: Sharpen) -> Path:
             for warning in found.warnings:
                 log.info("WARNING: %s", warning)
             sharpening = time.perf_counter() - started - reading
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             write(folder, found, halves, settings.guinier_map)
             seconds = {"reading": reading, "sharpening": sharpening}
             seconds["total"] = time.perf_counter() - started
             _write_summary(folder, settings, found, halves, seconds)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)
-
-
-def _folder_mask(settings: Sharpen) -> Path | None:
-    return Path(settings.volume) / "mask_fsc.mrc" if settings.volume else None
 
 
 def file_name(bfactor: float, alone: bool) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs.output import new_files
-from cryotorch.jobs.settings import Angle, Angstrom, Length, in_angstrom, positive, require, to_yaml
+from cryotorch.jobs.resume import write_config
+from cryotorch.jobs.settings import Angle, Angstrom, Length, in_angstrom, positive, require
 from cryotorch.jobs.units import parse_length
 
 # In the order in which they appear: who sees a STAR file finds its images.
@@ -182,7 +183,7 @@ def _simulate(settings: Simulate) -> Simulate:
     n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
     names = (FILES[0], *BODY_FILES, *FILES[1:])
     inputs = (settings.source, settings.second_body)
-    with new_files(settings.out, settings.overwrite, names, inputs) as folder:
+    with new_files(settings, names, inputs) as folder:
         rest = None if settings.second_body is None else two_bodies.at_rest(settings)
         maps = [simulation.source_volume(settings)] if rest is None else rest.maps
         draw = torch.Generator().manual_seed(settings.seed)
@@ -207,7 +208,7 @@ def _simulate(settings: Simulate) -> Simulate:
         write_particles(folder / "truth.star", source, particles)
         if rest is not None:
             two_bodies.write(folder, bodies, rest, source, settings)
-        (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
+        write_config(folder, settings)  # with the hinge
     return settings
 
 

@@ -14,7 +14,6 @@ from cryotorch.jobs.settings import (
     mask_widths,
     positive,
     require,
-    to_yaml,
 )
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
@@ -81,8 +80,9 @@ def run(settings: ValidationFsc) -> Path:
     from cryotorch.report.run_log import RunLog
 
     loaded = time.perf_counter()
+    inputs = (settings.volume, settings.half_map_a, settings.half_map_b, settings.mask)
     with RunLog() as log:
-        with new_files(settings.out, settings.overwrite, FILES, _inputs(settings)) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
@@ -97,7 +97,6 @@ def run(settings: ValidationFsc) -> Path:
             for warning in found.warnings:
                 log.info("WARNING: %s", warning)
             judged = time.perf_counter()
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             write(folder, found, halves, relabelled=settings.pixel_size is not None)
             done = time.perf_counter()
             seconds = {"total": done - started, "load_program": loaded - started}
@@ -106,13 +105,3 @@ def run(settings: ValidationFsc) -> Path:
             write_summary(folder, found, halves, settings, extras)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)
-
-
-def _inputs(settings: ValidationFsc) -> list[str | Path | None]:
-    """Files that the job must not replace."""
-    halves = (
-        [Path(settings.volume) / name for name in FILES if "half" in name]
-        if settings.volume
-        else []
-    )
-    return [settings.half_map_a, settings.half_map_b, settings.mask, *halves]

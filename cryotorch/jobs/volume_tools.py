@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Angle, Angstrom, Length, positive, require, to_yaml
+from cryotorch.jobs.settings import Angle, Angstrom, Length, positive, require
 from cryotorch.jobs.units import parse_length
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
@@ -150,11 +150,10 @@ def run(settings: VolumeTools) -> Path:
     require(settings.volume is not None, "volume", None, "name a map, a mask or an atomic model")
     inputs = [settings.volume, settings.like, *(path for _, path in settings.others)]
     with RunLog() as log:
-        with new_files(settings.out, settings.overwrite, FILES, inputs) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
             work = edit(load(settings, device), settings)
-            (folder / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
             write(folder, work, settings, started)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from itertools import count
-from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cryotorch.errors import InputError
 from cryotorch.particles import Batch
 from cryotorch.refine.ahead import Ahead
 from cryotorch.refine.ctf_round import CtfRound
@@ -154,22 +152,8 @@ class Refinement(L.LightningModule):
 
 
 def coming(saved: dict, settings: Settings) -> Next | Stop:
-    """What the schedule of now has in store for the state of a checkpoint."""
-    return advance(Course(**saved["course"]), settings.schedule)
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are either whole or absent, whatever kills the job."""
-
-    def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
-        """Write beside the final name, then rename."""
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            super().save_checkpoint(checkpoint, part, storage_options)
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    """What the schedule of now has in store for the state of a checkpoint; raises InputError if that has no course."""
+    try:
+        return advance(Course(**saved["course"]), settings.schedule)
+    except (KeyError, TypeError, IndexError, ValueError):
+        raise InputError("the checkpoint cannot be used: its course is not that of a run") from None

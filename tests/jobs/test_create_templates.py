@@ -28,7 +28,7 @@ from cryotorch.ops.rotations import random_rotations
 from cryotorch.ops.symmetry import point_group
 
 BOX, PIXEL = 48, 4.0
-RESULTS = {*create_templates.FILES}
+RESULTS = {*create_templates.FILES, "manifest.json"}
 
 
 @pytest.fixture(scope="module")

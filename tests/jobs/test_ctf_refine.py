@@ -23,7 +23,14 @@ from cryotorch.ops.filters import filter_shells
 from cryotorch.ops.masks import soft_sphere
 
 BOX, PX, N = 64, 1.6, 300
-ALWAYS = {"config.yaml", "log.txt", "particles.star", "summary.json", "tensorboard"}
+ALWAYS = {
+    "config.yaml",
+    "log.txt",
+    "manifest.json",
+    "particles.star",
+    "summary.json",
+    "tensorboard",
+}
 TILT, TREFOIL = (1.0, -0.6), (-6.0, 8.0)  # mrad; cos and sin
 
 
@@ -34,8 +41,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inside = soft_sphere(BOX, 0.28 * BOX, 3)
     noise = torch.randn(BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
     fall = torch.exp(-30 * (torch.arange(BOX // 2 + 1) / (BOX * PX)) ** 2)
-    write_volume(folder / "map.mrc", filter_shells(noise * inside, fall) * inside, PX)
-    settings = dict(source=str(folder / "map.mrc"), box_size=BOX, pixel_size=PX, n_particles=N)
+    source = tmp_path_factory.mktemp("source") / "map.mrc"
+    write_volume(source, filter_shells(noise * inside, fall) * inside, PX)
+    settings = dict(source=str(source), box_size=BOX, pixel_size=PX, n_particles=N)
     wrong = dict(known_aberrations=False, defocus_error=150, shift_sigma=2, snr=0.4)
     odd = [0.0, 0.0, TREFOIL[1], 0.0, 0.0, TREFOIL[0]]
     optics = dict(beam_tilt=list(TILT), odd_zernike=odd, defocus_min=6000, defocus_max=14000)

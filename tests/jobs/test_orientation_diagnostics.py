@@ -30,7 +30,12 @@ BOX, PIXEL = 48, 4.0
 RESULTS = {
     *("config.yaml", "log.txt", "mask_fsc.mrc", "conical_fsc.csv", "conical_fsc.png"),
     *("directional_resolution.png", "viewing_directions.png", "sampling.png", "tensorboard"),
-    *("orientation_diagnostics.png", "orientation_diagnostics.html", "summary.json"),
+    *(
+        "orientation_diagnostics.png",
+        "orientation_diagnostics.html",
+        "manifest.json",
+        "summary.json",
+    ),
 }
 
 

@@ -38,7 +38,7 @@ BOX, PIXEL = 40, 3.0
 RESULTS = {
     *("config.yaml", "log.txt", "map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc"),
     *("mask_fsc.mrc", "particles.star", "fsc.txt", "fsc.png", "mask.png", "slices.png"),
-    *("guinier.png", "orientations.png", "tensorboard", "summary.json"),
+    *("guinier.png", "orientations.png", "tensorboard", "summary.json", "manifest.json"),
     *(f"fsc_{c}.xml" for c in ("no_mask", "spherical", "loose", "tight", "corrected")),
     "fsc_randomised.xml",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -16,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.data.mrc import write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import homo_refine, refinement, simulate
 from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.run_folder import CHECKPOINTS, RESULTS, last_checkpoint
+from cryotorch.jobs.manifest import found, read_manifest
+from cryotorch.jobs.run_folder import BEFORE, CHECKPOINTS, RESULTS, checkpoints
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fsc import shell_correlation
 from cryotorch.ops.phantom import phantom
@@ -122,7 +123,8 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
     }
     table = (finished / "profile" / "iteration_001.txt").read_text(encoding="utf-8")
     assert all(f" {phase} " in table for phase in ("coarse", "polish", "insert", "transform"))
-    assert left <= set(RESULTS)
+    assert set(contents(finished)) == {*found(finished, RESULTS), "manifest.json"}
+    assert set(read_manifest(finished).files) == set(found(finished, RESULTS))
     assert left >= {
         "map.mrc",
         "map_sharp.mrc",
@@ -240,21 +242,6 @@ def test_a_finished_run_is_left_alone_and_goes_on_when_more_iterations_are_allow
         assert (out / name).read_bytes() == (straight / name).read_bytes(), name
 
 
-def test_a_run_whose_checkpoints_count_from_0_goes_on(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As those were named before; whole and by their class."""
-    out, straight = tmp_path / "out", tmp_path / "straight"
-    with monkeypatch.context() as patch:
-        patch.setattr(refinement, "IterationCheckpoint", ModelCheckpoint)
-        refine(inputs, out)
-    assert [p.name for p in (out / CHECKPOINTS).iterdir()] == ["iteration_000.ckpt"]
-    refine(inputs, out, resume=True, max_iterations=2)
-    assert last_checkpoint(out).name == "iteration_002.ckpt"
-    refine(inputs, straight, max_iterations=2)
-    assert (out / "map.mrc").read_bytes() == (straight / "map.mrc").read_bytes()
-
-
 def test_a_moved_input_is_no_change(inputs: Path, tmp_path: Path, capsys) -> None:
     """The same map under another name, and a path that begins elsewhere."""
     out = refine(inputs, tmp_path / "out")
@@ -265,28 +252,149 @@ def test_a_moved_input_is_no_change(inputs: Path, tmp_path: Path, capsys) -> Non
     assert left["job"] == "homo_refine" and Path(left["started_in"]).is_dir()
 
 
-def test_overwrite_replaces_a_run_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "notes.txt").write_text("mine")
-    (out / "other.mrc").write_text("mine too")
-    (out / "mask_refine.mrc").write_text("an earlier run's")
+def test_overwrite_replaces_a_run_and_nothing_else(
+    inputs: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "out")
+    mine = {
+        "notes.txt": b"a",
+        "other.mrc": b"b",
+        "plots/mine.png": b"c",
+        "checkpoints/x.star": b"d",
+    }
+    for name, text in mine.items():
+        (out / name).write_bytes(text)
+    assert (out / "mask_refine.mrc").exists()
+    refine(inputs, out, overwrite=True, mask_mode="none", initial_resolution=40)
+    left = contents(out)
+    assert mine.items() <= left.items() and "mask_refine.mrc" not in left
+    assert set(left) == {*mine, "manifest.json", *read_manifest(out).files}
+
+
+@pytest.mark.parametrize(
+    "name", ["map.mrc", "particles.star", "plots/fsc.png", "tensorboard/events.out.tfevents.1"]
+)
+@pytest.mark.parametrize(
+    "how", [{}, dict(overwrite=True), dict(resume=True)], ids=["plain", "overwrite", "resume"]
+)
+def test_what_no_run_wrote_is_never_touched(
+    inputs: Path, tmp_path: Path, name: str, how: dict
+) -> None:
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
     with pytest.raises(
-        InputError, match=r"already holds mask_refine\.mrc, which a run would replace"
+        InputError, match=f"already holds {name}, which no run of cryotorch is known"
     ):
+        refine(inputs, tmp_path / "out", **how)
+    assert contents(tmp_path) == {f"out/{name}": b"mine"}
+
+
+def test_a_finished_run_without_its_checkpoints_is_kept(
+    inputs: Path, finished: Path, tmp_path: Path
+) -> None:
+    """They were removed to save space."""
+    out = shutil.copytree(finished, tmp_path / "out")
+    for path in checkpoints(out):
+        path.unlink()
+    before = contents(out)
+    with pytest.raises(
+        InputError, match=r"finds no checkpoint .* got to iteration 1: its results stay"
+    ):
+        refine(inputs, out, resume=True, max_iterations=2)
+    with pytest.raises(InputError, match="already holds a run"):
         refine(inputs, out)
-    refine(inputs, out, overwrite=True, mask_mode="none")
-    assert (out / "notes.txt").read_text() == "mine" and (
-        out / "other.mrc"
-    ).read_text() == "mine too"
-    assert not (out / "mask_refine.mrc").exists()
+    assert contents(out) == before
+
+
+def test_another_jobs_folder_is_left_alone(inputs: Path, tmp_path: Path) -> None:
+    made = dict(box_size=16, pixel_size=6.0, n_particles=10)
+    simulate.run(make_settings("simulate", out=str(tmp_path), **made))
+    before = contents(tmp_path)
+    for how in ({}, dict(overwrite=True), dict(resume=True)):
+        with pytest.raises(
+            InputError, match="holds a run of job=simulate, which job=homo_refine does not"
+        ):
+            refine(inputs, tmp_path, **how)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("at", ["iteration", "before it", "half way aside", "half way back"])
+def test_the_run_before_lives_until_the_first_iteration_of_the_new_one(
+    inputs: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """A failure, or a kill at any moment, gives the old run or the new one, never a mixture."""
+    out = shutil.copytree(finished, tmp_path / "out")
+    before = contents(out)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt if at != "iteration" else OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if at == "half way aside":
+            calls = iter(range(99))
+            real = os.replace
+            patch.setattr("os.replace", lambda *a: real(*a) if next(calls) < 5 else die())
+        else:
+            patch.setattr("cryotorch.jobs.refinement.write_outputs", die)
+        with pytest.raises((InputError, KeyboardInterrupt)):
+            refine(inputs, out, overwrite=True, initial_resolution=40)
+    if at == "before it":
+        inside = contents(out / BEFORE)
+        assert inside == before
+        refine(inputs, out, resume=True, initial_resolution=40)
+        assert read_manifest(out).iterations == 1 and not (out / BEFORE).exists()
+        return
+    if at == "half way back":
+        for name in contents(out).keys() - {f"{BEFORE}/{name}" for name in before}:
+            (out / name).unlink()
+        (out / BEFORE / "map.mrc").rename(out / "map.mrc")
+    with pytest.raises(InputError, match="already holds a run"):
+        refine(inputs, out)
+    assert contents(out) == before
+
+
+def test_two_cannot_use_one_folder(
+    inputs: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, fit = shutil.copytree(finished, tmp_path / "out"), refinement.fit
+    said = []
+
+    def second(*arguments: Any) -> None:
+        for how in (dict(overwrite=True), dict(resume=True), {}):
+            with pytest.raises(InputError, match=r"is in use by process \d+ on ") as caught:
+                refine(inputs, out, **how)
+            said.append(str(caught.value))
+        fit(*arguments)
+
+    monkeypatch.setattr(refinement, "fit", second)
+    refine(inputs, out, overwrite=True)
+    assert len(said) == 3 and f"process {os.getpid()} on" in said[0]
+    assert not (out / ".lock").exists()
 
 
 def test_the_input_is_not_overwritten(inputs: Path) -> None:
     before = contents(inputs)
-    with pytest.raises(InputError, match=r"its particles\.star is an input of this run"):
+    with pytest.raises(InputError, match=r"its particles\.star is an input of this job"):
         refine(inputs, inputs, overwrite=True)
     assert contents(inputs) == before
+
+
+def test_no_input_lies_in_the_folder_of_the_run(inputs: Path, tmp_path: Path) -> None:
+    """Neither a stack that the particles name, nor the folder as its own reference."""
+    out = tmp_path / "out"
+    (out / "plots").mkdir(parents=True)
+    (out / "plots" / "stack.mrcs").write_bytes((inputs / "particles.mrcs").read_bytes())
+    tables = read_star(inputs / "particles.star")
+    tables["particles"]["rlnImageName"] = [f"{i + 1}@out/plots/stack.mrcs" for i in range(N)]
+    write_star(tmp_path / "outside.star", tables)
+    (tmp_path / "link.mrc").symlink_to(inputs / "initial.mrc")
+    before = contents(out)
+    with pytest.raises(InputError, match=r"its stack\.mrcs is an input of this job, name a folder"):
+        refine(inputs, out, particles=str(tmp_path / "outside.star"), overwrite=True)
+    with pytest.raises(InputError, match=r"it is itself an input of this job"):
+        refine(inputs, out, volume=str(out))
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize("below", ["", "/sub/folder"])
@@ -374,9 +482,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cryotorch.jobs.refinement.write_outputs", full)
-    with pytest.raises(
-        InputError, match=r"cannot be written any more .No space left on device.: mend that"
-    ):
+    with pytest.raises(InputError, match=r"cannot be written .No space left on device.: mend that"):
         refine(inputs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

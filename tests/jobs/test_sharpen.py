@@ -23,7 +23,15 @@ from cryotorch.ops.phantom import phantom
 from cryotorch.ops.symmetry import point_group
 
 BOX, PX = 64, 2.0
-ALWAYS = {"config.yaml", "log.txt", "fsc.png", "guinier.png", "slices.png", "summary.json"}
+ALWAYS = {
+    "config.yaml",
+    "log.txt",
+    "manifest.json",
+    "fsc.png",
+    "guinier.png",
+    "slices.png",
+    "summary.json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +292,7 @@ def test_same_input_same_maps_and_nothing_replaced_by_accident(
     job(first, volume=str(folder), overwrite=True, bfactor=[-10, -20])
     assert not (first / "map_sharp.mrc").exists()
     before = (folder / "mask_fsc.mrc").read_bytes()
-    with pytest.raises(InputError, match="mask_fsc"):
+    with pytest.raises(InputError, match=r"half_A\.mrc is an input"):
         job(folder, **halves_of(folder), mask=str(folder / "mask_fsc.mrc"), overwrite=True)
     assert (folder / "mask_fsc.mrc").read_bytes() == before
 

@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, molecule: None) -> Path:
 
 
 def test_the_files_are_there_and_readable(made: Path) -> None:
-    assert sorted(p.name for p in made.iterdir()) == sorted(simulate.FILES)
+    assert sorted(p.name for p in made.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
     for name in ("particles.mrcs", "truth.mrc", "initial.mrc"):
         assert mrcfile.validate(made / name)
     for name in ("particles.star", "truth.star"):
@@ -245,12 +245,12 @@ def test_relion_project_makes_the_same_images(tmp_path: Path) -> None:
 def test_results_are_never_overwritten_by_accident(tmp_path: Path) -> None:
     out = make(tmp_path / "set")
     before = (out / "particles.mrcs").read_bytes()
-    with pytest.raises(InputError, match=r"already holds particles\.mrcs.*overwrite=true"):
+    with pytest.raises(InputError, match=r"already holds a run.*overwrite=true"):
         make(out, seed=1)
     assert (out / "particles.mrcs").read_bytes() == before
     make(out, seed=1, overwrite=True)
     assert (out / "particles.mrcs").read_bytes() != before
-    assert sorted(p.name for p in out.iterdir()) == sorted(simulate.FILES)
+    assert sorted(p.name for p in out.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "notes.txt").write_text("mine")
     assert (make(tmp_path / "own") / "notes.txt").read_text() == "mine"
@@ -307,7 +307,7 @@ def test_demo_is_made_once_and_kept(
     monkeypatch.setenv("CRYOTORCH_CACHE", str(tmp_path / "cache"))
     folder = simulate.demo_folder()
     assert folder.parent == tmp_path / "cache"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(simulate.FILES)
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
     assert "making the demo set" in capsys.readouterr().out
     stamp = (folder / "particles.mrcs").stat().st_mtime_ns
     assert simulate.demo_folder() == folder

@@ -23,6 +23,7 @@ from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_corner, read_header, read_volume, write_volume
 from cryotorch.data.star import read_star
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.manifest import Manifest
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fsc import resolution
 from cryotorch.ops.gaussians import gaussian_density
@@ -33,7 +34,7 @@ BOX, PIXEL = 40, 3.0
 RESULTS = {
     *("config.yaml", "log.txt", "mask_fsc.mrc", "fsc.txt", "fsc.png", "mask.png", "tensorboard"),
     *(f"fsc_{name}.xml" for name in ("no_mask", "spherical", "loose", "tight", "corrected")),
-    *("fsc_randomised.xml", "summary.json"),
+    *("fsc_randomised.xml", "manifest.json", "summary.json"),
 }
 
 
@@ -478,10 +479,13 @@ def snapshot() -> dict[str, bytes]:
         (["volume=good", "generate_mask=no_mask"], r"generate_mask must be auto or true or false"),
         (["volume=good", "generate_mask=false", "optimize_mask=true"], r"no mask to tighten"),
         (["volume=good", "treshold=0.3"], r"no parameter treshold: did you mean threshold\?"),
-        (["volume=good", "out=run"], r"out=run is the folder of a refinement"),
-        (["volume=good", "out=run", "overwrite=true"], r"out=run is the folder of a refinement"),
-        (["volume=good", "out=held"], r"out=held already holds fsc\.txt: .*overwrite=true"),
-        (["volume=good", "out=good", "overwrite=true"], r"its map_half_A\.mrc is an input"),
+        (["volume=good", "out=run"], r"out=run holds a run of job=homo_refine, which"),
+        (["volume=good", "out=run", "overwrite=true"], r"out=run holds a run of job=homo_refine"),
+        (["volume=good", "out=held"], r"out=held already holds fsc\.txt, which no run"),
+        (
+            ["volume=good", "out=good", "overwrite=true"],
+            r"out=good cannot be used: it is itself an input",
+        ),
         (["volume=good", "out=a.mrc"], r"out=a\.mrc"),
     ],
 )
@@ -512,7 +516,8 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_volume(tmp_path / "faint.mrc", 0.4 * sphere, PIXEL)
     write_volume(tmp_path / "large_mask.mrc", soft_sphere(44, 10, 5), 1.0)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    Manifest("homo_refine", iterations=3).write(tmp_path / "run")
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "fsc.txt").write_text("somebody's own\n")
     return tmp_path

@@ -74,7 +74,7 @@ def test_the_folder_tells_what_was_done(files: Path, tmp_path: Path) -> None:
         dilate="1px",
         soften="4px",
     )
-    names = ["config.yaml", "log.txt", "mask.mrc", "slices.png", "summary.json"]
+    names = ["config.yaml", "log.txt", "manifest.json", "mask.mrc", "slices.png", "summary.json"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     numbers = summary["mask"]
     assert 0 == mask.min() < mask.max() == 1

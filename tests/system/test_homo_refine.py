@@ -149,6 +149,7 @@ def test_outputs_are_complete(whole: Run) -> None:
         "summary.json",
         "config.yaml",
         "log.txt",
+        "manifest.json",
         "orientations.bild",
     }
     assert names == {f"{v}.mrc" for v in VOLUMES} | files | curves | {
@@ -157,7 +158,10 @@ def test_outputs_are_complete(whole: Run) -> None:
         "checkpoints",
     }
     assert {p.stem for p in (whole.out / "plots").glob("*.png")} == set(FIGURES) - set(OPTIONAL)
-    assert [p.name for p in (whole.out / "checkpoints").iterdir()] == ["iteration_003.ckpt"]
+    assert sorted(p.name for p in (whole.out / "checkpoints").iterdir()) == [
+        "iteration_002.ckpt",
+        "iteration_003.ckpt",
+    ]
 
 
 def test_the_summary_agrees_with_the_files(whole: Run) -> None:
