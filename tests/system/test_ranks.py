@@ -15,6 +15,7 @@ import cryotorch
 from cryotorch.data.mrc import read_volume
 from cryotorch.jobs import simulate
 from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -53,7 +54,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = dict(box_size=24, pixel_size=5.0, n_particles=100, snr=0.5, bfactor=900)
     simulate.run(make_settings("simulate", out=str(folder / "set"), **size))
     (folder / "sweep" / "seed=1").mkdir(parents=True)
-    (folder / "sweep" / "seed=1" / "config.yaml").write_text("job: homo_refine\n")
+    Manifest("homo_refine", iterations=1).write(folder / "sweep" / "seed=1")
     job = ("job=homo_refine", "particles=set/particles.star", "volume=set/initial.mrc")
     given = (*job, *QUICK, "max_iterations=2")
     ways = ("seed=0,1,2", "hydra.sweep.dir=sweep", "--multirun")
