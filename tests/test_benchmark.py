@@ -162,6 +162,60 @@ def test_scores(data: Path, tmp_path: Path) -> None:
     assert score_map(data / "truth.mrc", data / "truth.mrc") == {"sphere": 8.0, "tight": 8.0}
 
 
+def test_errors_beside_the_truth(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Poses off by known Gaussians, in a frame that is turned and moved; a map of the truth up to shell 8 of 12."""
+    from benchmarks import claims, refinement
+
+    from cryotorch.data.mrc import read_volume
+    from cryotorch.ops.filters import low_pass
+
+    truth, draw = read_particles(data / "truth.star"), torch.Generator().manual_seed(2)
+    sigma, off = (0.02, 0.5), torch.tensor([0.01, -0.02, 0.03])
+    turn = from_rotation_vector(sigma[0] * torch.randn(80, 3, generator=draw))
+    rotation = truth.particles.rotation @ from_rotation_vector(off) @ turn
+    shift = truth.particles.shift + rotation[:, :2] @ torch.tensor([2.0, -1.0, 3.0])
+    moved = truth.particles.replace(
+        rotation=rotation,
+        shift=shift + sigma[1] * torch.randn(80, 2, generator=draw),
+        pose_sigma=torch.tensor([[0.8 * sigma[0], 1.2 * sigma[1]]]).expand(80, 2),
+    )
+    volume, pixel_size = read_volume(data / "truth.mrc")
+    noise = 10 * volume.std() * torch.randn(volume.shape, generator=draw)
+    noise -= low_pass(noise, pixel_size, 96 / 8, "rectangular")
+
+    def refine(given: refinement.Data, out: Path, changes: list[str]) -> refinement.Run:
+        assert changes == ["seed=4"]
+        out.mkdir()
+        write_particles(out / "particles.star", truth, moved)
+        write_volume(out / "map.mrc", volume + noise, pixel_size)
+        write_volume(out / "mask_fsc.mrc", torch.ones_like(volume), pixel_size)
+        known = dict(box=24, pixel_size=4.0, resolution=96 / 7, iterations=3)
+        (out / "summary.json").write_text(json.dumps(known))
+        return refinement.Run(1.0, 1.0)
+
+    monkeypatch.setattr(refinement, "refine", refine)
+    names = ("particles.star", "initial.mrc", "truth.mrc", "truth.star")
+    given = refinement.Data(*(data / name for name in names))
+    row = claims.against_truth("x", given, tmp_path / "out", ["seed=4"])
+    assert (row["shell claimed"], row["shell true"]) == (7, pytest.approx(8, abs=1))
+    assert row["rotation, reported / true"] == pytest.approx(0.8, rel=0.2)
+    assert row["shift, reported / true"] == pytest.approx(1.2, rel=0.2)
+    assert row["shift, true, Å"] == pytest.approx(sigma[1], rel=0.2)
+
+
+def test_noise_maps(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.__main__ import main
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    assert (
+        main(["claims", "--sets", "--snr", "--noise", "0", "--band", "C1", "--band-box", "16"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "### FSC of noise maps" in printed and printed.count("| C1 ") == 4
+
+
 def test_refine(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import fsc, local, real, refinement, relion, scale
+from benchmarks import claims, fsc, local, real, refinement, relion, scale
 from benchmarks.table import markdown
 from cryotorch.__main__ import keep_freed_memory
 from cryotorch.errors import InputError
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(o.threads)
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
-        command |= {"scale": _scale, "large": _large, "io": _io, "real": _real}
+        command |= {"scale": _scale, "large": _large, "io": _io, "real": _real, "claims": _claims}
         tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -84,6 +84,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    said = commands.add_parser("claims", help="claims and errors of job=homo_refine by the truth")
+    add = said.add_argument
+    add(
+        "--sets",
+        nargs="*",
+        default=list(claims.SETS),
+        choices=claims.SETS,
+        help="of ../shared/data",
+    )
+    snr = [0.4, 0.1, 0.04]
+    add("--snr", type=float, nargs="*", default=snr, help="of simulated sets, 500 x 64 pixels")
+    add("--noise", type=int, default=600, metavar="N", help="images of white noise; 0 = none")
+    add("--box", type=int, default=128, metavar="D", help="pixels of these")
+    add("--symmetry", default="O", help="of these")
+    groups = ["C1", "C4", "D7", "O", "I"]
+    add("--band", nargs="*", default=groups, metavar="SYMMETRY", help="of noise maps, none = none")
+    add("--band-box", type=int, default=32, metavar="D", help="voxels per edge of these")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, help="folder to keep data and results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
     curves = commands.add_parser("fsc", help="job=validation_fsc beside relion_postprocess")
     add = curves.add_argument
     add("--boxes", type=int, nargs="+", default=[256, 400], metavar="D", help="voxels per edge")
@@ -115,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--boxes", type=int, nargs="+", default=[64, 128, 256], metavar="D", help="pixels per edge")
     add("--size", type=int, default=256, metavar="MB", help="of each stack")
     add("--folder", type=Path, help="on the disk to measure; else that of temporary files")
-    for command in (kernels, refine, true, curves, moving, many, large, files):
+    for command in (kernels, refine, true, said, curves, moving, many, large, files):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -171,6 +191,32 @@ def _real(o: argparse.Namespace) -> dict:
         folder = (o.out or Path(temporary)).resolve()
         beside = real.simulated(o.simulated, o.simulate, judge, o.changes, folder / "simulated")
         return real.run(data, plan, judge, o.changes, folder, o.relion) | beside
+
+
+def _claims(o: argparse.Namespace) -> dict:
+    tables: dict = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        if o.sets and not real.FOLDER.parent.is_dir():
+            raise InputError("--sets needs ../shared/data beside the repository: leave them out")
+        sets = {name: claims.shared(name) for name in o.sets}
+        sets |= {
+            f"simulated, SNR {snr:g}": claims.simulated(snr, folder / f"snr_{snr:g}" / "data")
+            for snr in o.snr
+        }
+        changes = [f"seed={o.seed}", *o.changes]
+        rows = [
+            claims.against_truth(name, data, folder / f"run_{number}", changes)
+            for number, (name, data) in enumerate(sets.items(), 1)
+        ]
+        if rows:
+            tables["Claims and errors beside the truth"] = rows
+        if o.noise:
+            noise = (o.noise, o.box, o.symmetry, o.seed, changes, folder / "noise")
+            tables["White noise instead of images"] = [claims.noise_set(*noise)]
+    if o.band:
+        tables["FSC of noise maps"] = claims.noise_band(o.band_box, o.band)
+    return tables
 
 
 def _scale(o: argparse.Namespace) -> dict:

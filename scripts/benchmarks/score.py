@@ -12,9 +12,9 @@ from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
 from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import resize_volume
-from cryotorch.ops.fsc import resolution, shell_correlation
+from cryotorch.ops.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.masks import soft_mask, soft_sphere
-from cryotorch.ops.rotations import rotation_angle
+from cryotorch.ops.rotations import rotation_angle, to_rotation_vector
 from cryotorch.ops.symmetry import point_group
 from cryotorch.particles import Particles
 
@@ -65,16 +65,57 @@ def agreement(volume: Tensor, truth: Tensor, mask: Tensor, pixel_size: float) ->
     return resolution(curve, volume.shape[-1], pixel_size, threshold=0.5, interpolate=True)
 
 
+def own_mask_shell(out: Path, truth_path: Path) -> int:
+    """The last shell before map and truth fall below 0.5 in the run's own FSC mask."""
+    volume, truth, _ = _on_one_grid(out / "map.mrc", truth_path)
+    mask = read_volume(out / "mask_fsc.mrc")[0]
+    return int(crossing_shell(shell_correlation(volume * mask, truth * mask), 0.5))
+
+
 def score_poses(path: Path, truth_path: Path, symmetry: str = "C1") -> dict[str, float]:
     """Median errors of rotation (degrees, modulo symmetry) and shift (Å) of all particles."""
+    found, rotation, shift = _paired(path, truth_path)
+    return pose_errors(found, rotation, shift, symmetry)
+
+
+def error_ratios(path: Path, truth_path: Path, symmetry: str = "C1") -> dict[str, float]:
+    """True errors of poses per axis, by medians, and what is reported of them.
+
+    The truth is taken in the frame of the map, which may be a little turned and moved.
+    """
+    found, rotation, shift = _paired(path, truth_path)
+    turns = torch.stack(
+        [
+            to_rotation_vector((rotation @ g).mT @ found.rotation)
+            for g in point_group(symmetry).float()
+        ]
+    )
+    best = turns.norm(dim=-1).argmin(0)
+    turn = turns[best, torch.arange(len(best))]
+    turn = (turn - turn.median(0).values).norm(dim=1)
+    rows, offset = found.rotation[:, :2], found.shift - shift
+    frame = torch.linalg.lstsq(rows.flatten(0, 1), offset.reshape(-1, 1)).solution[:, 0]
+    move = (offset - rows @ frame).norm(dim=1)
+    # medians of the lengths of Gaussian vectors with three axes and two of one unit
+    true = torch.stack([turn.median() / 1.538, move.median() / 1.177])
+    ratio = (found.pose_sigma.median(0).values / true).tolist()
+    return {
+        "rotation, true, degrees": float(torch.rad2deg(true[0])),
+        "rotation, reported / true": ratio[0],
+        "shift, true, Å": float(true[1]),
+        "shift, reported / true": ratio[1],
+    }
+
+
+def _paired(path: Path, truth_path: Path) -> tuple[Particles, Tensor, Tensor]:
+    """The particles of a file, and their true rotations (n, 3, 3) and shifts (n, 2) Å."""
     found, truth = (read_particles(p, need_images=False) for p in (path, truth_path))
     row = {key: i for i, key in enumerate(_keys(truth))}
     lacking = sum(key not in row for key in _keys(found))
     if lacking:
         raise InputError(f"{truth_path} lacks {lacking} particles of {path}: name their truth")
     rows = torch.tensor([row[key] for key in _keys(found)])
-    known = truth.particles.rotation[rows], truth.particles.shift[rows]
-    return pose_errors(found.particles, *known, symmetry)
+    return found.particles, truth.particles.rotation[rows], truth.particles.shift[rows]
 
 
 def pose_errors(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import ifft_volume, shell_count, shell_sum
+from cryotorch.ops.fourier import shell_count
 from cryotorch.ops.fsc import claimed_shell
-from cryotorch.ops.masks import soft_mask, soft_sphere
-from cryotorch.ops.reconstruct import Sums, symmetrise
+from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.significance import (
     independent_numbers,
     noise_band,
@@ -24,38 +24,22 @@ from cryotorch.ops.symmetry import point_group
 MAPS = 14  # 91 pairs
 
 
-def noise(box: int, group: Tensor, count: int = MAPS) -> Tensor:
-    """White noise (n, d, d, d), made symmetric as reconstructions are."""
-    torch.manual_seed(box)
-    weight, maps = torch.ones(box, box, box // 2 + 1), []
-    for _ in range(count):
-        transform = torch.fft.rfftn(torch.randn(box, box, box))
-        sums = symmetrise(Sums(transform, weight, box, 1, box / 2), group)
-        maps.append(ifft_volume(sums.numerator, box))
-    return torch.stack(maps).float()
+@pytest.fixture(autouse=True)
+def scripts_on_path(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maps of noise are those of ``scripts/benchmark claims``, which prints the same numbers."""
+    monkeypatch.syspath_prepend(str(repository / "scripts"))
 
 
-def scatter(maps: Tensor, mask: Tensor) -> Tensor:
-    """Standard deviation (d//2 + 1,) of the FSC of all pairs of masked maps."""
-    spectra = [torch.fft.rfftn(v * mask) for v in maps]
-    box, sums = len(mask), {}
-    for i, a in enumerate(spectra):
-        for j, b in enumerate(spectra[: i + 1]):
-            sums[i, j] = shell_sum((a * b.conj()).real, box)
-    pairs = [c * c / (sums[i, i] * sums[j, j]) for (i, j), c in sums.items() if i != j]
-    return torch.stack(pairs).mean(0).sqrt()
+def measured(
+    box: int, symmetry: str, kinds: list[str], count: int = MAPS
+) -> list[tuple[Tensor, Tensor]]:
+    """For each kind of mask the independent numbers, and the scatter of the FSC of all pairs (d//2 + 1,)."""
+    from benchmarks.noise import fsc_of_pairs, masks, white
 
-
-def masks(box: int) -> dict[str, Tensor]:
-    brick = torch.zeros(box, box, box, dtype=torch.bool)
-    c, r = box // 2, box // 6
-    brick[c - r : c + r, c - r // 2 : c + r // 2, c - r // 3 : c + r // 3 + 1] = True
-    return {
-        "none": torch.ones(box, box, box),
-        "spherical": soft_sphere(box, 0.425 * box, 0.075 * box),
-        "small sphere": soft_sphere(box, 0.225 * box, 0.075 * box),
-        "tight": soft_mask(brick, 1, 0.1 * box),
-    }
+    group, known = point_group(symmetry), masks(box)
+    maps = white(box, group, count)
+    found = [(known[kind], fsc_of_pairs(maps, known[kind])) for kind in kinds]
+    return [(independent_numbers(m, group), c.square().mean(0).sqrt()) for m, c in found]
 
 
 def pooled(ratio: Tensor, numbers: Tensor) -> float:
@@ -66,9 +50,7 @@ def pooled(ratio: Tensor, numbers: Tensor) -> float:
 
 @pytest.mark.parametrize("kind", ["none", "spherical", "small sphere", "tight"])
 def test_the_fsc_of_noise_scatters_as_its_independent_numbers_say(kind: str) -> None:
-    mask = masks(32)[kind]
-    numbers = independent_numbers(mask)
-    found = scatter(noise(32, torch.eye(3)[None]), mask)
+    ((numbers, found),) = measured(32, "C1", [kind])
     ratio = found * numbers.sqrt()
     assert pooled(ratio, numbers) == pytest.approx(1, abs=0.1)
     assert 0.7 < ratio[2:15].min() and ratio[2:15].max() < 1.35
@@ -76,10 +58,7 @@ def test_the_fsc_of_noise_scatters_as_its_independent_numbers_say(kind: str) -> 
 
 @pytest.mark.parametrize("symmetry", ["C4", "D7", "O", "I"])
 def test_copies_by_symmetry_are_one_observation(symmetry: str) -> None:
-    group = point_group(symmetry)
-    mask = masks(32)["spherical"]
-    numbers = independent_numbers(mask, group)
-    found = scatter(noise(32, group), mask)
+    ((numbers, found),) = measured(32, symmetry, ["spherical"])
     # of copies that lie beside each other interpolation takes a little
     assert pooled(found * numbers.sqrt(), numbers) == pytest.approx(0.95, abs=0.12)
 
@@ -88,14 +67,8 @@ def test_copies_by_symmetry_are_one_observation(symmetry: str) -> None:
 @pytest.mark.parametrize("box", [64, 128])
 @pytest.mark.parametrize("symmetry", ["C1", "C4", "D7", "O", "I"])
 def test_larger_boxes(symmetry: str, box: int) -> None:
-    group = point_group(symmetry)
-    maps = noise(box, group, 12)
-    for kind in ("spherical", "small sphere"):
-        mask = masks(box)[kind]
-        numbers = independent_numbers(mask, group)
-        assert pooled(scatter(maps, mask) * numbers.sqrt(), numbers) == pytest.approx(
-            0.96, abs=0.12
-        )
+    for numbers, found in measured(box, symmetry, ["spherical", "small sphere"], 12):
+        assert pooled(found * numbers.sqrt(), numbers) == pytest.approx(0.96, abs=0.12)
 
 
 def test_without_mask_and_symmetry_each_coefficient_counts() -> None:
