@@ -188,6 +188,15 @@ def from_true_poses(folder: Path, symmetry: str) -> int:
     return agreement(whole(out), read(folder / "truth.mrc"), mask)
 
 
+def reconstructed(folder: Path, symmetry: str) -> int | None:
+    """The shell that a reconstruction claims at the poses of a refinement in a folder, None for nothing."""
+    out = folder / "again"
+    given = dict(particles=str(folder / "out" / "particles.star"), out=str(out), symmetry=symmetry)
+    reconstruct.run(make_settings("reconstruct", **given))
+    summary = json.loads((out / "summary.json").read_text())
+    return in_shells(summary["resolution"], summary["box"] * summary["pixel_size"])
+
+
 def read(path: Path) -> np.ndarray:
     return mrcfile.read(path).astype(np.float64)
 
@@ -271,6 +280,7 @@ class Truth:
     damaged: Callable[..., Images] = damaged
     refine: Callable[..., Outcome] = refine
     from_true_poses: Callable[..., int] = from_true_poses
+    reconstructed: Callable[..., int | None] = reconstructed
 
 
 @pytest.fixture(scope="session")

@@ -67,10 +67,11 @@ def test_the_claim_is_what_the_map_is(
     [pytest.param(s, marks=() if s in ("C1", "O") else pytest.mark.slow) for s in SYMMETRIES],
 )
 def test_noise_claims_nothing(truth, symmetry: str, tmp_path: Path) -> None:
-    """Images of noise alone, whatever the number of copies that the symmetry makes of each."""
+    """Images of noise alone, whatever the number of copies that the symmetry makes of each; nor do their poses in another job."""
     run = truth.refine(truth.make_noise(symmetry, tmp_path), symmetry)
     assert run.claimed is None, run
     assert run.warnings, run
+    assert truth.reconstructed(tmp_path, symmetry) is None
 
 
 @pytest.mark.parametrize("kind", range(3))
