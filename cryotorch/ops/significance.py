@@ -71,6 +71,39 @@ def independent_numbers(
     return ((numbers + axes) / len(group)).clamp_min(1)
 
 
+def antisymmetric_numbers(
+    box: int, radius: float, group: Tensor, turn: Tensor, mirrored: bool
+) -> Tensor:
+    """Independent real numbers per shell (d//2 + 1,) float64 of noise in a sphere that changes its sign under an operation.
+
+    The noise has a point group (g, 3, 3); the operation, ``turn`` (3, 3) followed by an inversion if ``mirrored``, leaves the group as
+    it is. Spherical harmonics of degree l hold
+
+        a_l = sum over the group of (chi_l(g) -+ (-1)^l chi_l(turn g)) / 2g,    chi_l(angle) = sin((l + 1/2) angle) / sin(angle / 2)
+
+    such functions, + without and - with the inversion taken into the sign, and a sphere of ``radius`` pixels has about
+    2 radius / d sqrt(1 - (l + 1/2)^2 / x^2) radial functions of each in a shell, x = 2 pi radius k / d (those of a Bessel function
+    that oscillates). Icosahedral maps have none below l = 15: coarse ones show no hand.
+    """
+    shells = torch.arange(box // 2 + 1, dtype=torch.float64)
+    x = 2 * math.pi * radius / box * shells
+    degree = torch.arange(int(x[-1]) + 1, dtype=torch.float64)
+    group, turn = group.double().cpu(), turn.double().cpu()
+    parity = (-1.0) ** degree if mirrored else torch.ones_like(degree)
+    copies = _characters(group, degree).sum(0) - parity * _characters(turn @ group, degree).sum(0)
+    copies = (copies / (2 * len(group))).round()
+    oscillates = (1 - ((degree + 0.5) / x[:, None].clamp_min(1e-9)).square()).clamp_min(0).sqrt()
+    return 2 * radius / box * (oscillates @ copies)
+
+
+def _characters(rotations: Tensor, degree: Tensor) -> Tensor:
+    """chi_l (g, l) of rotations (g, 3, 3)."""
+    half = (rotation_angle(torch.eye(3).double(), rotations) / 2)[:, None]
+    none = half.abs() < 1e-6
+    ratio = ((2 * degree + 1) * half).sin() / half.sin().where(~none, torch.ones_like(half))
+    return torch.where(none, 2 * degree + 1, ratio)
+
+
 def noise_profile(half_maps: Tensor) -> Tensor:
     """Variance (r,) of the difference of half maps (2, d, d, d) at whole pixels from the middle, up to d // 2."""
     difference, last = half_maps[0] - half_maps[1], half_maps.shape[-1] // 2

@@ -20,6 +20,7 @@ from cryotorch.ops.coarse import coarse_sums
 from cryotorch.ops.fourier import fft_volume, resize_volume, shell_count, shell_sum
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, symmetrise
+from cryotorch.ops.significance import antisymmetric_numbers
 from cryotorch.ops.symmetry import rotate_volume
 from cryotorch.ops.symmetry_frame import mates, z_fold
 from cryotorch.refine.expectation import Found
@@ -27,10 +28,11 @@ from cryotorch.refine.regularise import HALF_MAP_PRIOR
 from cryotorch.refine.state import Settings, State
 
 FINE = 8.0  # Å: maps that agree so far have the same hand
-CLEAR = 5.0  # standard errors by which another frame must agree better; of noise it has an error of 0.8 to 1.4
+CLEAR = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
 AGREES = 0.143  # correlation of what both frames have in common, up to which shells are looked at
 CLEARLY = 0.5  # such a correlation beyond doubt, which must show a hand
 LEAST = 3  # shells
+SURE = 0.9999  # a correlation beyond which the maps' own interpolation counts
 UNTOLD = 0.01  # share of the power that shows the hand: simulated sets with twice as much followed their initial map
 
 
@@ -89,7 +91,7 @@ class Agreement:
 
     Attributes:
         even, odd: (s,) correlation of what a map and its copy in that frame have in common, and of what tells them apart.
-        freedom: (s,) numbers that the latter is made of.
+        freedom: (s,) independent numbers that the latter is made of.
         power: (2, s) that the maps share: of what tells the frames apart, and in all.
         first: the shell from which on the half sets share nothing.
     """
@@ -109,21 +111,28 @@ class Agreement:
     def doubt(self) -> float:
         """Standard errors by which the maps agree better as they are; negative where the other frame is better.
 
-        Over the shells in which the even parts agree, which say nothing of the frame, so that the choice is not biased.
+        Noise alone has a correlation r of v numbers with a probability of about (1 - r^2)^((v - 1) / 2), as if by
+        sqrt(-(v - 1) log(1 - r^2)) standard errors: a few numbers tell the frame where they agree well. Over the shells in which the
+        even parts agree, which say nothing of the frame, so that the choice is not biased, up to the one that tells most.
         """
         band = slice(self.first, max(self.reach(AGREES), self.first + LEAST))
-        weight = self.freedom[band]
-        return float((weight * self.odd[band]).sum() / weight.sum().sqrt().clamp_min(1e-12))
+        numbers = self.freedom[band].cumsum(0)
+        together = (self.freedom[band] * self.odd[band].clamp(-1, 1)).cumsum(0)
+        r = (together / numbers.clamp_min(1e-12)).clamp(-SURE, SURE)
+        errors = r.sign() * (-(numbers - 1).clamp_min(0) * (1 - r * r).log()).sqrt()
+        return float(max(errors[LEAST - 1 :].tolist(), key=abs, default=0.0))
 
 
-def compare(a: Tensor, b: Tensor, frame: Frame, freedom: float, first: int) -> Agreement:
+def compare(
+    a: Tensor, b: Tensor, frame: Frame, group: Tensor, radius: float, first: int
+) -> Agreement:
     """Whether b agrees better with a as it is or in another frame, from maps (d, d, d) inside a soft sphere.
 
     With t the change of frame, <a, b> - <a, t b> is what the odd parts (a - t a) / 2 and (b - t b) / 2 share, as t is its own
     inverse, but for symmetry.
 
     Args:
-        freedom: independent numbers per coefficient, from the sphere's volume and the symmetry.
+        radius: of a sphere as large as the soft one, pixels.
     """
     box = len(a)
     fa, fb, ta, tb = (fft_volume(v) for v in (a, b, frame.map(a), frame.map(b)))
@@ -139,9 +148,9 @@ def compare(a: Tensor, b: Tensor, frame: Frame, freedom: float, first: int) -> A
         power = (own_a + sign * copy_a).clamp_min(0) * (own_b + sign * copy_b).clamp_min(0)
         return (ab + sign * atb) / power.sqrt().clamp_min(1e-30)
 
-    count = shell_count(box, a.device) * freedom / 2
+    numbers = antisymmetric_numbers(box, radius, group, frame.turn, frame.mirrored)
     power = torch.stack([(ab - atb) / 2, ab])
-    return Agreement(*(v.cpu() for v in (correlation(1), correlation(-1), count, power)), first)
+    return Agreement(*(v.cpu() for v in (correlation(1), correlation(-1), numbers, power)), first)
 
 
 @dataclass(frozen=True)
@@ -167,9 +176,9 @@ def agree(
     if s.local is not None or settled or box / 2 <= s.split + LEAST:
         return None
     small = coarse_maps(halves, box)
-    sphere, freedom = _sphere(state, s, box, small.device)
-    inside, first = small * sphere, math.ceil(s.split)
-    doubts = [(compare(*inside, f, freedom, first).doubt, f) for f in frames(s.group)]
+    sphere, radius = _sphere(state, s, box, small.device)
+    inside, place = small * sphere, (s.group, radius, math.ceil(s.split))
+    doubts = [(compare(*inside, f, *place).doubt, f) for f in frames(s.group)]
     doubt, frame = min(doubts, key=lambda pair: pair[0], default=(0.0, None))
     if doubt > -CLEAR or frame is None:
         return None
@@ -190,9 +199,10 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
     if s.local is not None or z_fold(s.group) == len(s.group) or box / 2 <= s.split + LEAST:
         return []
     small = resize_volume(half_maps, box)
-    sphere, freedom = _sphere(state, s, box, small.device)
+    sphere, radius = _sphere(state, s, box, small.device)
     mirrored = [f for f in frames(s.group) if f.mirrored]
-    found = [compare(*(small * sphere), f, freedom, math.ceil(s.split)) for f in mirrored]
+    place = s.group, radius, math.ceil(s.split)
+    found = [compare(*(small * sphere), f, *place) for f in mirrored]
     doubt = min(a.doubt for a in found)
     if doubt < -CLEAR:
         return [
@@ -237,13 +247,13 @@ def coarse_maps(halves: list[Sums], box: int) -> Tensor:
 
 
 def _sphere(state: State, s: Settings, box: int, device: torch.device) -> tuple[Tensor, float]:
-    """A soft sphere that holds the particle, in the small box, and the independent numbers per coefficient inside it."""
+    """A soft sphere that holds the particle, in the small box, and the radius in pixels of a hard one that holds as much noise."""
     edge = 0.04 * s.box
     radius = min(s.particle_radius or math.inf, state.mask_radius or math.inf, s.window[1] - edge)
     scale = box / s.box
     sphere = soft_sphere(box, radius * scale, edge * scale, device)
     part = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
-    return sphere, part / len(s.group)
+    return sphere, box * (0.75 / math.pi * part) ** (1 / 3)
 
 
 def _closer(half: Tensor, before: Tensor, frame: Frame) -> float:

@@ -13,6 +13,7 @@ from cryotorch.ops.fourier import shell_count
 from cryotorch.ops.fsc import claimed_shell
 from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.significance import (
+    antisymmetric_numbers,
     independent_numbers,
     noise_band,
     noise_profile,
@@ -124,3 +125,19 @@ def test_what_leans_to_agree_in_every_shell_is_no_claim() -> None:
     assert claimed_shell(curve([6.9, 5.7, 5.5, 4.0]), band, shared=9.4) == 14
     # nothing is known of what they share
     assert claimed_shell(curve([2.1, 1.9, 2.1, 2.2, 3.4, 3.4, 3.1]), band) == 17
+
+
+def test_icosahedral_maps_show_no_hand_below_degree_15() -> None:
+    """The Molien series (1 + t^15) / (1 - t^6)(1 - t^10) has no odd degree below 15, that of the octahedral group none below 9."""
+    for name, lowest in (("I", 15), ("O", 9), ("D2", 3), ("C1", 1)):
+        count = antisymmetric_numbers(48, 12.0, point_group(name), torch.eye(3), True)
+        x = 2 * math.pi * 12 / 48 * torch.arange(25)
+        assert (count[x < lowest] == 0).all() and (count[x > lowest + 2] > 0).all(), name
+
+
+def test_half_of_the_noise_is_odd() -> None:
+    """Far out, where mirror planes count little: half of what the shell of a sphere holds."""
+    radius, group = 60.0, point_group("C2")
+    odd = antisymmetric_numbers(128, radius, group, torch.eye(3), True)[60]
+    numbers = 4 / 3 * math.pi * radius**3 / 128**3 * 4 * math.pi * 60**2 / 2
+    assert float(odd) == pytest.approx(numbers / 2, rel=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -113,15 +114,20 @@ def test_noise_has_no_frame() -> None:
     """The doubt of half maps that share nothing is that of a normal variable."""
     sphere = soft_sphere(24, 8, 2)
     part = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
+    radius = 24 * (0.75 / math.pi * part) ** (1 / 3)
     for name in ("I", "D3"):
         group, doubts = point_group(name), []
         for seed in range(12):
             generator = torch.Generator().manual_seed(seed)
             noise = torch.randn(2, 24, 24, 24, generator=generator)
             pair = [symmetrise_volume(v, group) * sphere for v in noise]
-            doubts += [compare(*pair, f, part / len(group), 3).doubt for f in frames(group)]
+            place = group, radius, 3
+            doubts += [compare(*pair, f, *place).doubt for f in frames(group)]
         doubts = torch.tensor(doubts)
-        assert 0.2 < float(doubts.square().mean().sqrt()) < 2 and doubts.abs().max() < 5
+        least = (
+            0.0 if name == "I" else 0.2
+        )  # odd icosahedral noise is no more than one number here, which says nothing
+        assert least <= float(doubts.square().mean().sqrt()) < 2 and doubts.abs().max() < 3
 
 
 @pytest.mark.parametrize(
