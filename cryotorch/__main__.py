@@ -45,6 +45,9 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     keep_freed_memory()
     collect_rarely()
+    for stream in (sys.stdout, sys.stderr):  # file names need not be in UTF-8
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.
@@ -55,13 +58,15 @@ def main() -> None:
             _run_hydra()
     except InputError as error:
         _fail(error)
+    except BrokenPipeError:  # `cryotorch --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(_refused(error))
     except _SweepFailed:
         sys.exit(1)
     except KeyboardInterrupt as error:
         print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # `cryotorch --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def keep_freed_memory() -> None:
@@ -272,7 +277,8 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
             values = completed(job, values, given)
         settings = build(catalog.settings_class(job), values, job)
         importlib.import_module(f"cryotorch.jobs.{job}").run(settings)
-    except Exception as error:
+    except Exception as raised:
+        error = _refused(raised) if isinstance(raised, OSError) else raised
         # Not left to Hydra, which would put its own lines around it.
         if isinstance(error, InputError):
             _print_error(error)
@@ -325,6 +331,13 @@ def _for_several(override: str) -> str:
     if any(catalog.takes_list(name.lstrip("+"), job) for job in jobs):
         return f"write {name}=[{value}] for a list, or {sweep}"
     return sweep
+
+
+def _refused(error: OSError) -> InputError:
+    """The sentence for what the system did not allow and no one told better."""
+    reason = error.strerror or str(error)
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return InputError(f"{where}{reason}: mend that, then start again")
 
 
 def _print_error(error: InputError) -> None:

@@ -234,11 +234,14 @@ def write_volume(
     ``corner`` (x, y, z), Å, is where the first voxel lies in the coordinates of atomic models (MRC's ORIGIN).
 
     Raises:
-        ValueError: values that are not finite.
+        InputError: values that are not finite, or a place that cannot be written.
     """
     values = np.ascontiguousarray(torch.as_tensor(volume).detach().cpu().numpy(), dtype="<f4")
     if not np.isfinite(values).all():
-        raise ValueError(f"The volume for {path} has values that are not finite.")
+        raise InputError(
+            f"{path} is not written: {np.count_nonzero(~np.isfinite(values))} of its voxels are not finite (NaN, or beyond the range of "
+            "float32): look for images or maps with a scale far from that of the others"
+        )
     sections, rows, columns = values.shape
     header = _new_header(columns, rows, sections, 2, pixel_size, is_stack=False)
     for axis, start in zip("xyz", corner, strict=True):
@@ -261,7 +264,8 @@ def write_stack(
     """Write n images, given in chunks (b, box, box), as one stack of float32 or float16, atomically.
 
     Raises:
-        ValueError: the chunks do not add up to n images of the box, or do not fit into ``dtype``.
+        InputError: values that are not finite or do not fit into ``dtype``, or a place that cannot be written.
+        ValueError: the chunks do not add up to n images of the box.
     """
     mode = {"float32": 2, "float16": 12}[np.dtype(dtype).name]
     header = _new_header(box, box, n, mode, pixel_size, is_stack=True)
@@ -275,7 +279,9 @@ def write_stack(
             with np.errstate(over="ignore"):
                 stored = values.astype(MODES[mode])
             if not np.isfinite(stored).all():
-                raise ValueError(f"Values up to {np.abs(values).max()} do not fit into {dtype}.")
+                raise InputError(
+                    f"{path} is not written: values up to {np.abs(values).max():.3g} are not finite or do not fit into {dtype}"
+                )
             wide = stored.astype(np.float64)
             total, squares = total + wide.sum(), squares + (wide**2).sum()
             low, high = min(low, wide.min(initial=low)), max(high, wide.max(initial=high))

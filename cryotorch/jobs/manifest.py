@@ -114,9 +114,22 @@ def remove(folder: Path, names: Iterable[str]) -> None:
         path.unlink(missing_ok=True)
         places |= {path.parent, *path.parent.parents}
     below = (p for p in places if p != folder and p.is_relative_to(folder))
-    for place in sorted(below, key=lambda p: len(p.parts), reverse=True):
-        with suppress(OSError):  # not empty
-            place.rmdir()
+    remove_empty(sorted(below, key=lambda p: len(p.parts), reverse=True))
+
+
+def make_folder(out: Path) -> list[Path]:
+    """Make it with all above it that are missing; these, the innermost first. However deep, which ``Path.mkdir`` is not."""
+    missing = [p for p in (out, *out.absolute().parents) if not os.path.lexists(p)]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those that are empty, in this order."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def remove_partial(folder: Path, patterns: Sequence[str]) -> None:
@@ -126,7 +139,13 @@ def remove_partial(folder: Path, patterns: Sequence[str]) -> None:
 
 
 def refuse_place(out: Path) -> None:
-    """Raises InputError unless ``out`` is a folder that can be written, or can be made."""
+    """Raises InputError unless ``out`` is a folder that can be written, or can be made, and has a name that all libraries take."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"out={ascii(str(out))} cannot be used: its name is not in UTF-8, which TensorBoard needs, name another folder"
+        ) from None
     try:
         above = next(p for p in (out, *out.absolute().parents) if _is_there(p))
         is_folder = os.path.isdir(above)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from cryotorch.jobs.manifest import (
     cannot_write,
     found,
     job_name,
+    make_folder,
     refuse_foreign,
     refuse_inputs,
     refuse_place,
     remove,
+    remove_empty,
     remove_partial,
 )
 from cryotorch.jobs.resume import write_config
@@ -48,11 +50,11 @@ def new_files(
         raise InputError("out=null cannot be used here: name a folder for the results")
     out, patterns = Path(settings.out), list(patterns)
     _check(out, settings, patterns, inputs)
-    made = [folder for folder in (out, *out.absolute().parents) if not folder.exists()]
+    made: list[Path] = []
     lock = FolderLock(out)
     try:
         with told_if_full(out):
-            out.mkdir(parents=True, exist_ok=True)
+            made = make_folder(out)
             lock.acquire()
             _check(out, settings, patterns, ())  # another job may have come in
             _remove_stale(out, patterns)
@@ -65,9 +67,7 @@ def new_files(
                 shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
         lock.release()
-        with suppress(OSError):  # not empty: another job has come in
-            for above in made:
-                above.rmdir()
+        remove_empty(made)  # unless another job has come in
         raise
     lock.release()
 

@@ -20,11 +20,13 @@ from cryotorch.jobs.manifest import (
     cannot_write,
     found,
     job_name,
+    make_folder,
     read_manifest,
     refuse_foreign,
     refuse_inputs,
     refuse_place,
     remove,
+    remove_empty,
     remove_partial,
 )
 from cryotorch.jobs.resume import CONFIG, FOLDER, write_config
@@ -127,9 +129,8 @@ class RunFolder:
                 raise
         finally:
             self._lock.release()
-            for folder in self._made if error is not None else ():
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+            if error is not None:
+                remove_empty(self._made)
 
     def _take(self) -> None:
         try:
@@ -181,8 +182,7 @@ class RunFolder:
         if rank() > 0:
             return self.path
         try:
-            self._made = [p for p in (self.path, *self.path.absolute().parents) if not p.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = make_folder(self.path)
             self._take()
             self._check()  # another run may have come in
             self._new = not self.resume or not checkpoints(self.path)
@@ -228,6 +228,9 @@ class RunFolder:
             remove(self.path, [name for name in found(self.path, RESULTS) if manifest.owns(name)])
             remove_partial(self.path, RESULTS)
             remove(self.path, [MANIFEST])
+            remove_empty(
+                self.path / name for name in ("plots", "profile", "tensorboard", CHECKPOINTS)
+            )
 
     def _put_aside(self) -> None:
         """Move a run with iterations to ``BEFORE``, its manifest last; of one without nothing is left."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +29,8 @@ def add_curves(writer: SummaryWriter, curves: Mapping[str, Tensor]) -> None:
 
 def write_curves(folder: Path, curves: Mapping[str, Tensor]) -> None:
     """FSC curves in a run of their own; an older run there is replaced."""
-    shutil.rmtree(folder, ignore_errors=True)
+    for older in folder.glob("events.out.tfevents.*"):
+        older.unlink()
     with SummaryWriter(str(folder)) as run:
         add_curves(run, curves)
 

@@ -17,10 +17,15 @@ LOGGER = "cryotorch"
 
 
 class TerminalHandler(logging.Handler):
-    """Prints above a progress bar instead of through it."""
+    """Prints above a progress bar instead of through it; what cannot be printed does not stop a run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
+        try:
+            tqdm.write(self.format(record))
+        except BrokenPipeError:
+            raise
+        except OSError:  # it goes to a file on a full disk
+            pass
 
 
 class QuietFileHandler(logging.FileHandler):
