@@ -39,7 +39,7 @@ AT_ONCE = {
     "simulate": "box_size=32 pixel_size=4 n_particles=20",
     "convert": "particles=set/truth.star",
     "reconstruct": "particles=set/truth.star half_sets=resplit",
-    "ctf_refine": "particles=whole/particles.star volume=whole passes=1",
+    "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",
     "sharpen": "volume=whole",
     "validation_fsc": "volume=whole",
     "orientation_diagnostics": "volume=whole n_directions=300",
@@ -253,7 +253,8 @@ def test_a_full_disk(folder: Path, job: str) -> None:
         if code == 0:  # nothing but the log was too large
             continue
         assert one_sentence(code, said), (most, said)
-        assert "File too large" in said or "is the disk full" in said, said
+        if most:  # else libraries find no place for temporary files
+            assert "File too large" in said or "is the disk full" in said, said
         if job in AT_ONCE:
             assert not out.exists()
             continue
