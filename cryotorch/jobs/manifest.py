@@ -144,7 +144,7 @@ def refuse_place(out: Path) -> None:
         str(out).encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"out={ascii(str(out))} cannot be used: its name is not in UTF-8, which TensorBoard needs, name another folder"
+            f"out={str(out)!a} cannot be used: its name is not in UTF-8, which TensorBoard needs, name another folder"
         ) from None
     try:
         above = next(p for p in (out, *out.absolute().parents) if _is_there(p))

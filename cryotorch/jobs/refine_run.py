@@ -95,7 +95,7 @@ def _refine(
     belongs = fingerprint(given, file, particles, images, settings.symmetry)
     checkpoint, saved, damaged = folder.checkpoint(belongs)
     for sentence in damaged:
-        log.warning("WARNING: %s: the run goes on from the one before", sentence)
+        log.info("WARNING: %s: the run goes on from the one before", sentence)
     if checkpoint is not None:
         then, changes = coming(saved, plan), folder.changes(given)
         if isinstance(then, Stop):

@@ -222,6 +222,13 @@ class State:
             setattr(self, name, saved[name])
 
 
+# What a state may have none of, besides parts of the optics.
+_OPTIONAL = (
+    *("mask", "mask_radius", "rest", "anchor_rotation", "anchor_shift"),
+    *("centre_rotation", "centre_shift"),
+)
+
+
 def _same_kinds(known: Mapping, saved: object, place: str = "the state") -> None:
     """Refuse a saved state that lacks an entry, or has one of another type, or a tensor of another kind or shape."""
     names = saved.keys() if isinstance(saved, Mapping) else ()
@@ -233,8 +240,8 @@ def _same_kinds(known: Mapping, saved: object, place: str = "the state") -> None
         if isinstance(now, Mapping):
             _same_kinds(now, then, name)
         elif now is None or then is None:
-            fits = Tensor | float | int | None
-            if place == "course" or not isinstance(then, fits):
+            optional = place == "optics" or name in _OPTIONAL
+            if not optional or not isinstance(then, Tensor | float | int | None):
                 raise InputError(f"the checkpoint cannot be used: {place} has no value for {name}")
         else:
             kind = (int, float) if isinstance(now, int | float) else type(now)

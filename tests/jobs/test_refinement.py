@@ -307,6 +307,82 @@ def test_a_finished_run_without_its_checkpoints_is_kept(
     assert contents(out) == before
 
 
+def test_a_damaged_checkpoint_is_passed_over(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = refine(inputs, tmp_path / "out", max_iterations=2)
+    before, kept = contents(out), checkpoints(out)
+    assert [path.name for path in kept] == ["iteration_001.ckpt", "iteration_002.ckpt"]
+
+    def flip(path: Path) -> None:
+        torn = bytearray(path.read_bytes())
+        torn[len(torn) // 2] ^= 4
+        path.write_bytes(torn)
+
+    flip(kept[1])
+    capsys.readouterr()
+    refine(inputs, out, max_iterations=2, resume=True)
+    said = capsys.readouterr().out
+    assert (
+        "iteration_002.ckpt is damaged: its checksum differs: the run goes on from the one" in said
+    )
+    assert "Iteration  2" in said and "Iteration  1" not in said
+    for name in ("map_half_A.mrc", "map_half_B.mrc", "particles.star"):
+        assert (out / name).read_bytes() == before[name], name
+    for path in kept:
+        flip(path)
+    damaged = contents(out)
+    with pytest.raises(
+        InputError, match=r"none before it is whole: start anew with overwrite=true"
+    ):
+        refine(inputs, out, max_iterations=3, resume=True)
+    assert contents(out) == damaged
+
+
+def test_a_stack_that_was_replaced_is_not_gone_on_with(
+    inputs: Path, finished: Path, tmp_path: Path
+) -> None:
+    """The same names and sizes, but other pixels."""
+    write_star(tmp_path / "particles.star", read_star(inputs / "particles.star"))
+    noise = np.random.default_rng(0).normal(size=(N, BOX, BOX))
+    write_stack(tmp_path / "particles.mrcs", [noise], N, BOX, PIXEL)
+    before = contents(finished)
+    changes = dict(particles=str(tmp_path / "particles.star"), max_iterations=2)
+    with pytest.raises(InputError, match="the images are not the same"):
+        refine(inputs, finished, resume=True, **changes)
+    assert contents(finished) == before
+
+
+def test_a_stack_that_changes_while_it_is_read_ends_the_run(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything of that iteration is written; the same images written again are nothing new."""
+    write_star(tmp_path / "particles.star", read_star(inputs / "particles.star"))
+    whole = (inputs / "particles.mrcs").read_bytes()
+    stack, out = tmp_path / "particles.mrcs", tmp_path / "out"
+    stack.write_bytes(whole)
+    draw = tensorboard.draw
+
+    def change(result: Any, names: Any) -> Any:
+        stack.write_bytes(
+            whole if result.iteration == 1 else whole[:1024] + whole[2048:] + whole[1024:2048]
+        )
+        return draw(result, names)
+
+    given = dict(particles=str(stack.with_suffix(".star")), max_iterations=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorboard, "draw", change)
+        with pytest.raises(
+            InputError, match=r"particles\.mrcs was changed while the run was reading"
+        ):
+            refine(inputs, out, **given)
+    assert (
+        read_manifest(out).iterations
+        == 2
+        == json.loads((out / "summary.json").read_text())["iterations"]
+    )
+
+
 def test_another_jobs_folder_is_left_alone(inputs: Path, tmp_path: Path) -> None:
     made = dict(box_size=16, pixel_size=6.0, n_particles=10)
     simulate.run(make_settings("simulate", out=str(tmp_path), **made))

@@ -261,7 +261,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
         make(tmp_path / "set", source=str(tmp_path / "none.mrc"))
     assert not (tmp_path / "set").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="is a file, name another folder"):
         make(tmp_path / "file" / "set")
 
 

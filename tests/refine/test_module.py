@@ -13,12 +13,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cryotorch.errors import InputError
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.refine import module as module_of
 from cryotorch.refine import mstep
 from cryotorch.refine import schedule as schedule_of
 from cryotorch.refine.checkpoints import AtomicCheckpoints
-from cryotorch.refine.module import Refinement
+from cryotorch.refine.module import Refinement, coming
 from cryotorch.refine.schedule import Course, ScheduleSettings
 from cryotorch.refine.start import begin
 
@@ -212,6 +213,28 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
         assert getattr(other, name) == getattr(state, name), name
     for name in ("rotation", "shift", "half", "scale", "pose_sigma"):
         assert torch.equal(getattr(other.particles, name), getattr(state.particles, name)), name
+
+
+def test_a_state_of_another_kind_is_refused(world) -> None:
+    given = (world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu"))
+    state, _ = begin(*given, fresh=False)
+    for change, said in (
+        (lambda s: s.pop("noise"), "the state lacks noise"),
+        (lambda s: s.update(spare=1), "the state has an unknown spare"),
+        (lambda s: s.update(references=torch.zeros(2, 8, 8, 8)), "references is not what it was"),
+        (lambda s: s["poses"].update(shift=None), "poses has no value for shift"),
+        (lambda s: s["poses"].update(shift=torch.zeros(48, 2, dtype=torch.int64)), "shift is not"),
+        (lambda s: s["course"].update(areas=3.0), "areas is not what it was"),
+        (lambda s: s.update(limit="far"), "limit is not what it was"),
+        (lambda s: s.update(optics=None), "optics lacks"),
+    ):
+        saved = state.state_dict()
+        change(saved)
+        with pytest.raises(InputError, match=said):
+            state.load_state_dict(saved, torch.device("cpu"))
+    for course in (None, {"steps": []}, {"crossings": 3}):
+        with pytest.raises(InputError, match="its course is not that of a run"):
+            coming({"course": course}, world.settings)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
