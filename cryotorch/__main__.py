@@ -11,13 +11,14 @@ import ctypes
 import datetime
 import gc
 import importlib
+import io
 import itertools
 import os
 import shutil
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,7 @@ def main() -> None:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.
             sys.argv[1:] = _tidy([*sys.argv[1:], *_job_to_resume(sys.argv[1:])])
+            _check_options(sys.argv[1:])
             _check(sys.argv[1:])
             _check_sweep(sys.argv[1:])
             _start_clock()
@@ -130,6 +132,21 @@ def _tidy(arguments: Sequence[str]) -> list[str]:
                 argument = name + "='" + value.replace("'", "\\'") + "'"
             parameters.append(argument)
     return [*parameters, *options]
+
+
+def _check_options(arguments: Sequence[str]) -> None:
+    """Refuses options without their word, or with a wrong one, with a sentence, before Hydra prints all that there are."""
+    if not any(argument.startswith("-") for argument in arguments):
+        return
+    from hydra._internal.utils import get_args_parser
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            get_args_parser().parse_args(list(arguments))
+    except SystemExit:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(f"the command cannot be read ({reason}): correct it") from None
 
 
 def _job_to_resume(arguments: Sequence[str]) -> list[str]:
@@ -235,7 +252,10 @@ def _run_hydra() -> None:
 
     try:
         start(task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except InputError:
+        raise
+    # Hydra's own refusals; what a job raises ends in ``_task``
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(_sentence(error)) from error
     if _is_sweep(sys.argv[1:]) and int(os.environ.get("LOCAL_RANK", "0")) == 0:
         folder = dict(_assignments(sys.argv[1:])).get("hydra.sweep.dir", [""])[0]

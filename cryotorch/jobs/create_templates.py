@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Angstrom, positive, require
+from cryotorch.jobs.settings import Angstrom, require
 
 # In the order in which they appear: who sees the STAR file finds its images, and the summary says that all is there.
 FILES = (
@@ -16,7 +16,6 @@ FILES = (
 )
 # The last map of a refinement: cryotorch's, CryoSPARC's, RELION's.
 MAP_NAMES = ("map.mrc", "*_volume_map.mrc", "*_class001.mrc")
-MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class CreateTemplates:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the map is."""
-        positive(self, "pixel_size", "low_pass", "diameter", "contrast")
-        n, box = self.n_templates, self.box_size
-        require(1 <= n <= MOST, "n_templates", n, f"it must be from 1 to {MOST}")
+        box = self.box_size
         require(box is None or box >= 16, "box_size", box, "it must be at least 16 pixels")
         even = box is None or box % 2 == 0
         require(even, "box_size", box, f"it must be even, {(box or 0) + 1} for example")

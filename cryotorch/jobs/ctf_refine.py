@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Length, positive, require
+from cryotorch.jobs.settings import Length, require
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -53,10 +53,6 @@ class CtfRefine:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
-        positive(self, "defocus_range", "defocus_min_resolution", "optics_min_resolution")
-        positive(self, "max_resolution", "passes", "cache_limit")
-        batch = self.minibatch_size
-        require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         asked = self.defocus or self.fits_optics
         require(asked, "defocus", False, "nothing is left to refine, switch something on")

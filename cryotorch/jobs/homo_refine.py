@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryotorch.jobs.refine_settings import RefineSettings, Search
-from cryotorch.jobs.settings import Length, positive, require
+from cryotorch.jobs.settings import Length, require
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,6 @@ class GlobalSearch(Search):
     """The search over all orientations; meanings and defaults in ``configs/job/homo_refine.yaml``."""
 
     shift_extent: Length | None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "shift_extent", prefix="search.")
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,6 @@ class LocalRefine(RefineSettings):
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
         super().__post_init__()
-        positive(self, "shared_resolution")
-        for name in ("rotation_extent", "shift_extent", "prior_rotation", "prior_shift"):
-            value = getattr(self, name)
-            number = None if value is None else parse_length(value, 1.0)
-            require(number is None or number >= 0, name, value, "it must not be negative")
-        turn = self.rotation_extent
-        require(
-            turn is None or turn <= 180, "rotation_extent", turn, "it must be at most 180 degrees"
-        )
         if not isinstance(self.fulcrum, str):
             wish = "write three numbers, [x,y,z] in voxels from the corner of the box, or [35A,40A,52A]"
             require(len(self.fulcrum) == 3, "fulcrum", self.fulcrum, wish)

@@ -13,7 +13,6 @@ from cryotorch.jobs.settings import (
     Length,
     in_angstrom,
     mask_widths,
-    positive,
     require,
 )
 
@@ -51,17 +50,11 @@ class OrientationDiagnostics:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the maps are."""
-        positive(self, "pixel_size", "mask_far", "max_particles")
-        wish = "it is a half-angle, above 0 and at most 90 degrees"
-        require(0 < self.cone_angle <= 90, "cone_angle", self.cone_angle, wish)
         n = self.n_directions
-        require(n >= 12 and n % 2 == 0, "n_directions", n, "it must be even and at least 12")
-        wish = "it must be at least 1 Fourier pixel"
-        require(self.sampling_radius >= 1, "sampling_radius", self.sampling_radius, wish)
+        require(n % 2 == 0, "n_directions", n, "it must be even")
         wish = "it is a fraction between 0 and 1"
         require(0 < self.threshold < 1, "threshold", self.threshold, wish)
         mask_widths(self)
-        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
 
 
 def run(settings: OrientationDiagnostics) -> Path:

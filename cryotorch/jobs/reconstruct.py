@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Length, circle_fits, in_angstrom, positive, require
+from cryotorch.jobs.settings import Length, circle_fits, in_angstrom, require
 
 if TYPE_CHECKING:
     import torch
@@ -65,14 +65,9 @@ class Reconstruct:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
-        positive(self, "particle_diameter", "shared_resolution", "cache_limit")
-        box, batch = self.box_size, self.minibatch_size
-        require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
+        box = self.box_size
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")
-        require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
-        require(self.padding in ("auto", 1, 2), "padding", self.padding, "it is 1, 2 or auto")
-        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
 
 
 def run(settings: Reconstruct) -> Path:

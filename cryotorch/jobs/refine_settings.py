@@ -12,7 +12,6 @@ from cryotorch.jobs.settings import (
     TrainerSettings,
     circle_fits,
     mask_widths,
-    positive,
     require,
 )
 
@@ -38,10 +37,6 @@ class Search:
     newton_steps: int
     posterior: Literal["laplace", "map"]
 
-    def __post_init__(self) -> None:
-        names = ("coarse_limit", "grid_step", "candidates", "newton_steps")
-        positive(self, *names, prefix="search.")
-
 
 @dataclass(frozen=True)
 class NonUniformSettings:
@@ -50,12 +45,6 @@ class NonUniformSettings:
     filter_type: Literal["butterworth", "gaussian", "rectangular"]
     filter_order: int
     window: float
-
-    def __post_init__(self) -> None:
-        positive(self, "filter_order", prefix="nonuniform.")
-        require(
-            self.window >= 1, "nonuniform.window", self.window, "it must be at least 1, 3 is usual"
-        )
 
 
 @dataclass(frozen=True)
@@ -112,17 +101,9 @@ class RefineSettings:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
-        positive(self, "particle_diameter", "initial_resolution", "max_iterations", "mask_far")
-        positive(self, "max_align_resolution", "split_resolution", "mask_start_resolution")
-        positive(self, "cache_limit")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
-        box, batch = self.box_size, self.minibatch_size
-        require(box is None or box >= 8, "box_size", box, "it must be at least 8 pixels")
+        box = self.box_size
         require(box is None or box % 2 == 0, "box_size", box, "it must be even")
-        require(batch == "auto" or batch > 0, "minibatch_size", batch, "it must be above zero")
-        for name in ("extra_final_passes", "scale_start_iteration", "seed"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "it must not be negative")
         inner, outer = self.window_inner, self.window_outer
         require(0 < inner <= 1, "window_inner", inner, "it must be above 0 and at most 1")
         require(inner <= outer <= 1, "window_outer", outer, "it must lie in window_inner to 1")

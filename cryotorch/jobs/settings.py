@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 
 from cryotorch.errors import InputError
+from cryotorch.jobs import limits
 from cryotorch.jobs.units import in_pixels, parse_angle, parse_length
 
 T = TypeVar("T")
@@ -33,11 +34,11 @@ Angle = Annotated[float, "angle"]
 class TrainerSettings:
     """What is handed on to ``lightning.Trainer``; meanings in ``configs/trainer/auto.yaml``."""
 
-    accelerator: str
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"]
     devices: int | str | list[int]
     num_nodes: int
     precision: str
-    strategy: str
+    strategy: Literal["auto", "ddp"]
 
 
 def build(cls: type[T], values: Mapping[str, Any], job: str, prefix: str = "") -> T:
@@ -75,16 +76,17 @@ def closest(value: object, choices: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def in_angstrom(settings: T, pixel_size: float) -> T:
-    """A copy in which every length that was given in pixels is in Å."""
+def in_angstrom(settings: T, pixel_size: float, prefix: str = "") -> T:
+    """A copy in which every length that was given in pixels is in Å; raises InputError for one that is out of its limits then."""
     hints = get_type_hints(type(settings), include_extras=True)
     changed: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
         if is_dataclass(value):
-            changed[field.name] = in_angstrom(value, pixel_size)
+            changed[field.name] = in_angstrom(value, pixel_size, f"{prefix}{field.name}.")
         elif in_pixels(value) and Length in (hints[field.name], *get_args(hints[field.name])):
             changed[field.name] = parse_length(value, pixel_size, field.name)
+            limits.check(prefix + field.name, changed[field.name], value)
     return replace(settings, **changed)
 
 
@@ -92,14 +94,6 @@ def require(condition: bool, name: str, value: object, wish: str) -> None:
     """Raises InputError ``<name>=<value> cannot be used: <wish>`` unless the condition holds."""
     if not condition:
         raise InputError(f"{name}={shown(value)} cannot be used: {wish}")
-
-
-def positive(settings: object, *names: str, prefix: str = "") -> None:
-    """Raises InputError unless the named numbers and lengths are above zero; None passes."""
-    for name in names:
-        value = getattr(settings, name)
-        number = parse_length(value, 1.0, name) if isinstance(value, str) else value
-        require(number is None or number > 0, prefix + name, value, "it must be above zero")
 
 
 def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
@@ -112,10 +106,9 @@ def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
 
 
 def mask_widths(settings: object) -> None:
-    """Raises InputError unless 0 <= mask_near < mask_far; pixels and Å are compared when ``in_angstrom`` has made all Å."""
+    """Raises InputError unless mask_near < mask_far; pixels and Å are compared when ``in_angstrom`` has made all Å."""
     near, far = settings.mask_near, settings.mask_far
     low, high = (parse_length(value, 1.0) for value in (near, far))
-    require(low >= 0, "mask_near", near, "it must not be negative")
     ordered = in_pixels(near) != in_pixels(far) or low < high
     require(ordered, "mask_far", far, f"it must be above mask_near={shown(near)}")
 
@@ -150,13 +143,19 @@ def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
     for option in _options(hint):
         accepted, converted = _match(value, option, name)
         if accepted:
+            limits.check(name, converted, _listed(value))
             return converted
     choices = [c for o in _options(hint) if get_origin(o) is Literal for c in get_args(o)]
     wish = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
-    if isinstance(value, (list, tuple)):
-        value = f"[{','.join(map(shown, value))}]"
     hint_text = closest(value, [c for c in choices if isinstance(c, str)])
-    raise InputError(f"{name} must be {wish}, got {shown(value)!r}{hint_text}")
+    raise InputError(f"{name} must be {wish}, got {_listed(value)!r}{hint_text}")
+
+
+def _listed(value: object) -> str:
+    """``shown``, of lists too."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_listed, value))}]"
+    return shown(value)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -188,7 +187,7 @@ def _match(value: Any, hint: Any, name: str) -> tuple[bool, Any]:
     elif hint in (None, type(None)):
         return value is None, None
     elif get_origin(hint) is Literal:
-        if value == "gpu" and "cuda" in get_args(hint):
+        if value == "gpu" and "cuda" in get_args(hint) and "gpu" not in get_args(hint):
             value = "cuda"
         return any(value == c and type(value) is type(c) for c in get_args(hint)), value
     elif get_origin(hint) is list:

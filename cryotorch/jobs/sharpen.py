@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, positive, require
+from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, require
 from cryotorch.jobs.units import in_pixels, parse_length
 
 if TYPE_CHECKING:
@@ -54,23 +54,12 @@ class Sharpen:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the maps are."""
-        positive(
-            *(self, "pixel_size", "fit_from", "fit_to", "filter_resolution", "filter_order"),
-            "mask_far",
-        )
         for name in ("threshold", "local_threshold"):
             value = getattr(self, name)
             require(0 < value < 1, name, value, "it is a fraction between 0 and 1")
-        require(
-            parse_length(self.mask_near, 1.0) >= 0,
-            "mask_near",
-            self.mask_near,
-            "it must not be negative",
-        )
         self._ordered("mask_near", "mask_far", "above")
         if self.fit_to is not None:
             self._ordered("fit_to", "fit_from", "coarser than")
-        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
         if isinstance(self.bfactor, list):
             wish = "give one or more different B-factors, such as [-50,-100]"
             distinct = {f"{b:g}" for b in self.bfactor}

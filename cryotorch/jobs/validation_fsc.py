@@ -12,7 +12,6 @@ from cryotorch.jobs.settings import (
     Length,
     in_angstrom,
     mask_widths,
-    positive,
     require,
 )
 
@@ -47,14 +46,12 @@ class ValidationFsc:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the maps are."""
-        positive(self, "pixel_size", "mask_far", "randomise_below")
         fraction = not self.relative_threshold or 0 < self.threshold < 1
         wish = (
             "it is a fraction between 0 and 1 (an absolute density needs relative_threshold=false)"
         )
         require(fraction, "threshold", self.threshold, wish)
         mask_widths(self)
-        require(0 <= self.seed < 2**63, "seed", self.seed, "it must be from 0 to 2^63 - 1")
         lost = self.optimize_mask is True and self.generate_mask is False and self.mask is None
         wish = "generate_mask=false leaves no mask to tighten, give mask=<file>"
         require(not lost, "optimize_mask", True, wish)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Angle, Angstrom, Length, positive, require
+from cryotorch.jobs.settings import Angle, Angstrom, Length, require
 from cryotorch.jobs.units import parse_length
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
@@ -72,14 +72,6 @@ class VolumeTools:
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the volume is."""
-        positive(self, "pixel_size", "new_pixel_size", "resolution", "low_pass", "high_pass")
-        positive(self, "filter_order")
-        positive(self.segment, "scale", "min_volume", prefix="segment.")
-        box = self.box_size
-        require(box is None or box >= 8, "box_size", box, "it must be at least 8 voxels")
-        for name in ("sphere_edge", "soften"):
-            value = getattr(self, name)
-            require(parse_length(value, 1.0) >= 0, name, value, "it must not be negative")
         for name, what in (("rotate", "[rot,tilt,psi]"), ("shift", "[x,y,z]")):
             value = getattr(self, name)
             require(value is None or len(value) == 3, name, value, f"write three numbers, {what}")

@@ -22,8 +22,8 @@ MOST_COPIES = 8
 
 
 def compiled(function):
-    """Compile at the first call, and keep the result on disk where there is a place for it."""
-    how = {"nogil": True, "fastmath": True}
+    """Compile at the first call, and keep the result on disk where there is a place for it; 1 / 0 is infinity, as in NumPy."""
+    how = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         return njit(**how, cache=True)(function)
     except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
@@ -149,7 +149,7 @@ def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
     """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``.
 
     Counted from the table's corner coordinates are positive, so that cutting off the fraction rounds down: this becomes vector
-    instructions, which ``math.floor`` does not.
+    instructions, which ``math.floor`` does not. Both sides are bounded: numbers that are not finite lead to no other place.
     """
     low, last, top = np.int32(0), np.int32(reach - 1), np.int32(2 * reach - 1)
     columns, side, middle = np.int64(reach + 1), np.int64(2 * reach + 1), np.float32(reach)
@@ -163,7 +163,7 @@ def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
         x = x * s
         y = (yx * kx + yy * ky + yz * kz) * s + middle
         z = (zx * kx + zy * ky + zz * kz) * s + middle
-        at_x = min(np.int32(x), last)
+        at_x = min(max(np.int32(x), low), last)
         at_y = min(max(np.int32(y), low), top)
         at_z = min(max(np.int32(z), low), top)
         fraction[0, j] = x - np.float32(at_x)

@@ -87,7 +87,7 @@ def found(out: Path) -> torch.Tensor:
         (dict(fulcrum=[12.0, 12.0]), "write three numbers"),
         (dict(fulcrum="centre"), "fulcrum must be mask_center or box_center or a list"),
         (dict(rotation_extent=-1), "rotation_extent=-1 cannot be used: it must not be negative"),
-        (dict(rotation_extent=190), "at most 180"),
+        (dict(rotation_extent=190), "from 0 to 180 degrees"),
         (dict(shift_extent="-2px"), "it must not be negative"),
         (
             dict(rotation_extent=5, prior_rotation=8),

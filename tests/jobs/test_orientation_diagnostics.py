@@ -217,9 +217,9 @@ def test_a_run_folder_brings_particles_mask_and_symmetry(simulated) -> None:
     [
         ([], "Two half maps are needed"),
         (["cone_angle=0"], "cone_angle=0 cannot be used"),
-        (["cone_angle=91"], "at most 90 degrees"),
-        (["n_directions=11"], "must be even and at least 12"),
-        (["sampling_radius=0.5"], "at least 1 Fourier pixel"),
+        (["cone_angle=91"], "from 0.1 to 90 degrees"),
+        (["n_directions=11"], "must be from 12 to 100000"),
+        (["sampling_radius=0.5"], "from 1 to 10000 Fourier pixel"),
         (["max_particles=0"], "must be above zero"),
         (["threshold=1.5"], "between 0 and 1"),
         (["mask_near=12", "mask_far=6"], "must be above mask_near=12"),

@@ -269,7 +269,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
     ("name", "value", "words"),
     [
         ("box_size", 33, "must be even"),
-        ("box_size", 4, "at least 8"),
+        ("box_size", 4, "from 8 to 1000000 pixels"),
         ("n_particles", 0, "above zero"),
         ("n_particles", "many", "a whole number"),
         ("snr", 0, "above zero"),

@@ -577,7 +577,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(high_pass=100), "edge of the box, 64 Å"),
         (dict(symmetry="Q3"), "symmetry=Q3 cannot be used"),
         (dict(rotate=[1, 2]), "write three numbers"),
-        (dict(box_size=4), "at least 8 voxels"),
+        (dict(box_size=4), "from 8 to 1000000 pixels"),
         (dict(like="{files}/odd.mrc", box_size=20), "gives the grid already"),
         (dict(like="{files}/two.pdb"), "is an atomic model, which has no grid"),
         (dict(like="{files}/flat.mrc"), "not a cube: pad it to one with job=volume_tools volume={files}/flat.mrc first"),
