@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cryotorch import __version__
-from cryotorch.errors import InputError
+from cryotorch.errors import InputError, out_of_memory
 from cryotorch.jobs import catalog
 from cryotorch.jobs.settings import build, closest
 from cryotorch.jobs.sweep import Ranks, Run, finish, found_runs, run_name
@@ -31,7 +31,7 @@ from cryotorch.jobs.sweep import Ranks, Run, finish, found_runs, run_name
 _STARTED = "CRYOTORCH_STARTED"
 _HYDRA_OPTIONS = (
     "--hydra-help --cfg -c --resolve --package -p --run -r --multirun -m --info -i --shell-completion -sc "
-    "--config-path -cp --config-name -cn --config-dir -cd --experimental-rerun"
+    "--config-path -cp --config-name -cn --config-dir -cd"
 ).split()
 
 
@@ -300,6 +300,8 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
     except Exception as raised:
         error = _refused(raised) if isinstance(raised, OSError) else raised
         # Not left to Hydra, which would put its own lines around it.
+        if out_of_memory(error):
+            error = _too_large(error)
         if isinstance(error, InputError):
             _print_error(error)
         else:
@@ -311,6 +313,16 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
             raise _SweepFailed from None
         run.error = " ".join(str(error).split()) or type(error).__name__
     return [run]
+
+
+def _too_large(error: Exception) -> InputError:
+    """The sentence for memory that ran out where nobody predicted it."""
+    said = str(error).partition("allocate")[2].split(".")[0].strip()
+    reason = f" (it was to allocate {said})" if said else ""
+    return InputError(
+        f"the memory of this machine is too small for this job{reason}: choose a smaller box_size or minibatch_size, or end "
+        "what else uses it"
+    )
 
 
 def _sweep_folder(state: Any, name: str) -> str:

@@ -140,6 +140,8 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
         turn = ROTATION_EXTENT if sigma_turn is None else min(SIGMAS * sigma_turn, 180.0)
     if move is None:
         move = SHIFT_EXTENT if sigma_move is None else 2 * SIGMAS * sigma_move
+    edge = mask.shape[-1] * pixel_size
+    require(move <= edge, "shift_extent", move, f"the box is only {edge:.4g} Å wide")
     # no width at all leaves no freedom
     turn, sigma_turn = (0.0, None) if sigma_turn == 0 else (turn, sigma_turn)
     move, sigma_move = (0.0, None) if sigma_move == 0 else (move, sigma_move)

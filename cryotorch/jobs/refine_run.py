@@ -17,6 +17,7 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.jobs import refinement as r
 from cryotorch.jobs.fingerprint import fingerprint
 from cryotorch.jobs.maps import symmetry_group
+from cryotorch.jobs.memory import require_search_room
 from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.refine_settings import RefineSettings
 from cryotorch.jobs.run_folder import RunFolder, rank
@@ -111,6 +112,7 @@ def _refine(
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
     device, size = trainer.strategy.root_device, settings.minibatch_size
     size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
+    require_search_room(plan, size, device)
     batches = Batches(images, particles.half, size, given.seed)
     extras |= {"device": r.machine(trainer), "minibatch_size": size}
     log.info(

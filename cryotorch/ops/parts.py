@@ -1,4 +1,4 @@
-"""Work in parts that fit the memory of a CUDA device."""
+"""Work in parts that fit the memory of a device."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import torch
 
+from cryotorch.errors import out_of_memory
+
 
 def in_parts(n: int, most: int, work: Callable[[slice], None]) -> int:
     """``work(rows)`` for consecutive rows of 0 .. n - 1, at most ``most`` at once; returns how many it ended up with.
 
     A part that the device's memory does not hold is tried again in halves, and so are those that follow. ``work`` must leave
-    nothing behind when it raises torch.OutOfMemoryError.
+    nothing behind when it raises torch.OutOfMemoryError, or the host's MemoryError.
 
     Raises:
         MemoryError: it does not hold a single row; the rows before are done.
@@ -33,6 +35,8 @@ def _fits(work: Callable[[slice], None], rows: slice) -> bool:
     # In a function of its own: what the error holds on to, the arrays of ``work``, is free when it returns.
     try:
         work(rows)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         return False
     return True

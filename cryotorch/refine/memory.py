@@ -9,7 +9,7 @@ from copy import deepcopy
 
 import torch
 
-from cryotorch.errors import InputError
+from cryotorch.errors import InputError, out_of_memory
 from cryotorch.ops.parts import in_parts
 from cryotorch.particles import Batch
 from cryotorch.refine.distributed import Batches
@@ -20,8 +20,6 @@ WORK = 4  # and so does the work on a batch
 BYTES_PER_PIXEL = 256  # of the arrays that an image of a batch passes through
 LEAST, MOST = 16, 512  # images; more at once gain nothing
 USUAL = 2**34  # bytes that a CUDA device may be expected to have
-# libraries that take memory of their own have no type of error for it
-FULL = ("CUFFT_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
 
 
 def free_memory(device: torch.device) -> int:
@@ -40,23 +38,16 @@ def images_at_once(box: int, free: int) -> int:
     return max(LEAST, min(MOST, free // WORK // (BYTES_PER_PIXEL * box**2)))
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in FULL)
-    )
-
-
 @contextmanager
 def told_plainly(box: int, state: State | None = None) -> Iterator[None]:
-    """A device without memory left, outside of what ``Portions`` and ``Room`` mend, becomes a sentence.
+    """A device, or a host, without memory left, outside of what ``Portions`` and ``Room`` mend, becomes a sentence.
 
     Raises:
         InputError: it is too small for such a box; what to do, and that the run can go on where ``state`` has finished iterations.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         cures = "choose a smaller box_size, or a device with more memory by trainer.devices, or add trainer=cpu"
@@ -100,7 +91,7 @@ class Room:
         # In a function of its own: what the error holds on to is free when it returns.
         try:
             work()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or not self.batches.keeps_images:
                 raise
             return False

@@ -170,7 +170,10 @@ def test_a_run_leaves_the_results_that_are_known_as_such(finished: Path) -> None
         (dict(particle_diameter=20), r"particle_diameter=20 .* at least 4 pixels, 24 Å"),
         (dict(search__shift_extent="20px"), r"search.shift_extent=120.* 48 Å from its middle"),
         (dict(trainer__devices=0), "no trainer with .*trainer.devices=0"),
-        (dict(trainer__accelerator="quantum"), "trainer.accelerator must be auto or cpu or gpu or cuda"),
+        (
+            dict(trainer__accelerator="quantum"),
+            "trainer.accelerator must be auto or cpu or gpu or cuda",
+        ),
         (dict(trainer__precision="16-mixed"), "trainer.precision=16-mixed .* needs 32-true"),
         (dict(resume=True), "resume=true finds no run"),
     ],
