@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,15 @@ from cryotorch.errors import InputError
 from cryotorch.ops.fourier import resize_images
 from cryotorch.ops.resample import resample_images
 
+logger = logging.getLogger(__name__)
 SAME = 1e-4  # pixel sizes that differ less, relatively, are one
 SAMPLE = 200  # images, evenly spread over the set, that show what its images are like
 UNEVEN = 1.5  # times as high as in most corners: a background that is not of one level
+USUAL = (
+    1e-4,
+    1e5,
+)  # grey values, as standard deviations of images, that the arithmetic takes as they are
+MOST_GREY = 1e12  # a pixel beyond it is one whose bits were flipped, like one that is not finite
 BLANK = -1  # note on an image that is blank; others are the number of pixels replaced
 
 
@@ -40,6 +48,7 @@ class ParticleImages(Dataset):
     ``collate_fn=lambda batch: batch`` gets: whole batches are read at once. Rows in file order are fastest.
     The mean of the pixels beyond radius box / 2 (the corners, free of particle) is subtracted from each image.
     Images of another box or pixel size than the file's are interpolated to its grid; where they end, zeros follow.
+    Grey values far from 1 are multiplied by one power of 2 for the whole set, see ``unit``.
     Pixels that neither noise nor a particle of this set explains are replaced, and a blank image is all zeros, see ``faults``.
 
     Args:
@@ -56,6 +65,7 @@ class ParticleImages(Dataset):
         normalise: divide each image by the standard deviation of its background; may be set later.
         level: of the set's background: an image far from it is brought to it; None = images stay as they are. See ``judge_level``.
         faults: row -> what was wrong with an image, of those that have been read.
+        unit: what grey values are multiplied by, 1 for most sets; None before the first image is read from its stack.
 
     Raises:
         InputError: the box does not fit, or a stack or the cache cannot be used; most images are blank.
@@ -83,6 +93,7 @@ class ParticleImages(Dataset):
         self._mended: dict[int, str] = {}
         self._brought: dict[int, str] = {}
         self._limits: Tensor | None = None
+        self.unit: float | None = None
         self._corners: dict[int, Corners] = {}
         self._address = file.particles.address.numpy()
         self._stacks.check(self._address)
@@ -235,11 +246,20 @@ class ParticleImages(Dataset):
     def _raw(self, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images as extracted, mean and sigma (b,) of their backgrounds, and their extremes (b, 2)."""
         raw = torch.from_numpy(self._stacks.read(self._address[index]))
+        return self._measured(raw, index)
+
+    def _measured(self, raw: Tensor, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``_raw`` of images as the stacks have them."""
+        if self.unit != 1:
+            raw = (raw.double() * self.unit).float()  # 2^127 is the most that float32 has
         box = raw.shape[-1]
         if box not in self._corners:
             self._corners[box] = corners_of(box)
         flat = raw.flatten(1)
         low, high = flat.amin(1), flat.amax(1)  # 30 times faster than aminmax
+        for i in torch.nonzero((high > MOST_GREY) | (low < -MOST_GREY))[:, 0].tolist():
+            self._drop_huge(raw[i], index[i])
+            low[i] = high[i] = torch.nan
         mean, sigma = self._corners[box](raw)
         for i in torch.nonzero(sigma.isnan())[:, 0].tolist():  # rare: such pixels in every corner
             sigma[i], mean[i] = torch.std_mean(raw[i][raw[i].isfinite()])
@@ -253,8 +273,18 @@ class ParticleImages(Dataset):
         """
         index = np.array(self._sample())
         reach, blank = [], []
-        for _, rows in self._by_grid(index):
-            raw, _, _, some = self._raw(index[rows])
+        stored = [
+            (rows, torch.from_numpy(self._stacks.read(self._address[index[rows]])))
+            for _, rows in self._by_grid(index)
+        ]
+        self.unit = _unit(torch.cat([_deviation(raw) for _, raw in stored]))
+        if self.unit != 1:
+            logger.info(
+                "The grey values of the images are far from 1 and are multiplied by %.3g.",
+                self.unit,
+            )
+        for rows, raw in stored:
+            raw, _, _, some = self._measured(raw, index[rows])
             same = (raw == raw[:, :1, :1]).all(-1).all(-1)
             reach.append(some[~same & some.isfinite().all(1)])
             blank += index[rows][same.numpy()].tolist()
@@ -265,6 +295,21 @@ class ParticleImages(Dataset):
                 "with something in them."
             )
         return outlier_limits(torch.cat(reach))
+
+    def _drop_huge(self, image: Tensor, row: int) -> None:
+        """Pixels that no detector wrote become not a number, and are mended like those.
+
+        Raises:
+            InputError: they are more than half of the image.
+        """
+        huge = ~(image.abs() <= MOST_GREY)
+        if 2 * int(huge.sum()) > huge.numel():
+            stack, number = self._address[row]
+            raise InputError(
+                f"Image {number + 1} of {self._stacks.paths[stack]} has grey values of {float(image.abs().nan_to_num(0).max()):.2g} where those of the set are about 1: "
+                "remove it from the STAR file."
+            )
+        image[huge] = torch.nan
 
     def _make(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         images, notes = self._prepare(np.arange(start, stop))
@@ -282,6 +327,25 @@ class ParticleImages(Dataset):
         return [
             _Grid(int(box), float(sizes[i]), self.box, self.pixel_size) for box, i in pairs
         ], grid
+
+
+def _deviation(images: Tensor) -> Tensor:
+    """Standard deviation (b,) float64 of the pixels of images (b, d, d) that are finite, 0 where fewer than two are."""
+    flat = images.flatten(1).double()
+    sound = flat.isfinite()
+    count = sound.sum(1).clamp_min(1)
+    flat = flat.where(sound, torch.zeros((), dtype=flat.dtype))
+    mean = flat.sum(1) / count
+    return ((flat - mean[:, None]).square() * sound).sum(1).div(count).sqrt()
+
+
+def _unit(deviation: Tensor) -> float:
+    """The power of 2 that brings most images (n,), whose standard deviations these are, near 1; 1 where they are usual."""
+    known = deviation[deviation > 0]
+    if not len(known):
+        return 1.0
+    usual = float(known.median())
+    return 1.0 if USUAL[0] <= usual <= USUAL[1] else 2.0 ** -round(math.log2(usual))
 
 
 class _Grid:

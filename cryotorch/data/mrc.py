@@ -26,6 +26,7 @@ HEADER_BYTES = 1024
 MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
 # IMOD's mark in words 39 and 40, and the bit that says that its bytes are signed (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD, IMOD_AT, IMOD_SIGNED = 1146047817, 152, 1
+MOST_GREY = 1e15  # beyond any density, and its inverse below
 MAX_EDGE = 1 << 20  # beyond any real box: tells a header of the other byte order
 
 
@@ -205,6 +206,12 @@ def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | No
         raise InputError(
             f"Volume {path} has {bad} voxels that are not finite (NaN or infinite): write it again with the program "
             "that made it, or set them to 0 there"
+        )
+    most = float(np.abs(volume).max(initial=0))
+    if most > MOST_GREY or 0 < most < 1 / MOST_GREY:
+        raise InputError(
+            f"Volume {path} has values of up to {most:.2g}, which is no density: write it again with the program that made it, "
+            "or bring its values to about 1 there"
         )
     x, y, z = header.pixel_size
     if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):

@@ -120,7 +120,10 @@ class Refinement(L.LightningModule):
                     self._reduce(tensors)
                     summed += 1
 
-            self.result = maximize(self.state, self.expectation, self.settings, reduce, self.ctf)
+            name = getattr(self.batches.images, "name", "image {}".format)
+            self.result = maximize(
+                self.state, self.expectation, self.settings, reduce, self.ctf, name
+            )
 
         self.room(solve, snapshot(self.state))
         self.expectation = self.ctf = None

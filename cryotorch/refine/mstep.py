@@ -16,7 +16,7 @@ from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
-from cryotorch.refine import frame, hands, image_weight, symmetry_check
+from cryotorch.refine import finite, frame, hands, image_weight, symmetry_check
 from cryotorch.refine.branch_and_bound import Pruning
 from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.evaluate import evaluate, for_the_eye
@@ -54,17 +54,25 @@ def maximize(
     settings: Settings,
     reduce: Callable[[list[Tensor]], None],
     ctf: CtfRound | None = None,
+    name: Callable[[int], str] = "image {}".format,
 ) -> IterationResult:
     """Solve for new maps, judge them, and set ``state`` up for the next iteration.
 
     Args:
         reduce: sums tensors over all ranks, in place; does nothing on one process.
         ctf: what the iteration learnt about the CTF, if it looked.
+        name: of the image of a row, for messages.
+
+    Raises:
+        InputError: an image, a sum, a reference or a noise level is not finite.
     """
     s, seconds, aligned = settings, expectation.clock.seconds, state.limit
     started = time.perf_counter()
-    reduce([merge_(a) for a in expectation.sums] + expectation.found.tensors())
+    sums = [merge_(a) for a in expectation.sums]
+    reduce(sums + expectation.found.tensors())
     found = expectation.found.cpu()
+    finite.check_images(found, name)
+    finite.check_sums(sums)
     seconds["reduce"] = time.perf_counter() - started  # and waiting for the slowest rank
 
     started = time.perf_counter()
@@ -130,6 +138,7 @@ def maximize(
         state.stopped = step.reason
         messages.append(f"Finished: {step.reason}.")
     else:
+        finite.check_state(state)
         state.limit, state.share = step.limit, step.share
         if step.refine_ctf:
             state.course.ctf_after.append(state.iteration)
