@@ -29,7 +29,8 @@ class Limits:
             return "it must be above zero"
         if value < 0 == self.low:
             return "it must not be negative"
-        return f"it must be from {self.low:.12g} to {self.high:.12g}{self.unit}"
+        low, high = (f"{x:.6g}" if x != int(x) else str(int(x)) for x in (self.low, self.high))
+        return f"it must be from {low} to {high}{self.unit}"
 
 
 PIXELS = 1e6  # of a length that was given in pixels, either way
