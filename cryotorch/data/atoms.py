@@ -11,6 +11,7 @@ import gemmi
 import torch
 from torch import Tensor
 
+from cryotorch.data.files import check_unpacked
 from cryotorch.errors import InputError
 from cryotorch.ops.gaussians import bfactor_to_sigma, gaussian_density
 
@@ -60,6 +61,7 @@ def read_atoms(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"The atomic model {path} does not exist: check the path.")
+    check_unpacked(path)
     try:
         structure = gemmi.read_structure(str(path))
     except Exception as error:  # gemmi raises RuntimeError, ValueError, OSError and others

@@ -17,7 +17,7 @@ from cryotorch.data.cache_folder import PREFIX, CacheFolder
 from cryotorch.data.mrc import HEADER_BYTES, stack_header
 from cryotorch.errors import InputError
 
-LAYOUT = 3  # counted up whenever the files or the prepared images change, so that old caches are left alone
+LAYOUT = 4  # counted up whenever the files or the prepared images change, so that old caches are left alone
 ABOUT = 16  # bytes that are known of each image
 PAGE = 4096  # the first image begins at a multiple of it
 AT_ONCE = 1 << 21  # bytes checked and converted together: they stay in the processor's cache

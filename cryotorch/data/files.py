@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import os
 import stat
 import zlib
@@ -14,13 +15,51 @@ from typing import BinaryIO
 
 from cryotorch.errors import InputError
 
+# Bytes that a compressed file may always unpack to, and how many times its own size beyond: text shrinks to a fifth of it.
+UNPACKED, TIMES = 2**26, 100
+
+
+class Unpacked(io.RawIOBase):
+    """What a compressed file unpacks to, no more than it may: a few megabytes can hold terabytes of zeros.
+
+    Attributes:
+        most: bytes that it may unpack to; who knows what is to come may set it.
+    """
+
+    def __init__(self, stream: BinaryIO, path: Path, size: int) -> None:
+        self._stream, self._path = stream, path
+        self.most, self._seen = max(UNPACKED, TIMES * size), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._seen = self._stream.seek(offset, whence)
+        return self._seen
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: memoryview) -> int:
+        got = self._stream.readinto(buffer)
+        self._seen += got
+        if self._seen > self.most:
+            raise InputError(
+                f"Compressed file {self._path} unpacks to more than {self.most / 1e6:.0f} MB, which no such file does: unpack it yourself "
+                "if you trust it."
+            )
+        return got
+
 
 @contextmanager
 def open_input(path: str | Path) -> Iterator[BinaryIO]:
     """A file to read as bytes; gzip and bzip2 are recognised by their first bytes and unpacked.
 
     Raises:
-        InputError: missing, unreadable, no regular file, or damaged while it is read.
+        InputError: missing, unreadable, no regular file, damaged while it is read, or unpacking to more than it may (``Unpacked``).
     """
     path = Path(path)
     try:
@@ -33,10 +72,10 @@ def open_input(path: str | Path) -> Iterator[BinaryIO]:
             plain.seek(0)
             if magic[:2] == b"\x1f\x8b":
                 with gzip.open(plain) as unpacked:
-                    yield unpacked
+                    yield _bounded(unpacked, path)
             elif magic == b"BZh":
                 with bz2.open(plain) as unpacked:
-                    yield unpacked
+                    yield _bounded(unpacked, path)
             else:
                 yield plain
     except FileNotFoundError:
@@ -47,6 +86,26 @@ def open_input(path: str | Path) -> Iterator[BinaryIO]:
         raise InputError(f"Compressed file {path} is damaged ({error}): copy it again.") from None
     except OSError as error:
         raise InputError(f"File {path} cannot be read ({error}): check it.") from None
+
+
+def _bounded(stream: BinaryIO, path: Path) -> io.BufferedReader:
+    return io.BufferedReader(Unpacked(stream, path, os.path.getsize(path)), 2**20)
+
+
+def check_unpacked(path: str | Path) -> None:
+    """Raises InputError for a compressed file, meant for another reader, that unpacks to more than it may."""
+    with open_input(path) as file:
+        while isinstance(file.raw, Unpacked) and file.read(2**22):
+            pass
+
+
+def host_memory() -> int:
+    """Bytes of memory that this process may have."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
+        with suppress(OSError, ValueError):  # "max" is no number
+            most = min(most, int(Path("/sys/fs/cgroup", name).read_text()))
+    return most
 
 
 @contextmanager

@@ -368,12 +368,19 @@ class _Grid:
         radius = min(box, edge / pixel_size) / 2
         beyond = (x[:, None] ** 2 + x[None, :] ** 2 > radius**2) * self._field
         self.background = (beyond / beyond.sum()).flatten()
+        self._beyond = torch.nonzero(self.background)[:, 0]
         self.corners = Corners(beyond > 0)
 
     def bring(self, images: Tensor) -> Tensor:
-        """Images (b, old box, old box) on the common grid (b, box, box), mean of the background 0."""
+        """Images (b, old box, old box) on the common grid (b, box, box), mean of the background 0.
+
+        An image comes out the same to the last bit, whatever others come with it: so a cache holds what the stacks give.
+        """
+        if len(images) == 1:  # transforms of one image alone round otherwise than those of several
+            return self.bring(images.expand(2, -1, -1))[:1]
         images = self._resample(images)
-        mean = images.flatten(1) @ self.background
+        # matrix products round by the number of rows
+        mean = images.flatten(1).index_select(1, self._beyond).double().mean(1).float()
         return images.sub_(mean[:, None, None] * self._field)
 
     def _resample(self, images: Tensor) -> Tensor:

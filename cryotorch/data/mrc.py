@@ -7,6 +7,7 @@ no "MAP " stamp, no or a wrong machine stamp, extended headers, permuted axes, n
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from torch import Tensor
 
 import cryotorch
-from cryotorch.data.files import open_input, replace_file
+from cryotorch.data.files import Unpacked, host_memory, open_input, replace_file
 from cryotorch.errors import InputError
 
 HEADER_BYTES = 1024
@@ -185,8 +186,18 @@ def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | No
             raise InputError(
                 f"Volume {path} is {size} voxels, not a cube: pad it to one with job=volume_tools volume={path}"
             )
-        raw = file.read()  # not "as many bytes as the header says", which may be any number
-    wanted = header.shape[0] * header.image_bytes
+        wanted = header.shape[0] * header.image_bytes
+        last = header.offset - HEADER_BYTES + wanted  # of the bytes behind the header
+        if not isinstance(file.raw, Unpacked):
+            last = min(last, os.path.getsize(path))  # a header may claim any number
+        elif last > host_memory():
+            raise InputError(
+                f"Volume {path} is said by its header to take {last / 1e9:.3g} GB, more than this machine has memory: its header "
+                "is damaged, or the map is to be cut first."
+            )
+        if isinstance(file.raw, Unpacked):  # a mask of zeros and ones shrinks to next to nothing
+            file.raw.most = max(file.raw.most, HEADER_BYTES + last + 2**20)
+        raw = file.read(last)
     present = max(len(raw) - (header.offset - HEADER_BYTES), 0)
     if present < wanted:
         raise InputError(

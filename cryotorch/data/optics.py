@@ -23,6 +23,7 @@ from cryotorch.particles import Optics
 OLD_PIXEL = ("rlnDetectorPixelSize", "rlnMagnification")
 BOX, DIMENSIONS = "rlnImageSize", "rlnImageDimensionality"
 GROUP = "rlnOpticsGroup"
+PIXEL_SIZES = (0.1, 100)  # Å that particle images have
 # Columns of RELION 3.0's particles that belong to their optics.
 OF_PARTICLES = (*LENS, PIXEL, *OLD_PIXEL, BOX, *TILT, PREMULTIPLIED)
 
@@ -181,9 +182,12 @@ def _pixel_sizes(optics: Table, path: Path) -> np.ndarray:
         sizes = 1e4 * micrometres / magnification  # 1 µm = 1e4 Å
     else:
         raise InputError(f"{path} has no pixel size: add _{PIXEL} (Å) to its optics.")
-    if ((sizes < 1e-3) | (sizes > 1e4)).any():
-        wrong = sizes[(sizes < 1e-3) | (sizes > 1e4)][0]
-        raise InputError(f"The pixel size is {wrong:g} Å in {path}: correct it.")
+    wrong = np.flatnonzero((sizes < PIXEL_SIZES[0]) | (sizes > PIXEL_SIZES[1]))
+    if len(wrong):
+        group = f" of optics group {wrong[0] + 1}" if len(sizes) > 1 else ""
+        raise InputError(
+            f"The pixel size{group} is {sizes[wrong[0]]:g} Å in {path}: give it in Å, from {PIXEL_SIZES[0]} to {PIXEL_SIZES[1]}."
+        )
     return sizes
 
 

@@ -42,7 +42,7 @@ SCALE = "cryotorchScale"
 SIGN = "cs/blob/sign"
 BFACTOR, FACTOR = "rlnCtfBfactor", "rlnCtfScalefactor"
 # Å. Smaller defocus values, other than none at all, are meant in micrometres.
-LEAST_DEFOCUS = 100.0
+LEAST_DEFOCUS, MOST_DEFOCUS = 100.0, 1e6
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,12 @@ def _from_blocks(
     if 0 < largest < LEAST_DEFOCUS:
         raise InputError(
             f"_{DEFOCUS[0]} is at most {largest:.3g} in {path}: give the defocus in Å, not in µm."
+        )
+    if largest > MOST_DEFOCUS:
+        row = int(np.abs(defocus[:, :2]).max(1).argmax())
+        raise InputError(
+            f"The defocus of particle {row + 1} of {path} is {largest:.3g} Å, which no microscope has: give it in Å, at most "
+            f"{MOST_DEFOCUS:.0e}, or remove the particle."
         )
     if defocus[:, :2].max() < 0:
         messages.append(

@@ -7,6 +7,7 @@ per block, no multi-line text.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ BYTES_AT_ONCE = 2**19  # lines split together: their values then stay in the pro
 ROWS_AT_ONCE = 4096  # rows written together, for the same reason
 # Bytes of a column, in which the longest value takes the room of all: more than any file of particles needs.
 MAX_COLUMN = 2**31
+MAX_LINE = 2**20  # bytes of a line, beyond those that are read ahead
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # editors on Windows put it before everything else
 _NO_ROW = (b"_", b"loop_", b"data_")  # "data_2020/mic.mrc" may be one and is looked at closely
 _UNSAFE = re.compile(rb"""^(?:$|[#_"']|data_|loop_)|[\s\0]""")  # would not read back as itself
@@ -71,7 +73,7 @@ class _Parser:
         """The next line that is not a comment, stripped; None at the end."""
         while True:
             if self.place == len(self.ahead):
-                self.ahead, self.place = self.file.readlines(BYTES_AT_ONCE), 0
+                self.ahead, self.place = self.more(), 0
                 if not self.ahead:
                     return None
             raw = self.ahead[self.place]
@@ -81,6 +83,17 @@ class _Parser:
             text = raw.strip() if self.line > 1 else raw.removeprefix(BYTE_ORDER_MARK).strip()
             if not text.startswith(b"#"):
                 return text
+
+    def more(self) -> list[bytes]:
+        """The next lines of the file, whole ones."""
+        raw = self.file.read(BYTES_AT_ONCE)
+        if raw and not raw.endswith(b"\n"):
+            rest = self.file.readline(MAX_LINE)
+            if len(rest) == MAX_LINE:
+                self.line += raw.count(b"\n") + 1
+                raise self.fail(f"it has more than {MAX_LINE} characters")
+            raw += rest
+        return io.BytesIO(raw).readlines()
 
     def blocks(self) -> dict[str, Table]:
         blocks: dict[str, Table] = {}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
+from cryotorch.data.files import host_memory
 from cryotorch.errors import InputError
 from cryotorch.refine.local import AT_ONCE
 from cryotorch.refine.search import SearchSettings, grid_step
@@ -98,11 +96,7 @@ def memory_of(device: torch.device) -> int:
     """Bytes of memory of a device; of a host, what this process may have of it."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for file in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
-        with suppress(OSError, ValueError):  # "max" is no number
-            most = min(most, int(Path("/sys/fs/cgroup", file).read_text()))
-    return most
+    return host_memory()
 
 
 def _gigabytes(count: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.map_grid import Grid, apart, bring, grid_of, how
 from cryotorch.jobs.maps import half_paths
+from cryotorch.jobs.settings import LEAST_DIAMETER
 from cryotorch.ops.fourier import resize_volume
 
 log = logging.getLogger("cryotorch")
+PER_KDA = 1210.0  # Å³: protein has 1.35 g / cm³ (doi:10.1110/ps.04688204)
+LEAST_KDA = 10.0  # smaller regions are not known to be refined
 CALIBRATION = 0.01  # a pixel size of the same box that differs by less is that of the particles
 
 
@@ -57,7 +61,11 @@ def load_mask(
     path: str | Path, reference: str | Path, file: ParticleFile, images: ParticleImages
 ) -> Tensor:
     """A mask (d, d, d) from 0 to 1 for the refinement box, placed against the ``reference`` (a map or run folder) by
-    the headers of both; resampled where need be."""
+    the headers of both; resampled where need be.
+
+    Raises:
+        InputError: values beyond 0 to 1, or so few voxels that noise would be aligned to them.
+    """
 
     def check(mask: Tensor) -> None:
         low, high = float(mask.min()), float(mask.max())
@@ -66,7 +74,21 @@ def load_mask(
                 f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it"
             )
 
-    return _load(path, "mask", file, images, _frame(reference, file, images), check).clamp(0, 1)
+    mask = _load(path, "mask", file, images, _frame(reference, file, images), check).clamp(0, 1)
+    voxels, least = float(mask.sum()), math.pi / 6 * LEAST_DIAMETER**3
+    if voxels < least:
+        raise InputError(
+            f"mask={path} holds {voxels:.3g} voxels of the refinement's box, and noise that is aligned to so few looks like signal: "
+            f"give one of at least {least:.0f}"
+        )
+    weight = voxels * images.pixel_size**3 / PER_KDA
+    if weight < LEAST_KDA:
+        log.warning(
+            "WARNING: mask=%s holds %.2g kDa of protein, too little to align particles by: what is claimed may be aligned noise; "
+            "choose a larger region",
+            *(path, weight),
+        )
+    return mask
 
 
 def _frame(reference: str | Path, file: ParticleFile, images: ParticleImages) -> Grid:

@@ -3,10 +3,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import os
+from pathlib import Path
 
 import pytest
 
+from cryotorch.data.atoms import read_atoms
 from cryotorch.data.files import open_input, replace_file
+from cryotorch.data.mrc import read_volume, stack_header
+from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 
 
@@ -62,3 +66,59 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_unwritable_place_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="cannot be written"), replace_file(tmp_path / "no" / "x"):
         pass
+
+
+def packed(path: Path, head: bytes, fill: bytes, times: int) -> Path:
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(head)
+        for _ in range(times):
+            file.write(fill)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "fill", "read", "said"),
+    [
+        ("long.star", b"data_\nloop_\n_rlnA\n", b"x" * 2**20, read_star, "more than 1048576 chara"),
+        (
+            "many.star",
+            b"data_\nloop_\n_rlnA\n",
+            (b"#" * 2**12 + b"\n") * 2**8,
+            read_star,
+            "unpacks to more than",
+        ),
+        (
+            "m.pdb.gz",
+            b"HEADER\n",
+            (b"REMARK" + b" " * 2**10 + b"\n") * 2**10,
+            read_atoms,
+            "unpacks to more than",
+        ),
+        (
+            "huge.mrc",
+            stack_header(200000, 200000, 1.0, "float32"),
+            b"\0" * 2**20,
+            read_volume,
+            "GB",
+        ),
+        (
+            "cut.mrc",
+            stack_header(256, 256, 1.0, "float32"),
+            b"\0" * 2**20,
+            read_volume,
+            "truncated",
+        ),
+    ],
+)
+def test_a_bomb_is_not_unpacked(name, head, fill, read, said, tmp_path: Path) -> None:
+    """What a few kilobytes may unpack to is bounded, and so is what is read of it."""
+    times = 8 if name.endswith(".mrc") else 100
+    path = packed(tmp_path / name, head, fill, times)
+    assert path.stat().st_size < 2**20
+    with pytest.raises(InputError, match=said):
+        read(path)
+
+
+def test_a_mask_of_zeros_is_read_whatever_it_shrinks_to(tmp_path: Path) -> None:
+    path = packed(tmp_path / "m.mrc", stack_header(32, 32, 1.0, "float32"), b"\0" * 2**17, 1000)
+    assert read_volume(path)[0].shape == (32, 32, 32)  # and not what follows

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 
 import mrcfile
@@ -231,7 +232,7 @@ def test_the_cache_keeps_to_its_limit(particle_set, tmp_path):
 def test_a_bad_pixel_is_replaced_and_told(particle_set, tmp_path, value, cached):
     file = read_particles(particle_set.write())
     before = ParticleImages(file)[list(range(N))]
-    with mrcfile.open(particle_set.stack, "r+") as stack:
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
         stack.data[4, 7, 9] = value
     where = tmp_path / "cache" if cached else None
     images = ParticleImages(file, cache_dir=where)
@@ -255,7 +256,7 @@ def test_a_bad_pixel_is_replaced_and_told(particle_set, tmp_path, value, cached)
 def test_a_bead_is_replaced_whole(particle_set):
     file = read_particles(particle_set.write())
     y, x = np.mgrid[:BOX, :BOX] - 5
-    with mrcfile.open(particle_set.stack, "r+") as stack:
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
         stack.data[4] -= 30.0 * np.exp(-((np.hypot(x, y) / 2.5) ** 6))
     images = ParticleImages(file)
     assert images[[4]].abs().max() < 10 and images[[4]].square().mean() < 3
@@ -303,7 +304,7 @@ def write_set(folder, stack: np.ndarray):
 def test_an_image_of_another_level_is_brought_to_that_of_the_set(particle_set, times):
     file = read_particles(particle_set.write())
     before = ParticleImages(file)[list(range(N))]
-    with mrcfile.open(particle_set.stack, "r+") as stack:
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
         stack.data[4] *= times
     images = ParticleImages(file)
     images.judge_level()
@@ -372,3 +373,60 @@ def test_real_images(shared_data):
     ]
     assert raw.shape == (7, 64, 64)
     assert raw.isfinite().all()
+
+
+@pytest.mark.parametrize("box", [None, 10])
+def test_an_image_is_the_same_to_the_bit_whatever_comes_with_it_cached_or_not(
+    particle_set, tmp_path, box
+):
+    """So that cache_dir in float32, and the size of a batch, leave a result as it is."""
+    file = read_particles(particle_set.write())
+    images = ParticleImages(file, box)
+    cached = ParticleImages(file, box, cache_dir=tmp_path / "c")
+    every = images[list(range(N))]
+    for rows in ([0], [11], [3, 4], [5, 2, 9], list(range(2, N))):
+        assert torch.equal(images[rows], every[rows]) and torch.equal(cached[rows], every[rows])
+
+
+@pytest.mark.parametrize("scale", [2.0**50, 1e15, 1e-20, 5e37, 1e-30])
+def test_stacks_of_any_grey_scale_are_brought_near_1(particle_set, scale):
+    """By a power of 2, which changes no digit."""
+    file = read_particles(particle_set.write())
+    plain = ParticleImages(file)[list(range(N))]
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
+        stack.data[:] = particle_set.images.astype(np.float64) * scale
+    images = ParticleImages(file)
+    found = images[list(range(N))]
+    factor = images.unit * scale
+    assert math.log2(images.unit) % 1 == 0 and 0.5 < float(found.std()) < 2
+    assert torch.allclose(found / factor, plain, atol=1e-5 * float(plain.abs().max()))
+    if scale == 2.0**50:
+        assert torch.equal(found / factor, plain)
+
+
+def test_usual_grey_scales_stay(particle_set):
+    images = ParticleImages(read_particles(particle_set.write()))
+    images[0]
+    assert images.unit == 1
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e20, math.inf, math.nan])
+@pytest.mark.parametrize("place", [(0, 0), (8, 8)])
+def test_a_flipped_bit_is_mended(particle_set, value, place):
+    """In a corner, where the level is measured, and in the middle."""
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
+        stack.data[(4, *place)] = value
+    images = ParticleImages(read_particles(particle_set.write()))
+    images.judge_level()
+    found = images[list(range(N))]
+    assert found.isfinite().all() and float(found.abs().max()) < 20
+    assert "outlier pixel" in images.faults[4] and list(images.faults) == [4]
+
+
+def test_an_image_of_impossible_values_is_named(particle_set):
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
+        stack.data[4] = 1e38
+        stack.data[4, 3] = -1e38
+    images = ParticleImages(read_particles(particle_set.write()))
+    with pytest.raises(InputError, match=r"Image 5 of .* has grey values of 1e\+38 where those"):
+        images[list(range(N))]

@@ -292,3 +292,12 @@ def test_real_volumes(shared_data, name, box, pixel_size):
     if "pointmass" in name:
         assert volume[32, 32, 49] == 1
         assert volume.sum() == 1
+
+
+@pytest.mark.parametrize("value", [1e37, -1e20, 1e-20])
+def test_values_that_no_density_has(tmp_path, value):
+    path = tmp_path / "m.mrc"
+    with np.errstate(all="ignore"), mrcfile.new(path) as file:
+        file.set_data(np.full((8, 8, 8), value, np.float32))
+    with pytest.raises(InputError, match="which is no density"):
+        read_volume(path)

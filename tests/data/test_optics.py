@@ -87,7 +87,7 @@ def test_one_group_needs_no_numbers():
             "_rlnVoltage, _rlnSphericalAberration is missing",
         ),
         ({"rlnImagePixelSize": None}, "no pixel size: add _rlnImagePixelSize"),
-        ({"rlnImagePixelSize": ["0", "0"]}, "pixel size is 0 Å"),
+        ({"rlnImagePixelSize": ["0", "0"]}, "pixel size of optics group 1 is 0 Å"),
         ({"rlnImageSize": ["0", "0"]}, "_rlnImageSize is 0"),
         ({"rlnVoltage": ["300000", "300"]}, "_rlnVoltage is 300000 .* from 1 to 10000 kV"),
         ({"rlnAmplitudeContrast": ["10", "0.1"]}, "_rlnAmplitudeContrast is 10 "),
