@@ -15,6 +15,7 @@ import io
 import itertools
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cryotorch import __version__
-from cryotorch.errors import InputError, out_of_memory
+from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
 from cryotorch.jobs import catalog
 from cryotorch.jobs.settings import build, closest
 from cryotorch.jobs.sweep import Ranks, Run, finish, found_runs, run_name
@@ -49,6 +50,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # file names need not be in UTF-8
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.
@@ -67,8 +69,13 @@ def main() -> None:
     except _SweepFailed:
         sys.exit(1)
     except KeyboardInterrupt as error:
-        print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
-        sys.exit(130)
+        if first_to_tell():
+            print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
+        sys.exit(getattr(error, "code", 130))
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise Stopped(code=128 + number)
 
 
 def keep_freed_memory() -> None:
@@ -375,6 +382,8 @@ def _refused(error: OSError) -> InputError:
 def _print_error(error: InputError) -> None:
     if os.environ.get("CRYOTORCH_DEBUG"):
         traceback.print_exc()
+    if not first_to_tell():
+        return
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryotorch.jobs.refine_settings import RefineSettings
-from cryotorch.jobs.settings import Angle, Length, positive, require
+from cryotorch.jobs.settings import Angle, Length, require
 from cryotorch.jobs.units import parse_length
 
 ROTATION_EXTENT, SHIFT_EXTENT = 20.0, 10.0  # degrees; Å, the diameter

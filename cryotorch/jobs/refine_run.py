@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
+from cryotorch.errors import Stopped
 from cryotorch.jobs import refinement as r
 from cryotorch.jobs.fingerprint import fingerprint
 from cryotorch.jobs.maps import symmetry_group
@@ -29,6 +32,7 @@ from cryotorch.refine.module import Refinement, coming
 from cryotorch.refine.schedule import Stop
 from cryotorch.refine.start import begin
 from cryotorch.refine.state import Settings
+from cryotorch.refine.watch import Watch
 from cryotorch.report.curves import THRESHOLD
 from cryotorch.report.run_log import RunLog
 from cryotorch.results import IterationResult, told
@@ -65,8 +69,22 @@ def refine(
         prepare: (settings with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
         started: of the job, on time.perf_counter.
     """
-    with RunFolder(given, (given.particles, given.volume, given.mask)) as folder:
-        _refine(given, prepare, folder, log, started)
+    inputs = (given.particles, given.volume, given.mask)
+    with watched(given) as watch, RunFolder(given, inputs) as folder:
+        _refine(given, prepare, folder, log, started, watch)
+
+
+def watched(given: RefineSettings) -> AbstractContextManager[Watch | None]:
+    """What looks after the other processes of a run that has some on this machine."""
+    local = "TORCHELASTIC_RUN_ID" not in os.environ and "SLURM_PROCID" not in os.environ
+    if not local or r.world_size(given.trainer) == 1:
+        return nullcontext()
+    return Watch(rank(), resuming(given))
+
+
+def resuming(given: RefineSettings) -> str:
+    """How to go on with a run."""
+    return f"to go on, cryotorch out={shlex.quote(str(given.out))} resume=true"
 
 
 def _refine(
@@ -75,6 +93,7 @@ def _refine(
     folder: RunFolder,
     log: RunLog,
     started: float,
+    watch: Watch | None,
 ) -> None:
     group = symmetry_group(given.symmetry)
     file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
@@ -109,7 +128,7 @@ def _refine(
     judge = "generated" if plan.mask.judge is None else "given"
     reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
     callbacks = r.callbacks(*reports)
-    trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks)
+    trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks, watch)
     device, size = trainer.strategy.root_device, settings.minibatch_size
     size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
     require_search_room(plan, size, device)
@@ -134,11 +153,10 @@ def _refine(
     module = Refinement(state, plan, batches)
     log.open(folder.open(given) / "log.txt")
     try:
-        r.fit(trainer, module, checkpoint)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"to go on, cryotorch out={shlex.quote(str(folder.path))} resume=true"
-        ) from None
+        r.fit(trainer, module, checkpoint, watch)
+    except KeyboardInterrupt as stop:
+        code = (watch and watch.code) or getattr(stop, "code", 130)
+        raise Stopped(resuming(given), code=code) from None
     seconds = time.perf_counter() - started
     log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
-from cryotorch.errors import InputError
+from cryotorch.errors import InputError, Stopped
 from cryotorch.jobs import damage
 from cryotorch.jobs.fingerprint import Fingerprint
 from cryotorch.jobs.maps import HARD, SOFT, looks_inverted
@@ -36,6 +36,7 @@ from cryotorch.refine.checkpoints import AtomicCheckpoints
 from cryotorch.refine.distributed import EMStrategy
 from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
 from cryotorch.refine.module import Refinement
+from cryotorch.refine.watch import Watch
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.progress import IterationBar
@@ -43,6 +44,16 @@ from cryotorch.report.tensorboard import TensorBoardReport
 from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
+# What collective operations say of a rank that is gone.
+LOST = (
+    "Connection closed",
+    "Connection reset",
+    "Broken pipe",
+    "gloo",
+    "NCCL",
+    "Timed out",
+    "timeout",
+)
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
 # The same with all shells alike: about other axes to be named, and by how much it must be higher there.
 ON_OTHERS, CLEARLY = 0.7, 0.15
@@ -139,7 +150,11 @@ def world_size(trainer: TrainerSettings) -> int:
 
 
 def make_trainer(
-    out: Path, settings: TrainerSettings, most: int, callbacks: list[Callback]
+    out: Path,
+    settings: TrainerSettings,
+    most: int,
+    callbacks: list[Callback],
+    watch: Watch | None = None,
 ) -> L.Trainer:
     """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own."""
     for noise in (
@@ -162,7 +177,7 @@ def make_trainer(
         )
     strategy = settings.strategy
     if world_size(settings) > 1 and strategy in ("auto", "ddp"):
-        strategy = EMStrategy()
+        strategy = EMStrategy(watch)
     devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
     if settings.precision not in ("32-true", "32"):
         raise InputError(
@@ -196,23 +211,40 @@ def make_trainer(
         ) from None
 
 
-def fit(trainer: L.Trainer, module: Refinement, checkpoint: Path | None) -> None:
+def _cause(end: SystemExit) -> KeyboardInterrupt:
+    """What made Lightning exit."""
+    return end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else Stopped()
+
+
+def fit(
+    trainer: L.Trainer, module: Refinement, checkpoint: Path | None, watch: Watch | None = None
+) -> None:
     """Iterate. Ctrl-C stays a KeyboardInterrupt; Lightning would turn it into exit code 1 and a message of its own.
 
     Raises:
         InputError: an image cannot be read, a result not be written, or a device has too little memory.
     """
     handler = signal.getsignal(signal.SIGINT)
+    # Lightning's would talk to other ranks in the middle of what they are doing, or ask a cluster to start the job again.
+    trainer._signal_connector.register_signal_handlers = lambda: None
     try:
         with (
             told_if_full(Path(trainer.default_root_dir)),
             told_plainly(module.settings.box, module.state),
         ):
             trainer.fit(module, ckpt_path=checkpoint)
-    except SystemExit:
+    except SystemExit as end:
         if trainer.interrupted:
-            raise KeyboardInterrupt from None
+            raise _cause(end) from None
         raise
+    except RuntimeError as error:
+        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
+            raise
+        if watch is not None:
+            watch.wait()
+        raise InputError(
+            "another process of this run ended, or cannot be reached any more: see what it says, then add resume=true"
+        ) from None
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)

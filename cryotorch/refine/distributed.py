@@ -11,12 +11,24 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cryotorch.particles import Batch
+from cryotorch.refine.watch import Launcher, Watch
 
 
 class EMStrategy(DDPStrategy):
     """Several processes that only add up sums: there are no gradients, so nothing is wrapped."""
 
     strategy_name = "ddp_em"
+
+    def __init__(self, watch: Watch | None = None, **options) -> None:
+        super().__init__(**options)
+        self.watch = watch
+
+    def _configure_launcher(self) -> None:
+        super()._configure_launcher()
+        if self.watch is not None:
+            self._launcher = Launcher(
+                self.watch, self.cluster_environment, self.num_processes, self.num_nodes
+            )
 
     def configure_ddp(self) -> None:
         """Leave the module as it is."""

@@ -1,0 +1,145 @@
+"""Processes of one run that end together: a rank that dies or is stopped takes the others along, and one of them says why.
+
+A collective operation of torch.distributed waits for a lost rank, for half an hour or in vain, and signals are not handled while it
+does. So a thread of each rank looks after the processes that its own one started, or was started by, and after signals.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from subprocess import Popen
+
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from cryotorch.errors import TOLD, first_to_tell
+
+PARENT = "CRYOTORCH_RANK_0"  # its process, in the environment of those that it starts
+OFTEN = 0.5  # seconds between looks
+GRACE = 8.0  # seconds that the main thread has to end by itself
+STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal, as shells have it
+
+
+class Watch(threading.Thread):
+    """Ends this process when one that belongs to it has ended before its time, or when a signal finds the main thread waiting.
+
+    Attributes:
+        children: processes of the other ranks, on rank 0.
+        resume: how to go on with the run, for the sentence.
+        code: exit code of this process once another has ended, else 0.
+    """
+
+    def __init__(self, rank: int, resume: str) -> None:
+        super().__init__(daemon=True, name="watch")
+        self.rank, self.resume, self.code = rank, resume, 0
+        self.children: list[Popen] = []
+        self._parent = int(os.environ[PARENT]) if rank and PARENT in os.environ else 0
+        self._done, self._signals = threading.Event(), os.pipe()
+        self._before = -1
+
+    def __enter__(self) -> Watch:
+        if self.rank == 0:
+            os.environ[PARENT] = str(os.getpid())
+            os.environ[TOLD] = str(Path(tempfile.mkdtemp(prefix="cryotorch-")) / "told")
+        if threading.current_thread() is threading.main_thread():
+            for end in self._signals:
+                os.set_blocking(end, False)
+            self._before = signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
+        self.start()
+        return self
+
+    def __exit__(self, kind: type | None, *others: object) -> None:
+        if kind is None or self.rank == 0:  # else until this process is gone
+            self._done.set()
+            self.join()
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._before)
+        if self.rank == 0:
+            if kind is not None:
+                self._kill()
+            folder = os.path.dirname(os.environ[TOLD])
+            if kind is None:  # else it is needed until the end of the others
+                del os.environ[PARENT], os.environ[TOLD]
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def run(self) -> None:
+        """Look, until all is over."""
+        while not self._done.wait(OFTEN):
+            if self._parent and os.getppid() != self._parent:
+                self._end("the process of rank 0", 1)
+                return
+            for rank, child in enumerate(self.children, 1):
+                if child.poll():
+                    name = f"the process of rank {rank}"
+                    if child.returncode < 0:
+                        name += f" was killed ({_signal_name(-child.returncode)}, too little memory perhaps)"
+                    self._end(name, max(child.returncode, 1))
+                    return
+            with suppress(OSError, ValueError):  # nothing to read
+                for number in os.read(self._signals[0], 16):
+                    if number in STOPPED:
+                        self._leave_in_time(STOPPED[number], "interrupted")
+                        return
+
+    def wait(self) -> None:
+        """For the main thread, when a collective operation has failed: until the thread knows why, and ends it."""
+        time.sleep(GRACE)
+
+    def _end(self, what: str, code: int) -> None:
+        what += "" if "killed" in what else " ended"
+        self.code = code
+        _tell(f"error: {what}, and the others end with it: {self.resume}")
+        _thread.interrupt_main(signal.SIGTERM)
+        self._leave_in_time(code, "")
+
+    def _leave_in_time(self, code: int, word: str) -> None:
+        if self._done.wait(GRACE):
+            return
+        if word:
+            _tell(f"{word}: {self.resume}")
+        self._kill()
+        sys.stdout.flush()
+        os._exit(code)
+
+    def _kill(self) -> None:
+        for child in self.children:
+            with suppress(OSError):
+                child.kill()
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Starts the other ranks and has them watched; Lightning's own observer would kill this process without a word."""
+
+    def __init__(self, watch: Watch, *args) -> None:
+        super().__init__(*args)
+        self.watch = watch
+
+    def launch(self, function, *args, trainer=None, **kwargs):
+        """Start them, unless a cluster does, then call ``function``."""
+        environment = self.cluster_environment
+        environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not environment.creates_processes_externally:
+            self._call_children_scripts()
+            self.watch.children = self.procs
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
+
+
+def _tell(sentence: str) -> None:
+    if first_to_tell():
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
