@@ -19,6 +19,7 @@ from cryotorch.ops.slices import (
     sample,
     slice_coordinates,
 )
+from cryotorch.refine.search import ascend
 
 BOX = 20
 STRETCH = torch.tensor(
@@ -121,3 +122,22 @@ def test_compiles_without_a_place_for_the_result(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(kernels, "njit", njit)
     assert kernels.compiled(len)([1, 2]) == 2
     assert [call.get("cache") for call in calls] == [True, None]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38])
+def test_numbers_that_are_not_finite_lead_nowhere_else(value, draw):
+    """Images, maps and poses of such numbers: the loops end, inside their arrays, and without an exception."""
+    m, b = half_plane(BOX).count(9.5), 3
+    spectrum = torch.randn(b, m, dtype=torch.complex64, generator=draw)
+    rotation, shift = random_rotations(b, draw), torch.randn(b, 2, generator=draw)
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), 9.5)
+    spoilt = torch.full_like(rotation, value)
+    for pose in ((rotation, shift), (spoilt, shift), (rotation, torch.full_like(shift, value))):
+        for filled in (spectrum, torch.full_like(spectrum, complex(value, value))):
+            gain = torch.ones(b, m)
+            seen = Observation(filled, gain, gain, BOX, None)
+            ascend(table, seen, torch.arange(b), *pose, steps=3)
+            extract_slices(table, pose[0], half_plane(BOX).frequency[:m])
+            around = accumulator(BOX, 2)
+            insert_slices_(around, filled, gain, pose[0], half_plane(BOX).frequency[:m])
+            assert around.sums.shape == accumulator(BOX, 2).sums.shape
