@@ -50,7 +50,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # file names need not be in UTF-8
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _terminated)
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         if not _answer(sys.argv[1:]):
             # In place: Lightning starts further ranks with these arguments.
@@ -72,6 +72,8 @@ def main() -> None:
         if first_to_tell():
             print(": ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         sys.exit(getattr(error, "code", 130))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(number: int, frame: object) -> None:
