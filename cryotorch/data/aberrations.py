@@ -92,6 +92,7 @@ def updated_optics(table: Table, old: Optics, new: Optics) -> Table:
     before = optics_columns(old)
     table = table.copy()
     for label, values in optics_columns(new).items():
-        if label not in before or not np.array_equal(before[label], values):
+        # what neither knows is NaN
+        if label not in before or not np.array_equal(before[label], values, equal_nan=True):
             table[label] = values
     return table

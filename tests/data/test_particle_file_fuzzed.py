@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cryotorch.data.particle_file import read_particles, write_particles
@@ -86,6 +86,7 @@ def spoil(path, tables, changes) -> None:
 
 
 @given(CHANGES, st.booleans())
+@example([("value", 0, 0, "1"), ("delete", 0, 40, "0")], False)  # optics without a voltage
 @ONCE
 def test_spoilt_files_are_read_or_refused(full, changes, need_images):
     path = full.folder / "spoilt.star"
