@@ -120,7 +120,7 @@ def test_any_value_of_any_parameter_makes_settings_or_one_sentence(which, value)
 
 
 @pytest.mark.slow
-@settings(max_examples=60_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(which=st.sampled_from(EVERY), value=ANYTHING, size=st.floats(1e-3, 1e3))
 def test_any_value_of_any_parameter_for_long(which, value, size) -> None:
     _made(*which, value, pixel_size=size)
