@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch.profiler import ProfilerActivity, profile
 
+from cryotorch.data.files import replace_file
 from cryotorch.report.run_log import LOGGER
 
 BATCHES = 20  # recorded at the start of the iteration, to bound the file; and the last one, which holds the M-step
@@ -89,4 +90,5 @@ class Trace(Callback):
         done.export_chrome_trace(str(self.folder / f"{name}.pt.trace.json.gz"))
         by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = done.key_averages().table(sort_by=by, row_limit=ROWS)
-        (self.folder / f"{name}.txt").write_text(table, encoding="utf-8")
+        with replace_file(self.folder / f"{name}.txt") as file:
+            file.write(table.encode())
