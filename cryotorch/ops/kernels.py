@@ -21,13 +21,19 @@ ONE, ZERO = np.float32(1), np.float32(0)
 MOST_COPIES = 8
 
 
-def compiled(function):
+def compiled(function, **how):
     """Compile at the first call, and keep the result on disk where there is a place for it; 1 / 0 is infinity, as in NumPy."""
-    how = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    how = {"nogil": True, "fastmath": True, "error_model": "numpy", **how}
     try:
         return njit(**how, cache=True)(function)
     except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
         return njit(**how)(function)
+
+
+def inlined(function):
+    """Compile into every caller. A copy that callers share would be another's in the process that compiles than in those that find
+    compiled code, and the last bits of a result with it."""
+    return compiled(function, forceinline=True)
 
 
 def slices(table: Tensor, reach: int, padding: int, rotation: Tensor, frequency: Tensor) -> Tensor:
@@ -144,7 +150,7 @@ def _threads(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n)
 
 
-@compiled
+@inlined
 def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
     """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``.
 
@@ -173,7 +179,7 @@ def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
         index[j] = (np.int64(at_z) * side + at_y) * columns + at_x
 
 
-@compiled
+@inlined
 def _gather(table, index, n, columns, plane, corner):
     """The four rows around each point: corner (16, n), rows (y, z) times (x re, x im, x+1 re, x+1 im)."""
     for j in range(n):
@@ -233,7 +239,7 @@ def _insert(sums, reach, padding, rotation, frequency, spectrum, weight):
                     flat[at + 5] += w * right
 
 
-@compiled
+@inlined
 def _turns(shift, box, most, cos, sin):
     """cos and sin of 2 pi k shift / box for k from -most to most."""
     step = 2 * math.pi / box * shift
@@ -276,7 +282,7 @@ def _ascend(fixed, image, rotation, shift, out, steps, known, rule, prior):
                 damping = min(damping * 8, most)
 
 
-@compiled
+@inlined
 def _solve(gram, damping, prior, x):
     """(H + damping diag H + prior / 2) x = gradient by Cholesky's decomposition, H and the gradient as in ``PoseTerms``."""
     low = np.zeros((5, 5))
@@ -299,7 +305,7 @@ def _solve(gram, damping, prior, x):
         x[i] /= low[i, i]
 
 
-@compiled
+@inlined
 def _turn(w, rotation, out):
     """exp([w]x) R, see ``rotations.from_rotation_vector``."""
     angle2 = w[0] ** 2 + w[1] ** 2 + w[2] ** 2
@@ -315,7 +321,7 @@ def _turn(w, rotation, out):
         out[2, j] = z + a * r + b * (w[0] * q - w[1] * p)
 
 
-@compiled
+@inlined
 def _work(frequency):
     """Arrays that all poses of a thread share."""
     most = int(np.abs(frequency).max())
@@ -326,7 +332,7 @@ def _work(frequency):
     return index, sign, f, c, g, v, turns, k, np.empty((7, 7))
 
 
-@compiled
+@inlined
 def _products(fixed, b, r, shift, work, out):
     """Per chunk of points: locate, gather, interpolate with gradients, weight, move the image, 28 products."""
     table, reach, padding, box, frequency, spectrum, gain, precision, magnification = fixed
@@ -381,7 +387,7 @@ def _products(fixed, b, r, shift, work, out):
             out[i, o] = total[min(i, o), max(i, o)]
 
 
-@compiled
+@inlined
 def _interpolate(c, part, f, r, size, n, g, v):
     """Values (into v) and gradients in the particle frame (into g) of the real or imaginary part."""
     for j in range(n):
