@@ -3,8 +3,10 @@
 A coarse map can look like its own mirror image (icosahedral ones do at 30 Å), or like itself after a turn that its point group
 does not hold (pseudo-symmetry). Then each half set decides on its own, and they can end apart, although the shells below the
 split are shared. After each M-step half map B is compared with half map A as it is, mirrored and turned, in the shells that are
-not shared; where another frame agrees better beyond doubt, one half set's poses and sums are carried over into it. All that the
-half sets share by it is one choice among a few frames, which holds no detail of a map: the half maps stay independent.
+not shared; where another frame agrees better beyond doubt, one half set's poses and sums are carried over into it. Then both are
+compared with the initial map as it was given, in the shells that were filtered off before the first iteration: where it shows a
+frame there, the result shall lie in it. All that the half sets share by it is one choice among a few frames, which holds no
+detail of a map: the half maps stay independent.
 """
 
 from __future__ import annotations
@@ -177,14 +179,26 @@ def agree(
         return None
     small = coarse_maps(halves, box)
     sphere, radius = _sphere(state, s, box, small.device)
-    inside, place = small * sphere, (s.group, radius, math.ceil(s.split))
-    doubts = [(compare(*inside, f, *place).doubt, f) for f in frames(s.group)]
+    inside, place, every = small * sphere, (s.group, radius), frames(s.group)
+    carried = Carried(found, halves, "")
+    doubts = [(compare(*inside, f, *place, math.ceil(s.split)).doubt, f) for f in every]
     doubt, frame = min(doubts, key=lambda pair: pair[0], default=(0.0, None))
-    if doubt > -CLEAR or frame is None:
-        return None
-    before = resize_volume(state.references.mean(0), box) * sphere
-    moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
-    return _carry(state, found, halves, frame, moved, -doubt)
+    if doubt <= -CLEAR:
+        before = resize_volume(state.references.mean(0), box) * sphere
+        moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
+        half, other = "AB"[moved], "AB"[1 - moved]
+        note = f"half map {half} agrees better with half map {other} as its {frame} ({-doubt:.0f} standard errors): "
+        note += f"the poses of half set {half} are carried over"
+        carried = _carry(state, carried, frame, (moved,), note)
+        inside[moved] = frame.map(inside[moved])
+    if state.given is not None:
+        pair, first = (_given(state, box) * sphere, inside.mean(0)), unseen(s)
+        doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
+        doubt, frame = min(doubts, key=lambda pair: pair[0], default=(0.0, None))
+        if doubt <= -CLEAR:
+            note = f"both half maps agree better with the initial map as their {frame} ({-doubt:.0f} standard errors): all poses are carried over"
+            carried = _carry(state, carried, frame, (0, 1), note)
+    return carried if carried.note else None
 
 
 def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[str]:
@@ -218,20 +232,38 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
             "poses may be a mixture of both hands, whose map no resolution describes; start from a finer initial map, with a smaller "
             "initial_resolution"
         ]
-    first = s.schedule.first_limit
-    known = slice(1, math.floor(first) + 1)
-    told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)
     same = f"Both half maps have the same hand ({doubt:.0f} standard errors)"
-    start = s.box * s.pixel_size / first
+    told, first = 0.0, unseen(s)
+    if state.given is not None:
+        pair = _given(state, box) * sphere, (small * sphere).mean(0)
+        told = min(compare(*pair, f, s.group, radius, first).doubt for f in mirrored)
+    if told >= CLEAR:
+        return [f"{same}, that of the initial map ({told:.0f} standard errors)"]
+    known = slice(1, first)
+    told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)
+    start = s.box * s.pixel_size / s.schedule.first_limit
     if told > UNTOLD:
         return [
             f"{same}, that of the initial map: at {start:.3g} Å {told:.1%} of the power tells it from its mirror image"
         ]
     return [
-        f"{same}; which of the two mirror images is right the images cannot tell, and the initial map hardly shows it at {start:.3g} Å "
-        f"({told:.1%} of the power): compare the map with a known structure; job=volume_tools flip_hand=true makes the other, "
-        "job=reconstruct flip_hand=true with its poses"
+        f"{same}; which of the two mirror images is right neither the images nor the initial map can tell: compare the map with a "
+        "known structure; job=volume_tools flip_hand=true makes the other, job=reconstruct flip_hand=true with its poses"
     ]
+
+
+def as_given(volume: Tensor, s: Settings) -> Tensor:
+    """An initial map (d, d, d), or the mean of two, in the box that frames are compared in at most."""
+    return resize_volume(volume if volume.dim() == 3 else volume.mean(0), coarse_box(s, s.box / 2))
+
+
+def unseen(s: Settings) -> int:
+    """The first shell of the initial map that the first iteration did not see: what is found there is not what was put in."""
+    return math.floor(s.schedule.first_limit) + 1
+
+
+def _given(state: State, box: int) -> Tensor:
+    return resize_volume(state.given, box)
 
 
 def coarse_box(s: Settings, limit: float) -> int:
@@ -268,10 +300,11 @@ def _closer(half: Tensor, before: Tensor, frame: Frame) -> float:
 
 
 def _carry(
-    state: State, found: Found, halves: list[Sums], frame: Frame, moved: int, doubt: float
+    state: State, carried: Carried, frame: Frame, moved: tuple[int, ...], note: str
 ) -> Carried:
-    """Change the frame of one half set, in the state too, so that nothing seems to have moved."""
-    mine = state.particles.half == moved
+    """Change the frame of one half set or both, in the state too, so that nothing seems to have moved."""
+    found, halves = carried.found, carried.halves
+    mine = torch.isin(state.particles.half, torch.tensor(moved))
 
     def turned(rotation: Tensor) -> Tensor:
         return torch.where(mine[:, None, None], frame.poses(rotation), rotation)
@@ -281,10 +314,6 @@ def _carry(
         state.anchor_rotation = turned(state.anchor_rotation)
     certain = torch.where(mine, torch.zeros_like(found.certain), found.certain)  # search anew
     found = replace(found, rotation=turned(found.rotation), certain=certain)
-    halves = [frame.sums(half) if i == moved else half for i, half in enumerate(halves)]
-    half, other = "AB"[moved], "AB"[1 - moved]
-    note = (
-        f"half map {half} agrees better with half map {other} as its {frame} ({doubt:.0f} standard errors): "
-        f"the poses of half set {half} are carried over"
-    )
-    return Carried(found, halves, note)
+    halves = [frame.sums(half) if i in moved else half for i, half in enumerate(halves)]
+    notes = [carried.note, note] if carried.note else [note]
+    return Carried(found, halves, "; ".join(notes))

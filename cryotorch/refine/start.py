@@ -13,6 +13,7 @@ from cryotorch.ops.likelihood import Observation, grid_correlations, pose_terms,
 from cryotorch.ops.slices import extract_slices
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.distributed import Batches
+from cryotorch.refine.hands import as_given
 from cryotorch.refine.image_weight import LOST, robust_mean
 from cryotorch.refine.mstep import coefficients_per_shell, first_mask, sphere
 from cryotorch.refine.observe import observe
@@ -52,6 +53,8 @@ def begin(
         state.known = torch.ones(len(particles), dtype=torch.bool)
         state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
         state.anchor_shift = state.centre_shift = particles.shift.clone()
+    else:
+        state.given = as_given(volume, s).to(device)
     first_mask(state, references.mean(0), resolution, s)
     if not fresh:
         return state, []

@@ -124,6 +124,7 @@ class State:
         most: (bands,) of the noise that an image may show before it weighs less, see ``image_weight``.
         limit: Fourier pixels of the coming iteration; share: of each half set's particles that it takes.
         known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
+        given: the initial map as it was given, in a small box, see ``hands.as_given``; no part of a checkpoint; None = nobody asks it.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
         calm: (n,) int64, iterations since the pose last moved far, see ``settled``.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
@@ -142,6 +143,7 @@ class State:
     limit: float
     share: float = 1.0
     most: Tensor | None = None
+    given: Tensor | None = None
     mask: Tensor | None = None
     mask_radius: float | None = None
     anchor_rotation: Tensor | None = None
