@@ -15,9 +15,13 @@ SURE = 8  # candidates that are always climbed from; the others only if
 UNLIKELY = 6.0  # score below the best separates them by less: a likelihood ratio of exp(12)
 
 
-def worth_a_climb(score: Tensor, sure: int) -> Tensor:
-    """Which candidates (b, k), best first, stay: the first ``sure``, and those hardly worse than the best."""
-    place = torch.arange(score.shape[1], device=score.device)
+def worth_a_climb(score: Tensor, sure: int, place: Tensor | None = None) -> Tensor:
+    """Which candidates (b, k), best first, stay: the first ``sure``, and those hardly worse than the best.
+
+    ``place`` (b, k): of each among those that count, from 0; None = all do.
+    """
+    if place is None:
+        place = torch.arange(score.shape[1], device=score.device)
     return (place < sure) | (score >= score[:, :1] - UNLIKELY)
 
 
@@ -57,5 +61,5 @@ def thin_out(
     stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - HOPELESS)
     stays &= stays.cumsum(1) <= kept
     if sure is not None and sure < kept:
-        stays &= (stays.cumsum(1) <= sure) | (value >= value[:, :1] - UNLIKELY)
+        stays &= worth_a_climb(value, sure, stays.cumsum(1) - 1)
     return rows[stays]
