@@ -121,6 +121,8 @@ def maximize(
         messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
     rotation_change, shift_change = _take_poses(state, found, s)
     change = float(rotation_change.nanmedian()), float(shift_change.nanmedian())
+    state.course.limits.append(aligned)
+    state.course.turns.append(math.radians(change[0] if math.isfinite(change[0]) else math.inf))
     state.course.motions.append(_motion(change, state.particles.pose_sigma[state.known]))
     if ctf is not None:
         messages.append(ctf.conclude(state, reduce))

@@ -25,6 +25,8 @@ class ScheduleSettings:
             it falls for a while, as the first poses agree on what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
             sphere: unlike the crossing it still moves when the curve has reached Nyquist, and unlike the corrected curve it does
             not move with a mask.
+        growth: factor on the limit per iteration at most, while the median turn of the poses is more than ``resolved`` times
+            1 / last limit, the angle that it tells apart.
         ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
         images: in the smaller half set, where early iterations may take a random share of them; None = all take all.
     """
@@ -38,6 +40,8 @@ class ScheduleSettings:
     still: float = 0.3
     resting: float = 0.25
     restless: int = 8
+    growth: float = 1.25
+    resolved: float = 1.0
     fallen: float = 0.25
     ctf_rounds: int = 0
     images: int | None = None
@@ -66,6 +70,7 @@ class Course:
 
     Attributes:
         crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the squared FSC (with its sign) over the shells, in a soft sphere.
+        limits: shells that were aligned; turns: median change of the rotations, radians, infinite where there was none before.
         motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
         shares: of each half set's particles that it took.
         ctf_after: how many iterations were done each time before one that refined the CTF.
@@ -73,6 +78,8 @@ class Course:
 
     crossings: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+    turns: list[float] = field(default_factory=list)
     motions: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     ctf_after: list[int] = field(default_factory=list)
@@ -85,7 +92,8 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     """Decide what comes next.
 
     The next limit is the crossing plus one shell, plus two in the first three iterations, when poses still improve
-    faster than the curve shows.
+    faster than the curve shows. While poses still turn by more than the last limit tells apart, or nobody knows, it grows slowly:
+    half maps of poses that are far off agree in fine shells on what is not there, and such poses follow it.
     """
     done, first = len(course), min(settings.first_limit, settings.most)
     if done >= settings.max_iterations:
@@ -94,6 +102,8 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
         )
     ahead = 2 if done < 3 else 1
     limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
+    if done and not course.turns[-1] * course.limits[-1] < settings.resolved:
+        limit = min(limit, max(first, settings.growth * course.limits[-1]))
     share = share_of(done, settings)
     if share < 1 or not done or course.shares[-1] < 1:
         return Next(limit, share=share)

@@ -23,7 +23,9 @@ def course(areas: list[float], **changes) -> Course:
     """A run whose curves' sums were these, and its crossings too unless others are given, with poses that rest, but not quite."""
     n = len(areas)
     return Course(
-        **{"crossings": areas, "areas": areas, "motions": [0.24] * n, "shares": [1.0] * n} | changes
+        **{"crossings": areas, "areas": areas, "motions": [0.24] * n, "shares": [1.0] * n}
+        | {"limits": areas, "turns": [0.01] * n}
+        | changes
     )
 
 
@@ -41,6 +43,18 @@ def test_the_limit_runs_two_shells_ahead_at_first_then_one() -> None:
     assert advance([8.0], PLAN) == Next(10.0)
     assert advance([8.0, 9.5], PLAN) == Next(11.5)
     assert advance([8.0, 9.5, 10.25], PLAN) == Next(11.25)
+
+
+def test_the_limit_grows_slowly_while_poses_turn_further_than_it_tells_apart() -> None:
+    steady = course([12.0], limits=[6.0], turns=[0.1])
+    assert schedule.advance(steady, PLAN) == Next(14.0)
+    for turns in (
+        [0.2],
+        [math.inf],
+        [math.nan],
+    ):  # 1 / 6 would do; the first iteration knows nothing
+        assert schedule.advance(course([12.0], limits=[6.0], turns=turns), PLAN) == Next(7.5)
+    assert schedule.advance(course([6.5], limits=[8.0], turns=[1.0]), PLAN) == Next(8.5)
 
 
 def test_the_limit_stays_within_its_bounds() -> None:
