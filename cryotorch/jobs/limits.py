@@ -93,7 +93,7 @@ LIMITS = {
     "nonuniform.window": Limits(1, 100),
     "odd_zernike": PLACE,
     "optics_min_resolution": RESOLUTION,
-    "padding": Limits(1, 2),
+    "padding": Limits(1, 2, ", or auto"),
     "particle_diameter": Limits(1, 1e5, " Å"),
     "passes": Limits(1, 100),
     "phantom_seed": SEED,
