@@ -22,6 +22,7 @@ import cryotorch
 from cryotorch.data.files import Unpacked, host_memory, open_input, replace_file
 from cryotorch.errors import InputError
 
+LONGEST = 8  # times its shortest edge is no map, to be padded into a cube
 HEADER_BYTES = 1024
 # Mode 0 is signed by the standard of 2014, unsigned by older writers: see ``_bytes``.
 MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
@@ -177,10 +178,12 @@ def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | No
     into one as wide as its longest edge, voxel n // 2 of every axis on voxel d // 2, zeros around it.
 
     Raises:
-        InputError: missing, truncated, not cubic, voxels not cubic, or values that are not finite.
+        InputError: a stack of images, missing, truncated, not cubic, voxels not cubic, or values that are not finite.
     """
     with open_input(path) as file:
         header = parse_header(file.read(HEADER_BYTES), path)
+        if ".mrcs" in Path(path).suffixes or max(header.shape) > LONGEST * min(header.shape):
+            raise InputError(f"{path} is a stack of images: name a map")
         if len(set(header.shape)) != 1 and not pad:
             size = " x ".join(map(str, header.size))
             raise InputError(

@@ -77,7 +77,6 @@ def map_path(volume: str | None) -> Path:
     require(volume is not None, "volume", None, "name a map or the folder of a refinement")
     path = Path(volume)
     if not path.is_dir():
-        require(path.suffix != ".mrcs", "volume", volume, "it is a stack of images, name a map")
         return path
     for pattern in MAP_NAMES:
         # iterations sort by their number; half maps of RELION end as its maps do

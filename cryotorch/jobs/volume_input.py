@@ -107,8 +107,6 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
     centre, wish = settings.centre, "it is for atomic models and for like=<map>"
     require(centre == "auto" or settings.like is not None, "centre", centre, wish)
     header = read_header(path)
-    if path.suffix == ".mrcs":
-        raise InputError(f"volume={path} is a stack of images: name a map")
     require_room(max(header.size), device, f"volume={path}")
     volume, pixel_size = load_map(path, "volume", settings.pixel_size, pad=True)
     grid = grid_of(path, pixel_size)

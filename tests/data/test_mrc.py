@@ -301,3 +301,12 @@ def test_values_that_no_density_has(tmp_path, value):
         file.set_data(np.full((8, 8, 8), value, np.float32))
     with pytest.raises(InputError, match="which is no density"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("name, shape", [("p.mrcs", (4, 4, 4)), ("p.mrc", (33, 4, 4))])
+def test_a_stack_of_images_is_no_map(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """A thousand particles are not padded into a cube of a thousand voxels per edge."""
+    with mrcfile.new(tmp_path / name) as file:
+        file.set_data(np.ones(shape, np.float32))
+    with pytest.raises(InputError, match="is a stack of images: name a map"):
+        read_volume(tmp_path / name, pad=True)

@@ -231,7 +231,6 @@ def test_results_are_replaced_only_when_asked(tmp_path: Path, molecule: Path) ->
     [
         ("volume", None, "name a map"),
         ("volume", "none.mrc", "does not exist"),
-        ("volume", "stack.mrcs", "a stack of images, name a map"),
         ("n_templates", 0, "above zero"),
         ("n_templates", 1001, "from 1 to 1000"),
         ("symmetry", "X3", "symmetry=X3 cannot be used"),

@@ -326,7 +326,10 @@ def test_pure_noise_claims_nothing(world: Path) -> None:
         ([], "needs particles: add particles="),
         (["particles=blind.star"], "has no orientations"),
         (["particles=truth.star", "box_size=33"], "box_size=33 cannot be used: it must be even"),
-        (["particles=truth.star", "padding=3"], "padding=3 cannot be used: it must be from 1 to 2, or auto"),
+        (
+            ["particles=truth.star", "padding=3"],
+            "padding=3 cannot be used: it must be from 1 to 2, or auto",
+        ),
         (["particles=truth.star", "ewald=up"], "ewald must be positive or negative or null"),
         (["particles=truth.star", "symmetry=X3"], "symmetry=X3 cannot be used"),
         (["particles=truth.star", "particle_diameter=500"], "the box is only 120 Å wide"),

@@ -302,7 +302,7 @@ def test_same_input_same_maps_and_nothing_replaced_by_accident(
     [
         (dict(bfactor=[]), "give one or more different B-factors"),
         (dict(bfactor=[-50, -50]), "give one or more different B-factors"),
-        (dict(bfactor=-1e6, fsc_weight=False), "too large for a map"),
+        (dict(bfactor=-1e5, fsc_weight=False), "too large for a map"),
         (dict(fit_to=12), "fit_from=10 .* coarser than fit_to=12"),
         (dict(fit_to="7px"), "fit_from=10 .* coarser than fit_to=14"),
         (dict(filter_offset=-99), "filter_offset=-99 .* shells lie before the resolution"),
@@ -311,7 +311,7 @@ def test_same_input_same_maps_and_nothing_replaced_by_accident(
             "filter_offset=30 .* shells lie between the resolution and Nyquist",
         ),
         (dict(filter_order=0), "filter_order=0 .* above zero"),
-        (dict(local_threshold=1.5), "local_threshold=1.5 .* fraction"),
+        (dict(local_threshold=1.5), "local_threshold=1.5 .* from 0"),
         (dict(threshold=2), "threshold=2 .* fraction"),
         (dict(mask_near=12), "mask_far=12 .* above mask_near=12"),
         (dict(mask_near="7px"), "mask_far=12 .* above mask_near=14"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryotorch.ops import kernels
+from cryotorch.ops import compiled, kernels
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.likelihood import Observation, gram_of_tensors, pose_terms
 from cryotorch.ops.rotations import random_rotations
@@ -119,8 +119,8 @@ def test_compiles_without_a_place_for_the_result(monkeypatch: pytest.MonkeyPatch
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels.compiled(len)([1, 2]) == 2
+    monkeypatch.setattr(compiled, "njit", njit)
+    assert compiled.compiled(len)([1, 2]) == 2
     assert [call.get("cache") for call in calls] == [True, None]
 
 
