@@ -12,6 +12,7 @@ from cryotorch.jobs.fsc_advice import Advice, advice, insignificance, nothing_sh
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.ops.claims import Background, Judged
 from cryotorch.ops.fsc import first_randomised_shell
+from cryotorch.ops.sharpening import fit_doubts
 from cryotorch.refine.module import Refinement
 from cryotorch.report.summary import median
 from cryotorch.results import IterationResult, told
@@ -60,7 +61,8 @@ def judged(result: IterationResult, mask: str) -> Advice:
     made = FscMask(result.mask_fsc, mask)
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
     own = [line.removeprefix(WARNING) for line in result.messages if line.startswith(WARNING)]
-    return Advice(found.claims, [*own, *found.warnings, *convergence_advice(result)])
+    found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
+    return Advice(found.claims, [*own, *found_now])
 
 
 def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:
@@ -73,6 +75,17 @@ def with_advice(result: IterationResult, found: Advice, said: set[str]) -> Itera
         changes |= {"resolution": math.nan, "history": history}
         changes["resolutions"] = {**result.resolutions, "corrected": math.nan}
     return replace(result, **changes)
+
+
+def sharpening_advice(result: IterationResult) -> list[str]:
+    """One sentence where the B-factor behind map_sharp.mrc is a fit that tells little, else none."""
+    fit = result.guinier
+    if fit.bfactor is None or fit.applied != fit.bfactor or not (doubts := fit_doubts(fit)):
+        return []
+    return [
+        f"map_sharp.mrc has the fitted B-factor of {fit.bfactor:.0f} Å², which is uncertain, {'; '.join(doubts)}: look at guinier.png "
+        "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
+    ]
 
 
 def convergence_advice(result: IterationResult) -> list[str]:

@@ -24,7 +24,7 @@ from cryotorch.ops.fsc import (
     shell_correlation,
 )
 from cryotorch.ops.local_resolution import local_low_pass, local_resolution
-from cryotorch.ops.sharpening import inner_sphere, refused
+from cryotorch.ops.sharpening import FEW_SHELLS, fit_doubts, inner_sphere, refused
 from cryotorch.results import told
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from cryotorch.jobs.sharpen import Sharpen
 
 log = logging.getLogger("cryotorch")
-FEW = 10  # shells: a line through fewer is led by what the structure does there
 APART = 2.0  # ratio of the fits of masked and whole map that is no matter of choice
-STEEP = -1000.0  # Å²: B-factors beyond it make noise of a map
 WIDER_FIT = 15.0  # Å: where to begin the fit when too few shells are left
 
 
@@ -209,12 +207,7 @@ def _bfactors(
 
 def _doubts(settings: Sharpen, fit: GuinierFit, other: GuinierFit) -> list[str]:
     """Reasons not to trust a fit."""
-    doubts, shells = [], int(fit.used.sum())
-    if shells < FEW:
-        coarse, fine = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist()
-        doubts.append(f"it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å")
-    if fit.bfactor < STEEP:
-        doubts.append(f"below {STEEP:g} Å² a map is mostly its noise")
+    doubts = fit_doubts(fit)
     if other.bfactor is not None and not 1 / APART < other.bfactor / fit.bfactor < APART:
         name = "whole" if settings.guinier_map == "masked" else "masked"
         doubts.append(f"the {name} map has {other.bfactor:.0f} Å²")
@@ -223,7 +216,7 @@ def _doubts(settings: Sharpen, fit: GuinierFit, other: GuinierFit) -> list[str]:
 
 def _wider_fit(settings: Sharpen, fit: GuinierFit, edge: float) -> str:
     """`` or fit_from=15`` where that gives the fit shells enough."""
-    if settings.fit_from >= WIDER_FIT or int(fit.used.sum()) >= FEW:
+    if settings.fit_from >= WIDER_FIT or int(fit.used.sum()) >= FEW_SHELLS:
         return ""
     with_signal = fit.log_amplitude.isfinite()
     shell = torch.arange(len(with_signal), device=with_signal.device)

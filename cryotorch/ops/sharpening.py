@@ -12,6 +12,8 @@ from cryotorch.ops.masks import soft_sphere
 SPHERE = 0.95  # of half the box, where the soft sphere begins to fall
 FIT_FROM = 10.0  # Å
 ORDER = 8
+FEW_SHELLS = 10  # shells: a line through fewer is led by what the structure does there
+STEEP = -1000.0  # Å²: B-factors beyond it make noise of a map
 
 
 class Sharp(NamedTuple):
@@ -42,6 +44,17 @@ def sharpened(
     applied = (fit.bfactor or 0.0) if bfactor is None else bfactor
     sharp = sharpen(mean, pixel_size, applied, curve, resolution, ORDER)
     return Sharp(sharp.mul_(inner_sphere(mean)), fit._replace(applied=applied))
+
+
+def fit_doubts(fit: GuinierFit) -> list[str]:
+    """Reasons not to trust the B-factor of a fit, whose own error knows nothing of them."""
+    doubts, shells = [], int(fit.used.sum())
+    if shells < FEW_SHELLS:
+        coarse, fine = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist()
+        doubts.append(f"it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å")
+    if fit.bfactor < STEEP:
+        doubts.append(f"below {STEEP:g} Å² a map is mostly its noise")
+    return doubts
 
 
 def refused(fit: GuinierFit) -> GuinierFit:

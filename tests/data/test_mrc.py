@@ -3,6 +3,8 @@ from __future__ import annotations
 import bz2
 import gzip
 
+from pathlib import Path
+
 import mrcfile
 import numpy as np
 import pytest

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from cryotorch.jobs.refine_run import conclusion
-from cryotorch.jobs.run_advice import convergence_advice, judged, with_advice
+from cryotorch.jobs.run_advice import convergence_advice, judged, sharpening_advice, with_advice
 from cryotorch.ops.claims import Background, judge
 from cryotorch.ops.masks import density_mask
 from cryotorch.ops.phantom import phantom
@@ -119,3 +121,22 @@ def test_a_run_that_has_not_settled_says_so(history: tuple, turn: float, words: 
     moved = torch.full((N,), turn)
     said = convergence_advice(result(halves(4.0), history=rows, rotation_change=moved))
     assert (len(said) == 1 and words in said[0] and "resume=true" in said[0]) if words else not said
+
+
+@pytest.mark.parametrize(
+    "bfactor, shells, applied, words",
+    [
+        (-300.0, 20, -300.0, None),
+        (-300.0, 20, -50.0, None),  # the user's own
+        (-852.0, 8, -852.0, r"-852 Å², .* rests on 8 shells"),
+        (-1500.0, 20, -1500.0, "mostly its noise"),
+    ],
+)
+def test_a_b_factor_that_tells_little_is_told(
+    bfactor: float, shells: int, applied: float, words: str | None
+) -> None:
+    used = torch.arange(25) >= 25 - shells
+    place = torch.arange(1.0, 26.0).square() / 150**2
+    fit = Guinier(place, torch.zeros(25), used, bfactor, 0.0, applied=applied)
+    said = sharpening_advice(SimpleNamespace(guinier=fit))
+    assert bool(said) == (words is not None) and (not said or re.search(words, said[0]))
