@@ -138,7 +138,7 @@ def load_half_maps(
         )
     known = background(folder, symmetry, len(a))
     if len(known.group) > 1:
-        log.info("%d copies by symmetry are one observation to the noise", len(known.group))
+        log.info("%d copies by symmetry count as one where noise is judged", len(known.group))
     return HalfMaps(torch.stack([a, b]), size_a, paths, folder, known)
 
 

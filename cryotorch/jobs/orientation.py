@@ -41,7 +41,7 @@ ALIKE_CFAR = (
     0.8  # below, directions differ by more than chance makes of a map that is resolved alike
 )
 ALIKE = "the map is resolved alike in all directions"
-NEARLY = "directions differ, though less than a bias makes them"
+NEARLY = "directions differ, but by less than preferred orientations make them"
 SCARCE = 20.0  # slices per point below which chance changes SCF* by more than 5 %
 # cFAR and SCF* each good or not -> what that means.
 READINGS = {
