@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -141,3 +145,35 @@ def test_numbers_that_are_not_finite_lead_nowhere_else(value, draw):
             around = accumulator(BOX, 2)
             insert_slices_(around, filled, gain, pose[0], half_plane(BOX).frequency[:m])
             assert around.sums.shape == accumulator(BOX, 2).sums.shape
+
+
+FIRST = """
+import torch
+from cryotorch.ops.fourier import half_plane
+from cryotorch.ops.likelihood import Observation, pose_terms
+from cryotorch.ops.rotations import random_rotations
+from cryotorch.ops.slices import projector
+from cryotorch.refine.search import ascend
+
+torch.manual_seed(0)
+slices, m = projector(torch.randn(24, 24, 24), 10), half_plane(24).count(10)
+spectrum = 50 * torch.randn(8, m, dtype=torch.complex64)
+seen = Observation(spectrum, torch.randn(8, m), 1e-4 * torch.rand(8, m), 24)
+image = torch.arange(8)
+terms, rotation, shift = ascend(slices, seen, image, random_rotations(8), torch.randn(8, 2), 4)
+again = pose_terms(slices, seen, image, rotation, shift)
+print([t.double().sum().item().hex() for t in (terms.gram, again.gram, rotation, shift)])
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_computes_what_later_ones_do(tmp_path):
+    """To the bit: a refinement on a new machine is that of its repetition."""
+    place = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, later = (
+        subprocess.run(
+            [sys.executable, "-c", FIRST], env=place, capture_output=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == later and first
