@@ -45,7 +45,8 @@ def test_the_claim_is_what_the_map_is(
     nyquist = cell.settings["box_size"] // 2
     told = f"{cell}: {run}"
     # little is left where coloured noise is strongest, and icosahedral maps at 30 Å show no hand
-    if (fault == "coloured" or symmetry == "I") and _says_why(run.claimed, run.warnings):
+    no_hand = (symmetry, reach) == ("I", "far")
+    if (fault == "coloured" or no_hand) and _says_why(run.claimed, run.warnings):
         return
     assert run.claimed is not None, told
     assert run.reached - UNDER <= run.claimed <= run.nearly + OVER, told
@@ -59,7 +60,9 @@ def test_the_claim_is_what_the_map_is(
     else:
         assert 0.25 * nyquist < run.reached < 0.75 * nyquist, told
     if fault == "clean":
-        assert run.reached >= truth.from_true_poses(tmp_path, symmetry) - 2, told
+        # a tenth of so few and so noisy icosahedral particles stay in the other hand
+        behind = 6 if no_hand else 2
+        assert run.reached >= truth.from_true_poses(tmp_path, symmetry) - behind, told
 
 
 @pytest.mark.parametrize(
