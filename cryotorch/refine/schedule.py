@@ -26,7 +26,7 @@ class ScheduleSettings:
             sphere: unlike the crossing it still moves when the curve has reached Nyquist, and unlike the corrected curve it does
             not move with a mask.
         growth: factor on the limit per iteration at most, while the median turn of the poses is more than ``resolved`` times
-            1 / last limit, the angle that it tells apart.
+            1 / last limit, the angle that it tells apart; first_growth: while no turn is known.
         ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
         images: in the smaller half set, where early iterations may take a random share of them; None = all take all.
     """
@@ -41,6 +41,7 @@ class ScheduleSettings:
     resting: float = 0.25
     restless: int = 8
     growth: float = 1.25
+    first_growth: float = 2.0
     resolved: float = 1.0
     fallen: float = 0.25
     ctf_rounds: int = 0
@@ -103,7 +104,8 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     ahead = 2 if done < 3 else 1
     limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
     if done and not course.turns[-1] * course.limits[-1] < settings.resolved:
-        limit = min(limit, max(first, settings.growth * course.limits[-1]))
+        growth = settings.growth if math.isfinite(course.turns[-1]) else settings.first_growth
+        limit = min(limit, max(first, growth * course.limits[-1]))
     share = share_of(done, settings)
     if share < 1 or not done or course.shares[-1] < 1:
         return Next(limit, share=share)

@@ -48,12 +48,8 @@ def test_the_limit_runs_two_shells_ahead_at_first_then_one() -> None:
 def test_the_limit_grows_slowly_while_poses_turn_further_than_it_tells_apart() -> None:
     steady = course([12.0], limits=[6.0], turns=[0.1])
     assert schedule.advance(steady, PLAN) == Next(14.0)
-    for turns in (
-        [0.2],
-        [math.inf],
-        [math.nan],
-    ):  # 1 / 6 would do; the first iteration knows nothing
-        assert schedule.advance(course([12.0], limits=[6.0], turns=turns), PLAN) == Next(7.5)
+    for turn, limit in ((0.2, 7.5), (math.inf, 12.0), (math.nan, 12.0)):  # 1 / 6 would do
+        assert schedule.advance(course([12.0], limits=[6.0], turns=[turn]), PLAN) == Next(limit)
     assert schedule.advance(course([6.5], limits=[8.0], turns=[1.0]), PLAN) == Next(8.5)
 
 
