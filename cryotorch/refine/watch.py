@@ -67,7 +67,7 @@ class Watch(threading.Thread):
             if kind is not None:
                 self._kill()
             folder = os.path.dirname(os.environ[TOLD])
-            if kind is None:  # else it is needed until the end of the others
+            if kind is None or not self.children:  # else it is needed until the end of the others
                 del os.environ[PARENT], os.environ[TOLD]
                 shutil.rmtree(folder, ignore_errors=True)
 
