@@ -181,8 +181,12 @@ def agree(
     sphere, radius = _sphere(state, s, box, small.device)
     inside, place, every = small * sphere, (s.group, radius), frames(s.group)
     carried = Carried(found, halves, "")
-    doubts = [(compare(*inside, f, *place, math.ceil(s.split)).doubt, f) for f in every]
-    doubt, frame = min(doubts, key=lambda pair: pair[0], default=(0.0, None))
+
+    def worst(pair: Tensor | tuple[Tensor, Tensor], first: int) -> tuple[float, Frame | None]:
+        doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
+        return min(doubts, key=lambda found: found[0], default=(0.0, None))
+
+    doubt, frame = worst(inside, math.ceil(s.split))
     if doubt <= -CLEAR:
         before = resize_volume(state.references.mean(0), box) * sphere
         moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
@@ -192,9 +196,7 @@ def agree(
         carried = _carry(state, carried, frame, (moved,), note)
         inside[moved] = frame.map(inside[moved])
     if state.given is not None:
-        pair, first = (_given(state, box) * sphere, inside.mean(0)), unseen(s)
-        doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
-        doubt, frame = min(doubts, key=lambda pair: pair[0], default=(0.0, None))
+        doubt, frame = worst((_given(state, box) * sphere, inside.mean(0)), unseen(s))
         if doubt <= -CLEAR:
             note = f"both half maps agree better with the initial map as their {frame} ({-doubt:.0f} standard errors): all poses are carried over"
             carried = _carry(state, carried, frame, (0, 1), note)
