@@ -7,6 +7,7 @@ does. So a thread of each rank looks after the processes that its own one starte
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
 import shutil
 import signal
@@ -44,12 +45,13 @@ class Watch(threading.Thread):
         self.children: list[Popen] = []
         self._parent = int(os.environ[PARENT]) if rank and PARENT in os.environ else 0
         self._done, self._signals = threading.Event(), os.pipe()
-        self._before = -1
+        self._before, self._folder = -1, ""
 
     def __enter__(self) -> Watch:
         if self.rank == 0:
             os.environ[PARENT] = str(os.getpid())
-            os.environ[TOLD] = str(Path(tempfile.mkdtemp(prefix="cryotorch-")) / "told")
+            self._folder = tempfile.mkdtemp(prefix="cryotorch-")
+            os.environ[TOLD] = str(Path(self._folder) / "told")
         if threading.current_thread() is threading.main_thread():
             for end in self._signals:
                 os.set_blocking(end, False)
@@ -66,10 +68,11 @@ class Watch(threading.Thread):
         if self.rank == 0:
             if kind is not None:
                 self._kill()
-            folder = os.path.dirname(os.environ[TOLD])
-            if kind is None or not self.children:  # else it is needed until the end of the others
+            if kind is None or not self.children:
                 del os.environ[PARENT], os.environ[TOLD]
-                shutil.rmtree(folder, ignore_errors=True)
+                self._forget()
+            else:  # who has told is asked until the end
+                atexit.register(self._forget)
 
     def run(self) -> None:
         """Look, until all is over."""
@@ -107,6 +110,7 @@ class Watch(threading.Thread):
         if word:
             _tell(f"{word}: {self.resume}")
         self._kill()
+        self._forget()
         sys.stdout.flush()
         os._exit(code)
 
@@ -114,6 +118,10 @@ class Watch(threading.Thread):
         for child in self.children:
             with suppress(OSError):
                 child.kill()
+
+    def _forget(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Launcher(_SubprocessScriptLauncher):

@@ -51,10 +51,12 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("when", [1.0, "iterating"])
 def test_all_ranks_end(small: Path, tmp_path: Path, when, rank: int, kind: str) -> None:
-    out = tmp_path / "out"
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "max_iterations=30")
     given = (f"particles={small}/particles.star", f"volume={small}/initial.mrc", f"out={out}")
     path = {"PYTHONPATH": str(Path(cryotorch.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    path["TMPDIR"] = str(scratch)
     process = subprocess.Popen(
         [sys.executable, "-m", "cryotorch", "job=homo_refine", *given, *two],
         env={**os.environ, **path},
@@ -76,5 +78,7 @@ def test_all_ranks_end(small: Path, tmp_path: Path, when, rank: int, kind: str) 
     while alive(other) and time.monotonic() < until:
         time.sleep(0.1)
     assert not alive(other)
+    if (rank, kind) != (0, "SIGKILL"):  # which could not clear up
+        assert not list(scratch.glob("cryotorch-*"))
     if when == "iterating":
         assert f"to go on, cryotorch out={out} resume=true" in said

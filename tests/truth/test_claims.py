@@ -60,7 +60,7 @@ def test_the_claim_is_what_the_map_is(
     else:
         assert 0.25 * nyquist < run.reached < 0.75 * nyquist, told
     if fault == "clean":
-        # a tenth of so few and so noisy icosahedral particles stay in the other hand
+        # so few and so noisy icosahedral particles get no further from the truth at 10 Å either
         behind = 6 if no_hand else 2
         assert run.reached >= truth.from_true_poses(tmp_path, symmetry) - behind, told
 
