@@ -327,7 +327,10 @@ def test_a_failed_job_is_told(tmp_path: Path) -> None:
         (["real", *MODEL, "--box", "all"], "--box is a number of pixels or none, got all"),
         (["large", "--device", "cpu", "volume=a.mrc"], "volume has no place here"),
         (["large", "--device", "cpu", "candidates=4"], "homo_refine has no parameter candidates"),
-        (["large", "--device", "cpu", "--n-particles", "10000000", "--box", "512"], "the images take 10486 GB"),
+        (
+            ["large", "--device", "cpu", "--n-particles", "10000000", "--box", "512"],
+            "the images take 10486 GB",
+        ),
     ],
 )
 def test_mistakes_end_in_one_sentence(

@@ -139,7 +139,10 @@ def run(settings: Simulate) -> Path:
     whole image and averaged over the particles, variance ``snr`` (1 without noise). With a second body the signal is
     that of both.
     """
-    used = _simulate(settings)
+    from cryotorch.report.run_log import RunLog
+
+    with RunLog():
+        used = _simulate(settings)
     box, pixel_size, snr = settings.box_size, settings.pixel_size, settings.snr
     noise = "no noise" if snr is None else f"SNR {snr:g} over the whole image"
     print(

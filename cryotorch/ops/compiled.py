@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from numba import njit
+from numba.core import event
+
+PACKAGE = "cryotorch"
+ONCE = "compiling loops for this machine, once: some ten seconds, more on a busy one"
+EVERY_TIME = "compiling loops, some ten seconds: no folder can be written to keep them in, NUMBA_CACHE_DIR names one"
 
 
 def compiled(function, **how):
@@ -11,6 +18,7 @@ def compiled(function, **how):
     try:
         return njit(**how, cache=True)(function)
     except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
+        TOLD.kept = False
         return njit(**how)(function)
 
 
@@ -18,3 +26,25 @@ def inlined(function):
     """Compile into every caller. A copy that callers share would be another's in the process that compiles than in those that find
     compiled code, and the last bits of a result with it."""
     return compiled(function, forceinline=True)
+
+
+class Told(event.Listener):
+    """Says before the first loop is compiled what the silence is about; numba is silent itself where it finds the result on disk."""
+
+    def __init__(self) -> None:
+        self.kept, self.said = True, False
+
+    def on_start(self, event) -> None:
+        """Of the package's own loops; one line for all of them."""
+        module = getattr(event.data["dispatcher"].py_func, "__module__", None) or ""
+        if self.said or not module.startswith(PACKAGE):
+            return
+        self.said = True
+        logging.getLogger(PACKAGE).info(ONCE if self.kept else EVERY_TIME)
+
+    def on_end(self, event) -> None:
+        """Nothing more to say."""
+
+
+TOLD = Told()
+event.register("numba:compile", TOLD)
