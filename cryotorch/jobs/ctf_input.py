@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs import refinement as r
-from cryotorch.jobs.ctf_refine import CtfRefine
+from cryotorch.jobs.ctf_refine import OPTICS, CtfRefine
 from cryotorch.jobs.maps import background, pick_device, summary_of
 from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.reference_input import load_mask, load_references
 from cryotorch.jobs.settings import in_angstrom, require
-from cryotorch.ops.claims import judge
+from cryotorch.ops.claims import ENDED, judge
 from cryotorch.ops.masks import density_mask, soft_sphere
 from cryotorch.particles import Particles
 from cryotorch.refine.ctf_compare import CtfWhat
@@ -212,24 +213,16 @@ def _limit(
     if "resolution" in summary:
         log.info("the resolution is that in %s, %.2f Å", source, claimed)
     else:
-        log.info("inside this mask half maps agree up to %.2f Å (corrected FSC = 0.143)", claimed)
+        reason = ENDED[judged.ended_by]
+        log.info("inside this mask half maps agree up to %.2f Å (%s)", claimed, reason)
     return max(asked or claimed, nyquist), curves
 
 
 def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:
+    finest = images.box * images.pixel_size / (images.box / 2 - 1)
     for name, asked in (("defocus", settings.defocus), ("optics", settings.fits_optics)):
-        coarse, name = getattr(settings, f"{name}_min_resolution"), f"{name}_min_resolution"
-        fits, asked_limit = not asked or coarse >= LEAST_BAND * limit, settings.max_resolution
-        wish = (
-            f"the fits begin at {name}={coarse:g} Å, it must be at most {coarse / LEAST_BAND:.3g}"
-        )
-        require(fits or asked_limit is None, "max_resolution", asked_limit, wish)
-        wish = (
-            f"detail is fitted only up to {limit:.3g} Å, make it at least {LEAST_BAND * limit:.3g}"
-        )
-        if name.startswith("optics"):
-            wish += ", or leave the optics out with tilt=false trefoil=false"
-        require(fits, name, coarse, wish)
+        if asked:
+            _require_band(settings, f"{name}_min_resolution", limit, finest)
     return CtfWhat(
         limit=images.box * images.pixel_size / limit,
         defocus=settings.defocus,
@@ -243,3 +236,18 @@ def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:
         defocus_from=settings.defocus_min_resolution,
         optics_from=settings.optics_min_resolution,
     )
+
+
+def _require_band(settings: CtfRefine, name: str, limit: float, finest: float) -> None:
+    """Raises InputError where a fit from ``name`` to ``limit`` Å has next to no shells; values that are named would do."""
+    coarse, asked = getattr(settings, name), settings.max_resolution
+    fits = coarse >= LEAST_BAND * limit
+    most = math.floor(100 * coarse / LEAST_BAND) / 100
+    wish = f"the fits begin at {name}={coarse:g} Å, it must be at most {most:g}"
+    require(fits or asked is None or most < finest, "max_resolution", asked, wish)
+    least = math.ceil(100 * LEAST_BAND * limit - 1e-9) / 100
+    wish = f"detail is fitted only up to {limit:.3g} Å, make it at least {least:g}"
+    if name.startswith("optics"):
+        fitted = [switch for switch in OPTICS if getattr(settings, switch)]
+        wish += f", or leave the optics out with {' '.join(f'{switch}=false' for switch in fitted)}"
+    require(fits, name, coarse, wish)

@@ -14,6 +14,13 @@ FILES = (
     *("config.yaml", "log.txt", "particles.star", "particles.cs", "defocus.png", "positions.png"),
     *("optics_*.png", "magnification.png", "fsc.png", "tensorboard", "summary.json"),
 )
+OPTICS = (
+    "tilt",
+    "trefoil",
+    "spherical",
+    "tetra",
+    "anisomag",
+)  # switches of what is fitted of a group
 NEEDED = {
     "particles": "add particles=<file with orientations and half sets>",
     "volume": "add volume=<run folder with half maps>, or a map and max_resolution=<Å>",
@@ -64,7 +71,7 @@ class CtfRefine:
     @property
     def fits_optics(self) -> bool:
         """Whether anything of the optics groups is fitted."""
-        return self.tilt or self.trefoil or self.spherical or self.tetra or self.anisomag
+        return any(getattr(self, name) for name in OPTICS)
 
 
 def run(settings: CtfRefine) -> Path:

@@ -149,7 +149,7 @@ def insignificant(groups: list[dict]) -> list[str]:
 
 
 def _groups(given: CtfInput, found: Refined) -> list[dict]:
-    """Number, name, particles and numbers of every optics group with particles."""
+    """Number, name, particles, finest detail that is fitted (Å) and numbers of every optics group with particles."""
     table = given.file.tables["optics"]
     ids = table.integers("rlnOpticsGroup")
     label = "rlnOpticsGroupName"
@@ -160,6 +160,7 @@ def _groups(given: CtfInput, found: Refined) -> list[dict]:
             "number": int(ids[g]),
             "name": str(names[g]),
             "particles": fit.particles,
+            "resolution_limit": max(given.limit, 2 * float(old.pixel_size[g])),
             "numbers": numbers(fit, old, new, g),
         }
         for g, fit in enumerate(found.groups)
@@ -237,11 +238,7 @@ def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict)
     for group in groups:
         vague = [name for name, n in group["numbers"].items() if not n.known]
         if vague:
-            listed = ", ".join(vague).replace("_", " ")
-            warnings.append(
-                f"optics group {group['name']} ({group['particles']} particles) cannot tell its {listed} at {given.limit:.2f} Å: left as "
-                "they were; join it with other groups, or switch that off"
-            )
+            warnings.append(untold(group, vague, given.settings.optics_min_resolution))
         elif group["particles"] < FEW and group["numbers"]:
             worst = next(iter(group["numbers"].items()))
             warnings.append(
@@ -254,6 +251,21 @@ def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict)
             "there is too little signal to tell"
         )
     return warnings
+
+
+def untold(group: dict, vague: list[str], begin: float) -> str:
+    """Why an optics group does not tell some of its numbers, whose fits begin at so many Å."""
+    listed, end = ", ".join(vague).replace("_", " "), group["resolution_limit"]
+    whose = f"optics group {group['name']} ({group['particles']} particles)"
+    if end >= begin:
+        return (
+            f"{whose} was not fitted: its images end at {end:.2f} Å, two of its pixels, where optics_min_resolution={begin:g} only "
+            f"begins. Its {listed} are left as they were; take a coarser optics_min_resolution"
+        )
+    return (
+        f"{whose} cannot tell its {listed} with detail from {begin:g} to {end:.2f} Å: left as they were; join it with other groups, "
+        "take a coarser optics_min_resolution, or switch that off"
+    )
 
 
 def _pictures(

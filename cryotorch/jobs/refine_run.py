@@ -25,6 +25,7 @@ from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.refine_settings import RefineSettings
 from cryotorch.jobs.run_folder import RunFolder, rank
 from cryotorch.jobs.settings import in_angstrom
+from cryotorch.ops.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.particles import Particles, ignore
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.memory import told_plainly
@@ -33,8 +34,8 @@ from cryotorch.refine.schedule import Stop
 from cryotorch.refine.start import begin
 from cryotorch.refine.state import Settings
 from cryotorch.refine.watch import Watch
-from cryotorch.report.curves import THRESHOLD
 from cryotorch.report.run_log import RunLog
+from cryotorch.report.summary import ending
 from cryotorch.results import IterationResult, told
 
 S = TypeVar("S", bound=RefineSettings)
@@ -165,10 +166,11 @@ def conclusion(result: IterationResult) -> str:
     """What a run claims, or that it claims nothing."""
     if not math.isfinite(result.resolution):
         return "No resolution can be claimed, see the warnings"
-    # not where the curve has only come near the end
-    ends_above = bool((result.curves["corrected"][1:] >= THRESHOLD).all())
-    bound = ", the limit of the pixel size" if ends_above else ""
-    return f"Resolution {told(result.resolution)}{bound}"
+    bound = {
+        NYQUIST_ENDS: ", the limit of the pixel size",
+        NOISE_ENDS: ", beyond it the half maps agree no further than noise may",
+    }
+    return f"Resolution {told(result.resolution)}{bound.get(ending(result), '')}"
 
 
 def run_log() -> RunLog:

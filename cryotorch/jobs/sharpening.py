@@ -16,7 +16,7 @@ from cryotorch.jobs.fsc_advice import advice
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.settings import require
-from cryotorch.ops.claims import judge
+from cryotorch.ops.claims import ENDED, judge
 from cryotorch.ops.filters import GuinierFit, guinier_fit, sharpen
 from cryotorch.ops.fsc import (
     first_randomised_shell,
@@ -95,8 +95,9 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     claims, warnings = advice(maps, judged, made, pixel_size, halves.known)
     curves, curve = judged.curves, judged.curves["corrected"]
     resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
-    log.info("Resolution: %s (corrected FSC at 0.143; without mask %.2f Å)",
-             told(resolutions["corrected"]), resolutions["no_mask"])  # fmt: skip
+    reason = f"{ENDED[judged.ended_by]}; " if claims else ""
+    log.info("Resolution: %s (%swithout mask %.2f Å)",
+             told(resolutions["corrected"]), reason, resolutions["no_mask"])  # fmt: skip
     reached = box * pixel_size / judged.last
     fits = {
         name: guinier_fit(m, curve, pixel_size, settings.fit_to or reached, settings.fit_from)

@@ -49,6 +49,7 @@ class Validation:
         seconds: phase -> wall seconds.
         known: of the half maps.
         last: the shell of the resolution, or where the corrected curve falls below 0.143 though nothing can be claimed.
+        ended_by: what ends the corrected curve after it, see ``ops.claims.ended_by``; "" where nothing can be claimed.
     """
 
     first: FscMask
@@ -61,6 +62,7 @@ class Validation:
     seconds: dict[str, float]
     known: Background
     last: int
+    ended_by: str
 
     @property
     def resolution(self) -> float:
@@ -130,6 +132,7 @@ def validate(
         seconds,
         halves.known,
         judged.last,
+        judged.ended_by if claims else "",
     )
 
 

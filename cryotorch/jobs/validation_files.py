@@ -13,6 +13,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.fsc_mask import mask_summary
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.validation import STRICTER, Validation
+from cryotorch.ops.claims import ENDED
 from cryotorch.ops.filters import low_pass
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
@@ -35,8 +36,9 @@ def table(found: Validation) -> list[str]:
             cells = [_cell(curve, t, reached[name]) for t, reached in found.resolutions.items()]
             lines.append(f"{CURVE_LOOK[name][0]:18}{cells[0]:>11}{cells[1]:>14}")
     lines.append(f"Mask: {found.mask}")
-    claim = f"{found.resolution:.2f} Å (corrected FSC = {THRESHOLD:g})"
-    lines.append(f"Resolution: {claim if found.claims else 'none can be claimed'}")
+    reason = f" ({ENDED[found.ended_by]})" if found.claims else ""
+    claim = f"{found.resolution:.2f} Å" if found.claims else "none can be claimed"
+    lines.append(f"Resolution: {claim}{reason}")
     return lines
 
 
@@ -70,7 +72,7 @@ def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
     curves = fsc_figure(
         *(found.curves, reached, box, pixel_size),
         f"Fourier shell correlation: {claimed}",
-        f"Half maps, FSC = {THRESHOLD:g}; mask: {found.mask}",
+        f"Half maps, FSC = {THRESHOLD:g} or noise; mask: {found.mask}",
         onset=found.onset,
         band=found.band,
     )
@@ -99,6 +101,7 @@ def write_summary(
         "resolution": found.resolution,
         "resolutions": found.resolutions[THRESHOLD],
         "threshold": THRESHOLD,
+        "ended_by": found.ended_by or None,
         f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
         "limited_by_nyquist": last == box // 2,
         "random_phases": {

@@ -63,6 +63,34 @@ class Judged(NamedTuple):
         """Å that may be claimed, or NaN."""
         return self.resolutions["corrected"]
 
+    @property
+    def ended_by(self) -> str:
+        """What ends the corrected curve after the shell that is claimed, see ``ended_by``; "" where nothing can be claimed."""
+        if self.shell is None:
+            return ""
+        return ended_by(self.curves["corrected"], self.shell)
+
+
+THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS = "threshold", "noise", "nyquist"
+# As a remark beside a resolution.
+ENDED = {
+    THRESHOLD_ENDS: "corrected FSC = 0.143",
+    NOISE_ENDS: "beyond it the corrected FSC lies within noise, 3 standard errors",
+    NYQUIST_ENDS: "the corrected FSC never falls below 0.143, the pixel size is the limit",
+}
+
+
+def ended_by(curve: Tensor, shell: int, threshold: float = 0.143) -> str:
+    """Whether the threshold, noise or Nyquist ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
+
+    A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's.
+    """
+    last = len(curve) - 1
+    above = float(curve[min(shell + 1, last)]) >= threshold
+    if not above:
+        return THRESHOLD_ENDS
+    return NYQUIST_ENDS if shell >= last else NOISE_ENDS
+
 
 def judge(
     half_maps: Tensor,

@@ -58,7 +58,7 @@ class CtfPass:
     ) -> None:
         self.comparison = Comparison(particles, references, what, settings, made_with, start)
         self.what, self.micrograph, self.watch = what, micrograph, watch
-        points = self.comparison.count - self.comparison.optics_from
+        points = max(self.comparison.count - self.comparison.optics_from, 0)
         self.sums = empty_sums(particles, what, points, micrograph)
 
     def calibrate(self, sample: Sample, noise: Tensor) -> Calibration:

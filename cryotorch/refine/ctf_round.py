@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from cryotorch.particles import Batch
+from cryotorch.particles import Batch, Optics
 from cryotorch.refine.ctf_compare import CtfWhat, pick_sample
 from cryotorch.refine.ctf_refine import AGAIN, CtfPass
-from cryotorch.refine.ctf_sums import CLEAR
+from cryotorch.refine.ctf_sums import CLEAR, GroupFit
 from cryotorch.refine.distributed import Batches
 from cryotorch.refine.expectation import Expectation
 from cryotorch.refine.state import Settings, State
@@ -28,20 +28,34 @@ class CtfRound:
 
     def __init__(self, state: State, settings: Settings, batches: Batches, what: CtfWhat) -> None:
         edge = settings.box * settings.pixel_size
-        reached = state.limit - LEAST_SHELLS
-        optics = reached >= edge / what.optics_from
+        asked = {
+            "defocus": (what.defocus, what.defocus_from),
+            "optics": (what.tilt or what.trefoil, what.optics_from),
+        }
+        needed = {  # Å
+            name: edge / (edge / begin + LEAST_SHELLS)
+            for name, (wanted, begin) in asked.items()
+            if wanted
+        }
+        reached = edge / state.limit
+        fine = {name for name, least in needed.items() if reached <= least}
+        self.too_coarse = [
+            f"the map is too coarse to refine the {name} with, {reached:.3g} Å where {needed[name]:.3g} Å are needed"
+            for name in needed
+            if name not in fine
+        ]
         what = replace(
             what,
             limit=state.limit,
-            defocus=what.defocus and reached >= edge / what.defocus_from,
-            tilt=what.tilt and optics,
-            trefoil=what.trefoil and optics,
+            defocus="defocus" in fine,
+            tilt=what.tilt and "optics" in fine,
+            trefoil=what.trefoil and "optics" in fine,
             # the same images cannot tell the errors' width twice
             prior=AGAIN * state.defocus_sigma or None,
         )
         self.noise, self.what = state.noise, what
         self.found: CtfPass | None = None
-        if what.defocus or what.tilt:
+        if what.defocus or what.optics:
             self.found = CtfPass(state.particles, state.references, what, settings)
             self.found.calibrate(pick_sample(batches, SAMPLE), state.noise)
 
@@ -56,7 +70,7 @@ class CtfRound:
     def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> str:
         """Give the state's particles the defocus and optics that follow; what has changed as a sentence."""
         if self.found is None:
-            return "the map is too coarse to refine the CTF with"
+            return "; ".join(self.too_coarse)
         reduce(self.found.sums.tensors())
         solved, particles = self.found.solve(), state.particles
         refined, notes = solved.particles, []
@@ -64,10 +78,19 @@ class CtfRound:
             change = (refined.defocus - particles.defocus)[:, :2].mean(1)
             notes.append(f"defocus changed by {float(change.square().mean().sqrt()):.0f} Å (rms)")
             state.defocus_sigma = float(solved.sigma[:, 0].median())
-        if self.what.tilt and not any(group.values for group in solved.groups):
-            notes.append(f"no aberration {CLEAR:g} standard errors from zero, the optics stay")
-        elif self.what.tilt and refined.optics.beam_tilt is not None:
-            tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in refined.optics.beam_tilt.tolist())
-            notes.append(f"beam tilt {tilts} mrad")
+        if self.what.optics:
+            notes.append(_of_optics(solved.groups, refined.optics))
         state.particles = particles.replace(defocus=refined.defocus, optics=refined.optics)
-        return f"CTF refined: {'; '.join(notes) or 'nothing to add'}"
+        return f"CTF refined: {'; '.join([*notes, *self.too_coarse])}"
+
+
+def _of_optics(groups: list[GroupFit], optics: Optics) -> str:
+    """What has changed about the optics, which is what was clear of its standard error in some group."""
+    clear = {name for group in groups for name in group.values if name in ("tilt", "trefoil")}
+    if not clear:
+        return f"no aberration {CLEAR:g} standard errors from zero, the optics stay"
+    notes = [f"{name} changed" for name in sorted(clear)]
+    if "tilt" in clear and optics.beam_tilt is not None:
+        tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in optics.beam_tilt.tolist())
+        notes = [f"beam tilt {tilts} mrad", *notes[1:]]
+    return ", ".join(notes)

@@ -48,7 +48,7 @@ def frequencies(shells: int, pixel_size: float, box: int) -> np.ndarray:
 def fsc(result: IterationResult) -> Figure:
     """All FSC curves of an iteration."""
     title = f"Fourier shell correlation: {told(result.resolution)}"
-    subtitle = f"Iteration {result.iteration}, half maps, FSC = {THRESHOLD}"
+    subtitle = f"Iteration {result.iteration}, half maps, FSC = {THRESHOLD} or noise"
     box = result.map.shape[-1]
     shown = result.curves, result.resolutions, box, result.pixel_size, title, subtitle
     return fsc_figure(*shown, band=result.band)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import cryotorch
 from cryotorch.data.files import replace_file
+from cryotorch.ops.claims import ended_by
 from cryotorch.results import IterationResult
 
 
@@ -103,6 +104,15 @@ def seconds_per_phase(result: IterationResult) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
+def ending(result: IterationResult) -> str:
+    """What ends the corrected curve after the resolution, see ``ops.claims.ended_by``; "" where nothing can be claimed."""
+    curve = result.curves.get("corrected")
+    if curve is None or not math.isfinite(result.resolution):
+        return ""
+    shell = round(result.map.shape[-1] * result.pixel_size / result.resolution)
+    return ended_by(curve, shell)
+
+
 def summarise(result: IterationResult, extras: Mapping[str, object] | None = None) -> dict:
     """The summary as plain numbers and strings; ``extras`` come last, dictionaries are merged key by key."""
     particles, fit = result.particles, result.guinier
@@ -111,6 +121,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "resolution": result.resolution,
         "resolutions": dict(result.resolutions),
         "threshold": 0.143,
+        "ended_by": ending(result) or None,
         "bfactor": fit.applied,
         "bfactor_fitted": fit.bfactor,
         "bfactor_error": fit.error,

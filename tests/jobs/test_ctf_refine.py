@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import ctf_refine, reconstruct, simulate
 from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.ctf_input import load
-from cryotorch.jobs.ctf_results import Number, insignificant, sentence
+from cryotorch.jobs.ctf_input import _require_band, load
+from cryotorch.jobs.ctf_results import Number, insignificant, sentence, untold
 from cryotorch.ops.ctf_fit import to_form
 from cryotorch.ops.filters import filter_shells
 from cryotorch.ops.masks import soft_sphere
@@ -268,3 +269,50 @@ def test_the_tilt_of_independent_images(shared_data: Path, tmp_path: Path) -> No
         given = out / "particles.star"
     assert max(x["sigma"] for x in pair) < 0.03
     assert max(errors) < 0.1
+
+
+@pytest.mark.parametrize("coarse", [9.7, 10.0, 10.07, 12.34])
+@pytest.mark.parametrize("limit", [8.47, 9.0, 11.4])
+def test_the_value_that_a_refusal_names_is_accepted(coarse: float, limit: float) -> None:
+    """Rounded to the side that fits; and only switches that are on are to be switched off."""
+    base = make_settings("ctf_refine", optics_min_resolution=coarse, spherical=True, tilt=False)
+
+    def refusal(settings, limit: float) -> str:
+        try:
+            _require_band(settings, "optics_min_resolution", limit, finest=4.0)
+        except InputError as said:
+            return str(said)
+        return ""
+
+    said = refusal(base, limit)
+    assert bool(said) == (coarse < 1.25 * limit)
+    if said:
+        assert said.endswith("with trefoil=false spherical=false")
+        named = float(re.search(r"at least ([\d.]+),", said)[1])
+        assert named == pytest.approx(1.25 * limit, abs=0.01)
+        assert not refusal(replace(base, optics_min_resolution=named), limit)
+    said = refusal(replace(base, max_resolution=limit), limit)
+    if said:
+        named = float(re.search(r"at most ([\d.]+)$", said)[1])
+        assert named == pytest.approx(coarse / 1.25, abs=0.01)
+        assert not refusal(replace(base, max_resolution=named), named)
+
+
+def test_defocus_alone_needs_no_detail_of_the_optics(data: Path, tmp_path: Path) -> None:
+    """The map ends at 12 Å, where the fits of the optics have not begun."""
+    off = dict(tilt=False, trefoil=False, passes=1)
+    given = dict(particles=str(data / "posed.star"), volume=str(data / "truth.mrc"))
+    settings = make_settings(
+        "ctf_refine", out=str(tmp_path / "out"), max_resolution=12, **given, **off
+    )
+    out = ctf_refine.run(settings)
+    assert summary(out)["defocus"]["spread_of_errors"] < 1000
+    assert summary(out)["optics_groups"][0]["numbers"] == {}
+
+
+def test_a_group_of_coarse_pixels_is_told_that_it_was_not_fitted() -> None:
+    group = {"name": "g2", "particles": 40, "resolution_limit": 12.0}
+    said = untold(group, ["beam_tilt_x"], 10.0)
+    assert "was not fitted: its images end at 12.00 Å" in said and "begins. Its beam tilt x" in said
+    group["resolution_limit"] = 6.0
+    assert "with detail from 10 to 6.00 Å" in untold(group, ["beam_tilt_x"], 10.0)

@@ -102,6 +102,8 @@ def test_the_limit_of_the_pixel_size_is_that_of_a_curve_that_ends_above() -> Non
     curve = fine.curves["corrected"].clone()
     curve[-1] = 0.1
     assert "limit" not in conclusion(replace(fine, curves=fine.curves | {"corrected": curve}))
+    noise = replace(fine, resolution=BOX * PIXEL / (BOX // 2 - 2))
+    assert conclusion(noise).endswith("beyond it the half maps agree no further than noise may")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cryotorch.refine.ctf_compare import CtfWhat
-from cryotorch.refine.ctf_round import CtfRound
+from cryotorch.refine.ctf_round import CtfRound, _of_optics
 from cryotorch.refine.ctf_sums import GroupFit, clear_only
 from cryotorch.refine.state import State
 
@@ -65,8 +65,40 @@ def test_a_coarse_map_is_left_alone(scene):
     world, state, settings, expectation, _ = scene
     state.limit = 6.0  # 17 Å
     before = state.particles
-    assert "too coarse" in go(world, state, settings, expectation)
+    said = go(world, state, settings, expectation)
+    # 102.4 Å / 6 shells; 102.4 / 20 = 5.12 shells and 3 more are needed
+    assert (
+        said == "the map is too coarse to refine the defocus with, 17.1 Å where 12.6 Å are needed"
+    )
     assert state.particles is before
+
+
+def test_optics_that_a_map_is_too_coarse_for_are_named_beside_what_was_done(scene):
+    """The defocus begins at 20 Å and the optics at 10 Å: at 10.2 Å the one is refined and the other is not."""
+    world, state, settings, expectation, _ = scene
+    state.particles = state.particles.replace(
+        rotation=world.truth.rotation, shift=world.truth.shift
+    )
+    settings = replace(settings, ctf=replace(WHAT, tilt=True, trefoil=True))
+    state.limit = 10.0
+    optics = state.particles.optics
+    said = go(world, state, settings, expectation)
+    assert said.startswith("CTF refined: defocus changed by 1")
+    assert said.endswith("too coarse to refine the optics with, 10.2 Å where 7.73 Å are needed")
+    assert state.particles.optics is optics
+
+
+def test_what_is_said_of_the_optics_is_what_was_taken_over():
+    pair = torch.tensor([2.0, -1.0])
+    trefoil, none = GroupFit(9, {"trefoil": pair}, {}, []), GroupFit(9, {}, {}, [])
+    tilt = GroupFit(9, {"shift": pair, "tilt": pair}, {}, [])
+    optics = SimpleNamespace(beam_tilt=torch.tensor([[0.5, -0.25]]))
+    assert _of_optics([trefoil], optics) == "trefoil changed"
+    assert _of_optics([none, tilt], optics) == "beam tilt (0.50, -0.25) mrad"
+    both = _of_optics([trefoil, tilt], optics)
+    assert both == "beam tilt (0.50, -0.25) mrad, trefoil changed"
+    assert "the optics stay" in _of_optics([none], optics)
+    assert _of_optics([tilt], SimpleNamespace(beam_tilt=None)) == "tilt changed"
 
 
 def test_a_refinement_takes_over_clear_aberrations_only():
