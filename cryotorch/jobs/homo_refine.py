@@ -85,15 +85,12 @@ def plan_global(settings: HomoRefine, images, group, half):
 
 def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
-    import logging
-
     from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.reference_input import load_mask, load_reference
     from cryotorch.jobs.refine_run import Inputs
     from cryotorch.refine.half_sets import assign_half_sets
 
-    log = logging.getLogger("cryotorch")
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
@@ -105,10 +102,9 @@ def _prepare(settings: HomoRefine, file, images, group):
     if settings.mask is not None and settings.mask_mode != "none":
         mask = load_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
-    log.info(note)
+    beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):
-        log.info(
-            "orientations in %s are not used, the search is global; it starts at the origins given there",
-            file.path,
+        beginning.append(
+            f"orientations in {file.path} are not used, the search is global; it starts at the origins given there"
         )
-    return Inputs(planned, volume, particles, {})
+    return Inputs(planned, volume, particles, beginning, {})

@@ -96,10 +96,9 @@ def _prepare(settings: LocalRefine, file, images, group):
         )
     particles, note = assign_half_sets(particles, resplit, settings.seed)
     shared, presumed = shared_before(file, settings.shared_resolution, resplit)
-    for sentence in (note, *counted_over(particles, group, settings.symmetry), *presumed):
+    for sentence in (*counted_over(particles, group, settings.symmetry), *presumed):
         log.info(sentence)
     volume, source = load_references(settings.volume, file, images)
-    log.info(source)
     r.warn_if_inverted(volume.mean(0), settings.volume)
     mask = load_mask(settings.mask, settings.volume, file, images)
     r.warn_if_hard(mask, settings.mask)
@@ -125,7 +124,8 @@ def _prepare(settings: LocalRefine, file, images, group):
         ),
     )
     log.info("%s", describe(reach, images.pixel_size))
-    return Inputs(planned, volume, particles, {"fulcrum_voxels": corner, "half_sets_from": note})
+    extras = {"fulcrum_voxels": corner, "half_sets_from": note}
+    return Inputs(planned, volume, particles, [note, source], extras)
 
 
 def _reach(settings: LocalRefine, mask, pixel_size: float, file):

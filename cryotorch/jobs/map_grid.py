@@ -18,6 +18,12 @@ SAME = 1e-3  # relative difference of pixel sizes that only rounding makes
 STRONG = 0.2  # of the high density: what counts as lost outside the box
 COARSE = 32  # voxels per edge at which that is judged, as single voxels are noise
 CUT, ELSEWHERE = 0.01, 0.5  # part of it that is spoken of, and that cannot be meant
+# 1 Å per voxel may be true, and is what programs write that do not know it.
+DOUBTED = 1.0
+BELIEVED = (
+    "%s states exactly 1 Å per voxel, which some programs write without knowing it: taken as true, as nothing else tells; if it is "
+    "another, write that into the header with job=volume_tools volume=<it> pixel_size=<Å per voxel>"
+)
 ELSEWHERE_CURE = "put it in place with job=volume_tools like=<map> centre=true"
 
 Point = tuple[float, float, float]

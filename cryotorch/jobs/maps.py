@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs.map_grid import Grid, apart, bring, grid_of, how
+from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, apart, bring, grid_of, how
 from cryotorch.ops.claims import UNKNOWN, Background
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import point_group
@@ -84,13 +84,13 @@ def load_map(
         )
     if pixel_size is None and stated is None:
         raise InputError(f"{name}={path} does not state its pixel size: add pixel_size=<Å>")
-    if pixel_size is None and stated == 1.0:
+    if pixel_size is None and stated == DOUBTED:
         log.info(
             "%s=%s states a pixel size of exactly 1 Å, which some programs write without meaning it: "
             "if it is another, add pixel_size=<Å>",
             *(name, path),
         )
-    odd = pixel_size is not None and stated not in (None, 1.0)
+    odd = pixel_size is not None and stated not in (None, DOUBTED)
     if odd and abs(pixel_size / stated - 1) > OTHER:
         log.info(
             "The header of %s=%s says %.4g Å: pixel_size=%.4g is used",
@@ -234,13 +234,16 @@ def load_mask(
             f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "
             "job=volume_tools threshold=<density>"
         )
-    known = stated not in (None, 1.0) and not any_pixel_size
-    if len(mask) != grid.box and not known and (any_pixel_size or grid.pixel_size != stated):
+    # of another box it is the only thing that tells
+    known = stated is not None and not any_pixel_size
+    known = known and (stated != DOUBTED or len(mask) != grid.box)
+    if len(mask) != grid.box and not known:
         raise InputError(
-            f"{name}={path} has {len(mask)} voxels per edge but the map has {grid.box}, and which pixel size is meant is not "
-            "known: bring it onto that grid with job=volume_tools pixel_size=<Å per voxel> like=<map>"
+            f"{name}={path} has {len(mask)} voxels per edge but the map has {grid.box}, and {_why_unknown(stated)}: bring it onto that grid with job=volume_tools pixel_size=<Å per voxel> like=<map>"
         )
-    if stated == 1.0 and abs(grid.pixel_size - 1) > 0.01:
+    if stated == DOUBTED and known and grid.pixel_size != DOUBTED:
+        log.info(BELIEVED, f"{name}={path}")
+    elif stated == DOUBTED and abs(grid.pixel_size - 1) > 0.01:
         log.info(
             "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
             *(name, path, grid.pixel_size),
@@ -253,6 +256,12 @@ def load_mask(
     mask, cut = bring(mask, own, grid, away, f"{name}={path}")
     mask = mask.clamp(0, 1)
     return mask, [*([cut] if cut else []), *_advice(mask, f"{name}={path}")]
+
+
+def _why_unknown(stated: float | None) -> str:
+    if stated is None:
+        return "its header does not state a pixel size"
+    return f"whether the {stated:.4g} Å per voxel of its header are wrong too, as pixel_size= says of the map's, nobody knows"
 
 
 def _advice(mask: Tensor, said: str) -> list[str]:

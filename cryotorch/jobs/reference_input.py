@@ -14,7 +14,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.map_grid import Grid, apart, bring, grid_of, how
+from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, apart, bring, grid_of, how
 from cryotorch.jobs.maps import half_paths
 from cryotorch.jobs.settings import LEAST_DIAMETER
 from cryotorch.ops.fourier import resize_volume
@@ -140,17 +140,22 @@ def _grid(
     header, grids = read_header(path), {file.box: file.pixel_size, images.box: images.pixel_size}
     box, stated = max(header.size), header.pixel_size[0]
     expected = grids.get(box)
-    # 0 and 1 are what programs write that do not know it
-    meant = stated > 0 and (stated != 1 or abs(images.pixel_size - 1) <= CALIBRATION)
+    doubted = stated == DOUBTED and abs(images.pixel_size - 1) > CALIBRATION
+    # 0 and 1 are what programs write that do not know it; of another box the 1 is all that tells
+    meant = stated > 0 and not (doubted and expected is not None)
     if not meant and expected is None:
         raise InputError(
-            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels, and its header "
-            f"{'says 1 Å per voxel, which programs write that do not know it' if stated else 'does not state its pixel size'}: "
-            f"bring it onto a grid of theirs with job=volume_tools pixel_size=<its Å per voxel> like=<map>, or "
+            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels, and its header does not state its "
+            f"pixel size: bring it onto a grid of theirs with job=volume_tools pixel_size=<its Å per voxel> like=<map>, or "
             f"new_pixel_size={file.pixel_size:.4g} box_size={file.box}"
         )
+    if meant and doubted and tell:
+        log.info(BELIEVED, f"{what}={path}")
     if not meant and tell:
-        log.info("%s=%s does not state its pixel size; %.4g Å is assumed", what, path, expected)
+        reason = "does not state its pixel size"
+        if doubted:
+            reason = "states 1 Å per voxel, which some programs write without knowing it"
+        log.info("%s=%s %s; %.4g Å is assumed, as its box is theirs", what, path, reason, expected)
     fits = expected is not None and (not meant or abs(stated / expected - 1) <= CALIBRATION)
     own = grid_of(path, expected if fits else stated)
     refined = Grid(images.box, images.pixel_size)

@@ -49,12 +49,14 @@ class Inputs:
         plan: the parameters in the algorithm's units, masks included.
         volume: (d, d, d), or (2, d, d, d) with a map for each half set.
         particles: with their half sets.
+        beginning: sentences that are true of a run that begins, not of one that goes on.
         extras: entries of ``summary.json``.
     """
 
     plan: Settings
     volume: Tensor
     particles: Particles
+    beginning: list[str]
     extras: dict[str, object]
 
 
@@ -117,11 +119,15 @@ def _refine(
     checkpoint, saved, damaged = folder.checkpoint(belongs)
     for sentence in damaged:
         log.info("WARNING: %s: the run goes on from the one before", sentence)
-    if checkpoint is not None:
+    if checkpoint is None:
+        for sentence in ready.beginning:
+            log.info(sentence)
+    else:
         then, changes = coming(saved, plan), folder.changes(given)
         if isinstance(then, Stop):
             log.info("The run in %s has finished already: %s.", folder.path, then.reason)
             return
+        log.info("goes on from %s, with its poses and half sets", checkpoint)
         for change in changes:
             log.info("resumed with %s", change)
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from cryotorch.data.atoms import Atoms, density, read_atoms
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
+from cryotorch.jobs.map_grid import BELIEVED, DOUBTED
 from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.simulate import ZERNIKE, Simulate
 from cryotorch.ops.filters import filter_shells
@@ -90,6 +92,8 @@ def map_on_grid(path: Path, box: int, pixel_size: float) -> Tensor:
     """The map of a file (d, d, d) on another grid, origin on origin; refused where most of it would be cut."""
     volume, stored = read_volume(path)
     stored = stored or pixel_size
+    if stored == DOUBTED != pixel_size:
+        logging.getLogger("cryotorch").info(BELIEVED, f"source={path}")
     old = len(volume)
     if old == box and abs(stored - pixel_size) < 1e-3 * pixel_size:
         return volume

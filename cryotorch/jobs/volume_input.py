@@ -13,7 +13,7 @@ from torch import Tensor
 from cryotorch.data.atoms import Atoms, density, read_atoms
 from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs.map_grid import Grid, Point, grid_of, point_text
+from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, Point, grid_of, point_text
 from cryotorch.jobs.maps import load_map
 from cryotorch.jobs.memory import require_room
 from cryotorch.jobs.settings import require
@@ -159,6 +159,8 @@ def like_grid(path: str, pixel_size: float | None) -> Grid:
             f"like={path} does not state its pixel size: add pixel_size=<Å> if the input has the same one, else "
             "write it into the header with job=volume_tools first"
         )
+    if size == DOUBTED and pixel_size != DOUBTED:
+        log.info(BELIEVED, f"like={path}")
     return grid_of(path, size)
 
 

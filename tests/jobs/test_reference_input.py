@@ -168,16 +168,39 @@ def test_a_mask_without_origin_stays_in_the_middle(tmp_path) -> None:
         assert torch.allclose(found, ball(BOX, PX, [BOX // 2 * PX] * 3), atol=0.05)
 
 
-@pytest.mark.parametrize(("stated", "said"), [(0.0, "does not state its"), (1.0, "says 1 Å per")])
-def test_another_box_without_pixel_size_is_refused(tmp_path, stated: float, said: str) -> None:
+def test_another_box_without_pixel_size_is_refused(tmp_path) -> None:
     with mrcfile.new(tmp_path / "map.mrc") as file:
         file.set_data(blobs(30, PX).numpy())
-        file.voxel_size = stated
-    with pytest.raises(InputError, match=f"has 30 voxels .* particles have 40 pixels.*{said}"):
+        file.voxel_size = 0.0
+    said = "has 30 voxels .* particles have 40 pixels.*does not state its"
+    with pytest.raises(InputError, match=said):
         load_reference(tmp_path / "map.mrc", "volume", *grids())
+
+
+def test_one_angstrom_is_true_where_nothing_else_tells(tmp_path, caplog) -> None:
+    """A map of 80 voxels of 1 Å, which fill the 40 pixels of 2 Å."""
+    caplog.set_level("INFO")
+    write_volume(tmp_path / "fine.mrc", blobs(80, 1.0), 1.0)
+    found = load_reference(tmp_path / "fine.mrc", "volume", *grids())
+    assert agrees(found, blobs(BOX, PX))
+    assert "fine.mrc states exactly 1 Å per voxel" in caplog.text
+    assert "taken as true, as nothing else tells" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [(0.0, "does not state its pixel size; 2 Å"), (1.0, "states 1 Å per voxel,")],
+)
+def test_the_box_of_the_particles_tells_more_than_a_doubtful_header(
+    tmp_path, caplog, stated: float, said: str
+) -> None:
+    caplog.set_level("INFO")
     with mrcfile.new(tmp_path / "same.mrc") as file:
         file.set_data(blobs(BOX, PX).numpy())
         file.voxel_size = stated
+    found = load_reference(tmp_path / "same.mrc", "volume", *grids())
+    assert said in caplog.text and "2 Å is assumed, as its box is theirs" in caplog.text
+    assert torch.equal(found, blobs(BOX, PX))
     assert torch.equal(load_reference(tmp_path / "same.mrc", "volume", *grids()), blobs(BOX, PX))
 
 

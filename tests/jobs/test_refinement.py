@@ -240,6 +240,8 @@ def test_a_finished_run_is_left_alone_and_goes_on_when_more_iterations_are_allow
     refine(inputs, out, resume=True, max_iterations=2)
     shown = capsys.readouterr()
     assert "resumed with max_iterations=2 instead of 1" in shown.out and shown.err == ""
+    assert f"goes on from {out}/checkpoints/iteration_001.ckpt, with its poses and" in shown.out
+    assert "half sets kept" not in shown.out and "drawn" not in shown.out
     refine(inputs, straight, max_iterations=2)
     for name in ("map_half_A.mrc", "map_half_B.mrc", "particles.star"):
         assert (out / name).read_bytes() == (straight / name).read_bytes(), name

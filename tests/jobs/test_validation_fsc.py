@@ -459,7 +459,10 @@ def snapshot() -> dict[str, bytes]:
             ["volume=good", "mask=faint.mrc", "optimize_mask=true"],
             r"given mask nowhere deeper than 9 Å: lower mask_near",
         ),
-        (["volume=good", "mask=large_mask.mrc"], r"mask=large_mask\.mrc has 44 .*volume_tools"),
+        (
+            ["volume=good", "mask=large_mask.mrc"],
+            r"mask=large_mask\.mrc has 44 .* does not state a pixel size.*volume_tools",
+        ),
         (["volume=good", "device=tpu"], r"device must be auto or cpu or cuda, got 'tpu'"),
         (
             ["volume=good", "threshold=1.2"],
@@ -514,7 +517,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_volume(tmp_path / "empty.mrc", 0 * sphere, PIXEL)
     write_volume(tmp_path / "high.mrc", 3 * sphere, PIXEL)
     write_volume(tmp_path / "faint.mrc", 0.4 * sphere, PIXEL)
-    write_volume(tmp_path / "large_mask.mrc", soft_sphere(44, 10, 5), 1.0)
+    write_volume(tmp_path / "large_mask.mrc", soft_sphere(44, 10, 5), 0.0)
     (tmp_path / "empty").mkdir()
     (tmp_path / "run").mkdir()
     Manifest("homo_refine", iterations=3).write(tmp_path / "run")
@@ -550,6 +553,15 @@ def test_a_mask_without_a_pixel_size_of_its_own_is_taken_and_said(run_folder: Pa
     write_volume("mask.mrc", soft_sphere(BOX, 11, 5), 1.0)
     out, _ = validate(f"volume={run_folder}", "mask=mask.mrc")
     assert "mask=mask.mrc states 1 Å per voxel" in out and "taken as the map's 3 Å" in out
+
+
+def test_a_mask_of_exactly_one_angstrom_and_another_box_is_taken_as_it_says(run_folder) -> None:
+    """Three times as many voxels, each a third as wide: the same sphere."""
+    write_volume("fine.mrc", soft_sphere(3 * BOX, 3 * 9, 3 * 5), 1.0)
+    out, _ = validate(f"volume={run_folder}", "mask=fine.mrc")
+    assert "mask=fine.mrc states exactly 1 Å per voxel" in out and "taken as true" in out
+    found = read_volume("out/mask_fsc.mrc")[0]
+    assert torch.allclose(found, soft_sphere(BOX, 9, 5), atol=0.02)
 
 
 def test_a_mask_on_another_grid_is_resampled_to_the_half_maps(run_folder: Path) -> None:
