@@ -32,7 +32,7 @@ from cryotorch.report.board import write_board
 from cryotorch.report.canvas import render
 from cryotorch.report.curves import guinier_figure
 from cryotorch.report.figures import write_pictures
-from cryotorch.report.maps import central_slices, image_figure, projections
+from cryotorch.report.maps import central_slices, image_figure, projections, sharp_name
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sphere import viewing_directions
 from cryotorch.results import Guinier, told
@@ -168,7 +168,7 @@ def write(
     validation_files.write(folder, found.judged, here, relabelled=False)
     rows = {
         "Map, slices": central_slices(found.map),
-        "Sharpened, slices": central_slices(found.sharp),
+        sharp_name(found.guinier.applied): central_slices(found.sharp),
         "Map, projections": projections(found.map),
     }
     box = found.map.shape[-1]

@@ -116,7 +116,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     from cryotorch.report.curves import fsc_figure, guinier_figure
     from cryotorch.report.figures import write_pictures
     from cryotorch.report.local_resolution import local_resolution_figure
-    from cryotorch.report.maps import slice_figure
+    from cryotorch.report.maps import sharp_name, slice_figure
     from cryotorch.results import told
 
     pixel_size, corner = halves.pixel_size, halves.corner
@@ -127,7 +127,9 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
         write_volume(folder / "mask_fsc.mrc", found.mask, pixel_size, corner)
     rows = {"Half maps, mean": found.mean}
     for bfactor, volume in list(found.maps.items())[:PICTURED]:
-        rows[f"B = {bfactor:.4g} Å²".replace("-", "\N{MINUS SIGN}")] = volume
+        name = f"B = {bfactor:.4g} Å²".replace("-", "\N{MINUS SIGN}")
+        rows[name if bfactor else sharp_name(bfactor)] = volume
+    whole = "Sharpened map" if any(found.maps) else "Filtered map, not sharpened"
     size = f"{box} px of {pixel_size:.4g} Å"
     if len(found.maps) > PICTURED:
         size += f", the first {PICTURED} of {len(found.maps)} B-factors"
@@ -147,13 +149,13 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
             or f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; fitted: {fitted} ± {found.fit.error or 0:.1f} Å²",
             f"Guinier plot: applied B = {applied} Å²",
         ),
-        "slices": slice_figure(rows, pixel_size, f"Sharpened map, {told(found.resolution)}", size),
+        "slices": slice_figure(rows, pixel_size, f"{whole}, {told(found.resolution)}", size),
     }
     if found.local is not None:
         write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size, corner)
         pictures["local_resolution"] = local_resolution_figure(
             *(found.local, next(iter(found.maps.values())), found.mask, pixel_size),
-            "Local resolution", "within the mask, over slices of the sharpened map",
+            "Local resolution", f"within the mask, over slices of the {whole.lower()}",
         )  # fmt: skip
     write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)
 

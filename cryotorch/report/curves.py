@@ -129,7 +129,7 @@ def guinier(result: IterationResult) -> Figure:
 
 
 def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -> Figure:
-    """ln(mean |F|) over 1/d^2, the shells of the fit, and its line; why there is none, in its place."""
+    """ln(mean |F|) over 1/d^2, the shells of the fit, and its line; where there is none, all shells alike, and why."""
     done = fit.bfactor is not None
     if title is None:
         title = f"Guinier plot: applied B = {fit.applied:.1f} Å²"
@@ -140,9 +140,10 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
             subtitle = f"{subtitle}{', ' if subtitle else ''}fitted: {fit.bfactor:.1f}{spread} Å²"
     subtitle = subtitle.replace(" -", " \N{MINUS SIGN}")
     title = title.replace("-", "\N{MINUS SIGN}")
-    figure = new_figure(6.0, 4.2, title, fit.reason or subtitle)
+    figure = new_figure(6.0, 4.2, title, f"No fit, {fit.reason}" if fit.reason else subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
-    x, y, used = fit.inverse_d2.numpy(), fit.log_amplitude.numpy(), fit.used.numpy()
+    x, y = fit.inverse_d2.numpy(), fit.log_amplitude.numpy()
+    used = fit.used.numpy() & done
     shown = np.isfinite(y) & (x > 0)
     rest = shown & ~used
     axes.plot(x[shown], y[shown], color=canvas.SKY, linewidth=1.0)
@@ -152,16 +153,15 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
         markerfacecolor="white",
         markeredgecolor=canvas.BLUE,
         markeredgewidth=0.9,
-        label="not in the fit",
+        label="not in the fit" if done else "shells",
     )
-    if used.any():
+    if done:
         ends = x[used][[0, -1]]
         axes.axvspan(*ends, color=canvas.ORANGE, alpha=0.13, linewidth=0)
         axes.plot(x[used], y[used], "o", color=canvas.BLUE, markersize=4.5, label="in the fit")
-        if done:
-            line = fit.intercept + fit.bfactor / 4 * ends
-            span = f"{ends[0] ** -0.5:.1f} to {ends[-1] ** -0.5:.1f} Å"
-            axes.plot(ends, line, color=canvas.VERMILION, linewidth=2, label=f"fit, {span}")
+        line = fit.intercept + fit.bfactor / 4 * ends
+        span = f"{ends[0] ** -0.5:.1f} to {ends[-1] ** -0.5:.1f} Å"
+        axes.plot(ends, line, color=canvas.VERMILION, linewidth=2, label=f"fit, {span}")
     axes.set_xlim(0, max(float(x.max()) * 1.02, 1e-9))
     label(axes, "1/d² (1/Å²)", "ln (mean amplitude)")
     angstrom_axis(axes, power=2)

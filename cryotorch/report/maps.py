@@ -32,11 +32,18 @@ def projections(volume: Tensor) -> list[np.ndarray]:
     return [volume.sum(axis).numpy() for axis in (0, 1, 2)]
 
 
+def sharp_name(bfactor: float) -> str:
+    """What ``map_sharp.mrc`` is after a B-factor, Å²: 0 leaves it weighted and filtered only."""
+    if bfactor == 0:
+        return "Filtered, not sharpened"
+    return "Sharpened, slices" if bfactor < 0 else "Blurred, slices"
+
+
 def slices(result: IterationResult) -> Figure:
-    """Slices of the map and of the sharpened map, and projections of the map, one row each."""
+    """Slices of the map and of the one that was to be sharpened, and projections of the map, one row each."""
     rows = {
         "Map, slices": central_slices(result.map),
-        "Sharpened, slices": central_slices(result.map_sharp),
+        sharp_name(result.guinier.applied): central_slices(result.map_sharp),
         "Map, projections": projections(result.map),
     }
     box = result.map.shape[-1]

@@ -73,9 +73,15 @@ def test_guinier_figure_draws_the_fitted_line(result: IterationResult) -> None:
 
 
 def test_guinier_figure_tells_why_there_is_no_fit(result: IterationResult) -> None:
-    refused = replace(result.guinier, bfactor=None, reason="Only 3 shells.", applied=0.0)
+    refused = replace(result.guinier, bfactor=None, reason="of the shells only 3", applied=0.0)
     figure = curves.guinier(replace(result, guinier=refused))
-    assert [t.get_text() for t in figure.texts] == ["Guinier plot: no fit", "Only 3 shells."]
+    said = ["Guinier plot: no fit", "No fit, of the shells only 3"]
+    assert [t.get_text() for t in figure.texts] == said
+    (axes,) = figure.axes[:1]
+    assert texts(axes) == ["shells"]  # no fitted ones, no line
+    circles = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in circles] == [16]
+    assert not axes.patches
 
 
 def test_noise_figure_shows_median_and_range_of_the_groups(result: IterationResult) -> None:

@@ -31,7 +31,15 @@ def test_gallery_holds_all_images_with_common_limits_per_row(result: IterationRe
     for row in range(3):
         assert len({image.get_clim() for image in images[3 * row : 3 * row + 3]}) == 1
     labels = {t.get_text() for t in axes.texts}
-    assert {"xy", "xz", "yz", "Map, slices", "10 Å"} <= labels
+    assert {"xy", "xz", "yz", "Map, slices", "Sharpened, slices", "10 Å"} <= labels
+
+
+def test_a_map_that_was_not_sharpened_is_not_called_so(result: IterationResult) -> None:
+    plain = replace(result, guinier=replace(result.guinier, bfactor=None, applied=0.0))
+    labels = {t.get_text() for t in maps.slices(plain).axes[0].texts}
+    assert "Filtered, not sharpened" in labels and "Sharpened, slices" not in labels
+    blurred = replace(result, guinier=replace(result.guinier, applied=50.0))
+    assert "Blurred, slices" in {t.get_text() for t in maps.slices(blurred).axes[0].texts}
 
 
 def test_mask_figure_outlines_the_soft_edge(result: IterationResult) -> None:
