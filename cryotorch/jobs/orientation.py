@@ -101,7 +101,9 @@ class Diagnosis:
         directions: (n, 3), one of each pair +-u; curves: (n, d//2 + 1); band: the same, what noise in a cone stays below.
         resolutions: (n,) Å, NaN where a curve never leaves the noise.
         empty: (n,) bool, where the masked half maps hold next to no power.
-        fsc: (d//2 + 1,) of all directions, with the mask; resolution: Å that may be claimed by the corrected one, else NaN.
+        fsc: (d//2 + 1,) of all directions, with the mask and not corrected for it, as ``curves`` are; together: Å that it reaches, ended
+            as those of directions are, NaN where it never leaves the noise.
+        resolution: Å that may be claimed by the corrected one, as job=validation_fsc says, else NaN; ended_by: what ends that, or "".
         cfar: None where the half maps allow no score.
         views, slices (n,), sampling: None without particles; counted: how many particles were counted.
         reading: what the scores say; warnings: sentences; seconds: phase -> wall seconds.
@@ -115,7 +117,9 @@ class Diagnosis:
     resolutions: Tensor
     empty: Tensor
     fsc: Tensor
+    together: float
     resolution: float
+    ended_by: str
     cfar: float | None
     views: Views | None
     slices: Tensor | None
@@ -182,6 +186,7 @@ def diagnose(
     numbers = independent_numbers(made.mask, None, noise_profile(maps))
     band = cones.cone_band(numbers, directions, angle, halves.known.group)
     resolutions = cones.directional_resolution(curves, edge, band)
+    together = cones.directional_resolution(fsc[None].cpu(), edge, judged.band.cpu()[None])
     empty = cones.empty_directions(held.power.cpu(), int(crossing_shell(fsc)))
     done = time.perf_counter()
     slices = sampling = None
@@ -197,8 +202,7 @@ def diagnose(
     said = advice(maps, judged, made, pixel_size, halves.known)
     masked_before = bool(masked_advice(maps))  # directions can be compared all the same
     refusal = not said.claims and not masked_before
-    # what else there is to say about mask and curves is for the jobs whose result they are
-    warnings = list(made.warnings) if said.claims else said.warnings
+    warnings = list(said.warnings)  # the mask that flatters the whole shells flatters the cones too
     ratio = cones.area_ratio(curves, cones.limits(band))
     cfar = None if refusal or math.isnan(ratio) else ratio
     warnings += [] if refusal else _empty(empty)
@@ -207,7 +211,9 @@ def diagnose(
         *(made, mask_file, directions, curves, band, resolutions, empty),
         *(
             fsc.cpu(),
+            float(together),
             judged.resolution if said.claims else math.nan,
+            judged.ended_by if said.claims else "",
             cfar,
             views,
             slices,

@@ -16,6 +16,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.fsc_mask import mask_summary
 from cryotorch.jobs.maps import HalfMaps
 from cryotorch.jobs.orientation import EVEN_CFAR, EVEN_SCF, Diagnosis
+from cryotorch.ops.claims import ENDED
 from cryotorch.ops.conical_fsc import curve_area, limits
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
@@ -30,6 +31,7 @@ from cryotorch.results import told
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
 
+KIND = "with the mask, not corrected for it"  # of all but the resolution that is claimed
 EXPLANATIONS = (
     "cFAR, the conical FSC area ratio: the FSC of the masked half maps within double cones around each direction; the area of a "
     f"curve is the sum of FSC(s) s² over the shells s before the first with FSC ≤ {THRESHOLD:g} or within noise (the shells 1 to 3 do not end "
@@ -39,8 +41,10 @@ EXPLANATIONS = (
     "views, less for worse. It sees the poses only: a junk particle counts like a good one.",
     "Noise: a cone holds few of a shell's numbers, so that noise alone correlates there, up to the grey band in the figure (3 standard errors, "
     f"with mask and symmetry). A direction's resolution is where its curve falls below {THRESHOLD:g} or into that band, whichever comes first, and a "
-    "direction whose curve never leaves the band has none. Nothing else is corrected: what the mask itself correlates (random phases) is taken off "
-    "the FSC of whole shells only, which alone is a resolution to claim.",
+    "direction whose curve never leaves the band has none. So is that of all directions together, which they are to be held against.",
+    f"Corrected and not: the curves of directions, and of all together, are {KIND}. What the mask itself correlates (random phases) is taken "
+    "off one curve of whole shells only, that of job=validation_fsc, and its resolution alone is one to claim. Where it is much coarser than that of "
+    "all directions together, it is the mask that correlates, in the cones too.",
     "Chance lowers both scores: few coefficients lie in the cones of a small box, and few slices of few particles pass a point. "
     "Compare scores of the same box, cone angle, mask, radius and number of particles only.",
 )
@@ -51,12 +55,19 @@ def table(found: Diagnosis) -> list[str]:
     lines = ["cFAR: none"]
     if found.cfar is not None:
         best, median, worst = map(told, _resolutions(found).values())
-        spread = f"Resolution by direction: {best} to {worst}, median {median}"
-        lines = [spread, f"cFAR: {found.cfar:.2f}"]
+        spread = f"Resolution by direction: {best} to {worst}, median {median}; of all together {told(found.together)} ({KIND})"
+        lines = [spread, f"Resolution: {_claimed(found)}", f"cFAR: {found.cfar:.2f}"]
     if found.sampling is not None:
         lines[-1] += f"     SCF*: {found.sampling.scf_star:.2f}"
         lines[-1] += f" ({found.sampling.unsampled:.1%} of the sphere without any slice)"
     return [*lines, found.reading]
+
+
+def _claimed(found: Diagnosis) -> str:
+    """What validation_fsc says of the same half maps and mask."""
+    if not found.ended_by:
+        return "none can be claimed"
+    return f"{found.resolution:.2f} Å (corrected for the mask; {ENDED[found.ended_by]})"
 
 
 def _resolutions(found: Diagnosis) -> dict[str, float]:
@@ -86,8 +97,8 @@ def write(
     if found.cfar is not None:
         numbers = _resolutions(found)
         scalars = {f"resolution/{n}": r for n, r in numbers.items() if math.isfinite(r)}
-        if math.isfinite(found.resolution):
-            scalars["resolution/overall"] = found.resolution
+        every = {"all_together": found.together, "corrected": found.resolution}
+        scalars |= {f"resolution/{n}": r for n, r in every.items() if math.isfinite(r)}
         scalars["scores/cfar"] = found.cfar
     if found.sampling is not None:
         scalars["scores/scf_star"] = found.sampling.scf_star
@@ -125,16 +136,16 @@ def _pictures(
         "conical_fsc": band_figure(
             *(found.curves, found.band.mean(0), found.fsc, edge, pixel_size),
             f"Conical Fourier shell correlation: {score}",
-            f"{cones}; mask: {found.mask}",
+            f"{cones}; {KIND}: {found.mask}",
         ),
     }
     unknown = found.resolutions.isnan()
     if found.cfar is not None and not unknown.all():
         figures["directional_resolution"] = resolution_figure(
-            *(found.directions, found.resolutions, found.empty | unknown, found.resolution),
+            *(found.directions, found.resolutions, found.empty | unknown, found.together),
             *(
                 2 * pixel_size,
-                f"{cones}, Fourier space seen along z; angle = rot, circles: latitude 90° − tilt",
+                f"{cones}, {KIND}; Fourier space along z; angle = rot, circles: latitude 90° − tilt",
             ),
         )
     if found.views is not None and found.slices is not None and found.sampling is not None:
@@ -176,9 +187,10 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         )
     if cfar is not None:
         best, median, worst = map(told, _resolutions(found).values())
-        note = f"median {median}, whole shells {told(found.resolution)}"
+        note = f"median {median}, all together {told(found.together)}; {KIND}"
         span = f"{best.removesuffix(' Å')} – {worst}"
         scores.append(Score("Resolution by direction", span, note, None))
+        facts["Resolution"] = _claimed(found)
         facts["Noise in a cone"] = _noise_in_cones(found, box * pixel_size)
     origin = f"Half maps of {halves.folder or halves.paths[0].parent}"
     return Page(origin, scores, found.reading, found.warnings, facts, EXPLANATIONS)
@@ -240,10 +252,16 @@ def write_summary(
 
 
 def _of_directions(found: Diagnosis, edge: float) -> dict[str, object]:
-    """Resolutions in Å, the direction of the worst in degrees, and the resolution of whole shells; null without a score."""
-    names = ("directional_resolution", "worst_direction", "resolution")
+    """Resolutions in Å, the direction of the worst in degrees, and the resolutions of whole shells; null without a score."""
+    names = ("directional_resolution", "worst_direction", "resolution_all_together", "resolution")
     if found.cfar is None:
         return dict.fromkeys(names)
     x, y, z = found.directions[int(found.resolutions.argmax())].tolist()
     worst = {"rot": math.degrees(math.atan2(y, x)), "tilt": math.degrees(math.acos(z))}
-    return dict(zip(names, (_resolutions(found), worst, found.resolution)))
+    values = (_resolutions(found), worst, found.together, found.resolution)
+    kinds = {"directional": KIND, "all_together": KIND, "resolution": "corrected for the mask"}
+    return {
+        **dict(zip(names, values, strict=True)),
+        "ended_by": found.ended_by or None,
+        "kinds": kinds,
+    }

@@ -43,7 +43,7 @@ def band_figure(
     axes.plot(x, best, color=canvas.SKY, linewidth=0.9)
     axes.plot(x, worst, color=canvas.SKY, linewidth=0.9)
     axes.plot(x, y.mean(0), color=canvas.BLUE, linewidth=1.6, label="Mean of all directions")
-    axes.plot(x, fsc.numpy(), color=canvas.INK, linewidth=1.6, label="FSC, whole shells")
+    axes.plot(x, fsc.numpy(), color=canvas.INK, linewidth=1.6, label="All directions together")
     axes.axhline(0, color=canvas.INK, linewidth=0.7)
     axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
     axes.text(0.012 * x[-1], THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
@@ -80,7 +80,7 @@ def resolution_figure(
     grey = directions[empty].numpy()
     hemisphere_panel(figure, 0.4, 0.5, panel, name, "viridis", shown, grey)
     axes = _histogram(figure, values, np.linspace(*limits, 41), canvas.BLUE)
-    axes.axvline(overall, color=canvas.INK, linewidth=1.3, label=f"whole shells {told(overall)}")
+    axes.axvline(overall, color=canvas.INK, linewidth=1.3, label=f"all together {told(overall)}")
     label(axes, "Resolution (Å)", "Directions")
     said = f"{best:.2f} to {worst:.2f} Å"
     ended = float((values <= 1.0001 * nyquist).mean())

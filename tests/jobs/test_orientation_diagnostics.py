@@ -21,6 +21,7 @@ from cryotorch.data.particle_file import read_particles
 from cryotorch.ops.conical_fsc import area_ratio, cone_band, conical_fsc, limits
 from cryotorch.ops.ctf import contrast_transfer
 from cryotorch.ops.fourier import half_plane, pack
+from cryotorch.ops.masks import soft_sphere
 from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.rotations import fibonacci_directions
 from cryotorch.ops.significance import independent_numbers, noise_profile
@@ -127,7 +128,8 @@ def test_uniform_views_score_high(done) -> None:
     assert summary["cfar"] > 0.8 and summary["scf_star"] > 0.9
     assert summary["reading"].startswith("No orientation bias")
     assert summary["empty_directions"] == 0
-    assert summary["warnings"] == []
+    about_mask = ("The mask leaves out", "The corrected FSC never", "The FSC of randomised phases")
+    assert all(text.startswith(about_mask) for text in summary["warnings"])
     assert f"cFAR: {summary['cfar']:.2f}" in said
     assert {path.name for path in out.iterdir()} == RESULTS
 
@@ -175,6 +177,45 @@ def test_the_page_says_what_the_summary_says(done) -> None:
     assert summary["warnings"][0] in html
     assert "Noise in a cone" in html and "whose curve never leaves the band has none" in html
     assert html.count("data:image/png;base64,") == 4
+
+
+def test_cones_that_hold_everything_reach_what_all_directions_together_do(done, simulated) -> None:
+    """The number beside the directions is of their kind."""
+    folder = simulated["preferred"]
+    said, summary = diagnose(f"volume={folder}", f"particles={folder}/truth.star", "cone_angle=90")
+    together = summary["resolution_all_together"]
+    for value in summary["directional_resolution"].values():
+        assert value == pytest.approx(together, rel=1e-3)
+    assert f"of all together {together:.2f} Å (with the mask, not corrected for it)" in said
+    _, _, narrow = done["preferred"]
+    assert narrow["resolution_all_together"] == pytest.approx(together, rel=1e-6)
+    spread = narrow["directional_resolution"]
+    assert spread["best"] <= together < spread["worst"] - 1
+    page = Path("out/orientation_diagnostics.html").read_text()
+    assert f"all together {together:.2f} Å; with the mask, not corrected for it" in page
+
+
+def test_a_mask_that_limits_is_told_and_the_claim_is_that_of_validation_fsc(simulated) -> None:
+    """A mask with hard edges that follow nothing, and one that is wide and soft."""
+    draw = torch.Generator().manual_seed(5)
+    hard = (torch.rand(BOX, BOX, BOX, generator=draw) > 0.5).float()
+    hard[:, :, : BOX // 4] = hard[:, :, -BOX // 4 :] = 0
+    write_volume("hard.mrc", hard, PIXEL)
+    folder = simulated["uniform"]
+    write_volume("soft.mrc", soft_sphere(BOX, 17, 6), PIXEL)
+    for mask in ("hard.mrc", "soft.mrc"):
+        given = [f"half_map_{name.lower()}={folder}/map_half_{name}.mrc" for name in "AB"]
+        said, summary = diagnose(*given, f"mask={mask}", out=f"of_{mask}")
+        more = (f"out=val_{mask}", f"mask={mask}", "optimize_mask=false")
+        code, _, err = command("job=validation_fsc", *given, *more)
+        assert (code, err) == (0, "")
+        judged = json.loads(Path(f"val_{mask}/summary.json").read_text())
+        assert summary["resolution"] == judged["resolution"]
+        assert summary["ended_by"] == judged["ended_by"]
+        assert summary["warnings"] == judged["warnings"]
+        limits = [text for text in summary["warnings"] if "randomised phases is" in text]
+        assert len(limits) == (mask == "hard.mrc") and all(text in said for text in limits)
+    assert summary["resolution"] is not None
 
 
 def test_pure_noise_gets_no_score() -> None:

@@ -61,7 +61,7 @@ def test_the_band_spans_all_directions() -> None:
     figure = orientation.band_figure(curves, 0.2 * curves[0], curves[1], 32 * 2.5, 2.5, "title", "")
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
     np.testing.assert_allclose(lines["Mean of all directions"], curves.mean(0))
-    np.testing.assert_allclose(lines["FSC, whole shells"], curves[1])
+    np.testing.assert_allclose(lines["All directions together"], curves[1])
     drawn = [np.asarray(line.get_ydata()) for line in figure.axes[0].get_lines()]
     for wanted in (curves[0], curves[2]):
         assert any(len(y) == 17 and np.allclose(y, wanted) for y in drawn)
