@@ -31,7 +31,7 @@ from cryotorch.ops.filters import whitened
 from cryotorch.ops.fourier import resize_volume
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
-from cryotorch.ops.symmetry_frame import other_axes
+from cryotorch.ops.symmetry_frame import holds, largest_group, other_axes
 from cryotorch.refine.checkpoints import AtomicCheckpoints
 from cryotorch.refine.distributed import EMStrategy
 from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
@@ -109,13 +109,26 @@ def _on_axes(volume: Tensor, group: Tensor, symmetry: str, turned: bool) -> Tens
             *(symmetry, axes.words, worst, best),
         )
         return volume
+    least = max(ON_OTHERS, worst + CLEARLY)
+
+    def fits(operators: Tensor) -> bool:
+        return float(symmetry_correlation(fine, operators).min()) > least
+
+    other = largest_group(group, fits) if worst < ON_AXES else None
+    shown = f"it shows {other[0]}, give symmetry={other[0]} if that is theirs" if other else ""
+    if other is not None and not all(holds(group.double(), r) for r in other[1]):
+        log.warning(
+            "WARNING: the initial map is not %s about the axes that RELION uses: %s (correlations with turned copies, all shells alike: "
+            "%.2f for %s, above %.2f for %s)",
+            *(symmetry, shown, worst, symmetry, least, other[0]),
+        )
+        return volume
     worst = float(symmetry_correlation(volume, group)[1:].min())
     if worst < ON_AXES:
         log.warning(
             "WARNING: the initial map is not %s about the axes that RELION uses: it correlates only %.2f with its rotated copy. "
-            "Turn it onto the axes, or choose another symmetry.",
-            symmetry,
-            worst,
+            "Turn it onto the axes, or choose another symmetry%s.",
+            *(symmetry, worst, f": {shown}" if shown else ""),
         )
     return volume
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from cryotorch.ops.rotations import from_rotation_vector
 from cryotorch.ops.symmetry import point_group
 
+USUAL_FOLD = 12  # of axes that are tried in place of others
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
@@ -125,10 +127,20 @@ def z_alone(group: Tensor) -> bool:
     return bool((group[:, 2, 2].abs() > 1 - 1e-6).all())
 
 
-def subgroup_name(operators: Tensor, most: int) -> str:
-    """The point group that rotations (g, 3, 3) are, in RELION's axes, up to n-folds of ``most``; "" where they are none of them."""
-    names = [f"{family}{fold}" for fold in range(1, most + 1) for family in "CD" if fold > 1]
-    for name in ["C1", *names, "T", "O"]:
-        if same_group(operators, point_group(name)):
-            return name
-    return ""
+def named_groups(most: int) -> list[tuple[str, Tensor]]:
+    """All point groups in RELION's axes but C1, with n-folds up to ``most``: names and rotations (g, 3, 3), larger ones first."""
+    names = ["T", "O", *(f"I{number}" for number in (1, 2, 3, 4))]
+    names += [f"{family}{fold}" for fold in range(2, most + 1) for family in "CD"]
+    found = [(name, point_group(name)) for name in names]
+    return sorted(found, key=lambda pair: -len(pair[1]))
+
+
+def largest_group(asked: Tensor, fits: Callable[[Tensor], bool]) -> tuple[str, Tensor] | None:
+    """The largest of the ``named_groups`` all of whose operators fit, in place of the one asked for (g, 3, 3); None where none does.
+
+    ``fits`` is told sets (k, 3, 3) without the identity.
+    """
+    for name, group in named_groups(max(USUAL_FOLD, 2 * z_fold(asked))):
+        if fits(group[1:3]) and fits(group[1:]):  # two of them tell most groups that do not fit
+            return name, group
+    return None

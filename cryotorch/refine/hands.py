@@ -231,8 +231,8 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
             return ["The half maps are too coarse to show a hand"]
         return [
             f"WARNING: the half maps agree up to {s.box * s.pixel_size / agree:.3g} Å and show no hand there, which every protein has: the "
-            "poses may be a mixture of both hands, whose map no resolution describes; start from a finer initial map, with a smaller "
-            "initial_resolution"
+            f"poses may be a mixture of both hands, or symmetry={s.symmetry or 'as given'} is not theirs; no resolution describes such a "
+            "map: run with symmetry=C1 to see which there is, or start from a finer initial map, with a smaller initial_resolution"
         ]
     same = f"Both half maps have the same hand ({doubt:.0f} standard errors)"
     told, first = 0.0, unseen(s)

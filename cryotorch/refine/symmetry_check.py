@@ -14,9 +14,9 @@ from cryotorch.ops.symmetry_fit import Fit, SymmetryFit
 from cryotorch.ops.symmetry_frame import (
     OtherAxes,
     conjugate,
+    largest_group,
     other_axes,
     same_group,
-    subgroup_name,
     turn,
     z_alone,
     z_fold,
@@ -58,15 +58,20 @@ def judge_symmetry(look: SymmetryFit, group: Tensor, name: str, edge: float) -> 
         f"{resolution:.3g} Å, with their turned copies only {_range(fit)} as well as with each other"
     )
     axes = _fitting(look, group)
+    other = largest_group(group, lambda operators: bool(look(operators).right.all()))
+    larger = other is not None and len(other[1]) > len(group)
+    remedies = []
+    if other is not None and (larger or axes is None):
+        remedies.append(f"symmetry={other[0]} fits as they are")
     if axes is not None:
         also = next((n for n in ("I1", "I2", "I3", "I4") if _is(axes.group, n)), "")
-        told += f"; after {axes.words} they do: add symmetry_frame=auto, which makes it"
-        told += f", or give symmetry={also}" if also else ""
-        return Verdict(False, fit, resolution, axes.turn, axes.words, f"WARNING: {told}")
-    shown = torch.cat([torch.eye(3, dtype=torch.float64)[None], group[1:][fit.right]])
-    smaller = subgroup_name(shown, z_fold(group)) if len(shown) > 1 else ""
-    told += f"; symmetry={smaller} fits" if smaller else "; take a lower symmetry, C1 if in doubt"
-    return Verdict(False, fit, resolution, warning=f"WARNING: {told}")
+        turned = f"after {axes.words} they do: add symmetry_frame=auto, which makes it"
+        remedies.append(turned + (f", or give symmetry={also}" if also else ""))
+    told += (
+        f"; {'; '.join(remedies) or 'no other symmetry is seen to fit about these axes: take C1'}"
+    )
+    found = (axes.turn, axes.words) if axes is not None else (None, "")
+    return Verdict(False, fit, resolution, *found, f"WARNING: {told}")
 
 
 def shown(state: State, sums: list[Sums], s: Settings, limit: float) -> list[str]:

@@ -632,4 +632,16 @@ def test_an_initial_map_about_other_axes_is_told_or_turned(
     refinement.onto_axes(right, group, "D7", "check")
     assert not caplog.records
     refinement.onto_axes(right, point_group("O"), "O", "check")
-    assert "Turn it onto the axes, or choose another symmetry" in caplog.text
+    # seven-fold, which is no part of O
+    assert "it shows D7, give symmetry=D7 if that is theirs" in caplog.text
+
+
+def test_an_octahedral_map_given_as_icosahedral_is_told_to_be_octahedral(caplog) -> None:
+    """At 45 Å it is nearly a ball, and correlates above 0.9 with all its copies."""
+    ball = low_pass(phantom(32, 6.0, point_group("O")), 6.0, 45)
+    assert float(symmetry_correlation(ball, point_group("I")).min()) > refinement.ON_AXES
+    refinement.onto_axes(ball, point_group("I"), "I", "check")
+    assert "not I about the axes that RELION uses: it shows O, give symmetry=O" in caplog.text
+    caplog.clear()
+    refinement.onto_axes(ball, point_group("D4"), "D4", "check")
+    assert not caplog.records

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from cryotorch.ops.symmetry import point_group
-from cryotorch.ops.symmetry_frame import conjugate, holds, mates, same_group, turn, z_fold
+from cryotorch.ops.symmetry_frame import (
+    conjugate,
+    holds,
+    largest_group,
+    mates,
+    named_groups,
+    same_group,
+    turn,
+    z_fold,
+)
 
 ALL = ["C2", "C3", "C4", "D2", "D3", "D4", "D7", "T", "O", "I", "I1", "I3", "I4"]
 
@@ -25,6 +34,26 @@ def test_mates_are_all_that_the_normaliser_holds() -> None:
     expected = {"D2": 24 // 4, "D3": 2, "D4": 2, "D7": 2, "T": 24 // 12, "O": 1, "I": 1, "I3": 1}
     assert {name: len(mates(point_group(name))) + 1 for name in expected} == expected
     assert len(mates(point_group("C1"))) == 0 and len(mates(point_group("C4"))) == 3
+
+
+def test_the_largest_group_that_fits_is_found_by_its_name() -> None:
+    names = [name for name, _ in named_groups(8)]
+    assert len(names) == 6 + 2 * 7 and names[:5] == ["I1", "I2", "I3", "I4", "O"]
+    for truth, asked, found in (
+        ("O", "I", "O"),
+        ("I1", "O", "I1"),
+        ("T", "C2", "T"),
+        ("D14", "C7", "D14"),
+        ("D13", "C5", None),
+    ):
+        group = point_group(truth)
+
+        def fits(operators: torch.Tensor, group=group) -> bool:
+            return all(holds(group, operator) for operator in operators)
+
+        other = largest_group(point_group(asked), fits)
+        assert (other and other[0]) == found, truth
+        assert other is None or same_group(other[1], group)
 
 
 def test_another_frame_is_another_group() -> None:

@@ -71,11 +71,20 @@ def test_the_turn_that_fits_is_named(truth: Tensor, name: str, words: str) -> No
     [
         ("C4", "D4", "symmetry=C4"),
         ("D3", "D6", "symmetry=D3"),
-        ("C1", "C3", "C1 if in doubt"),
-        ("T", "O", "lower symmetry"),
+        ("C1", "C3", "no other symmetry is seen to fit about these axes: take C1"),
+        ("T", "O", "symmetry=T fits"),
+        ("O", "I", "symmetry=O fits"),  # neither is a part of the other
+        ("O", "T", "symmetry=O fits as they are; after a turn by -45° about z"),
+        ("O", "D3", "symmetry=O fits"),
+        ("D9", "D6", "symmetry=D9 fits"),
+        ("C14", "C7", ""),
     ],
 )
 def test_a_group_that_does_not_fit_is_told(truth: str, name: str, words: str) -> None:
     verdict = judge_symmetry(Look(point_group(truth)), point_group(name), name, 120.0)
-    assert verdict.fits is False and verdict.turn is None and words in verdict.warning
+    if words == "":  # fewer than there are
+        assert verdict.fits and not verdict.warning
+        return
+    assert verdict.fits is False and words in verdict.warning
+    assert (verdict.turn is None) == ("after a turn" not in words)
     assert not holds(point_group("C4"), turn((1, 0, 0), 90))
