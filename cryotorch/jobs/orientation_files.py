@@ -187,7 +187,8 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         )
     if cfar is not None:
         best, median, worst = map(told, _resolutions(found).values())
-        note = f"median {median}, all together {told(found.together)}; {KIND}"
+        note = f"median {median}, together {told(found.together)}; uncorrected"
+        facts["Curves of directions"] = f"{KIND}, all together {told(found.together)}"
         span = f"{best.removesuffix(' Å')} – {worst}"
         scores.append(Score("Resolution by direction", span, note, None))
         facts["Resolution"] = _claimed(found)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.first_look import refuse_values
 from cryotorch.jobs.folder_lock import FolderLock
 from cryotorch.jobs.manifest import (
     Manifest,
@@ -43,9 +44,11 @@ def new_files(
         inputs: files and folders of the user.
 
     Raises:
-        InputError: ``out`` holds such files and ``overwrite`` is false, holds an input, what another job or nobody known wrote, is
+        InputError: a value is wrong, see ``first_look``; ``out`` holds such files and ``overwrite`` is false, holds an input, what another job or nobody known wrote, is
             in use, or cannot be written, now or later.
     """
+    inputs = list(inputs)
+    refuse_values(settings, inputs)
     if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")
     out, patterns = Path(settings.out), list(patterns)

@@ -22,7 +22,7 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError, Stopped
 from cryotorch.jobs import damage
 from cryotorch.jobs.fingerprint import Fingerprint
-from cryotorch.jobs.maps import HARD, SOFT, looks_inverted
+from cryotorch.jobs.maps import HARD, SOFT, looks_inverted, require_cuda
 from cryotorch.jobs.output import told_if_full
 from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import CHECKPOINTS, RunFolder
@@ -184,10 +184,7 @@ def make_trainer(
     accelerator = settings.accelerator
     if accelerator == "auto":  # not mps, which has no float64
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"trainer.accelerator={settings.accelerator} needs a CUDA device and there is none: use cpu"
-        )
+    require_cuda("trainer.accelerator", settings.accelerator)
     strategy = settings.strategy
     if world_size(settings) > 1 and strategy in ("auto", "ddp"):
         strategy = EMStrategy(watch)

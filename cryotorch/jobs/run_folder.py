@@ -13,6 +13,7 @@ import yaml
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.fingerprint import FIXED, Fingerprint, OtherRun, other_run
+from cryotorch.jobs.first_look import refuse_values
 from cryotorch.jobs.folder_lock import FolderLock
 from cryotorch.jobs.manifest import (
     MANIFEST,
@@ -88,7 +89,7 @@ class RunFolder:
         inputs: files and folders of the user.
 
     Raises:
-        InputError: it holds a run, there is nothing to resume, it is in use, an input lies in it, something lies where a result goes,
+        InputError: a value is wrong, see ``first_look``; it holds a run, there is nothing to resume, it is in use, an input lies in it, something lies where a result goes,
             or it cannot be written.
     """
 
@@ -98,6 +99,8 @@ class RunFolder:
         self._settings, self._lock = settings, FolderLock(self.path)
         self._new, self._opened = False, False
         self._made: list[Path] = []
+        inputs = list(inputs)
+        refuse_values(settings, inputs)
         if rank() == 0:
             refuse_place(self.path)
             self.refuse_inputs(inputs)

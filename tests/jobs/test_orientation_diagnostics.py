@@ -192,7 +192,8 @@ def test_cones_that_hold_everything_reach_what_all_directions_together_do(done, 
     spread = narrow["directional_resolution"]
     assert spread["best"] <= together < spread["worst"] - 1
     page = Path("out/orientation_diagnostics.html").read_text()
-    assert f"all together {together:.2f} Å; with the mask, not corrected for it" in page
+    assert f"together {together:.2f} Å; uncorrected" in page
+    assert f"with the mask, not corrected for it, all together {together:.2f} Å" in page
 
 
 def test_a_mask_that_limits_is_told_and_the_claim_is_that_of_validation_fsc(simulated) -> None:
