@@ -61,6 +61,11 @@ class Grid:
         return self.box == other.box and close
 
 
+def believable(box: int, edge: float) -> bool:
+    """Whether voxels of 1 Å make a box (voxels) about as wide as one of ``edge`` Å that it goes with: half to twice as wide."""
+    return edge / 2 <= box * DOUBTED <= 2 * edge
+
+
 def grid_of(path: str | Path, pixel_size: float) -> Grid:
     """The grid of a map, of the cube it is padded to where it is none; ``pixel_size`` as it was read or given."""
     header = read_header(path)

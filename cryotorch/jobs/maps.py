@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, apart, bring, grid_of, how
+from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, apart, believable, bring, grid_of, how
 from cryotorch.ops.claims import UNKNOWN, Background
 from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import point_group
@@ -234,9 +234,10 @@ def load_mask(
             f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "
             "job=volume_tools threshold=<density>"
         )
-    # of another box it is the only thing that tells
     known = stated is not None and not any_pixel_size
-    known = known and (stated != DOUBTED or len(mask) != grid.box)
+    if stated == DOUBTED != grid.pixel_size:  # of another box it is all that tells
+        plausible = believable(len(mask), grid.box * grid.pixel_size)
+        known = known and len(mask) != grid.box and plausible
     if len(mask) != grid.box and not known:
         raise InputError(
             f"{name}={path} has {len(mask)} voxels per edge but the map has {grid.box}, and {_why_unknown(stated)}: bring it onto that grid with job=volume_tools pixel_size=<Å per voxel> like=<map>"
@@ -261,6 +262,8 @@ def load_mask(
 def _why_unknown(stated: float | None) -> str:
     if stated is None:
         return "its header does not state a pixel size"
+    if stated == DOUBTED:
+        return "its header says 1 Å per voxel, as of programs that do not know it"
     return f"whether the {stated:.4g} Å per voxel of its header are wrong too, as pixel_size= says of the map's, nobody knows"
 
 

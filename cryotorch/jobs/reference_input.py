@@ -14,7 +14,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, apart, bring, grid_of, how
+from cryotorch.jobs.map_grid import BELIEVED, DOUBTED, Grid, apart, believable, bring, grid_of, how
 from cryotorch.jobs.maps import half_paths
 from cryotorch.jobs.settings import LEAST_DIAMETER
 from cryotorch.ops.fourier import resize_volume
@@ -142,11 +142,12 @@ def _grid(
     expected = grids.get(box)
     doubted = stated == DOUBTED and abs(images.pixel_size - 1) > CALIBRATION
     # 0 and 1 are what programs write that do not know it; of another box the 1 is all that tells
-    meant = stated > 0 and not (doubted and expected is not None)
+    plausible = expected is None and believable(box, file.box * file.pixel_size)
+    meant = stated > 0 and (plausible or not doubted)
     if not meant and expected is None:
         raise InputError(
-            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels, and its header does not state its "
-            f"pixel size: bring it onto a grid of theirs with job=volume_tools pixel_size=<its Å per voxel> like=<map>, or "
+            f"{what}={path} has {box} voxels per edge but the particles have {file.box} pixels, and its header "
+            f"{'says 1 Å per voxel, as of programs that do not know it' if stated else 'does not state its pixel size'}: bring it onto a grid of theirs with job=volume_tools pixel_size=<its Å per voxel> like=<map>, or "
             f"new_pixel_size={file.pixel_size:.4g} box_size={file.box}"
         )
     if meant and doubted and tell:

@@ -185,6 +185,9 @@ def test_one_angstrom_is_true_where_nothing_else_tells(tmp_path, caplog) -> None
     assert agrees(found, blobs(BOX, PX))
     assert "fine.mrc states exactly 1 Å per voxel" in caplog.text
     assert "taken as true, as nothing else tells" in caplog.text
+    write_volume(tmp_path / "small.mrc", blobs(30, PX), 1.0)  # 30 Å beside 80 Å: it cannot be
+    with pytest.raises(InputError, match=r"has 30 voxels.* particles have 40 pixels.*says 1 Å per"):
+        load_reference(tmp_path / "small.mrc", "volume", *grids())
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,8 @@ BAD = [
     ({"second_body": ""}, "second_body is empty"),
     ({"second_body": "phantom"}, "second_body=phantom cannot be used with source=.*for both"),
     ({"second_body": "none.mrc"}, r"none\.mrc does not exist"),
-    ({"second_body": "none.pdb"}, "give two maps, two atomic models, or phantom for both"),
+    ({"second_body": "none.pdb"}, r"none\.pdb does not exist"),
+    ({"second_body": "phantom"}, "give two maps, two atomic models, or phantom for both"),
     ({"symmetry": "C2"}, "cannot be used with symmetry=C2.*use symmetry=C1"),
 ]
 
