@@ -95,7 +95,7 @@ class RefineSettings:
     refine_defocus: bool
     refine_optics: bool
     bfactor: float | None
-    regularizer: Literal["wiener", "nonuniform"]
+    regularizer: Literal["local_wiener", "wiener", "nonuniform"]
     nonuniform: NonUniformSettings
     search: Search
 
@@ -158,6 +158,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
         scale_start_iteration=max(settings.scale_start_iteration - 1, 0),
         rescale_reference=settings.rescale_reference,
         bfactor=settings.bfactor,
+        local_wiener=settings.regularizer == "local_wiener",
         nonuniform=_nonuniform(settings),
         ctf=CtfWhat(
             limit=most,
@@ -171,7 +172,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
 def _nonuniform(settings: RefineSettings) -> NonUniform | None:
     from cryotorch.refine.state import NonUniform
 
-    if settings.regularizer == "wiener":
+    if settings.regularizer != "nonuniform":
         return None
     given = settings.nonuniform
     return NonUniform(given.filter_type, given.filter_order, given.window)

@@ -26,7 +26,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         reached: Å, where the corrected curve falls below 0.143, whether that may be claimed or not.
-        leading: (d // 2 + 1,) the curve that sets band limit and prior.
+        leading: (d // 2 + 1,) the curve that sets band limit and prior; inside: (d, d, d) the mask that it was measured in.
         messages: for the log.
     """
 
@@ -34,6 +34,7 @@ class Evaluation(NamedTuple):
     mask: Tensor
     reached: float
     leading: Tensor
+    inside: Tensor
     messages: list[str]
 
 
@@ -55,8 +56,11 @@ def evaluate(
     judged = judge(half_maps, s.pixel_size, mask, loose, known, no_mask=no_mask)
     reached = resolution(judged.curves["corrected"], s.box, s.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself
-    leading = "corrected" if reached < s.mask.start else "spherical"
-    return Evaluation(judged, mask, reached, judged.curves[leading], messages)
+    if reached < s.mask.start:
+        leading, inside = judged.curves["corrected"], mask
+    else:
+        leading, inside = judged.curves["spherical"], around()
+    return Evaluation(judged, mask, reached, leading, inside, messages)
 
 
 def for_the_eye(

@@ -102,7 +102,7 @@ def maximize(
     seconds["fsc"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    maps = regularise(halves, mean_weight, unfiltered, curve, s)
+    maps = regularise(halves, mean_weight, unfiltered, curve, value.inside, s)
     del halves  # for the memory
     update_mask(state, maps.full, value.reached, s, smooth=12.0)
     state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))

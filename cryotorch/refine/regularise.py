@@ -1,4 +1,4 @@
-"""From sums to maps without their noise: a Wiener filter by the half maps' FSC, or one that differs from place to place."""
+"""From sums to maps without their noise: a Wiener filter by the half maps' FSC and by where they share density, or a non-uniform one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.filters import fsc_weight
+from cryotorch.ops.local_wiener import local_wiener, signal_share
 from cryotorch.ops.nonuniform import apply_cutoff, filter_bank, local_cutoff
-from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
-from cryotorch.refine.state import Settings
+from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve
+from cryotorch.refine.state import NonUniform, Settings
 
 HALF_MAP_PRIOR = (
     0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
@@ -24,54 +25,77 @@ class Maps:
     """What a regulariser makes of the sums.
 
     Attributes:
-        full: (d, d, d) of all particles, what is shown; even: the same before any filter that differs from place to place.
+        full: (d, d, d) of all particles, what is shown.
         references: (2, d, d, d) for the next search, alike below the split.
-        cutoff: (d, d, d) Å of the local filter; None = there is none.
+        cutoff: (d, d, d) Å of the non-uniform filter; None = there is none.
         locally: applies that filter to another map.
     """
 
     full: Tensor
-    even: Tensor
     references: Tensor
     cutoff: Tensor | None = None
     locally: Callable[[Tensor], Tensor] = lambda volume: volume
 
 
 def regularise(
-    halves: list[Sums], mean_weight: list[Tensor], unfiltered: Tensor, curve: Tensor, s: Settings
+    halves: list[Sums],
+    mean_weight: list[Tensor],
+    unfiltered: Tensor,
+    curve: Tensor,
+    mask: Tensor,
+    s: Settings,
 ) -> Maps:
     """Maps from the sums of the half sets, their mean weight per shell (d // 2 + 1,), the half maps (2, d, d, d) that were
-    solved from them for the FSC, and that FSC (d // 2 + 1,)."""
+    solved from them for the FSC, and that FSC (d // 2 + 1,) in a mask (d, d, d).
+
+    All are solved with hardly a prior and then filtered: within a particle smaller than the box neighbouring coefficients are one,
+    and a prior per coefficient would only carry the pattern of their weights into the map.
+    """
     merged = halves[0] + halves[1]
-    if s.nonuniform is None:
-        prior = wiener_prior(torch.stack(mean_weight).mean(0), curve)
-        full = solve(merged, prior)
-        return Maps(full, full, _references(halves, merged, [prior] * 2, s))
-    n = s.nonuniform
+    even = solve(merged, HALF_MAP_PRIOR * shell_mean_weight(merged))
+    references = _references(halves, merged, mean_weight, s)
+    if s.nonuniform is not None:
+        return _nonuniform(even, references, unfiltered, curve, s.nonuniform, s)
+    share = signal_share(unfiltered, s.pixel_size, curve, mask) if s.local_wiener else None
+    for reference in references:
+        reference.copy_(local_wiener(reference, curve, share, 1))
+    return Maps(local_wiener(even, curve, share, 2), references)
+
+
+def _nonuniform(
+    even: Tensor,
+    references: Tensor,
+    unfiltered: Tensor,
+    curve: Tensor,
+    n: NonUniform,
+    s: Settings,
+) -> Maps:
     bank = filter_bank(s.box, s.pixel_size)
     shape = {"resolutions": bank, "kind": n.kind, "order": n.order}
     # the gain that all places share: what is cut locally is only what is much worse than the average
     shape["weight"] = fsc_weight(curve.to(unfiltered.device)).square()
     cutoff = local_cutoff(unfiltered, s.pixel_size, window=n.window, **shape)
-    even = solve(merged, HALF_MAP_PRIOR * shell_mean_weight(merged))
-    references = _references(halves, merged, [HALF_MAP_PRIOR * w for w in mean_weight], s)
 
     def locally(volume: Tensor) -> Tensor:
         return apply_cutoff(volume, s.pixel_size, cutoff, bank, n.kind, n.order)
 
     return Maps(
         apply_cutoff(even, s.pixel_size, cutoff, **shape),
-        even,
         apply_cutoff(references, s.pixel_size, cutoff, **shape),
         cutoff,
         locally,
     )
 
 
-def _references(halves: list[Sums], merged: Sums, priors: list[Tensor], s: Settings) -> Tensor:
+def _references(
+    halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: Settings
+) -> Tensor:
     """Maps (2, d, d, d) of the half sets, alike below the split; one after the other, for the memory."""
     maps = merged.weight.new_empty(2, *(s.box,) * 3)
-    for out, half, prior in zip(maps, halves, priors, strict=True):
+    both = torch.stack(mean_weight).mean(0)
+    low = torch.arange(len(both), device=both.device) < s.split
+    for out, half, own in zip(maps, halves, mean_weight, strict=True):
+        prior = HALF_MAP_PRIOR * torch.where(low, both, own)
         out.copy_(solve(share_low(half, merged, s.split), prior))
     return maps
 

@@ -78,7 +78,8 @@ class Settings:
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
         bfactor: Å², None = Guinier.
         local: a search around the poses that the particles come with; None = all over.
-        nonuniform: a low-pass that differs from place to place; None = a Wiener filter by the FSC.
+        local_wiener: whether the Wiener filter by the FSC heeds where the half maps share density.
+        nonuniform: a low-pass that differs from place to place instead of it; None = none.
         ctf: what is refined of the CTF when the schedule says so.
         padding: of the insertion grid.
         matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
@@ -100,6 +101,7 @@ class Settings:
     rescale_reference: bool = True
     bfactor: float | None = None
     local: Local | None = None
+    local_wiener: bool = True
     nonuniform: NonUniform | None = None
     ctf: CtfWhat | None = None
     padding: int = 1

@@ -85,7 +85,7 @@ def test_references_above_the_split_come_from_their_own_half(
     simulate: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Add something else to what half B has seen: half A's reference changes below the split shell only."""
-    monkeypatch.setattr(regularise, "wiener_prior", lambda weight, curve: torch.ones_like(weight))
+    monkeypatch.setattr(regularise, "local_wiener", lambda volume, *_: volume)
     frequency, spectra = half_plane(24).frequency, []
     for change in (0.0, 100.0):
         world, _, state, _ = local_world(simulate)
@@ -99,9 +99,7 @@ def test_references_above_the_split_come_from_their_own_half(
         maximize(state, expectation, world.settings, alone)
         spectra.append(fft_volume(state.references * gridding_correction(24, 24)))
         monkeypatch.undo()
-        monkeypatch.setattr(
-            regularise, "wiener_prior", lambda weight, curve: torch.ones_like(weight)
-        )
+        monkeypatch.setattr(regularise, "local_wiener", lambda volume, *_: volume)
     moved, size = (spectra[1] - spectra[0]).abs(), spectra[0].abs()
     shell = volume_shells(24)
     above, below = (
