@@ -23,11 +23,11 @@ from cryotorch.jobs.validation import Validation, validate
 from cryotorch.jobs.validation_fsc import ValidationFsc
 from cryotorch.ops.claims import Background
 from cryotorch.ops.fsc import resolution, shell_correlation
-from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, wiener_prior
+from cryotorch.ops.local_wiener import local_wiener, signal_share
+from cryotorch.ops.reconstruct import Sums, solve, solve_lightly
 from cryotorch.ops.shared_density import holding_mask
 from cryotorch.ops.sharpening import sharpened
 from cryotorch.particles import Particles
-from cryotorch.refine.regularise import HALF_MAP_PRIOR
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import render
 from cryotorch.report.curves import guinier_figure
@@ -77,10 +77,7 @@ def judge(
         shared: Å up to which the half sets were aligned to one map, None = presumably not at all.
         warnings: what was said before, to stand with the others.
     """
-    weight = [shell_mean_weight(half) for half in sums]
-    # all but unregularised: the prior only keeps rarely seen coefficients from exploding
-    pairs = zip(sums, weight, strict=True)
-    maps = [solve(half, HALF_MAP_PRIOR * w, rounds=ROUNDS) for half, w in pairs]
+    maps = [solve_lightly(half, rounds=ROUNDS) for half in sums]
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
     if shared is not None:
         known = known._replace(shared=len(maps[0]) * pixel_size / shared)
@@ -100,10 +97,14 @@ def judge(
     for warning in judged.warnings:
         log.info("WARNING: %s", warning)
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
-    prior = wiener_prior(torch.stack(weight).mean(0), curve)
+    merged = sums[0] + sums[1]
     if not settings.regularize:
-        prior = torch.zeros_like(prior)
-    full = solve(sums[0] + sums[1], prior, rounds=ROUNDS)
+        full = solve(merged, torch.zeros_like(curve), rounds=ROUNDS)
+    else:
+        full = solve_lightly(merged, rounds=ROUNDS)
+        inside = judged.mask.mask if judged.claims else torch.ones_like(full)
+        share = signal_share(halves.maps, pixel_size, curve, inside.to(full))
+        full = local_wiener(full, curve, share, n_halves=2)
     reached = len(full) * pixel_size / judged.last
     about = judged.mask.mask, curve, reached, settings.bfactor
     sharp, fit = sharpened(halves.maps, pixel_size, *about, claims=judged.claims)

@@ -10,6 +10,7 @@ from torch import Tensor
 from cryotorch.ops.fourier import ifft_volume, shell_count, shell_sum, slabs, volume_shells
 from cryotorch.ops.slices import Accumulator, dense, grid_to_volume, projector, sample
 
+LIGHT = 0.05  # times the shell's mean weight: maps as good as unregularised
 NOTHING = 1e-9  # of the largest mean weight: a shell with less was seen by no image
 
 
@@ -112,6 +113,16 @@ def solve(sums: Sums, prior: Tensor, floor: float = 1e-3, rounds: int = 0) -> Te
     return grid_to_volume(_divided(sums, prior, floor, rounds), sums.box, sums.padding * sums.box)
 
 
+def solve_lightly(sums: Sums, mean_weight: Tensor | None = None, rounds: int = 0) -> Tensor:
+    """The map (d, d, d) float32 before any filter: what ``solve`` makes with a prior of 5 % of each shell's mean weight.
+
+    The prior keeps rarely seen coefficients from exploding; what it takes from all others is given back. ``mean_weight``
+    (d // 2 + 1,): of ``shell_mean_weight``, where it is known.
+    """
+    mean = shell_mean_weight(sums) if mean_weight is None else mean_weight
+    return solve(sums, LIGHT * mean, rounds=rounds).mul_(1 + LIGHT)
+
+
 def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
     """The transform that ``solve`` turns into a map, zero beyond the last shell."""
     mean = shell_mean_weight(sums)
@@ -167,13 +178,3 @@ def _neighbourhood(values: Tensor, padded: int) -> Tensor:
     beside = torch.cat([outer[..., :1], values[..., :-1]], -1)
     beside += torch.cat([values[..., 1:], outer[..., 1:]], -1)
     return values.lerp(beside.div_(2), 0.5)
-
-
-def wiener_prior(mean_weight: Tensor, fsc: Tensor, factor: float = 1.0) -> Tensor:
-    """1 / tau^2 = w (1 - F) / F per shell from a half map's mean weight w and the half maps' FSC F.
-
-    The signal-to-noise ratio of a half map is F / (1 - F) (Scheres 2012, doi:10.1016/j.jmb.2011.11.010). F is kept within
-    0.001 ... 0.999; ``factor`` scales the prior.
-    """
-    f = fsc.double().to(mean_weight.device).clamp(0.001, 0.999)
-    return factor * mean_weight * (1 - f) / f

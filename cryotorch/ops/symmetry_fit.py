@@ -12,11 +12,10 @@ from torch.nn.functional import avg_pool3d, max_pool3d, pad
 from cryotorch.ops.coarse import coarse_sums
 from cryotorch.ops.fourier import fft_volume, shell_sum, volume_shells
 from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve
+from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve_lightly
 from cryotorch.ops.rotations import random_rotations
 from cryotorch.ops.slices import projector, sample
 
-PRIOR = 0.05  # of the shell's mean weight
 POINTS = 8000  # coefficients that are compared
 SEEN = 0.2  # of the shell's mean weight, from which on a coefficient counts as measured
 RANDOM = 24  # turns that tell how well a wrong operator correlates by chance
@@ -80,8 +79,7 @@ class SymmetryFit:
         cut = [coarse_sums(half, box) for half in sums]
         device = cut[0].weight.device
         sphere = soft_sphere(box, radius * box, max(2.0, 0.04 * box), device)
-        priors = [PRIOR * shell_mean_weight(half) for half in cut]
-        maps = [solve(half, p) * sphere for half, p in zip(cut, priors, strict=True)]
+        maps = [solve_lightly(half) * sphere for half in cut]
         transforms = [fft_volume(volume) for volume in maps]
         power = [shell_sum(f.abs().square(), box) for f in transforms]
         cross = shell_sum((transforms[0] * transforms[1].conj()).real, box)

@@ -21,12 +21,11 @@ from cryotorch.ops.arrange import flip_hand
 from cryotorch.ops.coarse import coarse_sums
 from cryotorch.ops.fourier import fft_volume, resize_volume, shell_count, shell_sum
 from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve, symmetrise
+from cryotorch.ops.reconstruct import Sums, solve_lightly, symmetrise
 from cryotorch.ops.significance import antisymmetric_numbers
 from cryotorch.ops.symmetry import rotate_volume
 from cryotorch.ops.symmetry_frame import mates, z_fold
 from cryotorch.refine.expectation import Found
-from cryotorch.refine.regularise import HALF_MAP_PRIOR
 from cryotorch.refine.state import Settings, State
 
 FINE = 8.0  # Å: maps that agree so far have the same hand
@@ -277,7 +276,7 @@ def coarse_box(s: Settings, limit: float) -> int:
 def coarse_maps(halves: list[Sums], box: int) -> Tensor:
     """Half maps (2, d, d, d) of a small box from the sums."""
     cut = [coarse_sums(half, box) for half in halves]
-    return torch.stack([solve(half, HALF_MAP_PRIOR * shell_mean_weight(half)) for half in cut])
+    return torch.stack([solve_lightly(half) for half in cut])
 
 
 def _sphere(state: State, s: Settings, box: int, device: torch.device) -> tuple[Tensor, float]:

@@ -13,7 +13,7 @@ from cryotorch.ops.filters import low_pass
 from cryotorch.ops.fourier import half_plane
 from cryotorch.ops.fsc import crossing_shell
 from cryotorch.ops.masks import density_mask, mask_reach, soft_sphere
-from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve, symmetrise
+from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve_lightly, symmetrise
 from cryotorch.ops.rotations import rotation_angle
 from cryotorch.ops.slices import merge_
 from cryotorch.refine import finite, frame, hands, image_weight, symmetry_check
@@ -22,7 +22,7 @@ from cryotorch.refine.ctf_round import CtfRound
 from cryotorch.refine.evaluate import evaluate, for_the_eye
 from cryotorch.refine.expectation import Expectation, Found
 from cryotorch.refine.pose_error import error_factors
-from cryotorch.refine.regularise import HALF_MAP_PRIOR, regularise
+from cryotorch.refine.regularise import regularise
 from cryotorch.refine.schedule import Stop, advance
 from cryotorch.refine.settled import calmer
 from cryotorch.refine.state import Settings, State
@@ -87,7 +87,7 @@ def maximize(
     mean_weight = [shell_mean_weight(h) for h in halves]
     unfiltered = mean_weight[0].new_empty(2, *(s.box,) * 3, dtype=torch.float32)
     for out, half, weight in zip(unfiltered, halves, mean_weight, strict=True):
-        out.copy_(solve(half, HALF_MAP_PRIOR * weight))
+        out.copy_(solve_lightly(half, weight))
     seconds["solve"] = time.perf_counter() - started
 
     started = time.perf_counter()

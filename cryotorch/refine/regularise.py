@@ -12,12 +12,8 @@ from torch import Tensor
 from cryotorch.ops.filters import fsc_weight
 from cryotorch.ops.local_wiener import local_wiener, signal_share
 from cryotorch.ops.nonuniform import apply_cutoff, filter_bank, local_cutoff
-from cryotorch.ops.reconstruct import Sums, shell_mean_weight, solve
+from cryotorch.ops.reconstruct import Sums, solve_lightly
 from cryotorch.refine.state import NonUniform, Settings
-
-HALF_MAP_PRIOR = (
-    0.05  # times the shell's mean weight: half maps for the FSC are as good as unregularised
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def regularise(
     and a prior per coefficient would only carry the pattern of their weights into the map.
     """
     merged = halves[0] + halves[1]
-    even = solve(merged, HALF_MAP_PRIOR * shell_mean_weight(merged))
+    even = solve_lightly(merged)
     references = _references(halves, merged, mean_weight, s)
     if s.nonuniform is not None:
         return _nonuniform(even, references, unfiltered, curve, s.nonuniform, s)
@@ -87,16 +83,13 @@ def _nonuniform(
     )
 
 
-def _references(
-    halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: Settings
-) -> Tensor:
+def _references(halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: Settings) -> Tensor:
     """Maps (2, d, d, d) of the half sets, alike below the split; one after the other, for the memory."""
     maps = merged.weight.new_empty(2, *(s.box,) * 3)
-    both = torch.stack(mean_weight).mean(0)
+    both = torch.stack(mean_weight).sum(0)
     low = torch.arange(len(both), device=both.device) < s.split
     for out, half, own in zip(maps, halves, mean_weight, strict=True):
-        prior = HALF_MAP_PRIOR * torch.where(low, both, own)
-        out.copy_(solve(share_low(half, merged, s.split), prior))
+        out.copy_(solve_lightly(share_low(half, merged, s.split), torch.where(low, both, own)))
     return maps
 
 

@@ -12,7 +12,9 @@ from cryotorch.ops.local_wiener import SHARES, local_wiener, signal_share
 from cryotorch.ops.masks import soft_sphere
 
 BOX, PX = 64, 3.0
-SNR = torch.tensor([200.0 * 0.85**k for k in range(BOX // 2 + 1)])  # of a half map within the particle
+SNR = torch.tensor(
+    [200.0 * 0.85**k for k in range(BOX // 2 + 1)]
+)  # of a half map within the particle
 FSC = (SNR / (1 + SNR)).double()
 
 

@@ -17,7 +17,6 @@ from cryotorch.ops.reconstruct import (
     shell_mean_weight,
     solve,
     symmetrise,
-    wiener_prior,
     within,
 )
 from cryotorch.ops.rotations import euler_to_matrix, random_rotations
@@ -205,15 +204,6 @@ def test_nothing_is_written_beyond_the_edge_of_the_band() -> None:
         random_rotations(300, torch.Generator().manual_seed(7)),
     )
     assert torch.equal(solve(sums, nothing()), solve(clean, nothing()))
-
-
-def test_wiener_prior_in_closed_form() -> None:
-    weight = torch.tensor([8.0, 8, 8, 8, 8], dtype=torch.float64)
-    curve = torch.tensor([1.0, 0.8, 0.5, 0.143, -0.2])
-    found = wiener_prior(weight, curve)
-    expected = [8 * 0.001 / 0.999, 2, 8, 8 * 0.857 / 0.143, 8 * 999]
-    assert found.tolist() == pytest.approx(expected, rel=1e-5)
-    assert torch.allclose(wiener_prior(weight, curve, factor=0.5), found / 2)
 
 
 @pytest.mark.parametrize("padded", [8, 9])
