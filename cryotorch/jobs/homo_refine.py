@@ -80,7 +80,9 @@ def plan_global(settings: HomoRefine, images, group, half):
     if settings.fast_subsets:
         schedule = replace(schedule, images=min(int((half == h).sum()) for h in (0, 1)))
     checked = "" if settings.symmetry_frame == "trust" else settings.symmetry
-    return replace(planned, search=search, schedule=schedule, symmetry=checked)
+    # what both half sets are aligned to first, they have in common for good: noise keeps the shape of the initial map
+    shared = max(planned.shared, schedule.first_limit)
+    return replace(planned, search=search, schedule=schedule, symmetry=checked, shared=shared)
 
 
 def _prepare(settings: HomoRefine, file, images, group):
@@ -89,6 +91,7 @@ def _prepare(settings: HomoRefine, file, images, group):
     from cryotorch.jobs import refinement as r
     from cryotorch.jobs.reference_input import load_mask, load_reference
     from cryotorch.jobs.refine_run import Inputs
+    from cryotorch.jobs.run_advice import WARNING
     from cryotorch.refine.half_sets import assign_half_sets
 
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
@@ -98,7 +101,9 @@ def _prepare(settings: HomoRefine, file, images, group):
     planned = plan_global(settings, images, group, particles.half)
     volume = load_reference(settings.volume, "volume", file, images)
     r.warn_if_inverted(volume, settings.volume)
-    volume = r.onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
+    volume, told = r.onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
+    for sentence in told:
+        r.log.warning("%s%s", WARNING, sentence)
     if settings.mask is not None and settings.mask_mode != "none":
         mask = load_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
@@ -107,4 +112,4 @@ def _prepare(settings: HomoRefine, file, images, group):
         beginning.append(
             f"orientations in {file.path} are not used, the search is global; it starts at the origins given there"
         )
-    return Inputs(planned, volume, particles, beginning, {})
+    return Inputs(planned, volume, particles, beginning, {}, told)

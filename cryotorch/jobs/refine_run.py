@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -23,8 +23,10 @@ from cryotorch.jobs.maps import symmetry_group
 from cryotorch.jobs.memory import require_search_room
 from cryotorch.jobs.particle_input import load_particles
 from cryotorch.jobs.refine_settings import RefineSettings
+from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import RunFolder, rank
 from cryotorch.jobs.settings import in_angstrom
+from cryotorch.jobs.start_advice import began_with
 from cryotorch.ops.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.particles import Particles, ignore
 from cryotorch.refine.distributed import Batches
@@ -51,6 +53,7 @@ class Inputs:
         particles: with their half sets.
         beginning: sentences that are true of a run that begins, not of one that goes on.
         extras: entries of ``summary.json``.
+        warnings: sentences about them that the end of the run repeats.
     """
 
     plan: Settings
@@ -58,6 +61,7 @@ class Inputs:
     particles: Particles
     beginning: list[str]
     extras: dict[str, object]
+    warnings: list[str] = field(default_factory=list)
 
 
 def refine(
@@ -132,7 +136,8 @@ def _refine(
             log.info("resumed with %s", change)
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
-    judge = "generated" if plan.mask.judge is None else "given"
+    kind = "generated" if plan.mask.judge is None else "given"
+    judge = JudgeClaims(kind, began_with(ready.volume, plan, ready.warnings))
     reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
     callbacks = r.callbacks(*reports)
     trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks, watch)

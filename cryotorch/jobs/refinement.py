@@ -79,20 +79,25 @@ def warn_if_hard(mask: Tensor, path: str | Path) -> None:
         )
 
 
-def onto_axes(volume: Tensor, group: Tensor, symmetry: str, frame: str = "check") -> Tensor:
-    """Average a map over its point group, with a warning when it does not have it in RELION's frame.
+def onto_axes(
+    volume: Tensor, group: Tensor, symmetry: str, frame: str = "check"
+) -> tuple[Tensor, list[str]]:
+    """Average a map over its point group, and a sentence when it does not have it in RELION's frame.
 
-    The warning names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    The sentence names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
     """
+    told: list[str] = []
     if len(group) == 1:
-        return volume
+        return volume, told
     if frame != "trust":
-        volume = _on_axes(volume, group, symmetry, frame == "auto")
+        volume, told = _on_axes(volume, group, symmetry, frame == "auto")
     copies = [rotate_volume(volume, r.float()) for r in group[1:]]
-    return (volume + torch.stack(copies).sum(0)) / len(group)
+    return (volume + torch.stack(copies).sum(0)) / len(group), told
 
 
-def _on_axes(volume: Tensor, group: Tensor, symmetry: str, turned: bool) -> Tensor:
+def _on_axes(
+    volume: Tensor, group: Tensor, symmetry: str, turned: bool
+) -> tuple[Tensor, list[str]]:
     """Look at all shells of the map alike: at low resolution much looks symmetric."""
     fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
     worst = float(symmetry_correlation(fine, group)[1:].min())
@@ -102,13 +107,11 @@ def _on_axes(volume: Tensor, group: Tensor, symmetry: str, turned: bool) -> Tens
     if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
         if turned:
             log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
-            return rotate_volume(volume, axes.turn)
-        log.warning(
-            "WARNING: the initial map is not %s about the axes that RELION uses, but is after %s: add symmetry_frame=auto, which "
-            "makes it (correlations with turned copies, all shells alike: %.2f as it is, %.2f after it)",
-            *(symmetry, axes.words, worst, best),
-        )
-        return volume
+            return rotate_volume(volume, axes.turn), []
+        return volume, [
+            f"The initial map is not {symmetry} about the axes that RELION uses, but is after {axes.words}: add symmetry_frame=auto, "
+            f"which makes it (correlations with turned copies, all shells alike: {worst:.2f} as it is, {best:.2f} after it)"
+        ]
     least = max(ON_OTHERS, worst + CLEARLY)
 
     def fits(operators: Tensor) -> bool:
@@ -117,20 +120,18 @@ def _on_axes(volume: Tensor, group: Tensor, symmetry: str, turned: bool) -> Tens
     other = largest_group(group, fits) if worst < ON_AXES else None
     shown = f"it shows {other[0]}, give symmetry={other[0]} if that is theirs" if other else ""
     if other is not None and not all(holds(group.double(), r) for r in other[1]):
-        log.warning(
-            "WARNING: the initial map is not %s about the axes that RELION uses: %s (correlations with turned copies, all shells alike: "
-            "%.2f for %s, above %.2f for %s)",
-            *(symmetry, shown, worst, symmetry, least, other[0]),
-        )
-        return volume
+        return volume, [
+            f"The initial map is not {symmetry} about the axes that RELION uses: {shown} (correlations with turned copies, all shells "
+            f"alike: {worst:.2f} for {symmetry}, above {least:.2f} for {other[0]})"
+        ]
     worst = float(symmetry_correlation(volume, group)[1:].min())
-    if worst < ON_AXES:
-        log.warning(
-            "WARNING: the initial map is not %s about the axes that RELION uses: it correlates only %.2f with its rotated copy. "
-            "Turn it onto the axes, or choose another symmetry%s.",
-            *(symmetry, worst, f": {shown}" if shown else ""),
-        )
-    return volume
+    if worst >= ON_AXES:
+        return volume, []
+    return volume, [
+        f"The initial map is not {symmetry} about the axes that RELION uses: it correlates only {worst:.2f} with its rotated copy. Turn "
+        f"it onto the axes, or choose another symmetry{f': {shown}' if shown else ''}. One that the particles lack makes a resolution that "
+        "they do not have"
+    ]
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
@@ -353,15 +354,15 @@ def callbacks(
     started: float,
     formats: list[str],
     profile: bool,
-    judge: str,
+    judge: JudgeClaims,
 ) -> list[Callback]:
-    """Judge (of an FSC mask of the kind ``judge``), log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    """Judge, log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     out = folder.path
     return [
         belongs,
         SameRun(out),
         *([Trace(out / "profile")] if profile else []),
-        JudgeClaims(judge),
+        judge,
         IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
         TensorBoardReport(out / "plots"),

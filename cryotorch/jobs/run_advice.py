@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import Callback
 
 from cryotorch.jobs.fsc_advice import Advice, advice, insignificance, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
+from cryotorch.jobs.start_advice import NOTHING, Beginning, initial_map_advice
+from cryotorch.jobs.views_advice import views_advice
 from cryotorch.ops.claims import Background, Judged
 from cryotorch.ops.fsc import first_randomised_shell
 from cryotorch.ops.sharpening import fit_doubts
@@ -29,9 +31,11 @@ class JudgeClaims(Callback):
 
     Args:
         mask: kind of the FSC mask, "given" or "generated".
+        start: what the run began with.
     """
 
     mask: str
+    start: Beginning = NOTHING
     said: set[str] = field(default_factory=set)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
@@ -39,14 +43,14 @@ class JudgeClaims(Callback):
         result = pl_module.result
         if not trainer.is_global_zero or result is None:
             return
-        found = judged(result, self.mask)
+        found = judged(result, self.mask, self.start)
         if not found.claims:
             pl_module.state.history[-1]["resolution"] = math.nan
         pl_module.result = with_advice(result, found, self.said)
         self.said |= set(found.warnings)
 
 
-def judged(result: IterationResult, mask: str) -> Advice:
+def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Advice:
     """What there is to say about an iteration; of all but the last only whether anything can be claimed, which costs nothing."""
     curves, box = result.curves, result.map.shape[-1]
     known = Background(result.group, result.shared, result.inserted)
@@ -62,7 +66,9 @@ def judged(result: IterationResult, mask: str) -> Advice:
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
     own = [line.removeprefix(WARNING) for line in result.messages if line.startswith(WARNING)]
     found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
-    return Advice(found.claims, [*own, *found_now])
+    if found.claims and shell is not None:
+        found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
+    return Advice(found.claims, [*start.warnings, *own, *found_now])
 
 
 def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:

@@ -71,7 +71,8 @@ class Settings:
 
     Attributes:
         box: d; pixel_size: Å at that box; group: (g, 3, 3) point group.
-        split: shells below it are shared by the half sets; shared: shells that they had in common before, in poses that it starts from.
+        split: shells below it are shared by the half sets; shared: shells that they had in common before, in
+            poses that it starts from or in one initial map.
         window: inner and outer radius of the soft window on images, pixels.
         particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
         posterior: "laplace" or "map", see ``pose_spread.spread_poses``.

@@ -614,34 +614,37 @@ def test_an_initial_map_about_other_axes_is_told_or_turned(
     turned = rotate_volume(right, quarter)
     assert float(symmetry_correlation(turned, group).min()) > refinement.ON_AXES
     caplog.set_level("INFO", logger="cryotorch")
+    said: list[str] = []
 
     def agreement(frame: str) -> float:
-        volume = refinement.onto_axes(turned, group, "D7", frame)
+        volume, told = refinement.onto_axes(turned, group, "D7", frame)
+        said.extend(told)
         return float(shell_correlation(volume, right)[2:6].min())
 
-    assert agreement("trust") < 0.9 and not caplog.records
+    assert agreement("trust") < 0.9 and not said
     assert agreement("check") < 0.9
-    assert "by 90° about z: add symmetry_frame=auto" in caplog.text
-    caplog.clear()
-    refinement.onto_axes(turned, group, "D7", "auto")
+    assert len(said) == 1 and "by 90° about z: add symmetry_frame=auto" in said[0]
+    made, told = refinement.onto_axes(turned, group, "D7", "auto")
+    assert told == []
     assert "brought onto the axes of D7 by a turn by 90° about z" in caplog.text
-    made = refinement.onto_axes(turned, group, "D7", "auto")
     other = rotate_volume(right, turn((0, 0, 1), 180))  # 90 + 90: one of the frames with these axes
     assert float(shell_correlation(made, other)[1:6].min()) > 0.9
-    caplog.clear()
-    refinement.onto_axes(right, group, "D7", "check")
-    assert not caplog.records
-    refinement.onto_axes(right, point_group("O"), "O", "check")
+    assert refinement.onto_axes(right, group, "D7", "check")[1] == []
+    (told,) = refinement.onto_axes(right, point_group("O"), "O", "check")[1]
     # seven-fold, which is no part of O
-    assert "it shows D7, give symmetry=D7 if that is theirs" in caplog.text
+    assert "it shows D7, give symmetry=D7 if that is theirs" in told
 
 
-def test_an_octahedral_map_given_as_icosahedral_is_told_to_be_octahedral(caplog) -> None:
+def test_an_octahedral_map_given_as_icosahedral_is_told_to_be_octahedral() -> None:
     """At 45 Å it is nearly a ball, and correlates above 0.9 with all its copies."""
     ball = low_pass(phantom(32, 6.0, point_group("O")), 6.0, 45)
     assert float(symmetry_correlation(ball, point_group("I")).min()) > refinement.ON_AXES
-    refinement.onto_axes(ball, point_group("I"), "I", "check")
-    assert "not I about the axes that RELION uses: it shows O, give symmetry=O" in caplog.text
-    caplog.clear()
-    refinement.onto_axes(ball, point_group("D4"), "D4", "check")
-    assert not caplog.records
+    (told,) = refinement.onto_axes(ball, point_group("I"), "I", "check")[1]
+    assert "not I about the axes that RELION uses: it shows O, give symmetry=O" in told
+    assert refinement.onto_axes(ball, point_group("D4"), "D4", "check")[1] == []
+
+
+def test_an_initial_map_of_less_symmetry_is_told_to_have_less() -> None:
+    lower = low_pass(phantom(32, 6.0, point_group("C4")), 6.0, 30)
+    (told,) = refinement.onto_axes(lower, point_group("D4"), "D4", "check")[1]
+    assert "not D4 about the axes" in told and "it shows C4, give symmetry=C4" in told

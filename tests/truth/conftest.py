@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cryotorch.data.mrc import write_stack
+from cryotorch.data.particle_file import read_particles
 from cryotorch.jobs import homo_refine, reconstruct, simulate
 from cryotorch.jobs.catalog import make_settings
 
@@ -129,9 +130,9 @@ def noise_free(folder: Path, **settings: object) -> Images:
     return mrcfile.read(folder / "particles.mrcs")
 
 
-def make(cell: Cell, folder: Path) -> Path:
-    """The particles of a cell with noise of variance 1, in a folder as job=simulate leaves it."""
-    settings, draw = cell.settings, np.random.default_rng(SEED)
+def make(cell: Cell, folder: Path, **changes: object) -> Path:
+    """The particles of a cell with noise of variance 1, in a folder as job=simulate leaves it; ``changes`` are for that job."""
+    settings, draw = cell.settings | changes, np.random.default_rng(SEED)
     signal = noise_free(folder, **settings)
     if cell.fault == "junk":
         other = noise_free(folder / "other", **settings | dict(symmetry="C1", phantom_seed=7))
@@ -146,9 +147,26 @@ def make(cell: Cell, folder: Path) -> Path:
     return folder
 
 
-def make_noise(symmetry: str, folder: Path) -> Path:
+def noise_of(cell: Cell) -> Images:
+    """The noise that ``make`` adds to the particles of a cell that holds no junk."""
+    box, pixel_size = cell.settings["box_size"], cell.settings["pixel_size"]
+    drawn = coloured if cell.fault == "coloured" else white
+    return drawn(N, box, pixel_size, np.random.default_rng(SEED))
+
+
+def change(folder: Path, edit: Callable[[Images], Images]) -> Path:
+    """The same particles with other images."""
+    path = folder / "particles.mrcs"
+    with mrcfile.open(path) as file:
+        images, pixel_size = file.data.copy(), float(file.voxel_size.x)
+    images = edit(images).astype(np.float32)
+    write_stack(path, [images], len(images), images.shape[-1], pixel_size)
+    return folder
+
+
+def make_noise(symmetry: str, folder: Path, box: int = 72, **changes: object) -> Path:
     """White noise with the CTFs and the initial map of a molecule."""
-    sizes = FAR | SMALLER
+    sizes = FAR | SMALLER | dict(box_size=box) | changes
     noise_free(folder, symmetry=symmetry, n_particles=N, seed=SEED, **sizes)
     grid = N, sizes["box_size"], sizes["pixel_size"]
     noise = white(*grid, np.random.default_rng(SEED))
@@ -161,7 +179,7 @@ def refine(folder: Path, symmetry: str, **changes: object) -> Outcome:
     out = folder / "out"
     given = dict(particles=folder / "particles.star", volume=folder / "initial.mrc", out=out)
     paths = {name: str(path) for name, path in given.items()}
-    homo_refine.run(make_settings("homo_refine", symmetry=symmetry, **paths, **changes))
+    homo_refine.run(make_settings("homo_refine", symmetry=symmetry, **(paths | changes)))
     summary = json.loads((out / "summary.json").read_text())
     edge = summary["box"] * summary["pixel_size"]
     mask, volume = read(out / "mask_fsc.mrc"), whole(out)
@@ -195,6 +213,31 @@ def reconstructed(folder: Path, symmetry: str) -> int | None:
     reconstruct.run(make_settings("reconstruct", **given))
     summary = json.loads((out / "summary.json").read_text())
     return in_shells(summary["resolution"], summary["box"] * summary["pixel_size"])
+
+
+def in_one_frame(folder: Path, within: float = 8.0) -> float:
+    """The share of poses of a refinement of asymmetric particles that are right to so many degrees, in whatever frame and hand.
+
+    R_found = R_true F with one turn F for all; the mirror image is seen at diag(-1, -1, 1) R.
+    """
+    true, found = (
+        read_particles(path).particles.rotation.double().numpy()
+        for path in (folder / "truth.star", folder / "out" / "particles.star")
+    )
+    shares = []
+    for sign in (1, -1):
+        frame = np.transpose(np.array([sign, sign, 1])[:, None] * true, (0, 2, 1)) @ found
+        trace = np.einsum("iab,jab->ij", frame, frame)
+        shares.append((trace > 1 + 2 * np.cos(np.radians(within))).mean(1).max())
+    return float(max(shares))
+
+
+def in_ball(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The FSC of maps in a soft sphere around the molecule; shell 0 is nan."""
+    ball = soft_sphere(len(a), 0.36 * len(a))
+    curve = shell_correlation(a * ball, b * ball)
+    curve[0] = np.nan
+    return curve
 
 
 def read(path: Path) -> np.ndarray:
@@ -277,10 +320,14 @@ class Truth:
     cell: Callable[..., Cell] = Cell
     make: Callable[..., Path] = make
     make_noise: Callable[..., Path] = make_noise
+    noise_of: Callable[..., Images] = noise_of
+    change: Callable[..., Path] = change
     damaged: Callable[..., Images] = damaged
     refine: Callable[..., Outcome] = refine
     from_true_poses: Callable[..., int] = from_true_poses
     reconstructed: Callable[..., int | None] = reconstructed
+    in_one_frame: Callable[..., float] = in_one_frame
+    curve: Callable[..., np.ndarray] = in_ball
 
 
 @pytest.fixture(scope="session")
