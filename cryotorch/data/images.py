@@ -23,6 +23,7 @@ from cryotorch.data.background import (
 )
 from cryotorch.data.cache import CachedImages, content_key
 from cryotorch.data.cache_folder import CacheFolder
+from cryotorch.data.image_marks import marks_of
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
@@ -66,6 +67,7 @@ class ParticleImages(Dataset):
         level: of the set's background: an image far from it is brought to it; None = images stay as they are. See ``judge_level``.
         faults: row -> what was wrong with an image, of those that have been read.
         unit: what grey values are multiplied by, 1 for most sets; None before the first image is read from its stack.
+        marks: (n,) uint64, of the pixels of images that have been read, the same for the same image; 0 = not read yet, or blank.
 
     Raises:
         InputError: the box does not fit, or a stack or the cache cannot be used; most images are blank.
@@ -95,6 +97,7 @@ class ParticleImages(Dataset):
         self._limits: Tensor | None = None
         self.unit: float | None = None
         self._corners: dict[int, Corners] = {}
+        self.marks = np.zeros(len(file.particles), np.uint64)
         self._address = file.particles.address.numpy()
         self._stacks.check(self._address)
         self._sign = None if file.sign is None else torch.from_numpy(file.sign)
@@ -180,6 +183,9 @@ class ParticleImages(Dataset):
             plural = "s" if number > 1 else ""
             told = "blank" if number == BLANK else f"{number} outlier pixel{plural} replaced"
             self._mended[row] = told
+        new = np.flatnonzero((self.marks[index] == 0) & (notes != BLANK))
+        if len(new):
+            self.marks[index[new]] = marks_of(images[new].numpy())
         return images
 
     def _levelled(self, images: Tensor, index: np.ndarray) -> Tensor:

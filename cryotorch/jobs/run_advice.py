@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from cryotorch.jobs.duplicates import NONE_TWICE, Twins, over_ranks, twins
 from cryotorch.jobs.fsc_advice import Advice, advice, insignificance, nothing_shared
 from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.start_advice import NOTHING, Beginning, initial_map_advice
@@ -39,11 +40,16 @@ class JudgeClaims(Callback):
     said: set[str] = field(default_factory=set)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
-        """Rank 0 only."""
+        """All ranks look for images that are there twice, the rest is for rank 0."""
         result = pl_module.result
+        twice = NONE_TWICE
+        if result is not None and result.final:
+            images, rows = pl_module.batches.images, pl_module.state.particles
+            marks = over_ranks(images.marks, trainer.world_size)
+            twice = twins(marks, rows.half.numpy(), rows.address.numpy(), images.name)
         if not trainer.is_global_zero or result is None:
             return
-        found = judged(result, self.mask, self.start)
+        found = with_twins(judged(result, self.mask, self.start), twice)
         if not found.claims:
             pl_module.state.history[-1]["resolution"] = math.nan
         pl_module.result = with_advice(result, found, self.said)
@@ -69,6 +75,13 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
     if found.claims and shell is not None:
         found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
     return Advice(found.claims, [*start.warnings, *own, *found_now])
+
+
+def with_twins(found: Advice, twice: Twins) -> Advice:
+    """The same in view of images that are there twice; half sets that share many of them claim nothing."""
+    if not twice.sentence:
+        return found
+    return Advice(found.claims and not twice.spoil, [twice.sentence, *found.warnings])
 
 
 def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:

@@ -16,6 +16,7 @@ from cryotorch.jobs.run_advice import convergence_advice, judged, sharpening_adv
 from cryotorch.ops.claims import Background, judge
 from cryotorch.ops.masks import density_mask
 from cryotorch.ops.phantom import phantom
+from cryotorch.ops.views import random_views
 from cryotorch.particles import Optics, unposed
 from cryotorch.results import Guinier, IterationResult
 
@@ -47,7 +48,9 @@ def result(maps: Tensor, shared: float = 5.0, **changes: object) -> IterationRes
         resolution=found.resolution,
         noise=none[None, None],
         guinier=Guinier(none, none, none > 0, None, math.nan),
-        particles=unposed(N, optics).replace(pose_sigma=sigma),
+        particles=unposed(N, optics).replace(
+            pose_sigma=sigma, rotation=random_views(N, generator=torch.Generator().manual_seed(1))
+        ),
         rotation_change=torch.full((N,), 0.3),
         shift_change=torch.full((N,), 0.1),
         seconds={},

@@ -147,11 +147,12 @@ def make(cell: Cell, folder: Path, **changes: object) -> Path:
     return folder
 
 
-def noise_of(cell: Cell) -> Images:
+def noise_of(cell: Cell, **changes: object) -> Images:
     """The noise that ``make`` adds to the particles of a cell that holds no junk."""
-    box, pixel_size = cell.settings["box_size"], cell.settings["pixel_size"]
+    settings = cell.settings | changes
     drawn = coloured if cell.fault == "coloured" else white
-    return drawn(N, box, pixel_size, np.random.default_rng(SEED))
+    grid = N, settings["box_size"], settings["pixel_size"]
+    return drawn(*grid, np.random.default_rng(SEED))
 
 
 def change(folder: Path, edit: Callable[[Images], Images]) -> Path:
@@ -185,12 +186,12 @@ def refine(folder: Path, symmetry: str, **changes: object) -> Outcome:
     mask, volume = read(out / "mask_fsc.mrc"), whole(out)
     course = [in_shells(row["resolution"], edge) for row in summary["history"]]
     truth = hands(read(folder / "truth.mrc"))
-    ball = soft_sphere(len(mask), 0.36 * len(mask))
+    around = ball(len(mask))
     return Outcome(
         in_shells(summary["resolution"], edge),
         max(agreement(volume, hand, mask) for hand in truth),
         max(agreement(volume, hand, mask, 0.4) for hand in truth),
-        max(agreement(volume, hand, ball) for hand in truth),
+        max(agreement(volume, hand, around) for hand in truth),
         course,
         list(summary.get("warnings") or []),
         out,
@@ -232,10 +233,14 @@ def in_one_frame(folder: Path, within: float = 8.0) -> float:
     return float(max(shares))
 
 
+def ball(d: int) -> np.ndarray:
+    """A soft sphere around the molecule in a box of d voxels."""
+    return soft_sphere(d, 0.36 * d)
+
+
 def in_ball(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The FSC of maps in a soft sphere around the molecule; shell 0 is nan."""
-    ball = soft_sphere(len(a), 0.36 * len(a))
-    curve = shell_correlation(a * ball, b * ball)
+    curve = shell_correlation(a * ball(len(a)), b * ball(len(a)))
     curve[0] = np.nan
     return curve
 
@@ -328,6 +333,7 @@ class Truth:
     reconstructed: Callable[..., int | None] = reconstructed
     in_one_frame: Callable[..., float] = in_one_frame
     curve: Callable[..., np.ndarray] = in_ball
+    ball: Callable[[int], np.ndarray] = ball
 
 
 @pytest.fixture(scope="session")
