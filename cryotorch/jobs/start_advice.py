@@ -17,7 +17,7 @@ from cryotorch.results import IterationResult
 
 MOST = 96  # voxels per edge that maps are compared in
 AGREE = 0.5  # correlation
-GAIN = 0.05  # share of the sum over the shells that is gained at another size: true sizes gain 0.01, coarse initial maps up to 0.03
+GAIN = 0.03  # share of the sum over the shells that is gained at another size: true sizes gain 0.01
 ENDED = 0.1  # of the amplitude of the final map, in units of that where it is largest
 DETAIL = (
     4.0  # times finer than the radius: coarser maps agree best at a size that their filter makes

@@ -11,7 +11,7 @@ from cryotorch.results import IterationResult
 
 POINTS = 500  # on the sphere, of which one of each pair +-u is looked at
 MOST = 200_000  # views, copies by symmetry included, that tell the share of the sphere
-UNEVEN = 0.5  # of the score of as many random views: views within 40 degrees of one axis have 0.6, within 20 degrees 0.3
+UNEVEN = 0.5  # of the score of as many random views: views within 60 degrees of one axis have 0.8, within 40 degrees 0.4, within 20 degrees 0.05 to 0.3
 
 
 def views_advice(result: IterationResult, shell: int) -> list[str]:
@@ -34,8 +34,8 @@ def views_advice(result: IterationResult, shell: int) -> list[str]:
         return []
     edge = result.map.shape[-1] * result.pixel_size
     return [
-        f"The views are uneven: {own.unsampled:.0%} of Fourier space at {edge / max(shell, 1):.3g} Å was seen by no particle, {chance.unsampled:.0%} "
-        f"would be with as many random views (SCF* {own.scf_star:.2f} and {chance.scf_star:.2f}). The resolution holds for what was seen, the map "
-        "is smeared elsewhere and may be wrong. Preferred orientation: take particles of other views, tilt, or other grids; "
+        f"The views are uneven: they leave {own.unsampled:.0%} of Fourier space at {edge / max(shell, 1):.3g} Å unseen and sample it with "
+        f"SCF* {own.scf_star:.2f}, as many random views {chance.unsampled:.0%} and {chance.scf_star:.2f}. The resolution is that of what was seen; "
+        "elsewhere the map is smeared, and may be wrong. Preferred orientation: take particles of other views, tilt, or other grids; "
         "job=orientation_diagnostics volume=<this folder> shows the directions"
     ]

@@ -430,3 +430,18 @@ def test_an_image_of_impossible_values_is_named(particle_set):
     images = ParticleImages(read_particles(particle_set.write()))
     with pytest.raises(InputError, match=r"Image 5 of .* has grey values of 1e\+38 where those"):
         images[list(range(N))]
+
+
+def test_the_same_image_has_the_same_mark(particle_set):
+    with mrcfile.open(particle_set.stack, "r+") as file:
+        file.data[7] = file.data[2]
+        file.data[4] = 0
+    images = ParticleImages(read_particles(particle_set.write()))
+    assert not images.marks.any()
+    _ = images[[2, 3]], images[list(range(3, N))]
+    read = images.marks[2:]
+    assert images.marks[:2].tolist() == [0, 0] and images.marks[4] == 0  # not read; blank
+    assert images.marks[2] == images.marks[7] and len(set(read.tolist())) == N - 3
+    before = images.marks.copy()
+    _ = images[list(range(2, N))]
+    assert (images.marks == before).all()

@@ -150,6 +150,26 @@ def test_the_same_image_twice_is_refused(truth, tmp_path: Path) -> None:
 
 
 @slow
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_particles_that_were_extracted_twice_are_told(truth, share: float, tmp_path: Path) -> None:
+    """Under another number, so that half sets may share noise: of as many as half of them nothing is claimed."""
+    path = clean(truth, "C1", tmp_path) / "particles.star"
+    lines = path.read_text().rstrip().splitlines()
+    rows = [i for i, line in enumerate(lines) if "@particles.mrcs" in line]
+    again = round(share * len(rows))
+    for old, new in zip(rows[:again], rows[-again:], strict=True):
+        lines[new] = lines[new].split()[0] + " " + lines[old].split(maxsplit=1)[1]
+    path.write_text("\n".join(lines) + "\n")
+
+    def repeat(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([images[:-again], images[:again]])
+
+    run = truth.refine(truth.change(tmp_path, repeat), "C1")
+    assert told(run, f"{2 * again} of {len(rows)} images hold the same pixels", "Remove dup"), run
+    assert (run.claimed is None) if share > 0.1 else works(run), run
+
+
+@slow
 @pytest.mark.parametrize("finest", [30.0, 10.0])
 def test_another_protein_as_initial_map_is_told(truth, finest: float, tmp_path: Path) -> None:
     """The poses come right, in a frame and hand of their own, which only the comparison with the initial map can tell."""
