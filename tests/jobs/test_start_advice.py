@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.homo_refine import plan_global
+from cryotorch.jobs.settings import in_angstrom
 from cryotorch.jobs.start_advice import Beginning, initial_map_advice
 from cryotorch.jobs.views_advice import views_advice
 from cryotorch.ops.filters import low_pass
@@ -83,3 +86,15 @@ def test_views_are_told_where_they_are_uneven_for_their_number() -> None:
         random_views(500, 200.0, draw), "D7"
     )  # the copies of a view along the axis lie there too
     assert views(random_views(500, 3.0, draw), "D7") == []
+
+
+@pytest.mark.parametrize(("initial", "shared"), [(30.0, 20.0), (10.0, 10.0)])
+def test_what_both_half_sets_are_aligned_to_first_is_in_common(
+    initial: float, shared: float
+) -> None:
+    """A resolution counts only beyond it: images of noise keep the shape of the initial map."""
+    images = SimpleNamespace(box=BOX, pixel_size=PIXEL)
+    settings = make_settings("homo_refine", initial_resolution=initial, compile=False)
+    half = torch.arange(10) % 2
+    planned = plan_global(in_angstrom(settings, PIXEL), images, point_group("C1"), half)
+    assert planned.in_common == pytest.approx(BOX * PIXEL / shared)
