@@ -67,7 +67,7 @@ def test_a_symmetry_that_the_particles_lack_is_told(
     """The half maps agree to Nyquist all the same: each is made of both the molecule and its turned copy."""
     run = truth.refine(clean(truth, true, tmp_path), given)
     assert told(run, f"The initial map is not {given} about the axes"), run
-    assert true == "C1" or told(run, f"take symmetry={true}, which it has"), run
+    assert true == "C1" or told(run, f"it shows {true}, give symmetry={true}"), run
 
 
 @slow
