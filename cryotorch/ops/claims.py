@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fsc import (
+    NEXT_TO_ONSET,
     claimed_shell,
     crossing_shell,
     first_randomised_shell,
@@ -16,6 +17,8 @@ from cryotorch.ops.fsc import (
     resolution,
 )
 from cryotorch.ops.significance import independent_numbers, noise_band, noise_profile
+
+BLIND = 0.8  # FSC of random phases that only a few voxels, or a spike in the middle, make
 
 
 class Background(NamedTuple):
@@ -121,10 +124,21 @@ def judge(
     curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
     numbers = independent_numbers(mask, known.group, noise_profile(half_maps))
     band = noise_band(numbers).to(mask.device)
-    shell = claimed_shell(curves["corrected"], band, known.shared)
+    testing = _where_tested(band, curves["randomised"], onset)
+    shell = claimed_shell(curves["corrected"], testing, known.shared)
     reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}
     reached["corrected"] = math.nan if shell is None else box * pixel_size / shell
     return Judged(curves, band, onset, shell, reached)
+
+
+def _where_tested(band: Tensor, randomised: Tensor, onset: int) -> Tensor:
+    """The band of noise (s,), 1 where nothing but the mask is seen: random phases (s,) from the shell ``onset`` on agree nearly as well.
+
+    The corrected curve, (masked - randomised) / (1 - randomised), is a ratio of two small differences there.
+    """
+    shell = torch.arange(len(band), device=band.device)
+    blind = (randomised.to(band) > BLIND) & (shell >= onset + NEXT_TO_ONSET)
+    return torch.where(blind, torch.ones_like(band), band)
 
 
 def _where_inserted(curve: Tensor, limit: float) -> Tensor:

@@ -15,6 +15,8 @@ from cryotorch.ops.significance import ERRORS
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
 NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
 FEW_NUMBERS = 0.5  # band of noise above which a shell cannot testify against
+# five numbers: as many as the pose of a single image, and noise whose peaks are aligned agrees in them to 0.99 (32 pixels, I)
+NO_NUMBERS = 0.95
 # refined noise was seen to reach 6.5 (240 images, O, 24 iterations), the coarsest sound maps of tests/truth are at 9
 JOINT = 7.5
 NEXT_TO_SPLIT = (
@@ -226,7 +228,7 @@ def claimed_shell(
     """The shell that half maps with this FSC (s,) may be said to resolve; None where noise explains the curve.
 
     The last one before the first value below ``threshold`` or in the band of noise (s,), see ``significance.noise_band``. Shells
-    whose band is above 0.5 hold too few numbers to end a curve, or to be claimed while in it. The shell must lie 3 beyond ``shared``,
+    whose band is above 0.5 hold too few numbers to end a curve, or to be claimed while in it, and above 0.95 to be claimed at all. The shell must lie 3 beyond ``shared``,
     up to which the half sets had a common reference: what they were both aligned to, they have in common. And the shells from there
     on must show it together, ``JOINT`` standard errors in all (Stouffer's sum of Fisher's z): noise that was refined against one
     reference leans to agree in every shell, not enough in any, and with few numbers each shell may pass for more.
@@ -235,7 +237,7 @@ def claimed_shell(
     end = _first_below(
         curve - torch.where(band > FEW_NUMBERS, threshold, band.clamp(min=threshold)), 0.0
     )
-    sure = torch.nonzero(curve[1:end] >= band[1:end])
+    sure = torch.nonzero((curve >= band)[1:end] & (band <= NO_NUMBERS)[1:end])
     last = int(sure[-1]) + 1 if len(sure) else 0
     if not last or (shared and last < shared + NEXT_TO_SPLIT):
         return None
