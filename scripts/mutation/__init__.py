@@ -1,0 +1,4 @@
+"""Whether the tests notice a wrong sign, constant or comparison in the core functions; ``scripts/mutants`` runs it.
+
+Changes a copy of the repository, never the working tree, and imports nothing of cryotorch: every trial imports it anew.
+"""
