@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import claims, fsc, local, real, refinement, relion, scale
+from benchmarks import claims, fsc, load, local, real, refinement, relion, scale
 from benchmarks.table import markdown
 from cryotorch.__main__ import keep_freed_memory
 from cryotorch.errors import InputError
@@ -19,7 +19,7 @@ from cryotorch.errors import InputError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the JSON file if one is named."""
     o = _parser().parse_args(arguments)
-    load = os.getloadavg()[0]
+    busy = os.getloadavg()[0]
     # as `python -m cryotorch` does, before torch is loaded
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     keep_freed_memory()
@@ -28,13 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
         command |= {"scale": _scale, "large": _large, "io": _io, "real": _real, "claims": _claims}
+        command |= {"load": _load}
         tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     from benchmarks.timing import machine
 
-    header = machine(load)
+    header = machine(busy)
     print("### Machine\n")
     print("\n".join(f"* {name}: {value}" for name, value in header.items()))
     for title, rows in tables.items():
@@ -135,7 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--boxes", type=int, nargs="+", default=[64, 128, 256], metavar="D", help="pixels per edge")
     add("--size", type=int, default=256, metavar="MB", help="of each stack")
     add("--folder", type=Path, help="on the disk to measure; else that of temporary files")
-    for command in (kernels, refine, true, said, curves, moving, many, large, files):
+    heavy = commands.add_parser("load", help="a million images, thousands of stacks")
+    add = heavy.add_argument
+    add("--rows", type=int, default=1_000_000, metavar="N", help="images whose memory counts")
+    add("--many", type=int, default=300_000, metavar="N", help="images whose time counts")
+    add("--stacks", type=int, default=3000, metavar="N", help="of 7 images each; 0 = none")
+    add("--out", type=Path, help="folder to keep results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    for command in (kernels, refine, true, said, curves, moving, many, large, files, heavy):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -226,6 +234,12 @@ def _scale(o: argparse.Namespace) -> dict:
         folder = (o.out or Path(temporary)).resolve()
         data = refinement.simulated(folder / "data", o.simulate, "C1")
         return scale.run(data, folder, o.changes, o.processes, o.device)
+
+
+def _load(o: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        return load.run(folder, o.rows, o.many, o.stacks, o.changes)
 
 
 def _large(o: argparse.Namespace) -> dict:

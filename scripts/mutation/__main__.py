@@ -1,4 +1,4 @@
-"""Make small faults in the core functions of cryotorch/ops, one at a time in a copy, and count those that the tests catch."""
+"""Make small faults in the core functions of cryotorch/ops, one at a time; count those caught."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.table import markdown
+
 from mutation.core import CORE, Core, is_same
 from mutation.edits import Edit, changed, edits
 from mutation.trial import SURVIVED, Copy, load
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def sample(core: Core, tree: ast.Module, n: int, seed: int) -> list[Edit]:
-    """n faults of a function drawn at random, in the order of the file, without those that change nothing; all for n = 0."""
+    """n faults of a function drawn at random, in order, of those that change results; 0 = all."""
     every = [
         edit
         for edit in edits(tree, core.functions)
@@ -109,7 +110,8 @@ def _survived(trial: dict) -> bool:
 
 
 def _shown(name: str, trial: dict) -> str:
-    return f"survived: {name.split('.')[0]}.{trial['function']}, line {trial['line']}: {trial['edit']}\n"
+    where = f"{name.split('.')[0]}.{trial['function']}, line {trial['line']}"
+    return f"survived: {where}: {trial['edit']}\n"
 
 
 def _rows(chosen: list[Core], results: dict) -> list[dict]:

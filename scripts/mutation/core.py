@@ -1,4 +1,4 @@
-"""The twenty functions on which results depend most, the tests that are to know them, and edits that change no result."""
+"""The twenty functions that results depend on most, their tests, and edits that change nothing."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ CORE = [
 
 
 class Same(NamedTuple):
-    """Edits after which every result is the same to rounding; ``after`` None = whatever ``before`` becomes."""
+    """Edits that change no result but by rounding; ``after`` None = whatever ``before`` becomes."""
 
     function: str
     before: str

@@ -1,4 +1,4 @@
-"""All small faults that can be made in a function, and the source of its module with one of them."""
+"""All small faults that can be made in a function, and its module's source with one of them."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ EXCHANGED = dict(NAMES) | {b: a for a, b in NAMES}
 
 @dataclass(frozen=True)
 class Edit:
-    """A fault: ``before`` becomes ``after``, the smallest expression (or statement) around what changes.
+    """A fault: ``before`` becomes ``after``, the smallest expression or statement around it.
 
     Attributes:
-        path: fields and places from the module down to the node that changes; new: what takes its place.
+        path: fields and places from the module down to the node that changes.
+        new: what takes its place.
     """
 
     function: str
@@ -68,7 +69,7 @@ class Edit:
 
 
 def edits(tree: ast.Module, functions: tuple[str, ...]) -> list[Edit]:
-    """Every fault in some functions of a module, "Class.method" for methods; ValueError where one is missing."""
+    """Every fault in functions of a module, also "Class.method"; ValueError for one it lacks."""
     found = {name: path for path, name in _definitions(tree)}
     missing = [name for name in functions if name not in found]
     if missing:
@@ -108,7 +109,10 @@ def _in_function(tree: ast.Module, name: str, path: tuple) -> Iterator[Edit]:
 
 
 def _nodes(node: ast.AST, path: tuple) -> Iterator[tuple[tuple, ast.AST]]:
-    """Nodes that make results: no annotation, docstring, decorator or sentence of an error; ``shape[-1]`` is any edge of a cube."""
+    """Nodes that make results: no annotation, docstring, decorator or error.
+
+    ``shape[-1]`` is left as it is, for any other edge of a cube is as long.
+    """
     if isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "shape":
         return
     for name, value in ast.iter_fields(node):
@@ -134,9 +138,7 @@ def _faults(node: ast.AST) -> Iterator[ast.AST]:
         yield _with(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
     elif isinstance(node, ast.Compare):
         for i, op in enumerate(node.ops):
-            yield _with(
-                node, ops=[*node.ops[:i], COMPARISONS[type(op)](), *node.ops[i + 1 :]]
-            )
+            yield _with(node, ops=[*node.ops[:i], COMPARISONS[type(op)](), *node.ops[i + 1 :]])
     elif isinstance(node, ast.Constant):
         yield from map(ast.Constant, _other_values(node.value))
     elif isinstance(node, ast.Name) and node.id in EXCHANGED:
@@ -146,7 +148,7 @@ def _faults(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _other_values(value: object) -> list[object]:
-    """c + 1, 2 c and 0 of a number; 1 for 0 and 0 for 1, which swaps two columns; not of a truth value."""
+    """c + 1, 2 c and 0 of a number, which swaps columns 0 and 1; not of a truth value."""
     if isinstance(value, bool):
         return [not value]
     if not isinstance(value, int | float | complex):
@@ -162,7 +164,7 @@ def _with(node: ast.AST, **fields: object) -> ast.AST:
 
 
 def _around(tree: ast.Module, path: tuple) -> tuple:
-    """The path to the smallest expression around a node that says where it is: not a bare name or number."""
+    """The path to the smallest expression around a node that tells more than a name or number."""
     small = ast.Constant | ast.Name | ast.UnaryOp
     while isinstance(node := _get(tree, path), small) or not isinstance(node, ast.expr | ast.stmt):
         path = path[:-1]

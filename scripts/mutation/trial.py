@@ -1,4 +1,4 @@
-"""A copy of the repository, and tests on it in processes of their own that need not load torch again."""
+"""A copy of the repository, and tests on it in processes that need not load torch again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAUGHT, SURVIVED, HUNG, CRASHED = "caught", "survived", "hung", "crashed"
 
 
 def load() -> None:
-    """What all tests import, once, so that trials are forked with it. Nothing of cryotorch: that is what differs."""
+    """What all tests import, once, so that trials are forked with it; nothing of cryotorch."""
     import numba  # noqa: F401
     import pytest  # noqa: F401
     import scipy.ndimage  # noqa: F401
@@ -41,7 +41,7 @@ class Copy:
 
     @contextmanager
     def changed(self, module: str, text: str) -> Iterator[Path]:
-        """A module of the copy with another text; yields the folder for compiled code that goes with it."""
+        """A module of the copy with another text; yields the folder for its compiled code."""
         path = self.folder / module
         before, stat = path.read_bytes(), path.stat()
         # code compiled from another text must not meet the unchanged one
