@@ -82,11 +82,14 @@ CORE = [
         "ops/test_fsc",
     ),
     _core(
-        "fsc", "claimed_shell _first_below crossing_shell first_randomised_shell", "ops/test_fsc"
+        "fsc",
+        "claimed_shell _first_below crossing_shell first_randomised_shell RANDOMISE_BELOW "
+        "NEXT_TO_ONSET FEW_NUMBERS JOINT NEXT_TO_SPLIT",
+        "ops/test_fsc ops/test_significance",
     ),
     _core(
         "significance",
-        "independent_numbers noise_band shell_overlap _lens _by_distance _with_radius",
+        "independent_numbers noise_band shell_overlap _lens _by_distance _with_radius ERRORS",
         "ops/test_significance",
     ),
     _core(

@@ -69,7 +69,7 @@ class Edit:
 
 
 def edits(tree: ast.Module, functions: tuple[str, ...]) -> list[Edit]:
-    """Every fault in functions of a module, also "Class.method"; ValueError for one it lacks."""
+    """Every fault in functions, "Class.method" and constants; ValueError for one it lacks."""
     found = {name: path for path, name in _definitions(tree)}
     missing = [name for name in functions if name not in found]
     if missing:
@@ -88,6 +88,8 @@ def _definitions(tree: ast.Module) -> Iterator[tuple[tuple, str]]:
     for i, node in enumerate(tree.body):
         if isinstance(node, ast.FunctionDef):
             yield (("body", i),), node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield (("body", i),), node.targets[0].id
         elif isinstance(node, ast.ClassDef):
             for j, method in enumerate(node.body):
                 if isinstance(method, ast.FunctionDef):

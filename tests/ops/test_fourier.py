@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from cryotorch.ops import fourier
 from cryotorch.ops.fourier import (
     fft_volume,
     half_plane,
     ifft_volume,
+    multiply_radial_,
     pack,
     resize_images,
     resize_volume,
+    shell_count,
     shell_sum,
     unpack,
     volume_shells,
+    wave_numbers,
 )
 
 BOXES = (8, 9, 16, 30)
@@ -121,6 +125,27 @@ def test_resizing_keeps_density(old: int, new: int) -> None:
     assert (resize_images(blob(old, 2), new) - blob(new, 2) * new / old).abs().max() < 2e-3
 
 
+@pytest.mark.parametrize(("old", "new"), [(9, 7), (7, 9), (8, 9), (9, 8), (10, 6), (6, 10)])
+def test_resizing_keeps_what_lies_below_both_nyquist_frequencies(old: int, new: int) -> None:
+    """Coefficients of values per pixel; all others are zero."""
+
+    def spectra(values: torch.Tensor) -> dict[tuple[int, ...], complex]:
+        box, dims = values.shape[-1], tuple(range(-values.dim(), 0))
+        found = torch.fft.fftn(torch.fft.ifftshift(values.double(), dim=dims), dim=dims)
+        k = torch.fft.fftfreq(box, 1 / box).long().tolist()
+        places = torch.cartesian_prod(*[torch.tensor(k)] * len(dims)).tolist()
+        return dict(zip(map(tuple, places), (found / box ** len(dims)).flatten().tolist()))
+
+    for resize, values, scale in (
+        (resize_volume, draw(old, old, old), 1),
+        (resize_images, draw(old, old), new / old),
+    ):
+        before, after = spectra(values), spectra(resize(values, new))
+        for k, found in after.items():
+            kept = max(map(abs, k)) < min(old, new) / 2
+            assert found == pytest.approx(scale * before[k] if kept else 0, abs=1e-6)
+
+
 def test_projection_and_resizing_commute() -> None:
     volume = draw(16, 16, 16)
     small = resize_images(volume.sum(0), 10)
@@ -145,3 +170,24 @@ def test_shell_sums_add_up_by_rows_and_leave_their_input_alone():
     parts = shell_sum(values[:4], 9) + shell_sum(values[4:], 9, first_row=4)
     torch.testing.assert_close(parts, whole)
     assert torch.equal(values, before)
+
+
+@pytest.mark.parametrize("box", (8, 9))
+def test_gains_and_sums_by_radius_are_the_same_in_slabs(
+    box: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slabs of two rows, the last one shorter for the odd box, beside |k| of every coefficient."""
+    monkeypatch.setattr(fourier, "SLAB", 2 * box * (box // 2 + 1))
+    k = torch.fft.fftfreq(box, 1 / box, dtype=torch.float64)
+    kx = torch.arange(box // 2 + 1.0, dtype=torch.float64)
+    radius = (k[:, None, None] ** 2 + k[:, None] ** 2 + kx**2).sqrt()
+    table = wave_numbers(box)
+    assert torch.equal(table, torch.arange(3 * (box // 2) ** 2 + 1, dtype=torch.float64).sqrt())
+    transform = torch.complex(draw(*radius.shape), draw(*radius.shape, seed=1)).to(torch.complex128)
+    expected = transform / (1 + radius)
+    found = multiply_radial_(transform.clone(), 1 / (1 + table))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    whole = (k[:, None, None] ** 2 + k[:, None] ** 2 + k**2).sqrt().add(0.5).floor().long()
+    counts = torch.bincount(whole.flatten())[: box // 2 + 1].double()
+    assert torch.equal(shell_sum(torch.ones_like(radius), box), counts)
+    assert torch.equal(shell_count(box), counts)

@@ -13,6 +13,7 @@ from cryotorch.ops.fourier import fft_volume, ifft_volume, volume_shells
 from cryotorch.ops.fsc import (
     corrected_fsc,
     crossing_shell,
+    first_randomised_shell,
     fsc_curves,
     phase_randomise,
     resolution,
@@ -120,6 +121,13 @@ def test_resolution_is_the_last_shell_before_the_first_crossing():
         assert resolution(nothing, 12, 2.0, interpolate=interpolate) == pytest.approx(24.0)
         broken = torch.tensor([1.0, 0.9, float("nan"), 0.9])
         assert crossing_shell(broken, interpolate=interpolate) == 1
+
+
+def test_phases_are_randomised_from_the_first_fall_after_the_first_rise():
+    curve = torch.tensor([1, 0.5, 0.75, 0.5, 0.9, 0.75, 0.1], dtype=torch.float64)
+    assert first_randomised_shell(curve, 0.75) == 3
+    assert first_randomised_shell(curve, 0.8) == first_randomised_shell(curve) == 5
+    assert first_randomised_shell(curve, 0.05) == 7 and first_randomised_shell(curve, 0.95) == 1
 
 
 @pytest.mark.data

@@ -127,6 +127,41 @@ def test_what_leans_to_agree_in_every_shell_is_no_claim() -> None:
     assert claimed_shell(curve([2.1, 1.9, 2.1, 2.2, 3.4, 3.4, 3.1]), band) == 17
 
 
+def beyond_shared(errors: list[float], band: list[float]) -> int | None:
+    """The claim where half sets share nine shells, and the next ones reach so many standard errors of their band."""
+    bands = torch.tensor([0.7] * 11 + band + [0.7] * 3).double()
+    reached = torch.tanh(torch.tensor(errors).double() / 3 * bands[11 : 11 + len(errors)].atanh())
+    curve = torch.cat([torch.ones(11).double(), reached, torch.zeros(3).double()])
+    return claimed_shell(curve, bands, shared=9.4)
+
+
+def test_the_first_shell_beyond_what_is_shared_counts_too() -> None:
+    assert beyond_shared([12.0, 1.5, 1.5, 3.1], [0.7] * 4) == 14
+    assert beyond_shared([8.0, 1.5, 1.5, 3.1], [0.7] * 4) is None  # 14.1 where 15 is needed
+
+
+def test_one_shell_of_full_agreement_does_not_carry_the_others() -> None:
+    """A correlation of 1 counts as one of 0.999, which is 13 standard errors here."""
+    assert beyond_shared([99.0] + [0.6] * 20 + [3.1], [0.7] * 22) is None
+    assert beyond_shared([99.0] + [0.6] * 2 + [3.1], [0.7] * 4) == 14
+
+
+def test_shells_of_no_numbers_are_not_counted() -> None:
+    bands = torch.tensor([0.7] * 11 + [1.0, 1.0, 0.7, 0.7, 0.7, 0.7]).double()
+    curve = torch.tensor([1.0] * 11 + [0.2, 0.2, 0.97, 0.95, 0.0, 0.0]).double()
+    # 7.2 and 6.3 standard errors: enough of two shells, not of four
+    assert claimed_shell(curve, bands, shared=9.4) == 14
+
+
+def test_a_value_on_the_band_is_above_it() -> None:
+    """Also where the band is exactly at 0.5, from which on a shell cannot testify against."""
+    curve = torch.tensor([1, 0.9, 0.35, 0.1, 0.9]).double()
+    assert claimed_shell(curve, torch.full((5,), 0.35).double()) == 2
+    curve = torch.tensor([1, 0.9, 0.4, 0.6, 0.1, 0.9]).double()
+    assert claimed_shell(curve, torch.full((6,), 0.5).double()) == 1
+    assert claimed_shell(curve, torch.full((6,), 0.51).double()) == 3
+
+
 def test_icosahedral_maps_show_no_hand_below_degree_15() -> None:
     """The Molien series (1 + t^15) / (1 - t^6)(1 - t^10) has no odd degree below 15, that of the octahedral group none below 9."""
     for name, lowest in (("I", 15), ("O", 9), ("D2", 3), ("C1", 1)):
