@@ -65,11 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def sample(core: Core, tree: ast.Module, n: int, seed: int) -> list[Edit]:
     """n faults of a function drawn at random, in order, of those that change results; 0 = all."""
-    every = [
-        edit
-        for edit in edits(tree, core.functions)
-        if not is_same(core.module, edit.function, edit.before, edit.after)
-    ]
+    every = [edit for edit in edits(tree, core.functions) if not is_same(core.module, edit)]
     if not n or n >= len(every):
         return every
     drawn = random.Random(f"{seed} {core.name}").sample(range(len(every)), n)

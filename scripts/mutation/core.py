@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mutation.edits import Edit
+
 
 class Core(NamedTuple):
     """A public function and the private parts of its file that make its result.
@@ -103,21 +105,63 @@ CORE = [
 
 
 class Same(NamedTuple):
-    """Edits that change no result but by rounding; ``after`` None = whatever ``before`` becomes."""
+    """Edits that change no result but by rounding.
+
+    Attributes:
+        before, after: what is edited; after None = whatever it becomes.
+        statement: how the statement around it begins.
+    """
 
     function: str
     before: str
     after: str | None
     reason: str
+    statement: str = ""
+
+    def says(self, module: str, edit: Edit) -> bool:
+        """Whether an edit of a module is meant."""
+        return (
+            self.function == f"{module}.{edit.function}"
+            and self.before == edit.before
+            and self.after in (None, edit.after)
+            and edit.statement.startswith(self.statement)
+        )
 
 
-SAME: list[Same] = []
+BLOCK = "How much is done at once changes no result."
+TOLERANCE = "A tolerance of rounding, far from any value that is met."
+NO_ZERO = "Keeps a division from zero that is not used, or a logarithm; the size does not matter."
+LONGER = "What is made longer is cut again, or never read."
+SAME = [
+    Same("fourier.shell_sum", "box // 2", "box * 2", LONGER, "bins ="),
+    Same("fourier._resize", "new // 2", "new * 2", LONGER, "out = transform.new_zeros"),
+    Same("slices.projector", "math.ceil", "math.floor", "The table's margin is one row wide."),
+    Same(
+        "slices.corner_indices",
+        "coordinate * sign[..., None, :]",
+        "coordinate / sign[..., None, :]",
+        "By 1 or -1.",
+    ),
+    Same("likelihood.grid_scores", "block=4096", None, BLOCK),
+    Same("likelihood.grid_correlations", "block=4096", None, BLOCK),
+    Same("reconstruct.symmetrise", "1 << 16", None, BLOCK),
+    Same("rotations.matrix_to_euler", "sin_tilt < 1e-07", "sin_tilt <= 1e-07", TOLERANCE),
+    Same("rotations.matrix_to_euler", "sin_tilt < 1e-07", "sin_tilt < 2e-07", TOLERANCE),
+    Same("rotations.to_rotation_vector", "norm.clamp_min(1e-12)", "norm.clamp_min(0.0)", NO_ZERO),
+    Same("rotations.to_rotation_vector", "norm.clamp_min(1e-12)", "norm.clamp_min(2e-12)", NO_ZERO),
+    Same(
+        "rotations._to_quaternion",
+        "q / q.norm(dim=-1, keepdim=True)",
+        None,
+        "The rotation vector is made of ratios of the four numbers.",
+    ),
+    Same("filters.guinier_fit", "last + 1e-06", "last + 2e-06", TOLERANCE),
+    Same("filters.guinier_fit", "first - 1e-06", "first - 2e-06", TOLERANCE),
+    Same("fsc._correlate", "power.sqrt().clamp(min=1e-300)", None, NO_ZERO),
+    Same("fsc.claimed_shell", "band[known][seen].clamp_min(1e-06)", None, NO_ZERO),
+    Same("significance._lens", "distance.clamp_min(1e-09)", "distance.clamp_min(2e-09)", NO_ZERO),
+]
 
 
-def is_same(module: str, function: str, before: str, after: str) -> bool:
-    return any(
-        same.function == f"{module}.{function}"
-        and same.before == before
-        and same.after in (None, after)
-        for same in SAME
-    )
+def is_same(module: str, edit: Edit) -> bool:
+    return any(same.says(module, edit) for same in SAME)

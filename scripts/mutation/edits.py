@@ -53,6 +53,7 @@ class Edit:
     """A fault: ``before`` becomes ``after``, the smallest expression or statement around it.
 
     Attributes:
+        statement: that it is part of.
         path: fields and places from the module down to the node that changes.
         new: what takes its place.
     """
@@ -61,6 +62,7 @@ class Edit:
     line: int
     before: str
     after: str
+    statement: str
     path: tuple = field(repr=False)
     new: ast.AST = field(repr=False, compare=False)
 
@@ -107,11 +109,12 @@ def _in_function(tree: ast.Module, name: str, path: tuple) -> Iterator[Edit]:
                 _put(other, rest, new)
             else:
                 other = new
-            yield Edit(name, node.lineno, before, _text(other), place, new)
+            statement = _text(_get(tree, _statement(tree, place)))
+            yield Edit(name, node.lineno, before, _text(other), statement, place, new)
 
 
 def _nodes(node: ast.AST, path: tuple) -> Iterator[tuple[tuple, ast.AST]]:
-    """Nodes that make results: no annotation, docstring, decorator or error.
+    """Nodes that make results: no annotation, docstring, decorator, error or ``strict=True``.
 
     ``shape[-1]`` is left as it is, for any other edge of a cube is as long.
     """
@@ -124,6 +127,8 @@ def _nodes(node: ast.AST, path: tuple) -> Iterator[tuple[tuple, ast.AST]]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.JoinedStr):
                 continue
             if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue
             here = (*path, (name, i if isinstance(value, list) else None))
             yield here, child
@@ -169,6 +174,13 @@ def _around(tree: ast.Module, path: tuple) -> tuple:
     """The path to the smallest expression around a node that tells more than a name or number."""
     small = ast.Constant | ast.Name | ast.UnaryOp
     while isinstance(node := _get(tree, path), small) or not isinstance(node, ast.expr | ast.stmt):
+        path = path[:-1]
+    return path
+
+
+def _statement(tree: ast.Module, path: tuple) -> tuple:
+    """The path to the statement that a node is part of."""
+    while not isinstance(_get(tree, path), ast.stmt):
         path = path[:-1]
     return path
 

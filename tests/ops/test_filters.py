@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import scipy.stats
 import torch
 
 from cryotorch.ops.filters import (
@@ -118,6 +119,23 @@ def test_guinier_recovers_a_planted_bfactor_from_noisy_halves(planted):
     assert fit.intercept == pytest.approx(math.log(math.sqrt(math.pi * box**3) / 2), abs=0.05)
     unsharpened = guinier_fit(halves.mean(0), torch.ones_like(curve), PX, resolution=3.0)
     assert unsharpened.bfactor > fit.bfactor + 1  # without the weight noise lifts the tail
+
+
+def test_guinier_fit_is_scipys_line():
+    """Slope, intercept and standard error, over the shells from 10 Å to 3 Å."""
+    box, volume = 48, noise(48)
+    curve = torch.linspace(1, 0.1, box // 2 + 1, dtype=torch.float64)
+    fit = guinier_fit(volume, curve, PX, resolution=3.0)
+    shell = torch.arange(box // 2 + 1, dtype=torch.float64)
+    d = box * PX / shell
+    assert torch.equal(fit.used, (d <= 10) & (d >= 3))
+    x = (1 / d**2)[fit.used]
+    y = (fsc_weight(curve) * radial_amplitude(volume)).log()[fit.used]
+    line = scipy.stats.linregress(x.numpy(), y.numpy())
+    found = (fit.bfactor / 4, fit.intercept, fit.error / 4)
+    assert found == pytest.approx((line.slope, line.intercept, line.stderr), rel=1e-5)
+    whole = guinier_fit(volume, curve, 1.25, resolution=3.0, coarsest=6.0)  # shells 10 to 20
+    assert whole.used.nonzero()[[0, -1], 0].tolist() == [10, 20]
 
 
 def test_guinier_wants_map_and_curve_under_one_mask():

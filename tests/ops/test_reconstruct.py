@@ -188,6 +188,20 @@ def test_without_a_prior_the_floor_bounds_what_nobody_saw() -> None:
     assert (unbounded - clean).norm() > 100 * clean.norm()
 
 
+@pytest.mark.parametrize("padding", [1, 2])
+def test_sums_are_kept_up_to_their_limit_and_no_further(padding: int) -> None:
+    """All weights one: what is left of them is a ball, by default that of the whole shells."""
+    for limit, radius in ((None, 5.0), (99.0, 5.0), (3.5, 3.5)):
+        sums = accumulator(10, padding)
+        sums.sums[0] = 1.0
+        found = collect(sums, limit)
+        k = torch.fft.fftfreq(padding * 10, 1 / 10)
+        x = torch.arange(padding * 5 + 1) / padding
+        ball = k[:, None, None] ** 2 + k[:, None] ** 2 + x**2 <= radius**2
+        assert found.limit == radius
+        assert torch.equal(found.weight > 0, ball) and torch.equal(found.numerator != 0, ball)
+
+
 def test_empty_sums_give_an_empty_map() -> None:
     found = solve(collect(accumulator(12)), nothing(12))
     assert torch.equal(found, torch.zeros(12, 12, 12))

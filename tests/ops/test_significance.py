@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryotorch.ops import significance
 from cryotorch.ops.fourier import shell_count
 from cryotorch.ops.fsc import claimed_shell
 from cryotorch.ops.masks import soft_sphere
@@ -84,6 +85,15 @@ def test_noise_that_fills_a_sphere_is_as_noise_in_a_mask() -> None:
     whole = independent_numbers(torch.ones(48, 48, 48), None, profile)
     assert (whole / independent_numbers(ball))[1:].numpy() == pytest.approx(1, abs=0.1)
     assert noise_share(ball, torch.ones(25)) == pytest.approx(float(ball.square().mean()), rel=1e-4)
+
+
+def test_the_last_layer_of_a_box_counts_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on the coarse grid, whose last voxels are half as wide where the box is odd."""
+    monkeypatch.setattr(significance, "BINS", 15)
+    layer = torch.zeros(31, 31, 31)
+    layer[-1] = 1
+    far, near = independent_numbers(layer), independent_numbers(layer.flip(0))
+    assert torch.allclose(far, near, rtol=1e-6) and far[1:].min() > 1
 
 
 def test_shells_share_volume_with_themselves_as_far_as_they_are_thick() -> None:
