@@ -65,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def sample(core: Core, tree: ast.Module, n: int, seed: int) -> list[Edit]:
     """n faults of a function drawn at random, in order, of those that change results; 0 = all."""
-    every = [edit for edit in edits(tree, core.functions) if not is_same(core.module, edit)]
-    if not n or n >= len(every):
-        return every
-    drawn = random.Random(f"{seed} {core.name}").sample(range(len(every)), n)
-    return [every[i] for i in sorted(drawn)]
+    every = edits(tree, core.functions)
+    drawn = list(range(len(every)))
+    random.Random(f"{seed} {core.name}").shuffle(drawn)
+    kept = [i for i in drawn if not is_same(core.module, every[i])]
+    return [every[i] for i in sorted(kept[: n or None])]
 
 
 def _measure(core: Core, copy: Copy, o: argparse.Namespace, results: dict) -> bool:
