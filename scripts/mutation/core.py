@@ -134,6 +134,9 @@ NO_ZERO = "Keeps a division from zero that is not used, or a logarithm; the size
 LONGER = "What is made longer is cut again, or never read."
 SAME = [
     Same("fourier.shell_sum", "box // 2", "box * 2", LONGER, "bins ="),
+    Same("fourier._half_plane", "ky > 0", "ky >= 0", "Where both are zero the radius is."),
+    Same("fourier._half_plane", "box / 2 - 0.0001", "box / 2 - 0.0002", TOLERANCE),
+    Same("fourier.HalfPlane.count", "float(limit) + 0.0001", "float(limit) + 0.0002", TOLERANCE),
     Same("fourier._resize", "new // 2", "new * 2", LONGER, "out = transform.new_zeros"),
     Same("slices.projector", "math.ceil", "math.floor", "The table's margin is one row wide."),
     Same(

@@ -68,6 +68,21 @@ def test_beam_tilt_is_coma():
     assert torch.allclose(antisymmetric_phase(-K, tilt, odd, kv, cs)[0], -2 * found, rtol=1e-4)
 
 
+def test_frequencies_may_differ_between_images():
+    """As under an anisotropic magnification of each optics group."""
+    frequency = torch.stack([K, 1.1 * K.flip(1), -0.9 * K])
+    draw = torch.Generator().manual_seed(1)
+    tilt, odd, even = (torch.randn(3, n, generator=draw, dtype=torch.float64) for n in (2, 6, 9))
+    kv, cs = torch.tensor([300.0, 200, 100]).double(), torch.tensor([2.7, 2.0, 1.2]).double()
+    phase = antisymmetric_phase(frequency, tilt, odd, kv, cs)
+    symmetric = symmetric_phase(frequency, even)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = antisymmetric_phase(frequency[i], tilt[one], odd[one], kv[one], cs[one])
+        assert torch.allclose(phase[one], alone, rtol=1e-12)
+        assert torch.allclose(symmetric[one], symmetric_phase(frequency[i], even[one]), rtol=1e-12)
+
+
 def test_nothing_turns_nothing():
     lens = torch.tensor([300.0]), torch.tensor([2.7])
     assert float(antisymmetric_phase(K.float(), None, None, *lens).abs().max()) == 0

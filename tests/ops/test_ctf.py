@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryotorch.ops.ctf import contrast_transfer, wavelength
+from cryotorch.ops.ctf import contrast_transfer, delocalisation, wavelength
 from cryotorch.ops.fourier import half_plane
 
 
@@ -83,6 +83,34 @@ def test_agrees_with_a_second_formula() -> None:
     error = np.abs(found.numpy() - expected)
     assert error.max() < 0.01
     assert (error / (1 + np.abs(bent) + np.abs(aberrant))).max() < 1e-5
+
+
+def test_symmetric_aberrations_are_taken_from_the_phase() -> None:
+    """In focus and without Cs only the two phases are left: sin(asin(contrast) - symmetric)."""
+    frequency = half_plane(16).frequency[:20] / 48
+    symmetric = torch.linspace(-3, 3, 40).view(2, 20)
+    lens = (torch.tensor([x, x]) for x in (0.0, 300.0, 0.0, 0.2))
+    found = contrast_transfer(frequency, torch.zeros(2, 3), *lens, symmetric)
+    assert torch.allclose(found, torch.sin(math.asin(0.2) - symmetric), atol=1e-6)
+
+
+def test_frequencies_may_differ_between_images() -> None:
+    plane = half_plane(16).frequency / 48
+    frequency = torch.stack([plane, 1.1 * plane.flip(1), -0.9 * plane])
+    defocus = torch.tensor([[12000.0, 9000, 0.4], [8000, 8500, -1], [20000, 15000, 2]])
+    lens = [torch.tensor(x) for x in ([0.1, 0, 0.3], [300.0, 200, 100], [2.7, 2, 0], [0.1, 0, 0.2])]
+    found = contrast_transfer(frequency, defocus, *lens)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = contrast_transfer(frequency[i], defocus[one], *(x[one] for x in lens))
+        assert torch.allclose(found[one], alone, atol=1e-6)
+
+
+def test_delocalisation_is_the_slope_of_the_phase() -> None:
+    """d chi / dk = 2 pi lambda df k, of the mean defocus, whatever its sign."""
+    defocus = torch.tensor([[12000.0, 10000.0, 0.3], [-7000.0, -9000.0, 1.0]])
+    found = delocalisation(defocus, torch.tensor([300.0, 200.0]))
+    assert found.tolist() == pytest.approx([0.019687 * 11000, 0.025079 * 8000], rel=1e-4)
 
 
 def test_the_astigmatism_axis_is_that_of_u() -> None:

@@ -15,7 +15,7 @@ from cryotorch.ops.ctf import contrast_transfer
 from cryotorch.ops.forward import backproject_terms, predict, project
 from cryotorch.ops.fourier import half_plane, pack, unpack
 from cryotorch.ops.rotations import euler_to_matrix, random_rotations
-from cryotorch.ops.slices import projector
+from cryotorch.ops.slices import projector, sample
 
 POINTS = Path(__file__).parents[3] / "shared" / "data" / "relion_points"
 
@@ -73,6 +73,26 @@ def test_agrees_with_relion_project():
     correlation = (ours.conj() * theirs).real.sum(1) / (ours.norm(dim=1) * theirs.norm(dim=1))
     assert correlation.min() > 0.999
     assert 0.95 < (ours.norm() / theirs.norm()) < 1.05  # the grey scale is RELION's too
+
+
+def test_a_magnification_reads_the_reference_elsewhere():
+    """Y(k) = V(R^T M k) for M of each image: by hand a slice through the plane that M stretches."""
+    box, draw = 16, torch.Generator().manual_seed(3)
+    table = projector(torch.randn(box, box, box, generator=draw))
+    rotation, shift = random_rotations(3, draw), torch.randn(3, 2, generator=draw)
+    magnification = torch.eye(2) + 0.05 * torch.randn(3, 2, 2, generator=draw)
+    count = half_plane(box).count(6)
+    k = half_plane(box).frequency[:count]
+    ctf = torch.rand(3, count, generator=draw)
+    found = predict(table, rotation, shift, ctf, magnification=magnification)
+    for i in range(3):
+        x, y = k.T
+        m = magnification[i]
+        plane = torch.stack([m[0, 0] * x + m[0, 1] * y, m[1, 0] * x + m[1, 1] * y, 0 * x])
+        value = sample(table, (rotation[i].T @ plane)[None])[0]
+        turn = 2 * torch.pi / box * (x * shift[i, 0] + y * shift[i, 1])
+        expected = value * ctf[i] * torch.polar(torch.ones_like(turn), turn)
+        assert torch.allclose(found[i], expected, atol=1e-4)
 
 
 def test_backprojection_terms_are_the_adjoint_of_the_prediction():

@@ -78,6 +78,18 @@ def test_unpack_inverts_pack_and_power_is_kept(box: int) -> None:
     )
 
 
+@pytest.mark.parametrize("box", BOXES)
+def test_leading_dimensions_are_kept(box: int) -> None:
+    images = draw(2, 3, box, box)
+    packed = pack(images)
+    back = unpack(packed, box)
+    for i, j in ((0, 0), (1, 2)):
+        assert torch.allclose(packed[i, j], pack(images[i, j]), atol=1e-6)
+        assert torch.allclose(back[i, j], unpack(packed[i, j], box), atol=1e-6)
+    volumes = draw(2, 3, box, box, box)
+    assert torch.allclose(fft_volume(volumes)[1, 2], fft_volume(volumes[1, 2]), atol=1e-4)
+
+
 def test_white_noise_has_its_variance_in_every_coefficient() -> None:
     packed = pack(3 * draw(4000, 16, 16))
     assert packed.abs().square().mean() == pytest.approx(9, rel=0.01)
