@@ -43,8 +43,3 @@ def write_pictures(pictures: dict[str, Picture], folder: Path) -> list[Path]:
         with replace_file(path) as file:
             file.write(picture.png)
     return paths
-
-
-def draw_all(result: IterationResult, folder: Path) -> list[Path]:
-    """Draw every figure of the result into a folder; the paths of the PNG files."""
-    return write_pictures(draw(result), folder)

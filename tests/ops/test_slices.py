@@ -16,6 +16,7 @@ from cryotorch.ops.slices import (
     insert_slices_,
     merge_,
     projector,
+    sample,
     slices_with_gradient,
 )
 
@@ -47,6 +48,27 @@ def test_views_along_the_axes_are_sums(box: int, padding: int) -> None:
         rotation = euler_to_matrix(*torch.tensor([[rot], [tilt], [0.0]]))
         found = unpack(extract_slices(table, rotation, half_plane(box).frequency), box)[0]
         assert torch.allclose(found, unpack(pack(view), box), atol=1e-3)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+@pytest.mark.parametrize("box", [8, 10])
+def test_values_are_trilinear_in_the_whole_transform(box: int, padding: int) -> None:
+    """By the eight neighbours in a full, periodic transform in float64, up to Nyquist along the axes."""
+    volume, size = draw(box, box, box), padding * box
+    before = size // 2 - box // 2
+    large = torch.nn.functional.pad(volume.double(), [before, size - box - before] * 3)
+    whole = torch.fft.fftn(torch.fft.ifftshift(large)) / box
+    point = (torch.rand(3, 500, generator=torch.Generator().manual_seed(2)) - 0.5) * box
+    point[:, :3] = torch.eye(3) * (box / 2 - 0.25)
+    at = point.double() * padding
+    low, fraction = at.floor().long(), at - at.floor()
+    expected = torch.zeros(500, dtype=torch.complex128)
+    for corner in torch.cartesian_prod(*[torch.arange(2)] * 3):
+        share = torch.where(corner[:, None] == 1, fraction, 1 - fraction).prod(0)
+        x, y, z = (low + corner[:, None]) % size
+        expected += share * whole[z, y, x]
+    found = sample(projector(volume, padding=padding, correct=False), point[None])[0]
+    assert torch.allclose(found.to(torch.complex128), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("padding", [1, 2])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cryotorch.report.figures import FIGURES, draw, draw_all, write_pictures
+from cryotorch.report.figures import FIGURES, draw, write_pictures
 from cryotorch.results import Guinier, IterationResult
 
 
@@ -19,8 +19,8 @@ def ink(path: Path) -> float:
         return float((np.asarray(image) < 245).any(-1).mean())
 
 
-def test_draw_all_writes_every_figure(result: IterationResult, tmp_path: Path) -> None:
-    paths = draw_all(result, tmp_path / "plots")
+def test_every_figure_is_drawn_and_written(result: IterationResult, tmp_path: Path) -> None:
+    paths = write_pictures(draw(result), tmp_path / "plots")
     assert [p.name for p in paths] == [f"{name}.png" for name in FIGURES]
     assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == sorted(p.name for p in paths)
     for path in paths:
@@ -37,7 +37,7 @@ def test_only_a_local_search_has_departures(result: IterationResult) -> None:
 
 def test_an_older_figure_is_replaced(result: IterationResult, tmp_path: Path) -> None:
     (tmp_path / "fsc.png").write_bytes(b"old")
-    draw_all(result, tmp_path)
+    write_pictures(draw(result), tmp_path)
     assert (tmp_path / "fsc.png").read_bytes().startswith(b"\x89PNG")
 
 
