@@ -177,6 +177,16 @@ def test_grid_scores_agree_with_pose_terms(block: int) -> None:
     assert torch.allclose(inverted, -correlation.amin(2), rtol=1e-3, atol=1e-3)
 
 
+def test_an_empty_slice_correlates_with_nothing() -> None:
+    """Where the power is zero: 0, not what 0 / 0 is."""
+    s, half = scene(), random_rotations(2, torch.Generator().manual_seed(3))
+    slices = extract_slices(s.table, half, half_plane(BOX).frequency)
+    slices[1] = 0
+    found = grid_correlations(s.seen, shifts_around(s.shift), templates(slices, half))
+    for values in found:
+        assert not values[:, [1, 3]].any() and values[:, [0, 2]].all()
+
+
 def test_grid_scores_in_half_precision_keep_the_order() -> None:
     s, grid = scene(noise=0.2), random_rotations(40, torch.Generator().manual_seed(3))
     frequency = half_plane(BOX).frequency

@@ -94,6 +94,44 @@ def test_symmetry_on_the_sums_is_that_of_all_copies(symmetry: str, n: int) -> No
     assert n == 250 or correlation(alone, b) < 0.99
 
 
+def trilinear(whole: Tensor, point: Tensor) -> Tensor:
+    """A full, periodic transform (P, P, P) at points (3, n) in its own pixels, by the eight neighbours."""
+    low, fraction = point.floor().long(), point - point.floor()
+    total = torch.zeros(point.shape[1], dtype=whole.dtype)
+    for corner in torch.cartesian_prod(*[torch.arange(2)] * 3):
+        share = torch.where(corner[:, None] == 1, fraction, 1 - fraction).prod(0)
+        x, y, z = (low + corner[:, None]) % len(whole)
+        total += share * whole[z, y, x]
+    return total
+
+
+@pytest.mark.parametrize("padding", [1, 2, 4])
+def test_copies_are_read_on_a_grid_of_twice_the_box(padding: int) -> None:
+    """Or on that of the sums, where it is as fine, from a volume padded by hand, in float64."""
+    box, group = 8, point_group("D3")
+    size, finer = padding * box, max(1, 2 // padding)
+    rotation = random_rotations(40, torch.Generator().manual_seed(8))
+    sums = insert(
+        torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(9)), rotation, padding
+    )
+    found = symmetrise(sums, group)
+    assert found.limit == box / 2 - 0.5
+    inside = within(found.limit, size, padding)
+    k, x = torch.fft.fftfreq(size, 1 / size), torch.arange(size // 2 + 1.0)
+    z, y, x = torch.meshgrid(k, k, x, indexing="ij")
+    point = torch.stack([x[inside], y[inside], z[inside]]).double()
+    for values, read in ((sums.numerator, found.numerator), (sums.weight, found.weight)):
+        volume = torch.fft.fftshift(torch.fft.irfftn(values.to(torch.complex128), s=(size,) * 3))
+        before = finer * size // 2 - size // 2
+        large = torch.nn.functional.pad(volume, [before, finer * size - size - before] * 3)
+        whole = torch.fft.fftn(torch.fft.ifftshift(large))
+        copies = sum(trilinear(whole, finer * (g.T @ point)) for g in group[1:])
+        copies = copies if read.is_complex() else copies.real.clamp_min(0)
+        error = (read[inside] - (values[inside] + copies)).abs().max()
+        assert error < 1e-4 * read.abs().max()
+        assert not read[~inside].any()
+
+
 @pytest.mark.parametrize("symmetry", ["C1", "O"])
 @pytest.mark.parametrize("padding", [1, 2])
 def test_beyond_the_inserted_band_a_map_is_empty(symmetry: str, padding: int) -> None:
