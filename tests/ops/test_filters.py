@@ -101,6 +101,8 @@ def test_radial_amplitude_of_one_voxel_is_flat():
 def test_fsc_weight_is_zero_behind_the_first_empty_shell():
     weight = fsc_weight(torch.tensor([1.0, 0.5, 1 / 7, 0.0, 0.5]))
     assert weight.tolist() == pytest.approx([1, math.sqrt(2 / 3), 0.5, 0, 0])
+    least = fsc_weight(torch.tensor([1e-4, 0.5, 0.9e-4, 0.5], dtype=torch.float64))
+    assert least.tolist() == pytest.approx([math.sqrt(2e-4 / 1.0001), math.sqrt(2 / 3), 0, 0])
 
 
 @pytest.mark.parametrize("planted", [40.0, 150.0])

@@ -103,6 +103,34 @@ def test_shells_share_volume_with_themselves_as_far_as_they_are_thick() -> None:
     assert overlap[1].tolist() == pytest.approx([4 * math.pi * 25 + math.pi / 3, 0])
 
 
+def test_shells_share_volume_as_balls_do() -> None:
+    """Of balls by their caps: V = sum pi h^2 (3 r - h) / 3, h = r - (q^2 + r^2 - other^2) / 2q."""
+
+    def ball(a: float, b: float, q: float) -> float:
+        if q <= abs(a - b):
+            return 4 / 3 * math.pi * min(a, b) ** 3
+        caps = [(r, r - (q * q + r * r - o * o) / (2 * q)) for r, o in ((a, b), (b, a))]
+        return sum(math.pi * h**2 * (3 * r - h) / 3 for r, h in caps) if q < a + b else 0.0
+
+    for shell in (0.0, 1.0, 2.0, 7.0):
+        for q in (0.3, 0.99, 1.01, 1.7, 3.5, 12.0, 16.0):
+            a, b = shell + 0.5, max(shell - 0.5, 0)
+            between = 2 * ball(a, b, q) if b else 0.0
+            expected = ball(a, a, q) - between + (ball(b, b, q) if b else 0.0)
+            found = shell_overlap(*torch.tensor([[shell], [q]], dtype=torch.float64))
+            assert float(found) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("box", [20, 24, 25])
+def test_a_long_mask_counts_alike_along_each_axis(box: int) -> None:
+    x = torch.arange(box) - box // 2
+    long = (x.abs() < 9)[:, None, None] & (x.abs() < 3)[:, None] & (x.abs() < 1)
+    numbers = independent_numbers(long.float())
+    for order in ((1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        turned = independent_numbers(long.float().permute(order))
+        assert torch.allclose(turned, numbers, rtol=1e-6)
+
+
 def test_the_band_is_three_standard_errors_and_never_above_one() -> None:
     numbers = torch.tensor([1.0, 2.0, 11.0, 902.0]).double()
     assert noise_band(numbers).tolist() == pytest.approx([1, 1, math.tanh(1), math.tanh(0.1)])
@@ -148,6 +176,8 @@ def beyond_shared(errors: list[float], band: list[float]) -> int | None:
 def test_the_first_shell_beyond_what_is_shared_counts_too() -> None:
     assert beyond_shared([12.0, 1.5, 1.5, 3.1], [0.7] * 4) == 14
     assert beyond_shared([8.0, 1.5, 1.5, 3.1], [0.7] * 4) is None  # 14.1 where 15 is needed
+    # and the next one after the last does not: 14 where 13 is needed of three, 15 of four
+    assert beyond_shared([6.0, 4.0, 4.0], [0.7] * 3) == 13
 
 
 def test_one_shell_of_full_agreement_does_not_carry_the_others() -> None:
