@@ -160,6 +160,17 @@ def test_guinier_refuses_what_cannot_be_fitted():
     few = guinier_fit(volume, curve, 1.0, resolution=6.0)
     assert few.bfactor is None and "only 2 lie between" in few.reason
     assert not math.isnan(float(few.log_amplitude[1]))
+    edge = guinier_fit(volume, curve, 1.25, resolution=10.0)  # one shell lies there
+    assert edge.bfactor is None and "only 1 lie between" in edge.reason
+
+
+def test_guinier_leaves_out_shells_without_signal():
+    volume = noise(48)
+    curve = torch.where(torch.arange(25) < 14, 0.5, 0.0)
+    fit = guinier_fit(volume, curve, 1.25, resolution=3.0)
+    assert fit.used.nonzero()[[0, -1], 0].tolist() == [6, 13]
+    assert fit.bfactor == guinier_fit(volume, curve, 1.25, resolution=60 / 13).bfactor
+    assert fit.log_amplitude[14:].isnan().all()
 
 
 def test_sharpen_is_weight_times_exponential_times_butterworth():

@@ -88,6 +88,20 @@ def test_small_rotation_vectors_are_exact_too(angle: float) -> None:
     assert (to_rotation_vector(matrix) - vector).abs().max() < 1e-12
 
 
+def test_leading_dimensions_are_kept() -> None:
+    """Also where the largest element of the quaternion differs from one to the next."""
+    rotation = random_rotations(30, torch.Generator().manual_seed(6)).double()
+    many = rotation.reshape(5, 2, 3, 3, 3)
+    vectors = to_rotation_vector(many)
+    angles = torch.stack(matrix_to_euler(many), -1)
+    assert vectors.shape == angles.shape == (5, 2, 3, 3)
+    for one, vector, angle in zip(rotation, vectors.view(-1, 3), angles.view(-1, 3)):
+        assert torch.equal(to_rotation_vector(one), vector)
+        assert torch.equal(torch.stack(matrix_to_euler(one)), angle)
+    assert torch.allclose(from_rotation_vector(vectors), many, atol=1e-6)
+    assert torch.allclose(euler_to_matrix(*angles.unbind(-1)), many, atol=1e-6)
+
+
 def test_rotation_vectors_have_a_derivative_at_zero() -> None:
     vector = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(from_rotation_vector(vector)[1, 0], vector)
