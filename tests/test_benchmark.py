@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.jobs import simulate
@@ -498,3 +499,45 @@ def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert models[2]["measured / predicted"] == pytest.approx(5.1 / 5)
     assert models[64]["predicted s/iteration"] == pytest.approx(1 + 0.5 + 0.5)
     assert models[8]["measured s/iteration"] is None
+
+
+def test_load(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of the images in one and in many stacks; times per image without what a map costs once."""
+    from benchmarks import load, refinement
+
+    seen: dict[tuple[int, int], float] = {}
+
+    def refine(given: refinement.Data, out: Path, changes: list[str]) -> refinement.Run:
+        file = read_particles(given.particles)
+        n, stacks = len(file.particles.rotation), len(file.stacks)
+        seen[n, stacks] = float(ParticleImages(file)[[n - 1]].std())
+        out.mkdir()
+        row = dict(seconds=1 + n * stacks / 1000, seconds_solve=0.7, seconds_fsc=0.3)
+        (out / "summary.json").write_text(json.dumps(dict(history=[row])))
+        return refinement.Run(9.0, 7000.0 if n == 90 else 500.0)
+
+    def make(command: list[str], log: Path) -> None:
+        assert command[1:3] == ["-m", "benchmarks.load"]
+        load.copies(Path(command[3]), Path(command[4]), int(command[5]), int(command[6]))
+
+    monkeypatch.setattr(load, "finish", make)
+    monkeypatch.setattr(
+        load, "simulated", lambda *_: refinement.Data(data / "particles.star", data)
+    )
+    monkeypatch.setattr(load, "refine", refine)
+    monkeypatch.setattr(load, "FEW", 50)
+    rows = load.run(tmp_path, 90, 200, 3, [])["Load, one iteration"]
+    assert [(row["images"], row["stacks"]) for row in rows] == [*seen]
+    assert [*seen] == [(50, 1), (200, 1), (21, 1), (21, 3), (90, 1)]
+    assert min(seen.values()) > 0.1 and seen[21, 1] == pytest.approx(seen[21, 3], rel=1e-6)
+    assert len({round(value, 6) for value in seen.values()}) == 4
+    assert [row["E-step, ms/image"] for row in rows] == pytest.approx([1, 1, 1, 3, 1])
+    assert [row["of the time beside"] for row in rows] == [
+        None,
+        pytest.approx(1),
+        None,
+        pytest.approx(3),
+        None,
+    ]
+    assert [row["met"] for row in rows] == [None, True, None, False, False]
+    assert not list(tmp_path.rglob("*.mrcs"))

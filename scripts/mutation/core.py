@@ -133,6 +133,12 @@ TOLERANCE = "A tolerance of rounding, far from any value that is met."
 NO_ZERO = "Keeps a division from zero that is not used, or a logarithm; the size does not matter."
 LONGER = "What is made longer is cut again, or never read."
 SAME = [
+    Same(
+        "ctf.contrast_transfer",
+        "defocus.double().unbind(-1)",
+        "defocus.double().unbind(1)",
+        "Of two dimensions the last is number 1.",
+    ),
     Same("fourier.shell_sum", "box // 2", "box * 2", LONGER, "bins ="),
     Same("fourier._half_plane", "ky > 0", "ky >= 0", "Where both are zero the radius is."),
     Same("fourier._half_plane", "box / 2 - 0.0001", "box / 2 - 0.0002", TOLERANCE),
