@@ -136,6 +136,9 @@ def test_guinier_fit_is_scipys_line():
     line = scipy.stats.linregress(x.numpy(), y.numpy())
     found = (fit.bfactor / 4, fit.intercept, fit.error / 4)
     assert found == pytest.approx((line.slope, line.intercept, line.stderr), rel=1e-5)
+    # 42 Å: the shell at 10.5 Å is too coarse, the next one at 8.4 Å is not
+    coarse = guinier_fit(noise(28), torch.ones(15), 1.5, resolution=4.0)
+    assert coarse.used.nonzero()[[0, -1], 0].tolist() == [5, 10]
     whole = guinier_fit(volume, curve, 1.25, resolution=3.0, coarsest=6.0)  # shells 10 to 20
     assert whole.used.nonzero()[[0, -1], 0].tolist() == [10, 20]
 
