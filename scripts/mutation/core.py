@@ -147,11 +147,15 @@ SAME = [
     Same("fourier._resize", "new // 2 + 1", "new // 2 + 2", LONGER, "out = transform.new_zeros"),
     Same("slices.projector", "math.ceil", "math.floor", "The table's margin is one row wide."),
     Same(
+        "slices.projector", "torch.where(mirrored, 0, cut)", "torch.where(mirrored, 1, cut)", LONGER
+    ),
+    Same(
         "slices.corner_indices",
         "coordinate * sign[..., None, :]",
         "coordinate / sign[..., None, :]",
         "By 1 or -1.",
     ),
+    Same("slices.add_slices_", "spectrum.imag * sign", "spectrum.imag / sign", "By 1 or -1."),
     Same("likelihood.grid_scores", "block=4096", None, BLOCK),
     Same("likelihood.grid_correlations", "block=4096", None, BLOCK),
     Same("symmetry.point_group", "(1, 0, 0)", "(2, 0, 0)", "An axis of any length."),
