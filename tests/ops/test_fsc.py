@@ -9,6 +9,7 @@ import numpy
 import pytest
 import torch
 
+from cryotorch.ops import fourier
 from cryotorch.ops.fourier import fft_volume, ifft_volume, volume_shells
 from cryotorch.ops.fsc import (
     corrected_fsc,
@@ -141,6 +142,18 @@ def test_resolution_of_the_80s_ribosome():
     assert len(curve) == 181
     assert resolution(curve, 360, 1.34) == pytest.approx(3.8592, abs=1e-4)
     assert resolution(curve, 360, 1.34, interpolate=True) == pytest.approx(3.852, abs=1e-3)
+
+
+@pytest.mark.parametrize("box", [12, 15])
+def test_large_maps_in_slabs_are_as_whole_ones(box, monkeypatch):
+    """Slabs of two rows, the last one shorter for the odd box."""
+    halves = noise(box, 1) + 0.5 * noise(box, 2, 1)
+    whole = shell_correlation(*halves), phase_randomise(halves, 3, seeded(0))
+    monkeypatch.setattr(fourier, "SLAB", 2 * box * (box // 2 + 1))
+    parts = shell_correlation(*halves), phase_randomise(halves, 3, seeded(0))
+    for a, b in zip(whole, parts):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-6)
+    assert parts[0][1:].numpy() == pytest.approx(dense_fsc(*halves)[1:], abs=1e-6)
 
 
 @pytest.mark.parametrize("box", [16, 17])

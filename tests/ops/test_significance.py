@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops import significance
+from cryotorch.ops import fourier, significance
 from cryotorch.ops.fourier import shell_count
 from cryotorch.ops.fsc import claimed_shell
 from cryotorch.ops.masks import soft_sphere
@@ -85,6 +85,21 @@ def test_noise_that_fills_a_sphere_is_as_noise_in_a_mask() -> None:
     whole = independent_numbers(torch.ones(48, 48, 48), None, profile)
     assert (whole / independent_numbers(ball))[1:].numpy() == pytest.approx(1, abs=0.1)
     assert noise_share(ball, torch.ones(25)) == pytest.approx(float(ball.square().mean()), rel=1e-4)
+
+
+def test_radii_are_the_same_in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise whose standard deviation is its distance from the middle, in slabs of two rows."""
+    box, mask = 13, soft_sphere(13, 4, 2)
+    x = (torch.arange(box) - box // 2).double()
+    radius = (x[:, None, None] ** 2 + x[:, None] ** 2 + x**2).sqrt().round()
+    halves = torch.stack([radius, torch.zeros_like(radius)])
+    whole = independent_numbers(mask, None, noise_profile(halves))
+    monkeypatch.setattr(fourier, "SLAB", 2 * box * box)
+    profile = noise_profile(halves)
+    assert profile[:6].tolist() == pytest.approx([r**2 for r in range(6)])
+    assert torch.allclose(independent_numbers(mask, None, profile), whole)
+    outside = noise_share(1 - (radius < 3).double(), profile.clamp(max=1))
+    assert outside == pytest.approx(1 - float(((radius > 0) & (radius < 3)).sum()) / (box**3 - 1))
 
 
 def test_the_last_layer_of_a_box_counts_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
