@@ -194,6 +194,8 @@ SAME = [
     Same("fsc._random_turns", "n // 8 + 1", "n // 8 + 2", LONGER),
     Same("fsc._correlate", "power.sqrt().clamp(min=1e-300)", None, NO_ZERO),
     Same("fsc.claimed_shell", "band[known][seen].clamp_min(1e-06)", None, NO_ZERO),
+    Same("significance._lens", "q <= a - b", "q < a - b", "Both cases are the same there."),
+    Same("significance._lens", "q >= a + b", "q > a + b", "Both cases are the same there."),
     Same("significance._lens", "distance.clamp_min(1e-09)", "distance.clamp_min(2e-09)", NO_ZERO),
     Same("significance._lens", "distance.clamp_min(1e-09)", "distance.clamp_min(0.0)", NO_ZERO),
 ]

@@ -12,6 +12,7 @@ import torch
 from cryotorch.ops import fourier
 from cryotorch.ops.fourier import fft_volume, ifft_volume, volume_shells
 from cryotorch.ops.fsc import (
+    correct_for_mask,
     corrected_fsc,
     crossing_shell,
     first_randomised_shell,
@@ -184,6 +185,15 @@ def test_correction_follows_the_formula_and_never_falls_below_the_unmasked_curve
     )
     assert torch.allclose(corrected[8:], expected[8:].clamp(-1, 1))
     assert torch.allclose(randomised[:4], masked[:4], atol=0.05)
+
+
+def test_correction_of_single_values():
+    """From shell 2 on; 2 and 3 are not below the smaller of unmasked and masked, where 4 is; 6 has nothing left."""
+    masked = torch.tensor([1, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, -0.5], dtype=torch.float64)
+    randomised = torch.tensor([1, 0.9, 0.85, 0.6, 0.5, 0.2, 0.9995, 0.6], dtype=torch.float64)
+    unmasked = torch.tensor([1, 0.9, 0.7, 0.9, 0.65, 0.6, 0.5, 0.5], dtype=torch.float64)
+    found = correct_for_mask(masked, randomised, 2, unmasked)
+    assert found.tolist() == pytest.approx([1, 0.95, 0.7, 0.8, 0.4, 0.5, 0, -1])
 
 
 @pytest.mark.parametrize("seed", range(4))

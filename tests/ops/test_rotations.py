@@ -76,7 +76,7 @@ def test_rotation_vectors_are_the_matrix_exponential(axis: list[float], angle: f
         assert torch.allclose(back, vector, atol=1e-6)
 
 
-@pytest.mark.parametrize("angle", [1e-9, 1e-5, 5e-4, 9.9e-4, 1.01e-3, 0.01])
+@pytest.mark.parametrize("angle", [1e-13, 1e-9, 1e-5, 5e-4, 9.9e-4, 1.01e-3, 0.01])
 def test_small_rotation_vectors_are_exact_too(angle: float) -> None:
     """On both sides of 0.001 rad, below which a series stands for sin(x) / x: what it leaves out is x^4 / 120."""
     vector = angle * torch.nn.functional.normalize(torch.tensor([1.0, -2, 3]).double(), dim=0)
@@ -85,7 +85,7 @@ def test_small_rotation_vectors_are_exact_too(angle: float) -> None:
     k = torch.linalg.cross(vector.expand(3, 3), torch.eye(3).double(), dim=1).T
     expected = k * math.sin(angle) / angle + k @ k * 2 * math.sin(angle / 2) ** 2 / angle**2
     assert (matrix - torch.eye(3).double() - expected).abs().max() < 1e-14 * max(1, angle / 1e-3)
-    assert (to_rotation_vector(matrix) - vector).abs().max() < 1e-12
+    assert (to_rotation_vector(matrix) - vector).abs().max() < 1e-6 * angle
 
 
 def test_leading_dimensions_are_kept() -> None:
