@@ -77,6 +77,17 @@ def test_without_mask_and_symmetry_each_coefficient_counts() -> None:
     assert torch.allclose(independent_numbers(torch.ones(24, 24, 24)), shell_count(24).double())
 
 
+@pytest.mark.parametrize(
+    ("symmetry", "axes"), [("C2", 0.5), ("D2", 1.5), ("C4", 2.5), ("T", 41 / 6)]
+)
+def test_symmetry_leaves_what_burnside_counts(symmetry: str, axes: float) -> None:
+    """(v + sum of 1 / (2 sin^2(alpha / 2))) / g, 1 / 2 for half a turn, 2 / 3 for a third, 1 for a quarter; at least 1."""
+    group, mask = point_group(symmetry), torch.ones(16, 16, 16)
+    expected = ((independent_numbers(mask) + axes) / len(group)).clamp(min=1)
+    assert torch.allclose(independent_numbers(mask, group), expected)
+    assert expected[0] == 1
+
+
 def test_noise_that_fills_a_sphere_is_as_noise_in_a_mask() -> None:
     ball = soft_sphere(48, 12, 4)
     halves = torch.randn(2, 48, 48, 48, generator=torch.Generator().manual_seed(1)) * ball
