@@ -145,6 +145,7 @@ SAME = [
     Same("fourier.HalfPlane.count", "float(limit) + 0.0001", "float(limit) + 0.0002", TOLERANCE),
     Same("fourier._resize", "new // 2", "new * 2", LONGER, "out = transform.new_zeros"),
     Same("fourier._resize", "new // 2 + 1", "new // 2 + 2", LONGER, "out = transform.new_zeros"),
+    Same("slices.projector", "padded // 2", "padded * 2", LONGER, "reach ="),
     Same("slices.projector", "math.ceil", "math.floor", "The table's margin is one row wide."),
     Same(
         "slices.projector", "torch.where(mirrored, 0, cut)", "torch.where(mirrored, 1, cut)", LONGER
