@@ -132,6 +132,7 @@ BLOCK = "How much is done at once changes no result."
 TOLERANCE = "A tolerance of rounding, far from any value that is met."
 NO_ZERO = "Keeps a division from zero that is not used, or a logarithm; the size does not matter."
 LONGER = "What is made longer is cut again, or never read."
+RATIO = "torch.where(rest > 0.001, (masked - randomised) / rest.clamp(min=0.001), 0.0)"
 SAME = [
     Same(
         "ctf.contrast_transfer",
@@ -198,6 +199,13 @@ SAME = [
     ),
     Same("filters.guinier_fit", "last + 1e-06", "last + 2e-06", TOLERANCE),
     Same("filters.guinier_fit", "first - 1e-06", "first - 2e-06", TOLERANCE),
+    Same("fsc.correct_for_mask", "rest.clamp(min=0.001)", "rest.clamp(min=0.0)", NO_ZERO),
+    Same(
+        "fsc.correct_for_mask",
+        f"{RATIO}.clamp(-1, 1)",
+        f"{RATIO}.clamp(-1, 2)",
+        "Of a correlation of at most 1 it is at most 1.",
+    ),
     Same("fsc._random_turns", "n // 8 + 1", "n // 8 + 2", LONGER),
     Same("fsc._correlate", "power.sqrt().clamp(min=1e-300)", None, NO_ZERO),
     Same("fsc.claimed_shell", "band[known][seen].clamp_min(1e-06)", None, NO_ZERO),
