@@ -20,6 +20,7 @@ from cryotorch.jobs.fsc_mask import FscMask
 from cryotorch.jobs.half_map_advice import masked_advice
 from cryotorch.jobs.maps import HalfMaps, summary_of, symmetry_group
 from cryotorch.jobs.particle_input import load_particles
+from cryotorch.jobs.settings import require
 from cryotorch.jobs.sharpening import find_mask
 from cryotorch.ops import conical_fsc as cones
 from cryotorch.ops.claims import judge
@@ -198,6 +199,8 @@ def diagnose(
             slices = slices_per_point(
                 directions, chosen, settings.sampling_radius, views.group, bar.update
             )
+        wish = f"no slice of the {counted} particles passes any of the directions there, take a smaller one"
+        require(bool(slices.any()), "sampling_radius", settings.sampling_radius, wish)
         sampling = sampling_compensation(slices)
     said = advice(maps, judged, made, pixel_size, halves.known)
     masked_before = bool(masked_advice(maps))  # directions can be compared all the same

@@ -96,6 +96,9 @@ class Simulate:
         fine = self.resolution or finest
         sampled = parse_length(fine, self.pixel_size) >= 0.999 * finest
         require(sampled, "resolution", fine, f"it must be at least two pixels, {finest:g} Å")
+        edge = box * self.pixel_size
+        held = parse_length(fine, self.pixel_size) <= max(edge / 2, finest)
+        require(held, "resolution", fine, f"the box is only {edge:g} Å wide: at most half of that")
         require(bool(self.source), "source", self.source, "give phantom or a file")
         self._check_aberrations()
         self._check_second_body()
@@ -164,10 +167,12 @@ def _simulate(settings: Simulate) -> Simulate:
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
     from cryotorch.jobs import simulation, two_bodies
+    from cryotorch.jobs.memory import require_room
     from cryotorch.ops.filters import low_pass
 
     settings = in_angstrom(settings, settings.pixel_size)
     n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
+    require_room(box, torch.device("cpu"), f"box_size={box}")
     names = (FILES[0], *BODY_FILES, *FILES[1:])
     inputs = (settings.source, settings.second_body)
     with new_files(settings, names, inputs) as folder:

@@ -74,8 +74,8 @@ def sampling_compensation(slices: Tensor) -> Sampling:
     """
     s = slices.double()
     mean, sampled = float(s.mean()), s > 0
-    if not mean > 0:
-        raise ValueError("No slice passes any of the points: give views.")
+    if not mean > 0:  # nothing is sampled, as far as these points tell
+        return Sampling(0.0, 1.0, 0.0)
     share = float(sampled.double().mean())
     inverse = float((1 / s[sampled]).sum()) / len(s) + (1 - share) / min(UNSAMPLED, mean)
     return Sampling(share / (mean * inverse), 1 - share, mean)

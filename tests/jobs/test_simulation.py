@@ -233,6 +233,8 @@ def test_the_start_of_a_local_refinement_knows_no_more_than_the_particles(tmp_pa
         ("defocus_error", -1, "must not be negative"),
         ("phase_shift", "much", "write an angle"),
         ("known_aberrations", "some", "true or false"),
+        ("resolution", 1e5, "at most half of that"),
+        ("box_size", 10**6, "need at least"),
     ],
 )
 def test_bad_values_are_refused_in_a_sentence(

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.star import read_star, write_star
-from cryotorch.errors import InputError
+from cryotorch.errors import InputError, out_of_memory
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.catalog import make_settings, parameters
+from cryotorch.jobs.limits import LIMITS
 
 N, BOX, PIXEL = 24, 16, 6.0
 QUICK = dict(
@@ -42,6 +43,11 @@ JOBS = {
     "sharpen": dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
+    "orientation_diagnostics": dict(
+        **dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
+        **dict(particles="truth.star", n_directions=100),
+    ),
+    "simulate": dict(box_size=BOX, pixel_size=PIXEL, n_particles=12, resolution=14),
 }
 FILES = ("particles", "volume", "mask", "half_map_a", "half_map_b")
 VALUES = st.one_of(
@@ -62,9 +68,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(job: str, files: Path, out: Path) -> str:
+def run(job: str, files: Path, out: Path, **changes: object) -> str:
     """The sentence that a job ends with, empty after success, when all maps it wrote are of finite values."""
-    given = {k: str(files / v) if k in FILES else v for k, v in JOBS[job].items()}
+    given = {k: str(files / v) if k in FILES else v for k, v in JOBS[job].items()} | changes
     target = out / "out.mrc" if job == "volume_tools" else out
     try:
         importlib.import_module(f"cryotorch.jobs.{job}").run(
@@ -189,3 +195,25 @@ def test_any_pixel_may_be_anything(small, tmp_path, job, changes) -> None:
 @given(job=st.sampled_from(sorted(JOBS)), changes=CHANGES)
 def test_any_pixel_may_be_anything_in_every_job(small, tmp_path, job, changes) -> None:
     _any_pixel(small, tmp_path, job, changes)
+
+
+# Runs that would only take long: more images, more iterations, more processes than there are.
+LONG = {"n_particles", "max_iterations", "trainer.devices", "trainer.num_nodes"}
+AT_LIMITS = [
+    pytest.param(job, p.name, marks=pytest.mark.slow)
+    for job in JOBS
+    for p in parameters(job)
+    if p.name in LIMITS and p.name not in LONG
+]
+
+
+@pytest.mark.parametrize(("job", "name"), AT_LIMITS)
+def test_every_number_at_its_limits(small: Path, tmp_path: Path, job: str, name: str) -> None:
+    """Finite maps, one sentence, or more memory than there is, which the command line tells in one too."""
+    limits = LIMITS[name]
+    for value in (limits.low, (limits.low + limits.high) / 2, limits.high):
+        for form in (int(value), value, [value] * 2, [value] * 3):
+            try:
+                run(job, small, tmp_path / "out", **{name.replace(".", "__"): form})
+            except RuntimeError as error:
+                assert out_of_memory(error), (job, name, form)
