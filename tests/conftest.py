@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported, here and in subprocesses: many small operations gain nothing from more threads, least of
-# all where several processes share the tests.
+# Before torch and numba are imported, here and in subprocesses: many small operations gain nothing from more threads,
+# and where several processes share the cores threads wait for each other most of the time.
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
-os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(name, str(THREADS))
 
 # What a script starts with & ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
