@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-# Before torch and numba are imported, here and in subprocesses: many small operations gain nothing from more threads,
-# and where several processes share the cores threads wait for each other most of the time.
-THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
+# Before torch and numba are imported, here, in further test processes and in what tests start: many small operations gain
+# nothing from more threads, and where several processes share the cores threads wait for each other most of the time.
 for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(name, str(THREADS))
+    os.environ.setdefault(name, "1")
 
 # What a script starts with & ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
