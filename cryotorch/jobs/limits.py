@@ -46,7 +46,7 @@ LIMITS = {
     "amplitude_contrast": FRACTION,
     "astigmatism": Limits(0, 1e6, " Å"),
     "beam_tilt": Limits(-1000, 1000, " mrad"),
-    "bfactor": Limits(-1e5, 1e5, " Å²"),
+    "bfactor": Limits(-1e4, 1e4, " Å²"),
     "box_size": Limits(8, 1_000_000, " pixels"),
     "cache_limit": Limits(1e-6, 1e9, " GB"),
     "class": Limits(0, 2**31 - 1),

@@ -117,6 +117,8 @@ def arrange(path: Path, settings: CreateTemplates) -> Templates:
     if len(group) > 1:
         _check_symmetry(volume, stated, group, settings, name)
     size = settings.pixel_size or stated
+    small = f"nothing is left of a particle in it, it must be at least 4 pixels, {4 * size:.4g} Å"
+    require(diameter is None or diameter >= 4 * size, "diameter", diameter, small)
     finest, low_pass = 2 * max(size, stated), settings.low_pass
     wish = f"pixels of {max(size, stated):.4g} Å hold nothing finer than {finest:.4g} Å: use at least that, or null"
     if size > stated:

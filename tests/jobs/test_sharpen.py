@@ -302,7 +302,7 @@ def test_same_input_same_maps_and_nothing_replaced_by_accident(
     [
         (dict(bfactor=[]), "give one or more different B-factors"),
         (dict(bfactor=[-50, -50]), "give one or more different B-factors"),
-        (dict(bfactor=-1e5, fsc_weight=False), "too large for a map"),
+        (dict(bfactor=-1e4, fsc_weight=False), "too large for a map"),
         (dict(fit_to=12), "fit_from=10 .* coarser than fit_to=12"),
         (dict(fit_to="7px"), "fit_from=10 .* coarser than fit_to=14"),
         (dict(filter_offset=-99), "filter_offset=-99 .* shells lie before the resolution"),
