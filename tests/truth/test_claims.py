@@ -49,7 +49,9 @@ def test_the_claim_is_what_the_map_is(
     if (fault == "coloured" or no_hand) and _says_why(run.claimed, run.warnings):
         return
     assert run.claimed is not None, told
-    assert run.reached - UNDER <= run.claimed <= run.nearly + OVER, told
+    # strong low shells of coloured noise leak through the mask: less is claimed than there is
+    under = 6 if fault == "coloured" else UNDER
+    assert run.reached - under <= run.claimed <= run.nearly + OVER, told
     assert run.claimed <= MASKED * run.in_sphere + OVER, told
     # nobody who looks in the middle of the run reads a finer one
     slack = 3 if fault == "coloured" else 2
