@@ -27,14 +27,14 @@ def views_advice(result: IterationResult, shell: int) -> list[str]:
     points = fibonacci_directions(POINTS)[: POINTS // 2]
     even = random_views(len(seen), generator=torch.Generator().manual_seed(0))[:, 2]
     own, chance = (
-        sampling_compensation(slices_per_point(points, views, max(shell, 1), group))
+        sampling_compensation(slices_per_point(points, views, shell, group))
         for views in (seen, even)
     )
     if own.scf_star >= UNEVEN * chance.scf_star:
         return []
     edge = result.map.shape[-1] * result.pixel_size
     return [
-        f"The views are uneven: they leave {own.unsampled:.0%} of Fourier space at {edge / max(shell, 1):.3g} Å unseen and sample it with "
+        f"The views are uneven: they leave {own.unsampled:.0%} of Fourier space at {edge / shell:.3g} Å unseen and sample it with "
         f"SCF* {own.scf_star:.2f}, as many random views {chance.unsampled:.0%} and {chance.scf_star:.2f}. The resolution is that of what was seen; "
         "elsewhere the map is smeared, and may be wrong. Preferred orientation: take particles of other views, tilt, or other grids; "
         "job=orientation_diagnostics volume=<this folder> shows the directions"

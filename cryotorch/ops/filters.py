@@ -171,6 +171,11 @@ def _multiply(volume: Tensor, gain: Tensor) -> Tensor:
     """Multiply the transform by a real gain per |k|^2, for which the origin does not matter."""
     if volume.dim() > 3:
         return torch.stack([_multiply(one, gain) for one in volume])
+    return back_(torch.fft.rfftn(volume), gain)
+
+
+def back_(transform: Tensor, gain: Tensor) -> Tensor:
+    """The volume (d, d, d) of a half transform (d, d, d//2 + 1) times a real gain per |k|^2; the transform is overwritten."""
     # irfftn in two steps: the product goes before the result comes
-    product = torch.fft.ifftn(multiply_radial_(torch.fft.rfftn(volume), gain), dim=(0, 1))
-    return torch.fft.irfft(product, n=volume.shape[-1])
+    product = torch.fft.ifftn(multiply_radial_(transform, gain), dim=(0, 1))
+    return torch.fft.irfft(product, n=len(transform))

@@ -16,8 +16,8 @@ import math
 import torch
 from torch import Tensor
 
-from cryotorch.ops.filters import filter_shells, per_wave_number, radial_amplitude
-from cryotorch.ops.fourier import multiply_radial_, slabs
+from cryotorch.ops.filters import back_, filter_shells, per_wave_number, radial_amplitude
+from cryotorch.ops.fourier import slabs
 
 COARSEST = 20.0  # Å: coarser shells say where the particle is, not where it is sharp
 FEWEST = 3  # shells that the share rests on
@@ -79,9 +79,7 @@ def local_wiener(volume: Tensor, curve: Tensor, share: Tensor | None, n_halves: 
     step = math.log(SHARES[1] / SHARES[0])
     for value in SHARES:
         gain = per_wave_number((value * snr / (1 + value * snr)).to(volume), volume)
-        product = torch.fft.ifftn(multiply_radial_(transform.clone(), gain), dim=(0, 1))
-        filtered = torch.fft.irfft(product, n=volume.shape[-1])
-        del product
+        filtered = back_(transform.clone(), gain)
         for total, part, place in zip(*map(slabs, (out, filtered, level)), strict=True):
             total += (1 - (place - math.log(value)).abs_() / step).clamp_(min=0).mul_(part)
     return out
