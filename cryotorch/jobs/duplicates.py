@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
+
+from cryotorch.refine.distributed import of_every_rank
 
 SPOILT = 0.02  # of the images with a twin in the other half set: what they share is an FSC of as much, or more, in every shell
 
@@ -28,11 +29,7 @@ NONE_TWICE = Twins("", False)
 
 def over_ranks(marks: np.ndarray, world_size: int) -> np.ndarray:
     """Marks (n,) of images that any rank has read, see ``ParticleImages``; every rank must call it."""
-    if world_size == 1:
-        return marks
-    every: list = [None] * world_size
-    torch.distributed.all_gather_object(every, marks)
-    return np.max(every, axis=0)
+    return marks if world_size == 1 else np.max(of_every_rank(marks, world_size), axis=0)
 
 
 def twins(

@@ -33,7 +33,7 @@ from cryotorch.ops.masks import edge_width
 from cryotorch.ops.symmetry import rotate_volume, symmetry_correlation
 from cryotorch.ops.symmetry_frame import holds, largest_group, other_axes
 from cryotorch.refine.checkpoints import AtomicCheckpoints
-from cryotorch.refine.distributed import EMStrategy
+from cryotorch.refine.distributed import EMStrategy, of_every_rank
 from cryotorch.refine.memory import USUAL, free_memory, images_at_once, told_plainly
 from cryotorch.refine.module import Refinement
 from cryotorch.refine.watch import Watch
@@ -297,10 +297,7 @@ class SameRun(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """All ranks; the first rank's run is the one that is meant."""
-        if trainer.world_size == 1:
-            return
-        every: list = [None] * trainer.world_size
-        torch.distributed.all_gather_object(every, str(self.out))
+        every = of_every_rank(str(self.out), trainer.world_size)
         if len(set(every)) > 1:
             others = ", ".join(dict.fromkeys(every))
             raise InputError(
@@ -336,10 +333,8 @@ class WriteResults(Callback):
         """Damaged images, those that other ranks have read too; told when there are more of them, and at the end."""
         result, images = pl_module.result, pl_module.batches.images
         found = damage.damaged_images(images, result.loud)
-        if trainer.world_size > 1:
-            every: list = [None] * trainer.world_size
-            torch.distributed.all_gather_object(every, found)
-            found = {name: why for part in every for name, why in part.items()}
+        every = of_every_rank(found, trainer.world_size)
+        found = {name: why for part in every for name, why in part.items()}
         if len(found) > self.told or (found and result.final):
             log.warning(damage.sentence(found, len(self.source.particles)))
         self.told = max(self.told, len(found))

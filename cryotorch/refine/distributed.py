@@ -34,6 +34,15 @@ class EMStrategy(DDPStrategy):
         """Leave the module as it is."""
 
 
+def of_every_rank(value: object, world_size: int) -> list:
+    """The value of each rank, in their order; all of them must call it."""
+    if world_size == 1:
+        return [value]
+    every: list = [None] * world_size
+    torch.distributed.all_gather_object(every, value)
+    return every
+
+
 def plan_batches(half: Tensor, batch_size: int) -> list[list[int]]:
     """Rows of all batches: half set 0 first, then 1, in file order; each particle exactly once."""
     batches = []
