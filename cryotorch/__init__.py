@@ -17,7 +17,7 @@ Shifts
     A shift s is RELION's ``rlnOriginX/YAngst``: moving the image by +s centres the particle; the particle sits at -s
     from the image's origin. In Fourier space the prediction carries exp(+2 pi i k.s).
 Fourier transforms
-    NumPy's sign, exp(-2 pi i k.x). Images in Fourier space are *packed half planes* (see ``ops.fourier``):
+    NumPy's sign, exp(-2 pi i k.x). Images in Fourier space are *packed half planes* (see ``ops.fourier.transforms``):
     coefficients with 0 < |k| < d/2 in order of increasing |k|, each +k/-k pair once, orthonormal: white noise of
     variance v has mean |Y(k)|^2 = v.
 Contrast transfer function

@@ -25,9 +25,9 @@ from typing import Any, NoReturn
 
 from cryotorch import __version__
 from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
-from cryotorch.jobs import catalog
-from cryotorch.jobs.settings import build, closest
-from cryotorch.jobs.sweep import Ranks, Run, finish, found_runs, run_name
+from cryotorch.jobs.config import catalog
+from cryotorch.jobs.config.parse import build, closest
+from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name
 
 _STARTED = "CRYOTORCH_STARTED"
 _HYDRA_OPTIONS = (
@@ -163,7 +163,7 @@ def _job_to_resume(arguments: Sequence[str]) -> list[str]:
     given = {name: value.strip("'\"") for name, _, value in (a.partition("=") for a in arguments)}
     if given.get("resume", "").lower() != "true" or not given.get("out") or "job" in given:
         return []
-    from cryotorch.jobs.resume import job_of
+    from cryotorch.jobs.files.resume import job_of
 
     return [f"job={job_of(given['out'])}"]
 
@@ -300,7 +300,7 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
             values["out"] = _sweep_folder(state, run.name) if sweep else _run_folder(job)
         run.out = str(values.get("out", ""))
         if values.get("resume") is True:
-            from cryotorch.jobs.resume import completed
+            from cryotorch.jobs.files.resume import completed
 
             given = [name for name, _ in _assignments(state.overrides.task)]
             values = completed(job, values, given)

@@ -15,9 +15,9 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.rotations import from_rotation_vector
-from cryotorch.ops.symmetry import point_group
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.geometry.rotations import from_rotation_vector
+from cryotorch.ops.geometry.symmetry import point_group
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MODEL = ("--particles", "a.star", "--volume", "a.mrc")
@@ -148,7 +148,7 @@ def test_scores(data: Path, tmp_path: Path) -> None:
 
     # a low-passed truth, with noise beyond: the FSC falls from 1 to 0 where that begins
     from cryotorch.data.mrc import read_volume
-    from cryotorch.ops.filters import low_pass
+    from cryotorch.ops.fourier.filters import low_pass
 
     volume, pixel_size = read_volume(data / "truth.mrc")
     noise = (
@@ -170,7 +170,7 @@ def test_errors_beside_the_truth(
     from benchmarks import claims, refinement
 
     from cryotorch.data.mrc import read_volume
-    from cryotorch.ops.filters import low_pass
+    from cryotorch.ops.fourier.filters import low_pass
 
     truth, draw = read_particles(data / "truth.star"), torch.Generator().manual_seed(2)
     sigma, off = (0.02, 0.5), torch.tensor([0.01, -0.02, 0.03])
@@ -348,10 +348,10 @@ def test_mistakes_end_in_one_sentence(
 def test_made_images_are_those_of_job_simulate() -> None:
     from benchmarks.ribosome import MadeImages, white_noise
 
-    from cryotorch.jobs.simulation import signal_spectra
-    from cryotorch.ops.fourier import unpack
-    from cryotorch.ops.phantom import phantom
-    from cryotorch.ops.slices import projector
+    from cryotorch.jobs.simulation.particles import signal_spectra
+    from cryotorch.ops.fourier.slices import projector
+    from cryotorch.ops.fourier.transforms import unpack
+    from cryotorch.ops.models.phantom import phantom
 
     sizes = dict(box_size=24, pixel_size=4.0, n_particles=60, snr=0.2, seed=3)
     volume = phantom(24, 4.0, point_group("C1"))
@@ -446,7 +446,7 @@ def test_large(
 def test_bytes_reduced_are_those_of_the_sums() -> None:
     from benchmarks.scale import reduced
 
-    from cryotorch.ops.slices import accumulator
+    from cryotorch.ops.fourier.slices import accumulator
 
     box, n = 24, 50
     grids = sum(accumulator(box).sums[0].nbytes for _ in range(2))

@@ -18,7 +18,7 @@ import cryotorch
 from cryotorch import __main__ as cli
 from cryotorch.errors import InputError
 from cryotorch.jobs import homo_refine
-from cryotorch.jobs.resume import config_text
+from cryotorch.jobs.files.resume import config_text
 
 # Shows the settings that reached the job.
 ECHO = """

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from cryotorch.jobs import catalog
-from cryotorch.jobs.settings import TrainerSettings, build, spelled
+from cryotorch.jobs.config import catalog
+from cryotorch.jobs.config.parse import TrainerSettings, build, spelled
 
 JOBS = catalog.job_names()
 

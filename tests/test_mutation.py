@@ -88,7 +88,7 @@ def test_the_table_is_true() -> None:
 
 TESTS = """
 import os, signal
-from cryotorch.ops.fsc import length
+from cryotorch.ops.resolution.fsc import length
 
 def test_length():
     value = length(3)
@@ -105,7 +105,7 @@ from mutation.trial import Copy
 
 copy = Copy(Path(sys.argv[1]), Path(sys.argv[2]))
 found = [copy.unchanged(("tests/test_fsc.py",), 60)]
-module = "cryotorch/ops/fsc.py"
+module = "cryotorch/ops/resolution/fsc.py"
 for result, seconds in (("9", 60), ("3", 60), ("0", 3), ("-1", 60), ("1 +", 60)):
     with copy.changed(module, f"def length(x): return {result}") as compiled:
         found.append(copy.run(("tests/test_fsc.py",), seconds, compiled))
@@ -117,10 +117,10 @@ print(json.dumps(found))
 def test_trials(tmp_path: Path) -> None:
     """In another process, as this one has loaded the package that trials load anew."""
     repository, copy = tmp_path / "repository", tmp_path / "copy"
-    for folder in ("cryotorch/ops", "configs", "tests", "scripts"):
+    for folder in ("cryotorch/ops/resolution", "configs", "tests", "scripts"):
         (repository / folder).mkdir(parents=True)
     copy.mkdir()
-    (repository / "cryotorch/ops/fsc.py").write_text("def length(x): return 2 * x\n")
+    (repository / "cryotorch/ops/resolution/fsc.py").write_text("def length(x): return 2 * x\n")
     (repository / "tests/test_fsc.py").write_text(TESTS)
     (repository / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["slow"]\n')
     for name in ("README.md", "cryotorch/__init__.py", "cryotorch/ops/__init__.py"):
@@ -135,4 +135,4 @@ def test_trials(tmp_path: Path) -> None:
     )
     kinds = ["survived", "survived", "caught", "hung", "crashed", "caught", "survived"]
     assert json.loads(done.stdout) == kinds
-    assert (copy / "cryotorch/ops/fsc.py").read_text() == "def length(x): return 2 * x\n"
+    assert (copy / "cryotorch/ops/resolution/fsc.py").read_text() == "def length(x): return 2 * x\n"

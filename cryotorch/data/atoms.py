@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cryotorch.data.files import check_unpacked
 from cryotorch.errors import InputError
-from cryotorch.ops.gaussians import bfactor_to_sigma, gaussian_density
+from cryotorch.ops.models.gaussians import bfactor_to_sigma, gaussian_density
 
 # A map at resolution r has Gaussians of sigma = 0.225 r, the convention of UCSF Chimera's molmap.
 SIGMA_PER_RESOLUTION = 0.225

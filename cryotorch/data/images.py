@@ -27,8 +27,8 @@ from cryotorch.data.image_marks import marks_of
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
-from cryotorch.ops.fourier import resize_images
-from cryotorch.ops.resample import resample_images
+from cryotorch.ops.fourier.resample import resample_images
+from cryotorch.ops.fourier.transforms import resize_images
 
 logger = logging.getLogger(__name__)
 SAME = 1e-4  # pixel sizes that differ less, relatively, are one

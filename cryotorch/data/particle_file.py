@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.aberrations import updated_optics
-from cryotorch.data.cs import is_cs, write_cs
-from cryotorch.data.cs_alignments import rows_of_class
-from cryotorch.data.cs_fields import in_fields
-from cryotorch.data.cs_passthrough import read_joined
-from cryotorch.data.cs_tables import to_fields, to_tables
+from cryotorch.data.cryosparc.alignments import rows_of_class
+from cryotorch.data.cryosparc.fields import in_fields
+from cryotorch.data.cryosparc.file import is_cs, write_cs
+from cryotorch.data.cryosparc.passthrough import read_joined
+from cryotorch.data.cryosparc.tables import to_fields, to_tables
 from cryotorch.data.grids import boxes_of_groups, several_grids
 from cryotorch.data.half_sets import HALF, read_half_sets, read_origins, told_copies
 from cryotorch.data.image_names import find_stacks, format_names, parse_names
@@ -33,7 +33,7 @@ from cryotorch.data.stacks import Stacks
 from cryotorch.data.star import NotStarError, read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.ops.rotations import euler_to_matrix, matrix_to_euler
+from cryotorch.ops.geometry.rotations import euler_to_matrix, matrix_to_euler
 from cryotorch.particles import Particles
 
 DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import require
+from cryotorch.jobs.config.parse import require
 
 if TYPE_CHECKING:
     from cryotorch.data.particle_file import ParticleFile
@@ -39,9 +39,9 @@ def run(settings: Convert) -> Path:
     started = time.perf_counter()
     wish = "name a STAR file, particles=run_data.star, or a .cs file"
     require(settings.particles is not None, "particles", None, wish)
-    from cryotorch.data.cs import is_cs
+    from cryotorch.data.cryosparc.file import is_cs
     from cryotorch.data.particle_file import read_particles, write_tables
-    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.summary import provenance, write_json
 
@@ -93,7 +93,7 @@ def run(settings: Convert) -> Path:
 
 def _counts_from_below(file: ParticleFile) -> bool:
     """Whether positions in micrographs come from CryoSPARC."""
-    from cryotorch.data.cs import is_cs
+    from cryotorch.data.cryosparc.file import is_cs
 
     return is_cs(file.path) and "cs/location/center_y_frac" in file.tables["particles"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Angstrom, require
+from cryotorch.jobs.config.parse import Angstrom, require
 
 # In the order in which they appear: who sees the STAR file finds its images, and the summary says that all is there.
 FILES = (
@@ -46,9 +46,9 @@ def run(settings: CreateTemplates) -> Path:
     """Projections of the map with their angles and a picture, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.data.mrc import write_stack
-    from cryotorch.jobs.output import new_files
-    from cryotorch.jobs.template_files import draw, write_star_file, write_summary
-    from cryotorch.jobs.templates import arrange, measure
+    from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.picking.results import draw, write_star_file, write_summary
+    from cryotorch.jobs.picking.templates import arrange, measure
     from cryotorch.report.run_log import RunLog
 
     with RunLog() as log:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Length, require
+from cryotorch.jobs.config.parse import Length, require
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -79,10 +79,10 @@ def run(settings: CtfRefine) -> Path:
     started = time.perf_counter()
     for name, wish in NEEDED.items():
         require(getattr(settings, name) is not None, name, None, wish)
-    from cryotorch.jobs.ctf_input import load
-    from cryotorch.jobs.ctf_passes import refine
-    from cryotorch.jobs.ctf_results import write
-    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.ctf.inputs import load
+    from cryotorch.jobs.ctf.passes import refine
+    from cryotorch.jobs.ctf.results import write
+    from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
 
     inputs = (settings.particles, settings.volume, settings.mask)

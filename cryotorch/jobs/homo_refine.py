@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cryotorch.jobs.refine_settings import RefineSettings, Search
-from cryotorch.jobs.settings import Length, require
+from cryotorch.jobs.config.parse import Length, require
+from cryotorch.jobs.refinement.settings import RefineSettings, Search
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run(settings: HomoRefine) -> None:
     import time
 
     started = time.perf_counter()
-    from cryotorch.jobs.refine_run import refine, run_log
+    from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
         refine(_demo(settings), _prepare, log, started)
@@ -69,7 +69,7 @@ def _demo(settings: HomoRefine) -> HomoRefine:
 
 def plan_global(settings: HomoRefine, images, group, half):
     """``plan`` with what only a search over all orientations has: how far shifts reach, and subsets of the ``half`` sets (n,)."""
-    from cryotorch.jobs.refine_settings import plan
+    from cryotorch.jobs.refinement.settings import plan
 
     planned = plan(settings, images, group)
     extent, edge = settings.search.shift_extent, images.box * images.pixel_size
@@ -88,10 +88,10 @@ def plan_global(settings: HomoRefine, images, group, half):
 def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     from cryotorch.data.image_names import refuse_duplicates
-    from cryotorch.jobs import refinement as r
-    from cryotorch.jobs.reference_input import load_mask, load_reference
-    from cryotorch.jobs.refine_run import Inputs
-    from cryotorch.jobs.run_advice import WARNING
+    from cryotorch.jobs.inputs.reference import load_mask, load_reference
+    from cryotorch.jobs.refinement import trainer as r
+    from cryotorch.jobs.refinement.advice import WARNING
+    from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.refine.half_sets import assign_half_sets
 
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)

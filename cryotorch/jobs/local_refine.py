@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cryotorch.jobs.refine_settings import RefineSettings
-from cryotorch.jobs.settings import Angle, Length, require
-from cryotorch.jobs.units import parse_length
+from cryotorch.jobs.config.parse import Angle, Length, require
+from cryotorch.jobs.config.units import parse_length
+from cryotorch.jobs.refinement.settings import RefineSettings
 
 ROTATION_EXTENT, SHIFT_EXTENT = 20.0, 10.0  # degrees; Å, the diameter
 NEEDED = {
@@ -62,7 +62,7 @@ def run(settings: LocalRefine) -> None:
     started = time.perf_counter()
     for name, wish in NEEDED.items():
         require(getattr(settings, name) is not None, name, None, wish)
-    from cryotorch.jobs.refine_run import refine, run_log
+    from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
         refine(settings, _prepare, log, started)
@@ -73,11 +73,11 @@ def _prepare(settings: LocalRefine, file, images, group):
     import logging
 
     from cryotorch.errors import InputError
-    from cryotorch.jobs import refinement as r
-    from cryotorch.jobs.particle_input import shared_before
-    from cryotorch.jobs.reference_input import load_mask, load_references
-    from cryotorch.jobs.refine_run import Inputs
-    from cryotorch.jobs.refine_settings import plan
+    from cryotorch.jobs.inputs.particles import shared_before
+    from cryotorch.jobs.inputs.reference import load_mask, load_references
+    from cryotorch.jobs.refinement import trainer as r
+    from cryotorch.jobs.refinement.run import Inputs
+    from cryotorch.jobs.refinement.settings import plan
     from cryotorch.refine.half_sets import assign_half_sets, counted_over
     from cryotorch.refine.state import Local
 
@@ -132,7 +132,7 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
     """Extents, priors and fulcrum in radians and pixels."""
     import math
 
-    from cryotorch.refine.tether import Reach
+    from cryotorch.refine.pose_search.pose_prior import Reach
 
     turn, move = settings.rotation_extent, settings.shift_extent
     sigma_turn, sigma_move = settings.prior_rotation, settings.prior_shift
@@ -158,7 +158,7 @@ def _fulcrum(
     given, mask, pixel_size: float, particle_pixel_size: float
 ) -> tuple[float, float, float]:
     """(x, y, z) pixels from pixel d // 2: voxels count those of the particles as extracted, from the corner."""
-    from cryotorch.ops.arrange import centre_of_mass
+    from cryotorch.ops.geometry.placement import centre_of_mass
 
     box = mask.shape[-1]
     if given == "box_center":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import (
+from cryotorch.jobs.config.parse import (
     Angle,
     Angstrom,
     Length,
@@ -60,10 +60,10 @@ class OrientationDiagnostics:
 def run(settings: OrientationDiagnostics) -> Path:
     """Scores, curves and one page about two half maps and their particles, in ``settings.out``."""
     started = time.perf_counter()
-    from cryotorch.jobs.maps import load_half_maps, pick_device
-    from cryotorch.jobs.orientation import diagnose, load_views
-    from cryotorch.jobs.orientation_files import table, write, write_summary
-    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+    from cryotorch.jobs.orientation.diagnose import diagnose, load_views
+    from cryotorch.jobs.orientation.results import table, write, write_summary
     from cryotorch.report.run_log import RunLog
 
     inputs = (settings.half_map_a, settings.half_map_b, settings.mask, settings.particles)

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.settings import Length, circle_fits, in_angstrom, require
+from cryotorch.jobs.config.parse import Length, circle_fits, in_angstrom, require
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.ops.reconstruct import Sums
+    from cryotorch.ops.fourier.reconstruct import Sums
     from cryotorch.particles import Particles
-    from cryotorch.refine.symmetry_check import Verdict
+    from cryotorch.refine.em.symmetry_check import Verdict
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -73,7 +73,7 @@ class Reconstruct:
 def run(settings: Reconstruct) -> Path:
     """Half maps, map, FSC and particles with the poses that were used, in ``settings.out``."""
     started = time.perf_counter()
-    from cryotorch.jobs.output import new_files
+    from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
 
     if settings.particles is None:
@@ -92,11 +92,11 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
 
     from cryotorch.data.images import ParticleImages
     from cryotorch.data.particle_file import write_particles
-    from cryotorch.jobs import damage
-    from cryotorch.jobs.maps import pick_device, symmetry_group
-    from cryotorch.jobs.particle_input import load_particles, shared_before
-    from cryotorch.jobs.reconstruct_results import judge, write
-    from cryotorch.jobs.refinement import normalise_needed
+    from cryotorch.jobs.inputs import damage
+    from cryotorch.jobs.inputs.half_maps import pick_device, symmetry_group
+    from cryotorch.jobs.inputs.particles import load_particles, shared_before
+    from cryotorch.jobs.reconstruction.results import judge, write
+    from cryotorch.jobs.refinement.trainer import normalise_needed
     from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
     log = logging.getLogger("cryotorch")
@@ -163,7 +163,7 @@ def _symmetric(
     """The sums of both half sets, the poses behind them, what is wrong with images by row, and whether they show the symmetry; with ``auto`` about axes that fit."""
     import logging
 
-    from cryotorch.refine.hands import Frame
+    from cryotorch.refine.em.hands import Frame
 
     halves, loud, verdict = _insert(settings, particles, images, group, device)
     if settings.symmetry_frame != "auto" or verdict.turn is None:
@@ -192,19 +192,19 @@ def _insert(
     import torch
     from tqdm import tqdm
 
-    from cryotorch.jobs.refinement import batch_size
-    from cryotorch.ops.coarse import coarse_sums
-    from cryotorch.ops.reconstruct import symmetrise
-    from cryotorch.ops.symmetry_fit import SymmetryFit, box_for
+    from cryotorch.jobs.refinement.trainer import batch_size
+    from cryotorch.ops.fourier.coarse import coarse_sums
+    from cryotorch.ops.fourier.reconstruct import symmetrise
+    from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
     from cryotorch.refine.backproject import backproject, noise_sample
-    from cryotorch.refine.distributed import Batches
+    from cryotorch.refine.em.initialise import initial_noise
+    from cryotorch.refine.em.schedule import ScheduleSettings
+    from cryotorch.refine.em.symmetry_check import Verdict, judge_symmetry
     from cryotorch.refine.image_weight import Watch
-    from cryotorch.refine.schedule import ScheduleSettings
-    from cryotorch.refine.search import SearchSettings
-    from cryotorch.refine.start import initial_noise
+    from cryotorch.refine.pose_search.search import SearchSettings
+    from cryotorch.refine.runtime.distributed import Batches
     from cryotorch.refine.state import MaskSettings, Settings
-    from cryotorch.refine.symmetry_check import Verdict, judge_symmetry
 
     box, diameter = images.box, settings.particle_diameter
     plan = Settings(
@@ -254,7 +254,7 @@ def other_hand(particles: Particles) -> Particles:
     """The poses of the same images for the map v(-x); shifts stay."""
     import torch
 
-    from cryotorch.refine.hands import Frame
+    from cryotorch.refine.em.hands import Frame
 
     mirror = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
     return particles.replace(rotation=mirror.poses(particles.rotation))
@@ -272,7 +272,7 @@ def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device
     """The padding that fits; refuses what cannot fit."""
     import logging
 
-    from cryotorch.jobs.memory import memory_of, require_room
+    from cryotorch.jobs.files.memory import memory_of, require_room
 
     circle_fits(settings.particle_diameter, images.box, images.pixel_size)
     padding = settings.padding

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cryotorch.jobs.settings import Angstrom, Length, in_angstrom, require
-from cryotorch.jobs.units import in_pixels, parse_length
+from cryotorch.jobs.config.parse import Angstrom, Length, in_angstrom, require
+from cryotorch.jobs.config.units import in_pixels, parse_length
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.maps import HalfMaps
-    from cryotorch.jobs.sharpening import Sharpened
+    from cryotorch.jobs.inputs.half_maps import HalfMaps
+    from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -76,9 +76,9 @@ class Sharpen:
 def run(settings: Sharpen) -> Path:
     """Sharpened maps of two half maps, with their plots, in ``settings.out``."""
     started = time.perf_counter()
-    from cryotorch.jobs.maps import load_half_maps, pick_device
-    from cryotorch.jobs.output import new_files
-    from cryotorch.jobs.sharpening import sharpen_half_maps
+    from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+    from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
     from cryotorch.report.run_log import RunLog
 
     inputs = (settings.volume, settings.half_map_a, settings.half_map_b, settings.mask)
@@ -167,7 +167,7 @@ def _write_summary(
     halves: HalfMaps,
     seconds: dict[str, float],
 ) -> None:
-    from cryotorch.jobs.fsc_mask import mask_summary
+    from cryotorch.jobs.fsc.mask import mask_summary
     from cryotorch.report.summary import provenance, write_json
 
     fit, alone = found.fit, len(found.maps) == 1

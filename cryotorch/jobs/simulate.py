@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from cryotorch import __version__
 from cryotorch.errors import InputError
-from cryotorch.jobs.output import new_files
-from cryotorch.jobs.resume import write_config
-from cryotorch.jobs.settings import Angle, Angstrom, Length, in_angstrom, require
-from cryotorch.jobs.units import parse_length
+from cryotorch.jobs.config.parse import Angle, Angstrom, Length, in_angstrom, require
+from cryotorch.jobs.config.units import parse_length
+from cryotorch.jobs.files.output_folder import new_files
+from cryotorch.jobs.files.resume import write_config
 
 # In the order in which they appear: who sees a STAR file finds its images.
 FILES = (
@@ -166,9 +166,10 @@ def _simulate(settings: Simulate) -> Simulate:
 
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
-    from cryotorch.jobs import simulation, two_bodies
-    from cryotorch.jobs.memory import require_room
-    from cryotorch.ops.filters import low_pass
+    from cryotorch.jobs.files.memory import require_room
+    from cryotorch.jobs.simulation import particles as simulation
+    from cryotorch.jobs.simulation import second_body as two_bodies
+    from cryotorch.ops.fourier.filters import low_pass
 
     settings = in_angstrom(settings, settings.pixel_size)
     n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
@@ -214,7 +215,7 @@ def demo_folder(cache: str | Path | None = None) -> Path:
     Raises:
         InputError: the cache cannot be written.
     """
-    from cryotorch.jobs.catalog import make_settings
+    from cryotorch.jobs.config.catalog import make_settings
 
     folder = _cache(cache) / f"demo-{__version__}-{_demo_key()}"
     if _complete(folder):
@@ -255,10 +256,15 @@ def _complete(folder: Path) -> bool:
 
 def _demo_key() -> str:
     """Changes with whatever changes the demo: its settings, their defaults, the code of molecule and images."""
-    from cryotorch.jobs.catalog import make_settings
+    from cryotorch.jobs.config.catalog import make_settings
 
     package = Path(__file__).parents[1]
-    code = ("ops/phantom.py", "ops/gaussians.py", "ops/views.py", "jobs/simulation.py")
+    code = (
+        "ops/models/phantom.py",
+        "ops/models/gaussians.py",
+        "ops/geometry/directions.py",
+        "jobs/simulation/particles.py",
+    )
     key = hashlib.sha256(repr(asdict(make_settings("simulate", **DEMO))).encode())
     for name in code:
         key.update((package / name).read_bytes())

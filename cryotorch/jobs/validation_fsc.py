@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import (
+from cryotorch.jobs.config.parse import (
     Angstrom,
     Length,
     in_angstrom,
@@ -70,10 +70,10 @@ class ValidationFsc:
 def run(settings: ValidationFsc) -> Path:
     """Mask, curves and resolution of two half maps, in ``settings.out``."""
     started = time.perf_counter()
-    from cryotorch.jobs.maps import load_half_maps, pick_device
-    from cryotorch.jobs.output import new_files
-    from cryotorch.jobs.validation import validate
-    from cryotorch.jobs.validation_files import table, write, write_summary
+    from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.fsc.results import table, write, write_summary
+    from cryotorch.jobs.fsc.validate import validate
+    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
     from cryotorch.report.run_log import RunLog
 
     loaded = time.perf_counter()

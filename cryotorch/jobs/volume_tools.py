@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryotorch.jobs.settings import Angle, Angstrom, Length, require
-from cryotorch.jobs.units import parse_length
+from cryotorch.jobs.config.parse import Angle, Angstrom, Length, require
+from cryotorch.jobs.config.units import parse_length
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -132,11 +132,11 @@ def rows(value: list | None) -> list[list[float]]:
 def run(settings: VolumeTools) -> Path:
     """The edited map or mask with its picture and numbers, in ``settings.out``."""
     started = time.perf_counter()
-    from cryotorch.jobs.maps import pick_device
-    from cryotorch.jobs.output import new_files
-    from cryotorch.jobs.volume_input import load
-    from cryotorch.jobs.volume_results import write
-    from cryotorch.jobs.volume_steps import edit
+    from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.inputs.half_maps import pick_device
+    from cryotorch.jobs.volume.inputs import load
+    from cryotorch.jobs.volume.results import write
+    from cryotorch.jobs.volume.steps import edit
     from cryotorch.report.run_log import RunLog
 
     require(settings.volume is not None, "volume", None, "name a map, a mask or an atomic model")

@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cryotorch.ops.ewald import ewald_height, insert_curved_
-from cryotorch.ops.forward import backproject_terms, shift_phase
-from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.reconstruct import Sums, collect
-from cryotorch.ops.slices import accumulator, insert_slices_, of_each
+from cryotorch.ops.fourier.ewald import ewald_height, insert_curved_
+from cryotorch.ops.fourier.image_model import backproject_terms, shift_phase
+from cryotorch.ops.fourier.reconstruct import Sums, collect
+from cryotorch.ops.fourier.slices import accumulator, insert_slices_, of_each
+from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.particles import Batch, Particles
+from cryotorch.refine.image_terms import observe, transfer
 from cryotorch.refine.image_weight import Watch
-from cryotorch.refine.observe import observe, transfer
 from cryotorch.refine.particle_window import cut_out, particle_window
 from cryotorch.refine.state import Settings
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.ops.rotations import rotation_angle
+from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.particles import Particles
 
 LEAST_PER_HALF = 8

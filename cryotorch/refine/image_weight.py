@@ -15,8 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.likelihood import Observation, sum_power
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.pose.scores import Observation, sum_power
 
 UPPER = 0.84  # the quantile that is one standard deviation above the median of a Gaussian
 FAR = 6.0  # such deviations above the median is what the scatter of a set explains,

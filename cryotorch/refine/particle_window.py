@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryotorch.ops.ctf import delocalisation
-from cryotorch.ops.forward import shift_phase
-from cryotorch.ops.fourier import pack, unpack
-from cryotorch.ops.masks import soft_circle
+from cryotorch.ops.ctf.transfer import delocalisation
+from cryotorch.ops.fourier.image_model import shift_phase
+from cryotorch.ops.fourier.transforms import pack, unpack
+from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.particles import Particles
 from cryotorch.refine.state import Settings
 
@@ -16,7 +16,7 @@ EDGE, LEAST_EDGE = 0.05, 3.0  # of the box, and pixels at least: width of the ci
 
 
 def typical_delocalisation(particles: Particles) -> float:
-    """``ops.ctf.delocalisation`` in Å² that 95 % of the particles do not exceed."""
+    """``ops.ctf.transfer.delocalisation`` in Å² that 95 % of the particles do not exceed."""
     voltage = particles.optics.voltage_kv[particles.optics_group]
     return float(delocalisation(particles.defocus, voltage).quantile(0.95))
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
+from cryotorch.refine.em.schedule import Course, ScheduleSettings
 from cryotorch.refine.image_weight import unlimited
-from cryotorch.refine.schedule import Course, ScheduleSettings
-from cryotorch.refine.search import SearchSettings
-from cryotorch.refine.tether import Reach
+from cryotorch.refine.pose_search.pose_prior import Reach
+from cryotorch.refine.pose_search.search import SearchSettings
 
 if TYPE_CHECKING:
-    from cryotorch.refine.ctf_compare import CtfWhat
+    from cryotorch.refine.ctf.compare import CtfWhat
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from cryotorch.ops.fourier import resize_volume
+from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.report import canvas
 
 _BOXES = (64, 48, 32, 24)  # voxels along an edge, the first that is smooth enough

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import cryotorch
 from cryotorch.data.files import replace_file
-from cryotorch.ops.claims import ended_by
+from cryotorch.ops.resolution.claims import ended_by
 from cryotorch.results import IterationResult
 
 

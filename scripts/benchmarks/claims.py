@@ -98,9 +98,9 @@ def noise_band(box: int, symmetries: Sequence[str]) -> list[Row]:
     import torch
 
     from benchmarks.noise import fsc_of_pairs, masks, white
-    from cryotorch.ops.significance import independent_numbers
-    from cryotorch.ops.significance import noise_band as band
-    from cryotorch.ops.symmetry import point_group
+    from cryotorch.ops.geometry.symmetry import point_group
+    from cryotorch.ops.resolution.significance import independent_numbers
+    from cryotorch.ops.resolution.significance import noise_band as band
 
     rows = []
     for symmetry in symmetries:

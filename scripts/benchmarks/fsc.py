@@ -16,10 +16,10 @@ PIXEL = 1.2  # Å
 MAKE = """
 import sys, torch
 from cryotorch.data.mrc import write_volume
-from cryotorch.ops.fourier import resize_volume
-from cryotorch.ops.masks import density_mask
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.symmetry import point_group
+from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.masks.soft import density_mask
+from cryotorch.ops.models.phantom import phantom
+from cryotorch.ops.geometry.symmetry import point_group
 
 box, pixel, folder = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 # signal up to half of Nyquist: the FSC falls within the box
@@ -70,9 +70,9 @@ def computation(boxes: list[int], folder: Path, devices: list[str]) -> list[dict
     import torch
 
     from cryotorch.data.mrc import read_volume
-    from cryotorch.ops.fsc import first_randomised_shell, fsc_curves, shell_correlation
-    from cryotorch.ops.masks import density_region, soft_mask
-    from cryotorch.ops.tighten import tighten
+    from cryotorch.ops.masks.soft import density_region, soft_mask
+    from cryotorch.ops.resolution.fsc import first_randomised_shell, fsc_curves, shell_correlation
+    from cryotorch.ops.resolution.mask_tightening import tighten
 
     rows = []
     for box in boxes:

@@ -19,9 +19,9 @@ from benchmarks.timing import Timing, measure, race
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import ParticleFile, new_particle_file
-from cryotorch.jobs.refinement import batch_size
+from cryotorch.jobs.refinement.trainer import batch_size
 from cryotorch.particles import Optics, unposed
-from cryotorch.refine.distributed import plan_batches
+from cryotorch.refine.runtime.distributed import plan_batches
 
 Row = dict[str, object]
 PIXEL_SIZE = 3.0

@@ -17,20 +17,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import measure, race
-from cryotorch.ops.forward import predict
-from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.likelihood import (
-    Observation,
-    Templates,
-    gram_of_tensors,
-    grid_scores,
-    pose_terms,
-)
-from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.matmul import coarse_dtype
-from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
-from cryotorch.ops.rotations import from_rotation_vector, random_rotations
-from cryotorch.ops.slices import (
+from cryotorch.ops.fourier.image_model import predict
+from cryotorch.ops.fourier.reconstruct import collect, shell_mean_weight, solve
+from cryotorch.ops.fourier.slices import (
     accumulator,
     add_slices_,
     extract_slices,
@@ -39,8 +28,19 @@ from cryotorch.ops.slices import (
     sample,
     slice_coordinates,
 )
-from cryotorch.refine.expectation import RELOCATE
-from cryotorch.refine.search import SearchSettings, ascend, polish, prepare, shift_grid
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.pose.precision import coarse_dtype
+from cryotorch.ops.pose.scores import (
+    Observation,
+    Templates,
+    gram_of_tensors,
+    grid_scores,
+    pose_terms,
+)
+from cryotorch.refine.em.expectation import RELOCATE
+from cryotorch.refine.pose_search.search import SearchSettings, ascend, polish, prepare, shift_grid
 
 Row = dict[str, object]
 CLIMB = 5  # steps

@@ -13,10 +13,10 @@ import yaml
 from benchmarks.large_run import Outcome, refined
 from benchmarks.score import EDGE, agreement, pose_errors
 from cryotorch.errors import InputError
-from cryotorch.jobs.catalog import check_name, make_settings
+from cryotorch.jobs.config.catalog import check_name, make_settings
+from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.jobs.homo_refine import HomoRefine
-from cryotorch.jobs.settings import in_angstrom
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.report.summary import peak_memory
 
 SETS = {

@@ -15,17 +15,17 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from benchmarks.ribosome import MadeImages, ribosome_like
 from cryotorch.errors import InputError
-from cryotorch.jobs import refinement as r
+from cryotorch.jobs.files.memory import memory_of
 from cryotorch.jobs.homo_refine import HomoRefine, plan_global
-from cryotorch.jobs.maps import symmetry_group
-from cryotorch.jobs.memory import memory_of
+from cryotorch.jobs.inputs.half_maps import symmetry_group
+from cryotorch.jobs.refinement import trainer as r
 from cryotorch.jobs.simulate import Simulate
-from cryotorch.ops.filters import low_pass
-from cryotorch.refine.distributed import Batches
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.refine.em.initialise import begin
+from cryotorch.refine.em.module import Refinement
+from cryotorch.refine.em.out_of_memory import free_memory, images_stay
 from cryotorch.refine.half_sets import assign_half_sets
-from cryotorch.refine.memory import free_memory, images_stay
-from cryotorch.refine.module import Refinement
-from cryotorch.refine.start import begin
+from cryotorch.refine.runtime.distributed import Batches
 from cryotorch.report.progress import IterationBar
 
 

@@ -85,9 +85,9 @@ def _tables(folder: Path, data: Path, seconds: dict[str, float]) -> dict:
 
     from cryotorch.data.mrc import read_volume
     from cryotorch.data.particle_file import read_particles
-    from cryotorch.ops.fsc import resolution, shell_correlation
-    from cryotorch.ops.masks import soft_sphere
-    from cryotorch.ops.rotations import rotation_angle
+    from cryotorch.ops.geometry.rotations import rotation_angle
+    from cryotorch.ops.masks.soft import soft_sphere
+    from cryotorch.ops.resolution.fsc import resolution, shell_correlation
 
     truth, pixel_size = zip(*(read_volume(data / f"truth_body{i}.mrc") for i in (1, 2)))
     masks = [read_volume(data / f"mask_body{i}.mrc")[0] for i in (1, 2)]

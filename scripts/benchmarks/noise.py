@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import ifft_volume, shell_sum
-from cryotorch.ops.masks import soft_mask, soft_sphere
-from cryotorch.ops.reconstruct import Sums, symmetrise
+from cryotorch.ops.fourier.reconstruct import Sums, symmetrise
+from cryotorch.ops.fourier.transforms import ifft_volume, shell_sum
+from cryotorch.ops.masks.soft import soft_mask, soft_sphere
 
 
 def white(box: int, group: Tensor, count: int) -> Tensor:

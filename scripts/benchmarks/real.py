@@ -35,7 +35,7 @@ class Judge:
     def __call__(self, volume: Path, truth: Path) -> Row:
         """Mean FSC over each band, and where it falls below 0.5."""
         from benchmarks.score import sphere_curve
-        from cryotorch.ops.fsc import resolution
+        from cryotorch.ops.resolution.fsc import resolution
 
         curve, box, pixel_size = sphere_curve(volume, truth, self.radius)
         if max(self.shells) > box // 2:

@@ -65,7 +65,7 @@ def prepare(data: Data, box: int | None, folder: Path) -> tuple[float, float]:
     from cryotorch.data.mrc import read_volume, write_stack, write_volume
     from cryotorch.data.particle_file import read_particles
     from cryotorch.data.star import read_star, write_star
-    from cryotorch.ops.fourier import resize_volume
+    from cryotorch.ops.fourier.transforms import resize_volume
 
     folder.mkdir(parents=True)
     file = read_particles(data.particles)

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from cryotorch.jobs.simulate import Simulate
-from cryotorch.jobs.simulation import (
+from cryotorch.jobs.simulation.particles import (
     Body,
     draw_particles,
     signal_power,
     summed_spectra,
     without_truth,
 )
-from cryotorch.ops.fourier import unpack
-from cryotorch.ops.gaussians import bfactor_to_sigma, gaussian_density
-from cryotorch.ops.phantom import phantom_atoms
+from cryotorch.ops.fourier.transforms import unpack
+from cryotorch.ops.models.gaussians import bfactor_to_sigma, gaussian_density
+from cryotorch.ops.models.phantom import phantom_atoms
 from cryotorch.particles import Particles
 
 # So many phantoms folded into one another, each as for a box so much larger: in a box of 396 Å

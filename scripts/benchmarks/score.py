@@ -10,12 +10,12 @@ from torch import Tensor
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
-from cryotorch.ops.filters import low_pass
-from cryotorch.ops.fourier import resize_volume
-from cryotorch.ops.fsc import crossing_shell, resolution, shell_correlation
-from cryotorch.ops.masks import soft_mask, soft_sphere
-from cryotorch.ops.rotations import rotation_angle, to_rotation_vector
-from cryotorch.ops.symmetry import point_group
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.geometry.rotations import rotation_angle, to_rotation_vector
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.masks.soft import soft_mask, soft_sphere
+from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.particles import Particles
 
 EDGE = 5  # pixels, of the soft sphere

@@ -69,7 +69,7 @@ def machine(load: float) -> dict[str, str | int | float]:
     import torch
 
     import cryotorch
-    from cryotorch.ops.matmul import coarse_dtype
+    from cryotorch.ops.pose.precision import coarse_dtype
     from cryotorch.report.summary import git_commit
 
     found: dict[str, str | int | float] = {

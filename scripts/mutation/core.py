@@ -11,13 +11,17 @@ class Core(NamedTuple):
     """A public function and the private parts of its file that make its result.
 
     Attributes:
-        module: file below cryotorch/ops, without ending; functions: the first one names the row.
+        file: below cryotorch/ops, without ending; functions: the first one names the row.
         tests: files below tests, those that find most first: the first failure ends a trial.
     """
 
-    module: str
+    file: str
     functions: tuple[str, ...]
     tests: tuple[str, ...]
+
+    @property
+    def module(self) -> str:
+        return self.file.rpartition("/")[2]
 
     @property
     def name(self) -> str:
@@ -25,82 +29,108 @@ class Core(NamedTuple):
 
     @property
     def path(self) -> str:
-        return f"cryotorch/ops/{self.module}.py"
+        return f"cryotorch/ops/{self.file}.py"
 
 
-def _core(module: str, functions: str, tests: str) -> Core:
+def _core(file: str, functions: str, tests: str) -> Core:
     files = tuple(f"tests/{name}.py" for name in tests.split())
-    return Core(module, tuple(functions.split()), files)
+    return Core(file, tuple(functions.split()), files)
 
 
 CORE = [
-    _core("ctf", "contrast_transfer wavelength delocalisation", "ops/test_ctf"),
+    _core("ctf/transfer", "contrast_transfer wavelength delocalisation", "ops/ctf/test_transfer"),
     _core(
-        "aberrations",
+        "ctf/aberrations",
         "antisymmetric_phase symmetric_phase zernike even_order odd_order _sum",
-        "ops/test_aberrations",
+        "ops/ctf/test_aberrations",
     ),
-    _core("forward", "predict shift_phase backproject_terms project", "ops/test_forward"),
-    _core("fourier", "pack unpack _half_plane HalfPlane.count", "ops/test_fourier"),
     _core(
-        "fourier",
+        "fourier/image_model",
+        "predict shift_phase backproject_terms project",
+        "ops/fourier/test_image_model",
+    ),
+    _core(
+        "fourier/transforms",
+        "pack unpack _half_plane HalfPlane.count",
+        "ops/fourier/test_transforms",
+    ),
+    _core(
+        "fourier/transforms",
         "shell_sum _volume_shells _shell_count multiply_radial_ wave_numbers",
-        "ops/test_fourier ops/test_fsc ops/test_filters",
+        "ops/fourier/test_transforms ops/resolution/test_fsc ops/fourier/test_filters",
     ),
-    _core("fourier", "resize_volume resize_images _resize _crop_lines", "ops/test_fourier"),
-    _core("slices", "projector gridding_line gridding_correction", "ops/test_slices"),
     _core(
-        "slices",
+        "fourier/transforms",
+        "resize_volume resize_images _resize _crop_lines",
+        "ops/fourier/test_transforms",
+    ),
+    _core(
+        "fourier/slices", "projector gridding_line gridding_correction", "ops/fourier/test_slices"
+    ),
+    _core(
+        "fourier/slices",
         "slices_with_gradient corner_indices _corners sample slice_coordinates of_each",
-        "ops/test_slices ops/test_kernels",
+        "ops/fourier/test_slices ops/fourier/test_slices_cpu",
     ),
     _core(
-        "slices",
+        "fourier/slices",
         "dense add_slices_ accumulator merge_ grid_to_volume",
-        "ops/test_slices ops/test_reconstruct ops/test_kernels",
+        "ops/fourier/test_slices ops/fourier/test_reconstruct ops/fourier/test_slices_cpu",
     ),
-    _core("kernels", "_insert _slices _locate _gather insert_", "ops/test_kernels"),
     _core(
-        "kernels",
+        "fourier/slices_cpu",
+        "_insert _slices _locate _gather insert_",
+        "ops/fourier/test_slices_cpu",
+    ),
+    _core(
+        "fourier/slices_cpu",
         "_products _interpolate _turns _ascend _solve _turn",
-        "ops/test_kernels refine/test_search",
+        "ops/fourier/test_slices_cpu refine/pose_search/test_search",
     ),
     _core(
-        "likelihood",
+        "pose/scores",
         "grid_scores grid_correlations _cross_terms templates shift_scores gram_of_tensors",
-        "ops/test_likelihood ops/test_kernels",
+        "ops/pose/test_scores ops/fourier/test_slices_cpu",
     ),
-    _core("symmetry", "point_group _turn _closure in_asymmetric_unit", "ops/test_symmetry"),
-    _core("reconstruct", "symmetrise within collect", "ops/test_reconstruct"),
     _core(
-        "reconstruct",
+        "geometry/symmetry",
+        "point_group _turn _closure in_asymmetric_unit",
+        "ops/geometry/test_symmetry",
+    ),
+    _core("fourier/reconstruct", "symmetrise within collect", "ops/fourier/test_reconstruct"),
+    _core(
+        "fourier/reconstruct",
         "solve _divided shell_mean_weight compensation _neighbourhood",
-        "ops/test_reconstruct",
+        "ops/fourier/test_reconstruct",
     ),
     _core(
-        "fsc",
+        "resolution/fsc",
         "corrected_fsc correct_for_mask shell_correlation _correlate _real_product _randomised "
         "_random_turns",
-        "ops/test_fsc",
+        "ops/resolution/test_fsc",
     ),
     _core(
-        "fsc",
+        "resolution/fsc",
         "claimed_shell _first_below crossing_shell first_randomised_shell RANDOMISE_BELOW "
         "NEXT_TO_ONSET FEW_NUMBERS JOINT NEXT_TO_SPLIT",
-        "ops/test_fsc ops/test_significance",
+        "ops/resolution/test_fsc ops/resolution/test_significance",
     ),
     _core(
-        "significance",
+        "resolution/significance",
         "independent_numbers noise_band shell_overlap _lens _by_distance _with_radius ERRORS",
-        "ops/test_significance",
+        "ops/resolution/test_significance",
     ),
     _core(
-        "rotations",
+        "geometry/rotations",
         "euler_to_matrix matrix_to_euler from_rotation_vector to_rotation_vector _to_quaternion "
         "rotation_angle",
-        "ops/test_rotations",
+        "ops/geometry/test_rotations",
     ),
-    _core("filters", "sharpen low_pass_gain fsc_weight guinier_fit", "ops/test_filters"),
+    _core(
+        "fourier/filters",
+        "sharpen low_pass_gain fsc_weight guinier_fit",
+        "ops/fourier/test_filters",
+    ),
 ]
 
 
@@ -135,17 +165,17 @@ LONGER = "What is made longer is cut again, or never read."
 RATIO = "torch.where(rest > 0.001, (masked - randomised) / rest.clamp(min=0.001), 0.0)"
 SAME = [
     Same(
-        "ctf.contrast_transfer",
+        "transfer.contrast_transfer",
         "defocus.double().unbind(-1)",
         "defocus.double().unbind(1)",
         "Of two dimensions the last is number 1.",
     ),
-    Same("fourier.shell_sum", "box // 2", "box * 2", LONGER, "bins ="),
-    Same("fourier._half_plane", "ky > 0", "ky >= 0", "Where both are zero the radius is."),
-    Same("fourier._half_plane", "box / 2 - 0.0001", "box / 2 - 0.0002", TOLERANCE),
-    Same("fourier.HalfPlane.count", "float(limit) + 0.0001", "float(limit) + 0.0002", TOLERANCE),
-    Same("fourier._resize", "new // 2", "new * 2", LONGER, "out = transform.new_zeros"),
-    Same("fourier._resize", "new // 2 + 1", "new // 2 + 2", LONGER, "out = transform.new_zeros"),
+    Same("transforms.shell_sum", "box // 2", "box * 2", LONGER, "bins ="),
+    Same("transforms._half_plane", "ky > 0", "ky >= 0", "Where both are zero the radius is."),
+    Same("transforms._half_plane", "box / 2 - 0.0001", "box / 2 - 0.0002", TOLERANCE),
+    Same("transforms.HalfPlane.count", "float(limit) + 0.0001", "float(limit) + 0.0002", TOLERANCE),
+    Same("transforms._resize", "new // 2", "new * 2", LONGER, "out = transform.new_zeros"),
+    Same("transforms._resize", "new // 2 + 1", "new // 2 + 2", LONGER, "out = transform.new_zeros"),
     Same("slices.projector", "padded // 2", "padded * 2", LONGER, "reach ="),
     Same("slices.projector", "math.ceil", "math.floor", "The table's margin is one row wide."),
     Same(
@@ -158,8 +188,8 @@ SAME = [
         "By 1 or -1.",
     ),
     Same("slices.add_slices_", "spectrum.imag * sign", "spectrum.imag / sign", "By 1 or -1."),
-    Same("likelihood.grid_scores", "block=4096", None, BLOCK),
-    Same("likelihood.grid_correlations", "block=4096", None, BLOCK),
+    Same("scores.grid_scores", "block=4096", None, BLOCK),
+    Same("scores.grid_correlations", "block=4096", None, BLOCK),
     Same("symmetry.point_group", "(1, 0, 0)", "(2, 0, 0)", "An axis of any length."),
     Same("symmetry.point_group", "(0, 0, 1)", "(0, 0, 2)", "An axis of any length."),
     Same("symmetry._closure", "len(group) <= most", "len(group) < most", "No group is so large."),

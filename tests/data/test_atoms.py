@@ -13,7 +13,7 @@ import torch
 
 from cryotorch.data.atoms import SIGMA_PER_RESOLUTION, Atoms, _scattering, density, read_atoms
 from cryotorch.errors import InputError
-from cryotorch.ops.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
 
 LINE = "{:6}{:5} {:^4} {:3} {}{:4}    {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}          {:>2}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryotorch.data.cs import read_cs, write_cs
+from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.half_sets import SHARED, read_half_sets, shared_resolution, told_copies
 from cryotorch.data.particle_file import read_particles, write_particles, write_tables
 from cryotorch.data.table import Table

@@ -15,7 +15,7 @@ from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, write_star
 from cryotorch.errors import InputError
-from cryotorch.ops.fourier import pack, resize_images
+from cryotorch.ops.fourier.transforms import pack, resize_images
 
 N, BOX = 12, 16
 

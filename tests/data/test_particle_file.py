@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryotorch.data.cs import read_cs, write_cs
+from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import (
     new_particle_file,
@@ -19,7 +19,7 @@ from cryotorch.data.particle_file import (
 )
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
-from cryotorch.ops.rotations import euler_to_matrix, random_rotations, rotation_angle
+from cryotorch.ops.geometry.rotations import euler_to_matrix, random_rotations, rotation_angle
 from cryotorch.particles import Optics, unposed
 
 N = 12

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles, write_particles
 from cryotorch.errors import InputError
-from cryotorch.ops.rotations import euler_to_matrix, rotation_angle
+from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle
 
 pytestmark = pytest.mark.data
 

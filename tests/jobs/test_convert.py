@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryotorch.data.cs import read_cs, write_cs
+from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import convert
-from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.config.catalog import make_settings
 
 
 def run(**changes) -> dict:

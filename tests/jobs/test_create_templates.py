@@ -18,14 +18,14 @@ from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import create_templates
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.templates import arrange, measure
-from cryotorch.ops.ctf import contrast_transfer
-from cryotorch.ops.forward import project
-from cryotorch.ops.fourier import unpack
-from cryotorch.ops.gaussians import gaussian_density
-from cryotorch.ops.rotations import random_rotations
-from cryotorch.ops.symmetry import point_group
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.picking.templates import arrange, measure
+from cryotorch.ops.ctf.transfer import contrast_transfer
+from cryotorch.ops.fourier.image_model import project
+from cryotorch.ops.fourier.transforms import unpack
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.models.gaussians import gaussian_density
 
 BOX, PIXEL = 48, 4.0
 RESULTS = {*create_templates.FILES, "manifest.json"}

@@ -16,12 +16,12 @@ from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import ctf_refine, reconstruct, simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.ctf_input import _require_band, load
-from cryotorch.jobs.ctf_results import Number, insignificant, sentence, untold
-from cryotorch.ops.ctf_fit import to_form
-from cryotorch.ops.filters import filter_shells
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.ctf.inputs import _require_band, load
+from cryotorch.jobs.ctf.results import Number, insignificant, sentence, untold
+from cryotorch.ops.ctf.defocus_fit import to_form
+from cryotorch.ops.fourier.filters import filter_shells
+from cryotorch.ops.masks.soft import soft_sphere
 
 BOX, PX, N = 64, 1.6, 300
 ALWAYS = {

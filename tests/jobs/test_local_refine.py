@@ -15,9 +15,9 @@ from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import local_refine, simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.rotations import from_rotation_vector, rotation_angle
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
+from cryotorch.ops.masks.soft import soft_sphere
 
 BOX, PIXEL, N = 24, 4.0, 60
 FAST: dict[str, Any] = dict(

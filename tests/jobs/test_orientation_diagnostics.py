@@ -18,14 +18,14 @@ import torch
 from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles
-from cryotorch.ops.conical_fsc import area_ratio, cone_band, conical_fsc, limits
-from cryotorch.ops.ctf import contrast_transfer
-from cryotorch.ops.fourier import half_plane, pack
-from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.reconstruct import collect, shell_mean_weight, solve
-from cryotorch.ops.rotations import fibonacci_directions
-from cryotorch.ops.significance import independent_numbers, noise_profile
-from cryotorch.ops.slices import accumulator, insert_slices_
+from cryotorch.ops.ctf.transfer import contrast_transfer
+from cryotorch.ops.fourier.reconstruct import collect, shell_mean_weight, solve
+from cryotorch.ops.fourier.slices import accumulator, insert_slices_
+from cryotorch.ops.fourier.transforms import half_plane, pack
+from cryotorch.ops.geometry.rotations import fibonacci_directions
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.conical_fsc import area_ratio, cone_band, conical_fsc, limits
+from cryotorch.ops.resolution.significance import independent_numbers, noise_profile
 
 BOX, PIXEL = 48, 4.0
 RESULTS = {

@@ -20,18 +20,18 @@ from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.data.star import read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.maps import HalfMaps
-from cryotorch.jobs.reconstruct_results import mask_threshold
-from cryotorch.ops.arrange import flip_hand
-from cryotorch.ops.fourier import resize_volume
-from cryotorch.ops.fsc import shell_correlation
-from cryotorch.ops.gaussians import gaussian_density
-from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.rotations import rotation_angle
-from cryotorch.ops.symmetry import point_group, rotate_volume, symmetry_correlation
-from cryotorch.ops.symmetry_frame import turn
-from cryotorch.refine.hands import Frame
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.inputs.half_maps import HalfMaps
+from cryotorch.jobs.reconstruction.results import mask_threshold
+from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.geometry.placement import flip_hand
+from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.ops.geometry.symmetry_frame import turn
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.models.gaussians import gaussian_density
+from cryotorch.ops.resolution.fsc import shell_correlation
+from cryotorch.refine.em.hands import Frame
 from cryotorch.report.canvas import Picture
 
 BOX, PIXEL = 40, 3.0
@@ -379,7 +379,7 @@ def test_the_noise_of_a_bad_group_counts_less(world: Path) -> None:
 
 
 def test_padding_follows_the_memory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryotorch.jobs import memory
+    from cryotorch.jobs.files import memory
 
     monkeypatch.setattr(memory, "memory_of", lambda device: 120 * 48**3 * 1.5 * 2)
     small = reconstruct("out", world / "truth.star")

@@ -14,13 +14,14 @@ import torch
 
 from cryotorch.data.mrc import read_corner, read_volume, write_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs import sharpen, sharpening, validation_fsc
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops import filters
-from cryotorch.ops.filters import GuinierFit, guinier_fit, low_pass, radial_amplitude
-from cryotorch.ops.masks import density_mask, soft_sphere
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.symmetry import point_group
+from cryotorch.jobs import sharpen, validation_fsc
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.sharpening import sharpen_maps
+from cryotorch.ops.fourier import filters
+from cryotorch.ops.fourier.filters import GuinierFit, guinier_fit, low_pass, radial_amplitude
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.masks.soft import density_mask, soft_sphere
+from cryotorch.ops.models.phantom import phantom
 
 BOX, PX = 64, 2.0
 ALWAYS = {
@@ -207,15 +208,15 @@ def test_doubts_about_a_fit() -> None:
         return GuinierFit(s2, 0.0 * s2, used, bfactor, 0.0)
 
     settings = make_settings("sharpen")
-    assert sharpening._doubts(settings, fit(-100), fit(-60)) == []
-    assert sharpening._doubts(settings, fit(-100), fit(-60)._replace(bfactor=None)) == []
+    assert sharpen_maps._doubts(settings, fit(-100), fit(-60)) == []
+    assert sharpen_maps._doubts(settings, fit(-100), fit(-60)._replace(bfactor=None)) == []
     for doubted, other, words in (
         (fit(-100, 19), fit(-60, 19), "7 shells"),
         (fit(-1500), fit(-1000), "mostly its noise"),
         (fit(-100), fit(-40), "the whole map has -40"),
         (fit(-100), fit(30), "the whole map has 30"),
     ):
-        (said,) = sharpening._doubts(settings, doubted, other)
+        (said,) = sharpen_maps._doubts(settings, doubted, other)
         assert words in said
 
 

@@ -17,12 +17,13 @@ from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
-from cryotorch.jobs import simulate, simulation
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.fourier import unpack
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.slices import projector
-from cryotorch.ops.symmetry import point_group, symmetry_correlation
+from cryotorch.jobs import simulate
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.simulation import particles as simulation
+from cryotorch.ops.fourier.slices import projector
+from cryotorch.ops.fourier.transforms import unpack
+from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.models.phantom import phantom
 
 SMALL: dict[str, Any] = dict(box_size=32, pixel_size=5, n_particles=20, minibatch_size=8)
 

@@ -21,10 +21,10 @@ from cryotorch.jobs import (
     reconstruct,
     simulate,
 )
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.filters import low_pass
-from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.symmetry import point_group
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.report.canvas import Picture
 
 BOX, PIXEL, N = 32, 4.0, 60

@@ -22,12 +22,12 @@ import yaml
 from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_corner, read_header, read_volume, write_volume
 from cryotorch.data.star import read_star
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.manifest import Manifest
-from cryotorch.ops.filters import low_pass
-from cryotorch.ops.fsc import resolution
-from cryotorch.ops.gaussians import gaussian_density
-from cryotorch.ops.masks import density_mask, density_region, soft_mask, soft_sphere
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.files.manifest import Manifest
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.masks.soft import density_mask, density_region, soft_mask, soft_sphere
+from cryotorch.ops.models.gaussians import gaussian_density
+from cryotorch.ops.resolution.fsc import resolution
 from cryotorch.report.fsc_files import TEXT_COLUMNS
 
 BOX, PIXEL = 40, 3.0

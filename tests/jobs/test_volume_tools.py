@@ -16,14 +16,15 @@ import yaml
 
 from cryotorch.data.mrc import read_header, read_volume, write_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs import volume_results, volume_tools
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.arrange import crop_or_pad
-from cryotorch.ops.filters import low_pass
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.resample import resample_volume
-from cryotorch.ops.rotations import euler_to_matrix
-from cryotorch.ops.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.jobs import volume_tools
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.volume import results
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.fourier.resample import resample_volume
+from cryotorch.ops.geometry.placement import crop_or_pad
+from cryotorch.ops.geometry.rotations import euler_to_matrix
+from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.ops.models.phantom import phantom
 from cryotorch.report import canvas
 
 PX = 2.0
@@ -434,7 +435,7 @@ def test_a_model_that_was_not_fitted_is_centred_and_its_parts_with_it(model, tmp
 def test_a_model_on_a_grid_is_shown_over_its_map(model, tmp_path, monkeypatch) -> None:
     """Fitted or centred."""
     like, shown = off_centre(tmp_path, "like.mrc", 40, (0, -10, 0)), []
-    monkeypatch.setattr(volume_results, "mask_figure", lambda v, *_: shown.append(v) or plain())
+    monkeypatch.setattr(results, "mask_figure", lambda v, *_: shown.append(v) or plain())
     for name, centre in (("a", "auto"), ("b", True)):
         common = dict(volume=str(model), like=like, resolution=6, threshold=0.2)
         _, summary = edit(tmp_path / name, **common, centre=centre)

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops.ctf import contrast_transfer
-from cryotorch.ops.forward import project
-from cryotorch.ops.fourier import half_plane, unpack
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.rotations import random_rotations
-from cryotorch.ops.symmetry import point_group
+from cryotorch.ops.ctf.transfer import contrast_transfer
+from cryotorch.ops.fourier.image_model import project
+from cryotorch.ops.fourier.transforms import half_plane, unpack
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.models.phantom import phantom
 from cryotorch.particles import Optics, Particles, unposed
-from cryotorch.refine.distributed import Batches
-from cryotorch.refine.schedule import ScheduleSettings
-from cryotorch.refine.search import SearchSettings
+from cryotorch.refine.em.schedule import ScheduleSettings
+from cryotorch.refine.pose_search.search import SearchSettings
+from cryotorch.refine.runtime.distributed import Batches
 from cryotorch.refine.state import MaskSettings, Settings
 
 

@@ -9,22 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops.ctf import wavelength
-from cryotorch.ops.forward import predict
-from cryotorch.ops.fourier import half_plane, unpack
-from cryotorch.ops.fsc import shell_correlation
-from cryotorch.ops.gaussians import gaussian_density
-from cryotorch.ops.masks import soft_sphere
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.reconstruct import shell_mean_weight, solve
-from cryotorch.ops.rotations import random_rotations
-from cryotorch.ops.slices import projector
-from cryotorch.ops.symmetry import point_group
+from cryotorch.ops.ctf.transfer import wavelength
+from cryotorch.ops.fourier.image_model import predict
+from cryotorch.ops.fourier.reconstruct import shell_mean_weight, solve
+from cryotorch.ops.fourier.slices import projector
+from cryotorch.ops.fourier.transforms import half_plane, unpack
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.models.gaussians import gaussian_density
+from cryotorch.ops.models.phantom import phantom
+from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.particles import Batch, Optics, Particles, unposed
 from cryotorch.refine.backproject import LEAST, backproject, noise_sample
-from cryotorch.refine.observe import transfer
-from cryotorch.refine.schedule import ScheduleSettings
-from cryotorch.refine.search import SearchSettings
+from cryotorch.refine.em.schedule import ScheduleSettings
+from cryotorch.refine.image_terms import transfer
+from cryotorch.refine.pose_search.search import SearchSettings
 from cryotorch.refine.state import MaskSettings, Settings
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cryotorch.errors import InputError
-from cryotorch.ops.rotations import random_rotations
-from cryotorch.ops.symmetry import point_group
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.particles import Particles
 from cryotorch.refine.half_sets import (
     assign_half_sets,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier import half_plane
-from cryotorch.ops.likelihood import Observation
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.pose.scores import Observation
 from cryotorch.refine import image_weight as w
 
 BOX = 48

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.report.canvas import render
 from cryotorch.report.local_resolution import local_resolution_figure
 

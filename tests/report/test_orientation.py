@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from cryotorch.ops.rotations import fibonacci_directions
+from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.report import orientation
 
 DIRECTIONS = fibonacci_directions(800)[:400]

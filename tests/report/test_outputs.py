@@ -13,7 +13,7 @@ from cryotorch.data.half_sets import shared_resolution
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
-from cryotorch.ops.rotations import rotation_angle
+from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.report.outputs import write_outputs
 from cryotorch.results import IterationResult
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryotorch.ops.rotations import euler_to_matrix
+from cryotorch.ops.geometry.rotations import euler_to_matrix
 from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid, viewing_directions
 
 

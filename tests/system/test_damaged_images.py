@@ -13,9 +13,9 @@ import pytest
 from cryotorch.data.mrc import read_volume, write_stack
 from cryotorch.data.star import read_star, write_star
 from cryotorch.jobs import homo_refine, reconstruct, simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.fsc import crossing_shell, shell_correlation
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.fsc import crossing_shell, shell_correlation
 
 N, BOX, PIXEL = 400, 48, 4.0
 BAD = 201  # not among the images that a sample looks at

@@ -24,10 +24,10 @@ import cryotorch
 from cryotorch.data.mrc import read_volume, write_stack
 from cryotorch.data.star import read_star, write_star
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.fsc import shell_correlation
-from cryotorch.ops.rotations import euler_to_matrix, rotation_angle
-from cryotorch.ops.symmetry import point_group, symmetry_correlation
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle
+from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.report.figures import FIGURES, OPTIONAL
 from cryotorch.results import CURVES
 

@@ -18,8 +18,8 @@ from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError, out_of_memory
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings, parameters
-from cryotorch.jobs.limits import LIMITS
+from cryotorch.jobs.config.catalog import make_settings, parameters
+from cryotorch.jobs.config.limits import LIMITS
 
 N, BOX, PIXEL = 24, 16, 6.0
 QUICK = dict(

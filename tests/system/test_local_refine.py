@@ -14,8 +14,8 @@ import yaml
 import cryotorch
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import read_particles
-from cryotorch.ops.fsc import shell_correlation
-from cryotorch.ops.rotations import rotation_angle
+from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.ops.resolution.fsc import shell_correlation
 
 pytestmark = pytest.mark.slow
 

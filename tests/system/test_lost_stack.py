@@ -10,8 +10,8 @@ import pytest
 
 from cryotorch.errors import InputError
 from cryotorch.jobs import homo_refine, simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.run_folder import CHECKPOINTS
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.files.run_folder import CHECKPOINTS
 from cryotorch.report import tensorboard
 
 

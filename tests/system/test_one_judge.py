@@ -10,7 +10,7 @@ import torch
 
 from cryotorch.data.mrc import read_volume, write_stack
 from cryotorch.jobs import homo_refine, orientation_diagnostics, sharpen, simulate, validation_fsc
-from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.config.catalog import make_settings
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,13 @@ import torch
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.star import read_star
 from cryotorch.jobs import sharpen
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.filters import guinier_fit, radial_amplitude
-from cryotorch.ops.fourier import volume_shells
-from cryotorch.ops.fsc import crossing_shell, first_randomised_shell, fsc_curves
-from cryotorch.ops.masks import density_mask
-from cryotorch.ops.phantom import phantom
-from cryotorch.ops.symmetry import point_group
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.fourier.filters import guinier_fit, radial_amplitude
+from cryotorch.ops.fourier.transforms import volume_shells
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.masks.soft import density_mask
+from cryotorch.ops.models.phantom import phantom
+from cryotorch.ops.resolution.fsc import crossing_shell, first_randomised_shell, fsc_curves
 
 pytestmark = pytest.mark.relion
 

@@ -14,8 +14,8 @@ import torch
 import cryotorch
 from cryotorch.data.mrc import read_volume
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.jobs.manifest import Manifest
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.files.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")

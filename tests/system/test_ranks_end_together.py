@@ -13,7 +13,7 @@ import pytest
 
 import cryotorch
 from cryotorch.jobs import simulate
-from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.config.catalog import make_settings
 
 pytestmark = pytest.mark.slow
 SOON = 30  # seconds

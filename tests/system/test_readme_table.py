@@ -12,7 +12,7 @@ from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.data.star import read_star, write_star
 from cryotorch.jobs import homo_refine, reconstruct, simulate
-from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.config.catalog import make_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 

@@ -13,9 +13,9 @@ import torch
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.jobs import reconstruct, simulate
-from cryotorch.jobs.catalog import make_settings
-from cryotorch.ops.fsc import shell_correlation
-from cryotorch.ops.masks import soft_sphere
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.fsc import shell_correlation
 
 pytestmark = pytest.mark.relion
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cryotorch import __version__
-from cryotorch.jobs import catalog
+from cryotorch.jobs.config import catalog
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import pytest
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import read_particles
 from cryotorch.jobs import homo_refine, reconstruct, simulate
-from cryotorch.jobs.catalog import make_settings
+from cryotorch.jobs.config.catalog import make_settings
 
 Images = np.ndarray  # (n, d, d)
 SEED = 1

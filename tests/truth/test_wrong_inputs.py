@@ -12,7 +12,7 @@ import torch
 
 from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
-from cryotorch.ops.symmetry import point_group, symmetrise_volume
+from cryotorch.ops.geometry.symmetry import point_group, symmetrise_volume
 
 slow = pytest.mark.slow
 PIXEL = 4.0  # Å, of the sets whose resolution ends at Nyquist

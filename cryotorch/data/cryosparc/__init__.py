@@ -1,0 +1,1 @@
+"""CryoSPARC's ``.cs`` and passthrough files: reading, writing, and what of them stands for which RELION column."""

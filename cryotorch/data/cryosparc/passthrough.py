@@ -1,0 +1,85 @@
+"""Fields that CryoSPARC keeps in a second file, joined by the particles' uid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cryotorch.data.cryosparc.fields import FIELDS, IMAGES, NEEDED
+from cryotorch.data.cryosparc.file import read_cs
+from cryotorch.errors import InputError
+
+
+def read_joined(
+    path: str | Path,
+    passthrough: str | Path | None,
+    messages: list[str],
+    need_ctf: bool = True,
+) -> dict[str, np.ndarray]:
+    """The fields of a .cs file of particles, and those it lacks from its passthrough file; without ``need_ctf`` the CTF may be missing.
+
+    Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are joined where they hold all its
+    particles and fields that it lacks and cryotorch knows: images, CTF, poses, half sets, positions. Particles keep
+    their order; others in the passthrough file are left out.
+
+    Raises:
+        InputError: a file that cannot be read, a particle that the passthrough file lacks or holds twice, or missing
+            fields.
+    """
+    path = Path(path)
+    fields = read_cs(path)
+    if passthrough is not None:
+        return _needed(
+            _joined(fields, read_cs(passthrough), path, Path(passthrough)), path, need_ctf
+        )
+    for other in sorted(path.absolute().parent.glob("*passthrough_particles*.cs")):
+        lacking = [name for name in FIELDS if name not in fields]
+        if not lacking or other == path.absolute():
+            continue
+        try:
+            second = read_cs(other)
+            new = [name for name in lacking if name in second]
+            if new and np.isin(fields["uid"], second["uid"]).all():
+                fields = _joined(fields, second, path, other)
+                messages.append(
+                    f"Fields that {path} lacks are taken from {other}: {', '.join(new)}."
+                )
+        except InputError as error:
+            if any(name not in fields for name in NEEDED):
+                raise
+            messages.append(f"{other.name} beside {path} is not used: {error}")
+    return _needed(fields, path, need_ctf)
+
+
+def _joined(
+    fields: dict[str, np.ndarray], second: dict[str, np.ndarray], path: Path, other: Path
+) -> dict[str, np.ndarray]:
+    order = np.argsort(second["uid"], kind="stable")
+    place = np.searchsorted(second["uid"], fields["uid"], sorter=order)
+    row = order[np.minimum(place, len(order) - 1)] if len(order) else place
+    lost = ~np.isin(fields["uid"], second["uid"])
+    if lost.any():
+        first = int(np.argmax(lost))
+        raise InputError(
+            f"{other} lacks {np.count_nonzero(lost)} of the {len(lost)} particles of {path}, the first being that of "
+            f"row {first + 1} with uid {fields['uid'][first]}: name the passthrough file of the same job."
+        )
+    known = second["uid"][order]
+    twice = np.intersect1d(known[1:][known[1:] == known[:-1]], fields["uid"])
+    if len(twice):
+        raise InputError(
+            f"{other} has {len(twice)} particles of {path} in more than one row, the first being uid {twice[0]}: keep one "
+            "row of each."
+        )
+    return {**fields, **{x: values[row] for x, values in second.items() if x not in fields}}
+
+
+def _needed(fields: dict[str, np.ndarray], path: Path, need_ctf: bool) -> dict[str, np.ndarray]:
+    missing = [name for name in (NEEDED if need_ctf else IMAGES) if name not in fields]
+    if missing:
+        raise InputError(
+            f"{path} has no {', '.join(missing)}, nor has a passthrough file beside it: put "
+            "<job>_passthrough_particles.cs of the same job there."
+        )
+    return fields

@@ -1,0 +1,166 @@
+"""What every number of every job may be, in one table; the settings refuse the rest, and the fuzzer tries the edges.
+
+The limits are those beyond which a value cannot be meant, or the arithmetic has no room for it; what the data ask for on top
+(a length within the box, a fraction strictly between 0 and 1) the jobs check themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.config.units import in_pixels, parse_length
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From ``low`` to ``high``, both allowed, in the house unit (Å, degrees), which ``unit`` says where that helps."""
+
+    low: float
+    high: float
+    unit: str = ""
+
+    def refusal(self, value: float) -> str:
+        """What is wished for instead of a value, empty for one within."""
+        if self.low <= value <= self.high:
+            return ""
+        if value <= 0 < self.low:
+            return "it must be above zero"
+        if value < 0 == self.low:
+            return "it must not be negative"
+        low, high = (f"{x:.6g}" if x != int(x) else str(int(x)) for x in (self.low, self.high))
+        return f"it must be from {low} to {high}{self.unit}"
+
+
+PIXELS = 1e6  # of a length that was given in pixels, either way
+SEED = Limits(0, 2**63 - 1)
+FRACTION = Limits(0, 1)
+RESOLUTION, LENGTH = Limits(0.1, 1e5, " Å"), Limits(0, 1e5, " Å")
+SIZE, DEFOCUS = Limits(0.001, 1000, " Å"), Limits(-1e6, 1e6, " Å")
+PLACE = Limits(-1e6, 1e6)
+COUNT, MANY = Limits(1, 10_000), Limits(1, 10**9)
+
+# By the name as users write it; of the elements where a parameter is a list.
+LIMITS = {
+    "amplitude_contrast": FRACTION,
+    "astigmatism": Limits(0, 1e6, " Å"),
+    "beam_tilt": Limits(-1000, 1000, " mrad"),
+    "bfactor": Limits(-1e4, 1e4, " Å²"),
+    "box_size": Limits(8, 1_000_000, " pixels"),
+    "cache_limit": Limits(1e-6, 1e9, " GB"),
+    "class": Limits(0, 2**31 - 1),
+    "concentration": Limits(0, 1e6),
+    "cone_angle": Limits(0.1, 90, " degrees"),
+    "contrast": Limits(1e-6, 1e6),
+    "defocus_error": Limits(0, 1e6, " Å"),
+    "defocus_max": DEFOCUS,
+    "defocus_min": DEFOCUS,
+    "defocus_min_resolution": RESOLUTION,
+    "defocus_range": Limits(1, 1e5, " Å"),
+    "diameter": RESOLUTION,
+    "dilate": Limits(-1e5, 1e5, " Å"),
+    "erase": PLACE,
+    "even_zernike": PLACE,
+    "extra_final_passes": Limits(0, 10_000),
+    "filter_offset": Limits(-10_000, 10_000),
+    "filter_order": Limits(1, 64),
+    "filter_resolution": RESOLUTION,
+    "fit_from": RESOLUTION,
+    "fit_to": RESOLUTION,
+    "fulcrum": PLACE,
+    "high_pass": RESOLUTION,
+    "hinge": PLACE,
+    "initial_resolution": RESOLUTION,
+    "keep": PLACE,
+    "local_threshold": FRACTION,
+    "low_pass": RESOLUTION,
+    "magnification": Limits(-2, 2),
+    "mask_far": LENGTH,
+    "mask_near": LENGTH,
+    "mask_start_resolution": RESOLUTION,
+    "mask_threshold": FRACTION,
+    "max_align_resolution": RESOLUTION,
+    "max_iterations": COUNT,
+    "max_particles": MANY,
+    "max_resolution": RESOLUTION,
+    "minibatch_size": Limits(1, 1_000_000),
+    "n_directions": Limits(12, 100_000),
+    "n_particles": Limits(1, 10_000_000),
+    "n_templates": Limits(1, 1000),
+    "new_pixel_size": SIZE,
+    "nonuniform.filter_order": Limits(1, 64),
+    "nonuniform.window": Limits(1, 100),
+    "odd_zernike": PLACE,
+    "optics_min_resolution": RESOLUTION,
+    "padding": Limits(1, 2, ", or auto"),
+    "particle_diameter": Limits(1, 1e5, " Å"),
+    "passes": Limits(1, 100),
+    "phantom_seed": SEED,
+    "phase_shift": Limits(-360, 360, " degrees"),
+    "pixel_size": SIZE,
+    "prior_rotation": Limits(0, 180, " degrees"),
+    "prior_shift": LENGTH,
+    "randomise_below": Limits(0.01, 1e5),
+    "resolution": RESOLUTION,
+    "rotate": Limits(-1e6, 1e6, " degrees"),
+    "rotation_extent": Limits(0, 180, " degrees"),
+    "sampling_radius": Limits(1, 10_000, " Fourier pixels"),
+    "scale_sigma": Limits(0, 10),
+    "scale_start_iteration": Limits(0, 1_000_000),
+    "search.candidates": Limits(1, 100_000),
+    "search.coarse_limit": Limits(1, 1000, " Fourier pixels"),
+    "search.grid_step": Limits(0.1, 90, " degrees"),
+    "search.newton_steps": Limits(1, 1000),
+    "search.shift_extent": RESOLUTION,
+    "second_body_rotation": Limits(0, 90, " degrees"),
+    "second_body_shift": LENGTH,
+    "second_body_size": Limits(0.3, 1),
+    "seed": SEED,
+    "segment.labels": Limits(0, 2**31 - 1),
+    "segment.min_volume": Limits(1e-6, 1e15, " Å³"),
+    "segment.points": PLACE,
+    "segment.scale": RESOLUTION,
+    "shared_resolution": RESOLUTION,
+    "shift": Limits(-1e6, 1e6, " Å"),
+    "shift_extent": LENGTH,
+    "shift_sigma": LENGTH,
+    "snr": Limits(1e-9, 1e6),
+    "soften": LENGTH,
+    "spherical_aberration": Limits(-100, 100, " mm"),
+    "sphere_edge": LENGTH,
+    "split_resolution": RESOLUTION,
+    "threshold": Limits(-1e15, 1e15),
+    "trainer.devices": Limits(-1, 4096),
+    "trainer.num_nodes": COUNT,
+    "voltage_kv": Limits(1, 10_000, " kV"),
+    "window_inner": FRACTION,
+    "window_outer": FRACTION,
+}
+
+
+def check(name: str, value: object, shown: str) -> None:
+    """Raises InputError ``<name>=<shown> cannot be used: <wish>`` where a number, or one of a list, is out of its limits.
+
+    A length in pixels is held to its sign and ``PIXELS`` here, and to its limits once it is in Å.
+    """
+    limits = LIMITS.get(name)
+    for number, pixels in _numbers(value) if limits is not None else ():
+        if pixels:
+            least = 1e-3 if limits.low > 0 else 0.0 if limits.low == 0 else -PIXELS
+            wish = Limits(least, PIXELS, " pixels").refusal(number)
+        else:
+            wish = limits.refusal(number)
+        if wish:
+            raise InputError(f"{name}={shown} cannot be used: {wish}")
+
+
+def _numbers(value: object) -> Iterator[tuple[float, bool]]:
+    """The numbers of a value, and whether each counts pixels."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value, False
+    elif isinstance(value, str) and in_pixels(value):
+        yield parse_length(value, 1.0), True

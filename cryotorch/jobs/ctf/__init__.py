@@ -1,0 +1,1 @@
+"""The parts of ``ctf_refine``: inputs, passes, results."""

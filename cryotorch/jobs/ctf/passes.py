@@ -1,0 +1,71 @@
+"""The passes of a CTF refinement over the images."""
+
+from __future__ import annotations
+
+import logging
+
+from tqdm import tqdm
+
+from cryotorch.errors import InputError
+from cryotorch.jobs.ctf.inputs import CtfInput
+from cryotorch.jobs.refinement.trainer import batch_size
+from cryotorch.particles import Optics
+from cryotorch.refine.backproject import noise_sample
+from cryotorch.refine.ctf.apply import Refined
+from cryotorch.refine.ctf.compare import pick_sample
+from cryotorch.refine.ctf.refine import CtfPass
+from cryotorch.refine.em.initialise import POSE_DOUBT, initial_noise
+from cryotorch.refine.image_weight import Watch
+from cryotorch.refine.runtime.distributed import Batches
+
+log = logging.getLogger("cryotorch")
+
+
+def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
+    """Pass after pass, each from what the last one found; that, the optics it began with, and what is wrong with images by row.
+
+    Raises:
+        InputError: the images correlate with the inverted map.
+    """
+    settings, images, plan = given.settings, given.images, given.plan
+    device, size = given.references.device, settings.minibatch_size
+    batches = Batches(
+        images, given.particles.half, batch_size(plan.box) if size == "auto" else size
+    )
+    sample = pick_sample(batches)
+    sampled = noise_sample(images, given.particles)
+    noise, most, _ = initial_noise(given.particles, sampled, plan, device)
+    watch = Watch(most, len(given.particles))
+    particles, start = given.particles, None
+    for number in range(1, settings.passes + 1):
+        one = CtfPass(
+            *(particles, given.references, given.what, plan),
+            *(given.particles, start, given.micrograph, watch),
+        )
+        calibration = one.calibrate(sample, noise)
+        if number == 1:
+            _check_match(calibration.match, settings.volume)
+            if given.what.defocus and given.what.prior is None:
+                log.info("defocus errors are taken to be about %.0f Å", calibration.prior[0])
+        text = f"pass {number} of {settings.passes}"
+        with tqdm(total=len(particles), desc=text, unit=" particles", disable=None) as bar:
+            for batch in (batches[n] for n in range(len(batches))):
+                one.add(batch, noise)
+                bar.update(len(batch.index))
+        found, begun = one.solve(), particles.optics
+        particles, start = found.particles, found.start
+    return found, begun, watch.faults(plan.box, plan.pixel_size)
+
+
+def _check_match(match: float, volume: str | None) -> None:
+    if match < -POSE_DOUBT:
+        raise InputError(
+            f"the particles correlate with the inverse of volume={volume}, their contrast is opposite: change invert (true is for "
+            "particles that are dark on bright), or invert the maps"
+        )
+    if match < POSE_DOUBT:
+        log.warning(
+            "WARNING: the particles hardly match volume=%s at their poses (correlation %.1f standard errors above zero): do they "
+            "belong together?",
+            *(volume, match),
+        )

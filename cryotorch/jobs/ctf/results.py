@@ -1,0 +1,332 @@
+"""The results of a CTF refinement: the numbers of every optics group with their errors, particles, figures, summary."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryotorch.data.particle_file import write_particles
+from cryotorch.jobs.ctf.inputs import SIGMAS, CtfInput
+from cryotorch.jobs.inputs import damage
+from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
+from cryotorch.ops.ctf.aberrations import antisymmetric_phase, symmetric_phase
+from cryotorch.ops.ctf.defocus_fit import to_form
+from cryotorch.particles import Optics
+from cryotorch.refine.ctf.apply import LEAST_CS, Refined
+from cryotorch.refine.ctf.sums import CLEAR, GroupFit
+from cryotorch.report import ctf
+from cryotorch.report.board import write_board
+from cryotorch.report.canvas import Picture, render
+from cryotorch.report.figures import write_pictures
+from cryotorch.report.summary import provenance, write_json
+
+log = logging.getLogger("cryotorch")
+COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
+MOST_FIGURES = 12  # optics groups that get a figure
+FEW = 50  # particles of an optics group that make a warning
+# Parameters of the job and the numbers that they ask for.
+SWITCHES = {
+    "tilt": ("beam_tilt", "coma"),
+    "trefoil": ("trefoil",),
+    "tetra": ("tetrafoil", "secondary_astigmatism"),
+    "anisomag": ("anisotropy",),
+}
+LARGE = 0.5  # rad: what half maps made without such a phase have suffered from
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of an optics group: what it is now, by how much it changed, the standard error, all in ``unit``.
+
+    known: False where the data do not tell it, significant: False where it is not clear of its error; it was left as it was.
+    """
+
+    value: float
+    change: float
+    sigma: float
+    unit: str
+    known: bool
+    significant: bool = True
+
+
+def write(
+    folder: Path,
+    given: CtfInput,
+    found: Refined,
+    begun: Optics,
+    seconds: Mapping[str, float],
+    loud: Mapping[int, str],
+) -> None:
+    """All files of the job but its settings and log; ``begun``: the optics before the last pass; ``loud``: row -> why an image hardly counts."""
+    settings, old = given.settings, given.particles
+    new = found.particles.replace(half=given.file.particles.half)  # drawn ones mean nothing
+    groups = _groups(given, found)
+    phases = {g: _phases(fit, given, begun, g) for g, fit in enumerate(found.groups)}
+    warnings = _warnings(given, found, groups, phases)
+    for group in groups:
+        for name, number in group["numbers"].items():
+            log.info("optics group %s: %s", group["name"], sentence(name, number))
+    for switch in insignificant(groups):
+        log.info(
+            "all of that is within %g standard errors of zero, %s=false leaves it out",
+            CLEAR,
+            switch,
+        )
+    change = (to_form(new.defocus.double()) - to_form(old.defocus.double()))[:, 0]
+    sigma = found.sigma
+    summary = {"resolution_limit": given.limit, "optics_groups": _plain(groups)}
+    scalars = {f"{g['name']}/{name}": n.value for g in groups for name, n in g["numbers"].items()}
+    if settings.defocus:
+        summary["defocus"] = about = {
+            "rms_change": float(change.square().mean().sqrt()),
+            "mean_change": float(change.mean()),
+            "median_sigma": float(sigma[:, 0].median()),
+            "spread_of_errors": found.prior,
+            "at_end_of_range": int(found.at_end.sum()),
+        }
+        scalars |= {f"defocus/{name}": value for name, value in about.items()}
+        log.info(
+            "defocus changed by %.0f Å (root mean square), standard error %.0f Å (median)",
+            *(about["rms_change"], about["median_sigma"]),
+        )
+    for warning in warnings:
+        log.info("WARNING: %s", warning)
+    damaged = damage.damaged_images(given.images, loud)
+    if damaged:
+        log.warning(damage.sentence(damaged, len(new)))
+    extra = {}
+    if settings.defocus:
+        extra[SIGMAS[0]] = sigma[:, 0].numpy()
+    if settings.astigmatism != "none":
+        extra[SIGMAS[1]] = sigma[:, 1:].square().mean(1).sqrt().numpy()
+    for ending in dict.fromkeys(settings.write):
+        for message in write_particles(folder / f"particles.{ending}", given.file, new, extra):
+            # not the folder that the files are in while the job runs
+            warnings.append(message.replace(str(folder), str(settings.out)))
+            log.info("WARNING: %s", warnings[-1])
+    pictures = _pictures(given, found, phases, groups, change)
+    write_pictures(pictures, folder)
+    write_board(folder / "tensorboard", scalars, pictures, given.curves)
+    summary |= {
+        "particles": len(new),
+        "half_sets": [int((new.half == half).sum()) for half in (0, 1)],
+        "box": given.plan.box,
+        "pixel_size": given.plan.pixel_size,
+        "passes": settings.passes,
+        "device": str(given.references.device),
+        "seconds": dict(seconds),
+        "warnings": warnings,
+        damage.ENTRY: damaged,
+        **provenance(),
+    }
+    write_json(folder / "summary.json", summary)
+
+
+def sentence(name: str, number: Number) -> str:
+    """A number for the log."""
+    text = f"{name.replace('_', ' ')} {number.value:.4g} ± {number.sigma:.2g}{number.unit and ' '}{number.unit}"
+    if not number.known:
+        return f"{name.replace('_', ' ')} cannot be told (± {number.sigma:.2g} {number.unit}), left as it was"
+    if not number.significant:
+        return f"{text}, what was found is not {CLEAR:g} standard errors from zero: left as it was"
+    return f"{text}, changed by {number.change:.4g}"
+
+
+def insignificant(groups: list[dict]) -> list[str]:
+    """The parameters whose numbers, in all optics groups, are not told from zero."""
+    found = []
+    for switch, names in SWITCHES.items():
+        numbers = [n for g in groups for name, n in g["numbers"].items() if name.startswith(names)]
+        if numbers and all(n.known and not n.significant for n in numbers):
+            found.append(switch)
+    return found
+
+
+def _groups(given: CtfInput, found: Refined) -> list[dict]:
+    """Number, name, particles, finest detail that is fitted (Å) and numbers of every optics group with particles."""
+    table = given.file.tables["optics"]
+    ids = table.integers("rlnOpticsGroup")
+    label = "rlnOpticsGroupName"
+    names = table[label].tolist() if label in table else [str(i) for i in ids]
+    old, new = given.particles.optics, found.particles.optics
+    return [
+        {
+            "number": int(ids[g]),
+            "name": str(names[g]),
+            "particles": fit.particles,
+            "resolution_limit": max(given.limit, 2 * float(old.pixel_size[g])),
+            "numbers": numbers(fit, old, new, g),
+        }
+        for g, fit in enumerate(found.groups)
+        if fit.particles
+    ]
+
+
+def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number]:
+    """What was fitted about group ``g``, in the units of the files where they have a name, else monomials in rad Å^n."""
+    voltage, result = float(new.voltage_kv[g]), {}
+
+    def add(fitted: str, names: tuple[str, ...], read, unit: str, factor: float = 1.0) -> None:
+        if fitted in fit.sigma:
+            after, before, sigma = read(new), read(old), fit.sigma[fitted] / abs(factor)
+            for i, name in enumerate(names):
+                pair = float(after[i]), float(after[i] - before[i])
+                known, clear = fitted not in fit.unknown, fitted in fit.values
+                result[name] = Number(*pair, float(sigma[i]), unit, known, clear)
+
+    def zernike(field: str, size: int, places: tuple[int, int], factor: float):
+        def read(optics: Optics) -> Tensor:
+            column = getattr(optics, field)
+            row = torch.zeros(size) if column is None else column[g]
+            row = torch.nn.functional.pad(row, (0, max(0, size - len(row))))
+            return factor * row[list(places)].double()
+
+        return read
+
+    def pair(name: str) -> tuple[str, str]:
+        return f"{name}_cos", f"{name}_sin"
+
+    def tilt(optics: Optics) -> Tensor:
+        return torch.zeros(2) if optics.beam_tilt is None else optics.beam_tilt[g].double()
+
+    def stretch(optics: Optics) -> Tensor:
+        (a, b), (c, d) = (
+            torch.eye(2) if optics.magnification is None else optics.magnification[g]
+        ).tolist()
+        return torch.tensor([(a + d) / 2, (a - d) / 2, (b + c) / 2])
+
+    cs = float(new.spherical_aberration[g])
+    if abs(cs) >= LEAST_CS:
+        add("tilt", ("beam_tilt_x", "beam_tilt_y"), tilt, "mrad", tilt_factor(voltage, cs))
+    else:
+        add("tilt", pair("coma"), zernike("odd_zernike", 6, (4, 3), 3), "rad Å³")
+    add("trefoil", pair("trefoil"), zernike("odd_zernike", 6, (5, 2), 1), "rad Å³")
+    factor = spherical_factor(voltage)
+    add(
+        "spherical",
+        ("spherical_aberration",),
+        lambda o: o.spherical_aberration[g : g + 1],
+        "mm",
+        factor,
+    )
+    add("tetrafoil", pair("tetrafoil"), zernike("even_zernike", 9, (8, 4), 1), "rad Å⁴")
+    second = zernike("even_zernike", 9, (7, 5), 4)
+    add("secondary_astigmatism", pair("secondary_astigmatism"), second, "rad Å⁴")
+    names = ("magnification", "anisotropy_cos", "anisotropy_sin")
+    add("magnification", names, stretch, "")
+    return result
+
+
+def _plain(groups: list[dict]) -> list[dict]:
+    return [g | {"numbers": {k: asdict(n) for k, n in g["numbers"].items()}} for g in groups]
+
+
+def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[str]:
+    warnings = []
+    changes = [float(np.abs(fit).max()) for p in phases.values() for _, _, fit in p.values()]
+    if max(changes, default=0) > LARGE and given.curves:
+        warnings.append(
+            f"the aberrations change by up to {max(changes):.1f} rad, and the half maps were made without that: new ones (job=reconstruct or a "
+            "refinement, with the particles written here) will be better, and so will this job be with them"
+        )
+    for group in groups:
+        vague = [name for name, n in group["numbers"].items() if not n.known]
+        if vague:
+            warnings.append(untold(group, vague, given.settings.optics_min_resolution))
+        elif group["particles"] < FEW and group["numbers"]:
+            worst = next(iter(group["numbers"].items()))
+            warnings.append(
+                f"optics group {group['name']} has only {group['particles']} particles: {sentence(*worst)}; join it with others"
+            )
+    ended = int(found.at_end.sum())
+    if ended > 0.01 * len(found.at_end):
+        warnings.append(
+            f"{ended} particles end at the border of the search: raise defocus_range={given.settings.defocus_range:g}, or lower it where "
+            "there is too little signal to tell"
+        )
+    return warnings
+
+
+def untold(group: dict, vague: list[str], begin: float) -> str:
+    """Why an optics group does not tell some of its numbers, whose fits begin at so many Å."""
+    listed, end = ", ".join(vague).replace("_", " "), group["resolution_limit"]
+    whose = f"optics group {group['name']} ({group['particles']} particles)"
+    if end >= begin:
+        return (
+            f"{whose} was not fitted: its images end at {end:.2f} Å, two of its pixels, where optics_min_resolution={begin:g} only "
+            f"begins. Its {listed} are left as they were; take a coarser optics_min_resolution"
+        )
+    return (
+        f"{whose} cannot tell its {listed} with detail from {begin:g} to {end:.2f} Å: left as they were; join it with other groups, "
+        "take a coarser optics_min_resolution, or switch that off"
+    )
+
+
+def _pictures(
+    given: CtfInput, found: Refined, phases: dict, groups: list[dict], change: Tensor
+) -> dict[str, Picture]:
+    settings, pictures = given.settings, {}
+    if settings.defocus:
+        figure = ctf.defocus_figure(
+            change.numpy(), found.sigma[:, 0].numpy(), found.prior, int(found.at_end.sum())
+        )
+        pictures["defocus"] = render(figure)
+        table = given.file.tables["particles"]
+        if all(name in table for name in COORDINATES):
+            position = np.stack([table.floats(name) for name in COORDINATES], 1)
+            if (position.max(0) > 0).all():
+                pictures["positions"] = render(ctf.positions_figure(position, change.numpy()))
+    for g, fit in [(g, fit) for g, fit in enumerate(found.groups) if fit.particles][:MOST_FIGURES]:
+        shown = phases[g]
+        if shown:
+            group = groups[len([f for f in found.groups[:g] if f.particles])]
+            title = f"Optics group {group['name']}, {fit.particles:,} particles"
+            picture = ctf.phases_figure(title, shown, given.limit)
+            pictures[f"optics_{group['number']}"] = render(picture)
+    if settings.anisomag:
+        optics = found.particles.optics
+        matrices = optics.magnification
+        if matrices is None:  # what was found is not clear of its error
+            matrices = torch.eye(2).expand(len(optics), 2, 2)
+        used = [
+            m.double().numpy()
+            for m, fit in zip(matrices, found.groups, strict=True)
+            if fit.particles
+        ]
+        figure = ctf.magnification_figure(used, [g["name"] for g in groups])
+        pictures["magnification"] = render(figure)
+    return pictures
+
+
+def _phases(fit: GroupFit, given: CtfInput, begun: Optics, g: int) -> dict:
+    """Measured and fitted phases of group ``g`` against the optics of the input: those of the last pass and the ones before."""
+    edge = given.plan.box * given.plan.pixel_size
+    shown = {}
+    for name, phases, of in (("odd", fit.odd, _odd), ("even", fit.even, _even)):
+        if phases is not None:
+            k = phases.frequency.double()
+            before = of(begun, g, k) - of(given.particles.optics, g, k)
+            measured = phases.measured * torch.polar(torch.ones_like(before), before)
+            fitted = phases.fitted + before
+            shown[name] = ((k * edge).numpy(), measured.numpy(), fitted.numpy())
+    return shown
+
+
+def _odd(optics: Optics, g: int, k: Tensor) -> Tensor:
+    rows = (optics.beam_tilt, optics.odd_zernike, optics.voltage_kv, optics.spherical_aberration)
+    rows = [None if v is None else v[g : g + 1].double() for v in rows]
+    return antisymmetric_phase(k, *rows)[0]
+
+
+def _even(optics: Optics, g: int, k: Tensor) -> Tensor:
+    lens = spherical_factor(float(optics.voltage_kv[g])) * float(optics.spherical_aberration[g])
+    phase = lens * k.square().sum(-1) ** 2
+    if optics.even_zernike is not None:
+        phase = phase + symmetric_phase(k, optics.even_zernike[g : g + 1].double())[0]
+    return phase

@@ -1,0 +1,103 @@
+"""Whether maps of a given box, or a pose search, fit into memory, asked before torch is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from cryotorch.data.files import host_memory
+from cryotorch.errors import InputError
+from cryotorch.refine.pose_search.local import AT_ONCE
+from cryotorch.refine.pose_search.search import SearchSettings, grid_step
+from cryotorch.refine.state import Settings
+
+# Bytes per voxel that the shortest job on one map takes at its peak, measured; one with segments takes 30.
+BYTES_PER_VOXEL = 20
+# Of a coarse search: for every rotation of the grid, for every coefficient of its slice, and for each that is scored.
+PER_ROTATION, PER_COEFFICIENT, PER_SCORE = 400, 24, 8
+SCORED = 4096  # slices whose scores of a batch are held at once
+
+
+def require_room(box: int, device: torch.device, said: str, each: float = BYTES_PER_VOXEL) -> None:
+    """InputError where maps of ``box`` voxels per edge, of ``each`` bytes, cannot fit; ``said`` is the parameter that asks for them."""
+    need, there = each * box**3, memory_of(device)
+    if need > there:
+        raise InputError(
+            f"{said} cannot be used: maps of {box} voxels per edge need at least {_gigabytes(need)} GB of memory, and there "
+            f"are {_gigabytes(there)}; choose a smaller box or larger pixels"
+        )
+
+
+def search_bytes(plan: Settings, batch: int) -> float:
+    """About how much the coarse search of a batch takes at its peak: templates, scores, and the slices of the candidates."""
+    s, local = plan.search, plan.local
+    limit = min(s.coarse_limit, plan.schedule.most)
+    m, step = math.pi / 2 * limit**2, grid_step(limit, s)
+    if local is None:
+        rotations = 4 * math.pi / step**2 * math.pi / step / len(plan.group) + 1
+        together, extent, grid = batch, s.shift_extent, 0.0
+    else:
+        cube = (2 * math.floor(local.reach.rotation / step) + 1) ** 3
+        rotations, grid = max(1.0, math.pi / 6 * cube), 60.0 * cube
+        together, extent = max(1, AT_ONCE // rotations), local.reach.shift
+    moves = math.pi * (max(extent, 1.0) / max(1.0, plan.box / (4 * limit))) ** 2 + 1
+    scored = min(rotations, SCORED) if local is None else rotations
+    kept = min(s.candidates, 2 * rotations)
+    return (
+        grid
+        + rotations * (PER_ROTATION + PER_COEFFICIENT * m)
+        + together * moves * (PER_SCORE * scored + 3 * PER_SCORE * m)
+        + batch * kept * (3 * PER_SCORE * (m + moves) + PER_ROTATION)
+        + batch * 2 * rotations * PER_SCORE
+    )
+
+
+def require_search_room(plan: Settings, batch: int, device: torch.device) -> None:
+    """InputError where the coarse search cannot fit; it names the parameter that asks for most, and the value that would fit."""
+    there = memory_of(device)
+    need = search_bytes(plan, batch)
+    if need <= there:
+        return
+    usual, given = SearchSettings(), plan.search
+    extent = 0.1 * plan.box
+    for name, value, harmless, unit in (
+        ("candidates", given.candidates, usual.candidates, 1.0),
+        ("grid_step", given.grid_step, math.radians(12), math.degrees(1)),
+        ("coarse_limit", given.coarse_limit, usual.coarse_limit, 1.0),
+        ("shift_extent", given.shift_extent, extent, plan.pixel_size),
+    ):
+        if value is None:
+            continue
+
+        def fits(trial: float, name: str = name) -> bool:
+            return (
+                search_bytes(replace(plan, search=replace(given, **{name: trial})), batch) <= there
+            )
+
+        if fits(harmless):
+            low, high = harmless, value
+            for _ in range(60):  # halve what lies between
+                middle = (low + high) / 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            shown = low * unit
+            whole = math.floor(shown) if value > harmless else math.ceil(10 * shown) / 10
+            asks, would = f"search.{name}={value * unit:.6g}", f"{whole:.10g} would fit"
+            break
+    else:
+        asks, would = f"minibatch_size={batch}", "choose a smaller one, or fewer search.candidates"
+    raise InputError(
+        f"{asks} cannot be used: the search needs about {_gigabytes(need)} GB of memory, and there are {_gigabytes(there)}; {would}"
+    )
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory of a device; of a host, what this process may have of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return host_memory()
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.0f}" if count >= 1e10 else f"{count / 1e9:.2g}"

@@ -1,0 +1,131 @@
+"""The judge at the end of every iteration of a refinement: what may be claimed, what is wrong, whether it has converged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from cryotorch.jobs.fsc.advice import Advice, advice, insignificance, nothing_shared
+from cryotorch.jobs.fsc.mask import FscMask
+from cryotorch.jobs.refinement.duplicates import NONE_TWICE, Twins, over_ranks, twins
+from cryotorch.jobs.refinement.start_advice import NOTHING, Beginning, initial_map_advice
+from cryotorch.jobs.refinement.views_advice import views_advice
+from cryotorch.ops.resolution.claims import Background, Judged
+from cryotorch.ops.resolution.fsc import first_randomised_shell
+from cryotorch.ops.resolution.sharpening import fit_doubts
+from cryotorch.refine.em.module import Refinement
+from cryotorch.report.summary import median
+from cryotorch.results import IterationResult, told
+
+WARNING = "WARNING: "  # what a message of an iteration begins with that is one
+JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
+RESTLESS = 3.0  # median turns in units of their standard error
+TURN = 2.0  # degrees
+
+
+@dataclass
+class JudgeClaims(Callback):
+    """Puts what ``advice`` says of half maps into the result that all reports are made of; comes before them.
+
+    Args:
+        mask: kind of the FSC mask, "given" or "generated".
+        start: what the run began with.
+    """
+
+    mask: str
+    start: Beginning = NOTHING
+    said: set[str] = field(default_factory=set)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """All ranks look for images that are there twice, the rest is for rank 0."""
+        result = pl_module.result
+        twice = NONE_TWICE
+        if result is not None and result.final:
+            images, rows = pl_module.batches.images, pl_module.state.particles
+            marks = over_ranks(images.marks, trainer.world_size)
+            twice = twins(marks, rows.half.numpy(), rows.address.numpy(), images.name)
+        if not trainer.is_global_zero or result is None:
+            return
+        found = with_twins(judged(result, self.mask, self.start), twice)
+        if not found.claims:
+            pl_module.state.history[-1]["resolution"] = math.nan
+        pl_module.result = with_advice(result, found, self.said)
+        self.said |= set(found.warnings)
+
+
+def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Advice:
+    """What there is to say about an iteration; of all but the last only whether anything can be claimed, which costs nothing."""
+    curves, box = result.curves, result.map.shape[-1]
+    known = Background(result.group, result.shared, result.inserted)
+    shell = None
+    if math.isfinite(result.resolution):
+        shell = round(box * result.pixel_size / result.resolution)
+    onset = first_randomised_shell(curves["no_mask"])
+    numbers = Judged(curves, result.band, onset, shell, result.resolutions)
+    if not result.final:
+        nothing = insignificance(numbers, box * result.pixel_size, known)
+        return Advice(not nothing and not nothing_shared(curves["no_mask"]), [])
+    made = FscMask(result.mask_fsc, mask)
+    found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
+    own = [line.removeprefix(WARNING) for line in result.messages if line.startswith(WARNING)]
+    found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
+    if found.claims and shell is not None:
+        found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
+    return Advice(found.claims, [*start.warnings, *own, *found_now])
+
+
+def with_twins(found: Advice, twice: Twins) -> Advice:
+    """The same in view of images that are there twice; half sets that share many of them claim nothing."""
+    if not twice.sentence:
+        return found
+    return Advice(found.claims and not twice.spoil, [twice.sentence, *found.warnings])
+
+
+def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:
+    """The result with that; sentences that were ``said`` before are no messages again."""
+    news = [WARNING + line for line in found.warnings if line not in said]
+    news = [line for line in news if line not in result.messages]
+    changes: dict = {"warnings": found.warnings, "messages": [*result.messages, *news]}
+    if not found.claims:
+        history = [*result.history[:-1], {**result.history[-1], "resolution": math.nan}]
+        changes |= {"resolution": math.nan, "history": history}
+        changes["resolutions"] = {**result.resolutions, "corrected": math.nan}
+    return replace(result, **changes)
+
+
+def sharpening_advice(result: IterationResult) -> list[str]:
+    """One sentence where the B-factor behind map_sharp.mrc is a fit that tells little, else none."""
+    fit = result.guinier
+    if fit.bfactor is None or fit.applied != fit.bfactor or not (doubts := fit_doubts(fit)):
+        return []
+    return [
+        f"map_sharp.mrc has the fitted B-factor of {fit.bfactor:.0f} Å², which is uncertain, {'; '.join(doubts)}: look at guinier.png "
+        "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
+    ]
+
+
+def convergence_advice(result: IterationResult) -> list[str]:
+    """One sentence where the last iteration still changed resolution or poses much, else none."""
+    seen = []
+    if len(result.history) > 1:
+        before, now = (row["resolution"] for row in result.history[-2:])
+        known = math.isfinite(before), math.isfinite(now)
+        if known[0] != known[1] or (all(known) and not 1 / JUMP <= now / before <= JUMP):
+            seen.append(f"the resolution went from {told(before)} to {told(now)}")
+    turn, sigma = (
+        median(result.rotation_change),
+        median(result.particles.pose_sigma[:, 0].rad2deg()),
+    )
+    if turn > TURN and turn > RESTLESS * sigma:
+        seen.append(
+            f"half of the particles turned by more than {turn:.1f}°, {sigma:.1f}° is their standard error"
+        )
+    if not seen:
+        return []
+    return [
+        f"Not converged, in the last iteration {' and '.join(seen)}: map and resolution are not final. Add resume=true with a "
+        "higher max_iterations and extra_final_passes; where that does not settle it, check initial map, symmetry and particle_diameter"
+    ]

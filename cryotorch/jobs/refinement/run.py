@@ -1,0 +1,189 @@
+"""The course of a refinement job, the same for all of them: input, state, trainer, results."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.particle_file import ParticleFile
+from cryotorch.errors import Stopped
+from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.jobs.files.fingerprint import fingerprint
+from cryotorch.jobs.files.memory import require_search_room
+from cryotorch.jobs.files.run_folder import RunFolder, rank
+from cryotorch.jobs.inputs.half_maps import symmetry_group
+from cryotorch.jobs.inputs.particles import load_particles
+from cryotorch.jobs.refinement import trainer as r
+from cryotorch.jobs.refinement.advice import JudgeClaims
+from cryotorch.jobs.refinement.settings import RefineSettings
+from cryotorch.jobs.refinement.start_advice import began_with
+from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
+from cryotorch.particles import Particles, ignore
+from cryotorch.refine.em.initialise import begin
+from cryotorch.refine.em.module import Refinement, coming
+from cryotorch.refine.em.out_of_memory import told_plainly
+from cryotorch.refine.em.schedule import Stop
+from cryotorch.refine.runtime.distributed import Batches
+from cryotorch.refine.runtime.watch import Watch
+from cryotorch.refine.state import Settings
+from cryotorch.report.run_log import RunLog
+from cryotorch.report.summary import ending
+from cryotorch.results import IterationResult, told
+
+S = TypeVar("S", bound=RefineSettings)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a job makes of its files before the first iteration.
+
+    Attributes:
+        plan: the parameters in the algorithm's units, masks included.
+        volume: (d, d, d), or (2, d, d, d) with a map for each half set.
+        particles: with their half sets.
+        beginning: sentences that are true of a run that begins, not of one that goes on.
+        extras: entries of ``summary.json``.
+        warnings: sentences about them that the end of the run repeats.
+    """
+
+    plan: Settings
+    volume: Tensor
+    particles: Particles
+    beginning: list[str]
+    extras: dict[str, object]
+    warnings: list[str] = field(default_factory=list)
+
+
+def refine(
+    given: S,
+    prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
+    log: RunLog,
+    started: float,
+) -> None:
+    """From a particle stack to validated maps in ``given.out``.
+
+    Args:
+        prepare: (settings with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
+        started: of the job, on time.perf_counter.
+    """
+    inputs = (given.particles, given.volume, given.mask)
+    with watched(given) as watch, RunFolder(given, inputs) as folder:
+        _refine(given, prepare, folder, log, started, watch)
+
+
+def watched(given: RefineSettings) -> AbstractContextManager[Watch | None]:
+    """What looks after the other processes of a run that has some on this machine."""
+    local = "TORCHELASTIC_RUN_ID" not in os.environ and "SLURM_PROCID" not in os.environ
+    if not local or r.world_size(given.trainer) == 1:
+        return nullcontext()
+    return Watch(rank(), resuming(given))
+
+
+def resuming(given: RefineSettings) -> str:
+    """How to go on with a run."""
+    return f"to go on, cryotorch out={shlex.quote(str(given.out))} resume=true"
+
+
+def _refine(
+    given: S,
+    prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
+    folder: RunFolder,
+    log: RunLog,
+    started: float,
+    watch: Watch | None,
+) -> None:
+    group = symmetry_group(given.symmetry)
+    file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
+    folder.refuse_inputs(file.stacks)
+    optics = ignore(
+        file.particles.optics,
+        given.ignore_tilt,
+        given.ignore_trefoil,
+        given.ignore_tetra,
+        given.ignore_anisomag,
+    )
+    file = replace(file, particles=file.particles.replace(optics=optics))
+    cache = (given.cache_dtype, given.cache_limit)
+    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
+    images.normalise = r.normalise_needed(images, given.normalize)
+    settings = in_angstrom(given, file.pixel_size)
+    ready = prepare(settings, file, images, group)
+    particles, plan = ready.particles, ready.plan
+    belongs = fingerprint(given, file, particles, images, settings.symmetry)
+    checkpoint, saved, damaged = folder.checkpoint(belongs)
+    for sentence in damaged:
+        log.info("WARNING: %s: the run goes on from the one before", sentence)
+    if checkpoint is None:
+        for sentence in ready.beginning:
+            log.info(sentence)
+    else:
+        then, changes = coming(saved, plan), folder.changes(given)
+        if isinstance(then, Stop):
+            log.info("The run in %s has finished already: %s.", folder.path, then.reason)
+            return
+        log.info("goes on from %s, with its poses and half sets", checkpoint)
+        for change in changes:
+            log.info("resumed with %s", change)
+    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
+    most = settings.max_iterations + settings.extra_final_passes
+    kind = "generated" if plan.mask.judge is None else "given"
+    judge = JudgeClaims(kind, began_with(ready.volume, plan, ready.warnings))
+    reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
+    callbacks = r.callbacks(*reports)
+    trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks, watch)
+    device, size = trainer.strategy.root_device, settings.minibatch_size
+    size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
+    require_search_room(plan, size, device)
+    batches = Batches(images, particles.half, size, given.seed)
+    extras |= {"device": r.machine(trainer), "minibatch_size": size}
+    log.info(
+        "%d particles of %d pixels, %.4g Å, on %s",
+        len(particles),
+        images.box,
+        images.pixel_size,
+        extras["device"],
+    )
+    with torch.no_grad(), told_plainly(images.box):
+        state, notes = begin(
+            *(particles, ready.volume, batches, plan, settings.initial_resolution),
+            device,
+            fresh=checkpoint is None,
+        )
+    for note in notes:
+        log.info(note)
+    extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
+    module = Refinement(state, plan, batches)
+    log.open(folder.open(given) / "log.txt")
+    try:
+        r.fit(trainer, module, checkpoint, watch)
+    except KeyboardInterrupt as stop:
+        code = (watch and watch.code) or getattr(stop, "code", 130)
+        raise Stopped(resuming(given), code=code) from None
+    seconds = time.perf_counter() - started
+    log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)
+
+
+def conclusion(result: IterationResult) -> str:
+    """What a run claims, or that it claims nothing."""
+    if not math.isfinite(result.resolution):
+        return "No resolution can be claimed, see the warnings"
+    bound = {
+        NYQUIST_ENDS: ", the limit of the pixel size",
+        NOISE_ENDS: ", beyond it the half maps agree no further than noise may",
+    }
+    return f"Resolution {told(result.resolution)}{bound.get(ending(result), '')}"
+
+
+def run_log() -> RunLog:
+    """The log of this process's rank."""
+    return RunLog(rank())

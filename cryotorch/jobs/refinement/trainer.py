@@ -1,0 +1,386 @@
+"""What every refinement job does around the algorithm: run folder, input, trainer, results."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.particle_file import ParticleFile
+from cryotorch.errors import InputError, Stopped
+from cryotorch.jobs.config.parse import TrainerSettings, shown
+from cryotorch.jobs.files.fingerprint import Fingerprint
+from cryotorch.jobs.files.output_folder import told_if_full
+from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
+from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.inputs.half_maps import HARD, SOFT, looks_inverted, require_cuda
+from cryotorch.jobs.refinement.advice import JudgeClaims
+from cryotorch.ops.fourier.filters import whitened
+from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.geometry.symmetry import rotate_volume, symmetry_correlation
+from cryotorch.ops.geometry.symmetry_frame import holds, largest_group, other_axes
+from cryotorch.ops.masks.soft import edge_width
+from cryotorch.refine.em.module import Refinement
+from cryotorch.refine.em.out_of_memory import USUAL, free_memory, images_at_once, told_plainly
+from cryotorch.refine.runtime.checkpoints import AtomicCheckpoints
+from cryotorch.refine.runtime.distributed import EMStrategy, of_every_rank
+from cryotorch.refine.runtime.watch import Watch
+from cryotorch.report.log import IterationLog
+from cryotorch.report.outputs import write_outputs
+from cryotorch.report.progress import IterationBar
+from cryotorch.report.tensorboard import TensorBoardReport
+from cryotorch.report.trace import Trace
+
+log = logging.getLogger("cryotorch")
+# What collective operations say of a rank that is gone.
+LOST = (
+    "Connection closed",
+    "Connection reset",
+    "Broken pipe",
+    "gloo",
+    "NCCL",
+    "Timed out",
+    "timeout",
+)
+ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
+# The same with all shells alike: about other axes to be named, and by how much it must be higher there.
+ON_OTHERS, CLEARLY = 0.7, 0.15
+SMALL = 48  # voxels: a box that shows them
+
+
+def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
+    """Masks need positive densities."""
+    if looks_inverted(volume):
+        log.warning(
+            "WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive",
+            path,
+        )
+
+
+def warn_if_hard(mask: Tensor, path: str | Path) -> None:
+    """A hard edge rings in Fourier space."""
+    width = edge_width(mask)
+    if width < HARD:
+        log.warning(
+            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
+            *(path, SOFT),
+        )
+
+
+def onto_axes(
+    volume: Tensor, group: Tensor, symmetry: str, frame: str = "check"
+) -> tuple[Tensor, list[str]]:
+    """Average a map over its point group, and a sentence when it does not have it in RELION's frame.
+
+    The sentence names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    """
+    told: list[str] = []
+    if len(group) == 1:
+        return volume, told
+    if frame != "trust":
+        volume, told = _on_axes(volume, group, symmetry, frame == "auto")
+    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
+    return (volume + torch.stack(copies).sum(0)) / len(group), told
+
+
+def _on_axes(
+    volume: Tensor, group: Tensor, symmetry: str, turned: bool
+) -> tuple[Tensor, list[str]]:
+    """Look at all shells of the map alike: at low resolution much looks symmetric."""
+    fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
+    worst = float(symmetry_correlation(fine, group)[1:].min())
+    tried = other_axes(group) if worst < ON_AXES else []
+    others = ((float(symmetry_correlation(fine, a.group)[1:].min()), a) for a in tried)
+    best, axes = max(others, key=lambda pair: pair[0], default=(-1.0, None))
+    if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
+        if turned:
+            log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
+            return rotate_volume(volume, axes.turn), []
+        return volume, [
+            f"The initial map is not {symmetry} about the axes that RELION uses, but is after {axes.words}: add symmetry_frame=auto, "
+            f"which makes it (correlations with turned copies, all shells alike: {worst:.2f} as it is, {best:.2f} after it)"
+        ]
+    least = max(ON_OTHERS, worst + CLEARLY)
+
+    def fits(operators: Tensor) -> bool:
+        return float(symmetry_correlation(fine, operators).min()) > least
+
+    other = largest_group(group, fits) if worst < ON_AXES else None
+    shown = f"it shows {other[0]}, give symmetry={other[0]} if that is theirs" if other else ""
+    if other is not None and not all(holds(group.double(), r) for r in other[1]):
+        return volume, [
+            f"The initial map is not {symmetry} about the axes that RELION uses: {shown} (correlations with turned copies, all shells "
+            f"alike: {worst:.2f} for {symmetry}, above {least:.2f} for {other[0]})"
+        ]
+    worst = float(symmetry_correlation(volume, group)[1:].min())
+    if worst >= ON_AXES:
+        return volume, []
+    return volume, [
+        f"The initial map is not {symmetry} about the axes that RELION uses: it correlates only {worst:.2f} with its rotated copy. Turn "
+        f"it onto the axes, or choose another symmetry{f': {shown}' if shown else ''}. One that the particles lack makes a resolution that "
+        "they do not have"
+    ]
+
+
+def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
+    """Whether all images should be brought to one background level; "auto" looks at how much they differ in general.
+
+    Unless ``choice`` is False, a single image that is far from the level of its set is brought to it in any case.
+    """
+    if choice is False:
+        return False
+    level = images.judge_level()
+    if choice == "auto" and level.differs:
+        log.info(
+            "the background of the images differs in general, by %.0f %%: each is divided by its own standard deviation",
+            100 * level.scatter,
+        )
+    return bool(choice) if choice != "auto" else level.differs
+
+
+def world_size(trainer: TrainerSettings) -> int:
+    """How many processes the trainer settings mean."""
+    cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        n = torch.cuda.device_count() if cuda else 1
+    elif isinstance(devices, list):
+        n = len(devices)
+    else:
+        n = int(devices) if str(devices).isdigit() else len(str(devices).split(","))
+    return n * trainer.num_nodes
+
+
+def make_trainer(
+    out: Path,
+    settings: TrainerSettings,
+    most: int,
+    callbacks: list[Callback],
+    watch: Watch | None = None,
+) -> L.Trainer:
+    """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own."""
+    for noise in (
+        ".*treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*log_every_n_steps.*",
+        ".*isinstance.treespec.*",
+        ".*Checkpoint directory.*not empty.*",
+        ".*dirpath has changed.*",  # another spelling of it
+    ):
+        warnings.filterwarnings("ignore", noise)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    accelerator = settings.accelerator
+    if accelerator == "auto":  # not mps, which has no float64
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    require_cuda("trainer.accelerator", settings.accelerator)
+    strategy = settings.strategy
+    if world_size(settings) > 1 and strategy in ("auto", "ddp"):
+        strategy = EMStrategy(watch)
+    devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
+    if settings.precision not in ("32-true", "32"):
+        raise InputError(
+            f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"
+        )
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=settings.num_nodes,
+            precision=settings.precision,
+            strategy=strategy,
+            max_epochs=most,
+            logger=TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints()],
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,  # iterations differ in the batches that they take
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            default_root_dir=out,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        given = " ".join(
+            f"trainer.{name}={shown(value)}" for name, value in asdict(settings).items()
+        )
+        reason = str(error).split(". ")[0].rstrip(".")
+        raise InputError(
+            f"there is no trainer with {given} ({reason}): correct that, or use trainer=auto"
+        ) from None
+
+
+def _cause(end: SystemExit) -> KeyboardInterrupt:
+    """What made Lightning exit."""
+    return end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else Stopped()
+
+
+def fit(
+    trainer: L.Trainer, module: Refinement, checkpoint: Path | None, watch: Watch | None = None
+) -> None:
+    """Iterate. Ctrl-C stays a KeyboardInterrupt; Lightning would turn it into exit code 1 and a message of its own.
+
+    Raises:
+        InputError: an image cannot be read, a result not be written, or a device has too little memory.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    # Lightning's would talk to other ranks in the middle of what they are doing, or ask a cluster to start the job again.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    try:
+        with (
+            told_if_full(Path(trainer.default_root_dir)),
+            told_plainly(module.settings.box, module.state),
+        ):
+            trainer.fit(module, ckpt_path=checkpoint)
+    except SystemExit as end:
+        if trainer.interrupted:
+            raise _cause(end) from None
+        raise
+    except RuntimeError as error:
+        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
+            raise
+        if watch is not None:
+            watch.wait()
+        raise InputError(
+            "another process of this run ended, or cannot be reached any more: see what it says, then add resume=true"
+        ) from None
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+
+class IterationCheckpoint(ModelCheckpoint):
+    """Checkpoints that count iterations from 1, as everything else does; epochs count from 0."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(
+            dirpath=folder.path / CHECKPOINTS,
+            filename="iteration_{epoch:03d}",
+            auto_insert_metric_name=False,
+            save_top_k=-1,  # older ones are removed by the folder
+            enable_version_counter=False,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+        )
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """Save, then tell the folder, on rank 0."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero:
+            self.folder.iteration_done(pl_module.state.iteration)
+
+    def format_checkpoint_name(self, metrics: dict, *args, **kwargs) -> str:
+        """The name with the number of iterations done."""
+        return super().format_checkpoint_name(
+            {**metrics, "epoch": metrics["epoch"] + 1}, *args, **kwargs
+        )
+
+
+@dataclass
+class SameRun(Callback):
+    """Refuses to add up sums of different runs, where processes of a sweep that others started have lost step."""
+
+    out: Path
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """All ranks; the first rank's run is the one that is meant."""
+        every = of_every_rank(str(self.out), trainer.world_size)
+        if len(set(every)) > 1:
+            others = ", ".join(dict.fromkeys(every))
+            raise InputError(
+                f"the processes of this run are in different ones (out={others}): start every run of the sweep by itself"
+            )
+
+
+@dataclass
+class WriteResults(Callback):
+    """Maps, curves and the summary after every iteration, the particles after the last one."""
+
+    out: Path
+    source: ParticleFile
+    extras: dict
+    started: float  # of the job, on time.perf_counter
+    formats: list[str]
+    told: int = 0  # damaged images
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
+        """Rank 0 only; files are replaced whole."""
+        result = pl_module.result
+        damaged = self._damaged(trainer, pl_module)
+        if trainer.is_global_zero:
+            extras = {
+                **self.extras,
+                damage.ENTRY: damaged,
+                "wall_seconds": round(time.perf_counter() - self.started, 3),
+            }
+            source = self.source if result.final else None
+            write_outputs(self.out, result, source, extras, self.formats)
+
+    def _damaged(self, trainer: L.Trainer, pl_module: Refinement) -> dict[str, str]:
+        """Damaged images, those that other ranks have read too; told when there are more of them, and at the end."""
+        result, images = pl_module.result, pl_module.batches.images
+        found = damage.damaged_images(images, result.loud)
+        every = of_every_rank(found, trainer.world_size)
+        found = {name: why for part in every for name, why in part.items()}
+        if len(found) > self.told or (found and result.final):
+            log.warning(damage.sentence(found, len(self.source.particles)))
+        self.told = max(self.told, len(found))
+        return found
+
+
+def callbacks(
+    folder: RunFolder,
+    source: ParticleFile,
+    extras: dict,
+    belongs: Fingerprint,
+    started: float,
+    formats: list[str],
+    profile: bool,
+    judge: JudgeClaims,
+) -> list[Callback]:
+    """Judge, log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    out = folder.path
+    return [
+        belongs,
+        SameRun(out),
+        *([Trace(out / "profile")] if profile else []),
+        judge,
+        IterationBar(),  # first, as it gives the line to the log
+        IterationLog(),
+        TensorBoardReport(out / "plots"),
+        WriteResults(out, source, extras, started, formats),
+        IterationCheckpoint(folder),
+    ]
+
+
+def machine(trainer: L.Trainer) -> str:
+    """One phrase on what the job runs on."""
+    kind = trainer.strategy.root_device.type
+    name = platform.processor() or platform.machine()
+    if kind == "cuda":
+        name = torch.cuda.get_device_name(trainer.strategy.root_device)
+    ranks = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{kind} ({name}), {torch.get_num_threads()} threads{ranks}"
+
+
+def batch_size(box: int, device: torch.device | None = None, ranks: int = 1) -> int:
+    """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB.
+
+    On a CUDA device they take up to a part of its free memory; with several, which must all plan the same batches, of ``USUAL``.
+    """
+    if device is not None and device.type == "cuda":
+        return images_at_once(box, free_memory(device) if ranks == 1 else USUAL)
+    return max(16, min(256, 2**22 // box**2))

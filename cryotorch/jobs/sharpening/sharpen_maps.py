@@ -1,0 +1,246 @@
+"""The steps of sharpening: mask and curves, the Guinier fit, one map per B-factor, the local low-pass."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryotorch.jobs.config.parse import require
+from cryotorch.jobs.fsc import mask as fsc_mask
+from cryotorch.jobs.fsc.advice import advice
+from cryotorch.jobs.fsc.mask import FscMask
+from cryotorch.jobs.inputs.half_maps import HalfMaps
+from cryotorch.ops.fourier.filters import GuinierFit, guinier_fit, sharpen
+from cryotorch.ops.resolution.claims import ENDED, judge
+from cryotorch.ops.resolution.fsc import (
+    first_randomised_shell,
+    resolution,
+    shell_correlation,
+)
+from cryotorch.ops.resolution.local_resolution import local_low_pass, local_resolution
+from cryotorch.ops.resolution.sharpening import FEW_SHELLS, fit_doubts, inner_sphere, refused
+from cryotorch.results import told
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
+    from cryotorch.jobs.sharpen import Sharpen
+
+log = logging.getLogger("cryotorch")
+APART = 2.0  # ratio of the fits of masked and whole map that is no matter of choice
+WIDER_FIT = 15.0  # Å: where to begin the fit when too few shells are left
+
+
+@dataclass
+class Sharpened:
+    """What sharpening finds; tensors on the CPU.
+
+    Attributes:
+        mean: (d, d, d) of the half maps; mask: (d, d, d) behind FSC and fit.
+        made: that mask and how it came about; mask_file: where it was read, or None.
+        curves: name -> (d//2 + 1,); band: (d//2 + 1,) FSC that noise in the mask stays below; resolutions: name -> Å.
+        resolution: Å that may be claimed, NaN where nothing can be; onset: first shell with random phases.
+        fit: the Guinier fit of ``guinier_map``; other: its B-factor with the other choice, or None.
+        filter_resolution: Å, of the Butterworth filter.
+        maps: B-factor -> (d, d, d).
+        local: (d, d, d) Å, or None.
+        warnings: sentences.
+    """
+
+    mean: Tensor
+    mask: Tensor
+    made: FscMask
+    mask_file: str | None
+    curves: dict[str, Tensor]
+    band: Tensor
+    resolutions: dict[str, float]
+    resolution: float
+    onset: int
+    fit: GuinierFit
+    other: float | None
+    filter_resolution: float
+    maps: dict[float, Tensor] = field(default_factory=dict)
+    local: Tensor | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def local_range(self) -> dict[str, float] | None:
+        """Å within the mask: the median and where 5 and 95 % of the voxels are reached."""
+        if self.local is None:
+            return None
+        inside = self.local[self.mask > 0.5 * self.mask.max()].numpy()
+        finest, median, coarsest = np.percentile(inside, (5, 50, 95)).tolist()
+        return {"median": median, "finest": finest, "coarsest": coarsest}
+
+
+def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device) -> Sharpened:
+    """Everything but reading and writing; lengths in ``settings`` in Å.
+
+    Raises:
+        InputError: the mask or a filter of the settings does not fit the half maps.
+    """
+    pixel_size, box = halves.pixel_size, halves.maps.shape[-1]
+    maps = halves.maps.to(device)
+    mean = maps.mean(0)
+    no_mask = shell_correlation(*maps)
+    made, mask_file = find_mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
+    mask, onset = made.mask, first_randomised_shell(no_mask)
+    log.info("Mask: %s", made)
+    judged = judge(maps, pixel_size, mask, None, halves.known, onset, settings.seed, no_mask)
+    claims, warnings = advice(maps, judged, made, pixel_size, halves.known)
+    curves, curve = judged.curves, judged.curves["corrected"]
+    resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
+    reason = f"{ENDED[judged.ended_by]}; " if claims else ""
+    log.info("Resolution: %s (%swithout mask %.2f Å)",
+             told(resolutions["corrected"]), reason, resolutions["no_mask"])  # fmt: skip
+    reached = box * pixel_size / judged.last
+    fits = {
+        name: guinier_fit(m, curve, pixel_size, settings.fit_to or reached, settings.fit_from)
+        for name, m in (("masked", mean * mask), ("whole", mean))
+    }
+    if not claims:
+        fits = {name: refused(fit) for name, fit in fits.items()}
+    fit = fits.pop(settings.guinier_map)
+    (other,) = fits.values()
+    if fit.bfactor is not None:
+        about = settings.guinier_map, fit.bfactor, fit.error
+        log.info("Guinier fit of the %s map: B = %.1f ± %.1f Å²", *about)
+    if other.bfactor is not None:
+        # both are said: programs differ, and with little solvent left in the mask they agree
+        name = "whole" if settings.guinier_map == "masked" else "masked"
+        log.info("For comparison, of the %s map: %.1f Å²", name, other.bfactor)
+    bfactors, said = _bfactors(settings, fit, other, box * pixel_size)
+    how = "given" if settings.bfactor is not None else "fitted"
+    how = how if fit.bfactor is not None or how == "given" else "no fit"
+    log.info("Applied: B = %s Å² (%s)", ", ".join(f"{b:.4g}" for b in bfactors), how)
+    cut, also = _filter_resolution(settings, judged.last, box, pixel_size)
+    found = Sharpened(
+        *(
+            mean.cpu(),
+            mask.cpu(),
+            made,
+            mask_file,
+            {n: c.cpu() for n, c in curves.items()},
+            judged.band.cpu(),
+            resolutions,
+            resolutions["corrected"],
+            onset,
+        ),
+        *(_on_cpu(fit), other.bfactor, cut),
+        warnings=[*warnings, *said, *also],
+    )
+    local = None
+    if settings.local:
+        log.info("Local resolution, local FSC = %g", settings.local_threshold)
+        local = local_resolution(maps, pixel_size, mask, settings.local_threshold)
+        found.local = local.cpu()
+        log.info("Within the mask it is %(median).1f Å in the median, 5 to 95 %%: "
+                 "%(finest).1f to %(coarsest).1f Å", found.local_range)  # fmt: skip
+    sphere = inner_sphere(mean)
+    weight = curve if settings.fsc_weight else None
+    for bfactor in bfactors:
+        sharp = sharpen(mean, pixel_size, bfactor, weight, cut, settings.filter_order)
+        if local is not None:
+            sharp = local_low_pass(sharp, pixel_size, local)
+        if settings.apply_mask:
+            sharp = sharp * mask
+        if settings.spherical_mask:
+            sharp = sharp * sphere
+        if not bool(sharp.isfinite().all()):
+            wish = "it makes numbers that are too large for a map, use one nearer to 0"
+            require(False, "bfactor", f"{bfactor:g}", wish)
+        found.maps[bfactor] = sharp.cpu()
+    return found
+
+
+def _on_cpu(fit: GuinierFit) -> GuinierFit:
+    return GuinierFit(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
+
+
+def find_mask(
+    settings: Sharpen | OrientationDiagnostics, halves: HalfMaps, mean: Tensor, bare: float
+) -> tuple[FscMask, str | None]:
+    """The mask given, that beside the half maps, or one made of the density; the file it was read from.
+
+    ``bare``: resolution without a mask, Å.
+    """
+    beside = None if halves.folder is None else halves.folder / "mask_fsc.mrc"
+    path = settings.mask or (str(beside) if beside is not None and beside.is_file() else None)
+    if path is not None:
+        log.info("Mask %s", path)
+        trusted = settings.pixel_size is not None
+        return fsc_mask.given_mask(path, halves.grid, trusted, mean.device), path
+    lengths = settings.mask_near, settings.mask_far
+    made = fsc_mask.make_mask(mean, halves.pixel_size, settings.threshold, *lengths)
+    return fsc_mask.softened(made, halves.pixel_size, bare), None
+
+
+def _bfactors(
+    settings: Sharpen, fit: GuinierFit, other: GuinierFit, edge: float
+) -> tuple[list[float], list[str]]:
+    """The B-factors to apply in a box of ``edge`` Å, and what is to be said about them."""
+    given = settings.bfactor
+    if given is not None:
+        return given if isinstance(given, list) else [given], []
+    remedy = "give bfactor=<Å²>" + _wider_fit(settings, fit, edge)
+    if fit.bfactor is None:
+        return [0.0], [
+            f"The Guinier fit was refused, {fit.reason}: the map is weighted and filtered but not sharpened, {remedy}"
+        ]
+    if fit.bfactor > 0:
+        return [fit.bfactor], [
+            f"The fitted B-factor of {fit.bfactor:.0f} Å² is positive and blurs the map: were the half maps sharpened "
+            "before? Give unsharpened ones, or bfactor=0"
+        ]
+    doubts = _doubts(settings, fit, other)
+    if not doubts:
+        return [fit.bfactor], []
+    return [fit.bfactor], [
+        f"The fitted B-factor of {fit.bfactor:.0f} Å² is uncertain, {'; '.join(doubts)}: look at guinier.png and "
+        f"slices.png, {remedy}"
+    ]
+
+
+def _doubts(settings: Sharpen, fit: GuinierFit, other: GuinierFit) -> list[str]:
+    """Reasons not to trust a fit."""
+    doubts = fit_doubts(fit)
+    if other.bfactor is not None and not 1 / APART < other.bfactor / fit.bfactor < APART:
+        name = "whole" if settings.guinier_map == "masked" else "masked"
+        doubts.append(f"the {name} map has {other.bfactor:.0f} Å²")
+    return doubts
+
+
+def _wider_fit(settings: Sharpen, fit: GuinierFit, edge: float) -> str:
+    """`` or fit_from=15`` where that gives the fit shells enough."""
+    if settings.fit_from >= WIDER_FIT or int(fit.used.sum()) >= FEW_SHELLS:
+        return ""
+    with_signal = fit.log_amplitude.isfinite()
+    shell = torch.arange(len(with_signal), device=with_signal.device)
+    last = int(shell[fit.used].max()) if fit.used.any() else 0
+    return f", or fit_from={WIDER_FIT:g}" if last - edge / WIDER_FIT >= 4 else ""
+
+
+def _filter_resolution(
+    settings: Sharpen, reached: int, box: int, pixel_size: float
+) -> tuple[float, list[str]]:
+    """Resolution of the Butterworth filter in Å, and what is to be said about it."""
+    wanted = settings.filter_resolution
+    shell = (reached if wanted is None else box * pixel_size / wanted) + settings.filter_offset
+    offset, base = settings.filter_offset, shell - settings.filter_offset
+    wish = f"only {base:.0f} shells lie before the resolution"
+    require(shell >= 1, "filter_offset", offset, wish)
+    wish = f"only {max(box // 2 - base, 0):.0f} shells lie between the resolution and Nyquist"
+    require(offset <= 0 or shell <= box // 2, "filter_offset", offset, wish)
+    said = []
+    # beyond that nothing passes the weight
+    if settings.fsc_weight and wanted is not None and shell > reached + 2:
+        said.append(
+            f"filter_resolution={wanted:g} is finer than the {box * pixel_size / reached:.2f} Å of the half maps: what "
+            "lies beyond is weak, as fsc_weight=true weighs it, and mostly noise"
+        )
+    return box * pixel_size / shell, said

@@ -1,0 +1,1 @@
+"""The contrast transfer function, higher-order aberrations, and fits of both."""

@@ -1,0 +1,1 @@
+"""Transforms, slices, the image model, and the way back: reconstruction and filters."""

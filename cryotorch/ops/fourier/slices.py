@@ -1,0 +1,301 @@
+"""Central slices of a volume's transform: extraction, its derivative, and the adjoint, insertion.
+
+Both use trilinear interpolation. Its effect in real space is a multiplication by the *separable*
+sinc^2(x/P) sinc^2(y/P) sinc^2(z/P), P the padded box (Matej & Bajla 1990, doi:10.1109/42.57765): extraction divides the map
+by it beforehand, insertion divides the reconstruction by it afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad as zero_pad
+
+from cryotorch.ops.chunking import in_parts
+from cryotorch.ops.fourier import slices_cpu
+from cryotorch.ops.fourier.transforms import centre_, fft_volume, ifft_volume
+
+CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
+
+
+def rows_at_once(points: int, device: torch.device) -> int:
+    """How many slices of so many points to handle at once: the temporaries stay in a CPU's cache, or fill a GPU."""
+    return max(1, (CPU_POINTS if device.type == "cpu" else GPU_POINTS) // max(1, points))
+
+
+def gridding_correction(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
+    """The separable sinc^2 (d, d, d) that trilinear interpolation in a padded box imprints on real space."""
+    line = gridding_line(box, padded, device)
+    return line[:, None, None] * line[:, None] * line
+
+
+def gridding_line(box: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
+    """Its factor along each axis, (d,)."""
+    x = (torch.arange(box, device=device) - box // 2) / padded
+    return torch.sinc(x) ** 2
+
+
+@dataclass(frozen=True)
+class Projector:
+    """A volume's padded transform, ready for slicing.
+
+    Attributes:
+        table: (z * y * x, 4) float32; each row holds the value at x and at x + 1 as (re, im, re, im), scaled so
+            that slices come out orthonormal like packed images. z, y run from -reach to reach, x from 0 to reach + 1.
+        reach: largest padded frequency per axis; box: d; padding: samples per Fourier pixel; limit: Fourier pixels.
+    """
+
+    table: Tensor
+    reach: int
+    box: int
+    padding: int
+    limit: float
+
+
+def projector(
+    volume: Tensor, limit: float | None = None, padding: int = 2, correct: bool = True
+) -> Projector:
+    """Prepare a volume (d, d, d) for slicing up to ``limit`` Fourier pixels (default: all, d/2)."""
+    box = volume.shape[-1]
+    padded = padding * box
+    limit = box / 2 if limit is None else min(float(limit), box / 2)
+    if correct:
+        volume = volume / gridding_correction(box, padded, volume.device)
+    before = padded // 2 - box // 2
+    transform = fft_volume(zero_pad(volume, [before, padded - box - before] * 3)) / box
+    reach = min(math.ceil(padding * limit) + 1, padded // 2)
+    lines = torch.arange(-reach, reach + 1, device=transform.device) % padded
+    columns = torch.arange(reach + 2, device=transform.device)
+    mirrored = (
+        columns > padded // 2
+    )  # only beyond Nyquist of the padded box, where nothing is asked for
+    cut = transform[lines][:, lines][:, :, columns.clamp(max=padded // 2)]
+    cut = torch.where(mirrored, 0, cut)
+    pairs = torch.stack([cut[..., :-1], cut[..., 1:]], -1)
+    table = torch.view_as_real(pairs).flatten(-2).flatten(0, 2).to(torch.float32).contiguous()
+    return Projector(table, reach, box, padding, limit)
+
+
+def slice_coordinates(rotation: Tensor, frequency: Tensor) -> Tensor:
+    """R^T (kx, ky, kz) for rotations (b, 3, 3): (b, 3, m), in the unit of the frequencies.
+
+    Frequencies are (m, 2), kz = 0, or (m, 3); one more dimension (b, m, 2 or 3) where they differ between the slices.
+    """
+    return rotation[:, : frequency.shape[-1]].transpose(1, 2) @ frequency.mT
+
+
+def of_each(frequency: Tensor, magnification: Tensor | None) -> Tensor:
+    """Frequencies (m, 2) as the reference has them, M k: (b, m, 2) for M (b, 2, 2), unchanged where there is none."""
+    return frequency if magnification is None else frequency @ magnification.mT
+
+
+def _in_parts(frequency: Tensor, chunk: int, n: int) -> tuple[Tensor, ...]:
+    """The frequencies of every chunk of n slices."""
+    if frequency.dim() == 3:
+        return frequency.split(chunk)
+    return (frequency,) * -(-n // chunk)
+
+
+def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Where points (*b, 3, m) fall in a half volume with z, y in -reach .. reach and x in 0 .. columns - 1.
+
+    Returns the flat index of the lower corner (*b, m), the fractional position (*b, 3, m) and the sign (*b, m) that
+    turned the point to x >= 0: where it is -1 the value read is the complex conjugate (Friedel's law).
+    """
+    sign = torch.where(coordinate[..., 0, :] < 0, -1.0, 1.0)
+    coordinate = coordinate * sign[..., None, :]
+    lower = coordinate.floor()
+    fraction = coordinate - lower
+    lower = lower.clamp(-reach, reach - 1).to(torch.int32)
+    side = 2 * reach + 1
+    index = ((lower[..., 2, :] + reach) * side + lower[..., 1, :] + reach) * columns + lower[
+        ..., 0, :
+    ]
+    return index, fraction, sign
+
+
+def _corners(projector: Projector, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of points (b, 3, m), fractions and signs."""
+    columns = projector.reach + 1
+    index, fraction, sign = corner_indices(point * projector.padding, projector.reach, columns)
+    side = 2 * projector.reach + 1
+    index = torch.stack([index + step * columns for step in (0, 1, side, side + 1)])
+    rows = projector.table.index_select(0, index.flatten())
+    return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
+
+
+def sample(projector: Projector, point: Tensor) -> Tensor:
+    """Values (b, m) complex64 of the transform at points (b, 3, m), Fourier pixels."""
+    corners, fraction, sign = _corners(projector, point)
+    fx, fy, fz = fraction.unbind(-2)
+    plane = torch.lerp(corners[0], corners[1], fz[..., None, None])
+    line = torch.lerp(plane[0], plane[1], fy[..., None, None])
+    value = torch.lerp(line[..., 0, :], line[..., 1, :], fx[..., None])
+    return torch.complex(value[..., 0], value[..., 1] * sign)
+
+
+def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) -> Tensor:
+    """Central slices (b, m) complex64 for rotations (b, 3, 3), frequencies in Fourier pixels as for ``slice_coordinates``."""
+    points = frequency.shape[-2]
+    if not len(rotation):
+        return rotation.new_zeros(0, points, dtype=torch.complex64)
+    if rotation.device.type == "cpu":
+        table = (projector.table, projector.reach, projector.padding)
+        return slices_cpu.slices(*table, rotation, frequency)
+    chunk = rows_at_once(points, frequency.device)
+    rows = rotation.split(chunk), _in_parts(frequency, chunk, len(rotation))
+    return torch.cat(
+        [sample(projector, slice_coordinates(*part)) for part in zip(*rows, strict=True)]
+    )
+
+
+def slices_with_gradient(
+    projector: Projector, rotation: Tensor, frequency: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Slices p (b, m, 2) as (re, im) and dp/dw (b, 3, m, 2), w a rotation vector in the particle frame.
+
+    With R' = exp(w) R and g = R grad V (particle frame), per Fourier pixel:
+    dp/dw = (-ky g_z, kx g_z, ky g_x - kx g_y). Frequencies are (m, 2) or (b, m, 2).
+    """
+    corners, fraction, sign = _corners(projector, slice_coordinates(rotation, frequency))
+    fx, fy, fz = (f[..., None] for f in fraction.unbind(-2))
+    dz = corners[1] - corners[0]
+    plane = torch.addcmul(corners[0], dz, fz[..., None])
+    dz = torch.lerp(dz[0], dz[1], fy[..., None])
+    dy = plane[1] - plane[0]
+    line = torch.addcmul(plane[0], dy, fy[..., None])
+    dx = line[..., 1, :] - line[..., 0, :]
+    value = torch.addcmul(line[..., 0, :], dx, fx)
+    dy = torch.lerp(dy[..., 0, :], dy[..., 1, :], fx)
+    dz = torch.lerp(dz[..., 0, :], dz[..., 1, :], fx)
+    # V(q) = conj V(-q): the imaginary part of the value and the real part of the gradient change sign
+    flip = torch.stack([torch.ones_like(sign), sign], -1)
+    value = value * flip
+    gradient = torch.stack([dx, dy, dz], 1).flatten(2)
+    g = (rotation * projector.padding @ gradient).unflatten(2, (-1, 2)) * flip.flip(-1)[:, None]
+    kx, ky = frequency[..., :1], frequency[..., 1:]
+    dp = torch.stack([-ky * g[:, 2], kx * g[:, 2], ky * g[:, 0] - kx * g[:, 1]], 1)
+    return value, dp
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Sums of inserted slices of a half set: the only tensors that are written in place.
+
+    Attributes:
+        sums: (c, z, y, x, 3) float32: real part, imaginary part and weight; z, y from -reach to reach, x from 0. The c copies,
+            one for each thread that inserts, are added up by ``merge_``.
+        reach, box, padding: as in ``Projector``.
+    """
+
+    sums: Tensor
+    reach: int
+    box: int
+    padding: int
+
+
+def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") -> Accumulator:
+    """Empty sums for a box: 12 bytes per voxel of the (padded) half transform and copy."""
+    reach = padding * box // 2 + 1
+    side, cpu = 2 * reach + 1, torch.device(device).type == "cpu"
+    copies = min(torch.get_num_threads(), slices_cpu.MOST_COPIES) if cpu else 1
+    sums = torch.zeros(copies, side, side, reach + 1, 3, device=device)
+    return Accumulator(sums, reach, box, padding)
+
+
+def merge_(accumulator: Accumulator) -> Tensor:
+    """Add the copies up in the first one, which is returned (z, y, x, 3); the others become zero."""
+    first, *others = accumulator.sums
+    for other in others:
+        first += other
+        other.zero_()
+    return first
+
+
+def insert_slices_(
+    sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
+) -> None:
+    """Add slices (b, m) complex and their weights (b, m) at ``slice_coordinates``: the adjoint of extraction.
+
+    A coefficient stands for the pair k, -k; only the half with x >= 0 is kept, ``dense`` restores the rest.
+
+    Raises:
+        MemoryError: a CUDA device cannot hold the work arrays of one slice; what came before is inserted.
+    """
+    if rotation.device.type == "cpu":
+        into = (sums.sums, sums.reach, sums.padding)
+        slices_cpu.insert_(*into, rotation, frequency, spectrum, weight)
+        return
+
+    def insert(part: slice) -> None:
+        at = frequency[part] if frequency.dim() == 3 else frequency
+        add_slices_(sums, spectrum[part], weight[part], rotation[part], at)
+
+    in_parts(len(rotation), rows_at_once(2 * frequency.shape[-2], frequency.device), insert)
+
+
+def add_slices_(
+    sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
+) -> None:
+    """The same by tensor operations, for devices without ``kernels``. Running out of memory leaves the sums as they were."""
+    columns, side = sums.reach + 1, 2 * sums.reach + 1
+    point = slice_coordinates(rotation, frequency) * sums.padding
+    index, fraction, sign = corner_indices(point, sums.reach, columns)
+    wx, wy, wz = torch.stack([1 - fraction, fraction], -1).unbind(1)
+    value = torch.stack([spectrum.real, spectrum.imag * sign, weight], -1)
+    flat = sums.sums[0].view(-1, 3)
+    # all memory before the first write
+    corner, share = torch.empty_like(sign), torch.empty_like(value)
+    at = torch.empty(index.shape, dtype=torch.int64, device=index.device)
+    for z, y, x in product((0, 1), repeat=3):
+        torch.mul(wz[..., z], wy[..., y], out=corner).mul_(wx[..., x])
+        torch.mul(corner[..., None], value, out=share)
+        torch.add(index, (z * side + y) * columns + x, out=at)
+        flat.index_add_(0, at.flatten(), share.flatten(0, 1))
+
+
+def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
+    """The sums on the padded half transform: numerator (P, P, P // 2 + 1) complex64 and weights float32, as they were summed.
+
+    On the plane x = 0 the half space stores a point at k or at -k: both are added up, which is what makes the
+    inverse transform real.
+    """
+    full, reach, padded = merge_(sums), sums.reach, sums.padding * sums.box
+    half = padded // 2  # frequencies beyond it are rims that no wanted coefficient reaches
+    numerator = full.new_empty(padded, padded, half + 1, dtype=torch.complex64)
+    weight = full.new_empty(numerator.shape)
+    ends = (
+        (slice(0, padded - half), slice(reach, reach + padded - half)),
+        (slice(padded - half, padded), slice(reach - half, reach)),
+    )
+    for (z, from_z), (y, from_y) in product(ends, repeat=2):
+        part = full[from_z, from_y, : half + 1]
+        torch.view_as_real(numerator)[z, y] = part[..., :2]
+        weight[z, y] = part[..., 2]
+    plane = full[:, :, 0]
+    plane = plane + plane.flip(0, 1) * plane.new_tensor([1.0, -1.0, 1.0])
+    k = torch.fft.fftfreq(padded, 1 / padded, device=full.device).long() + reach
+    plane = plane[k][:, k]
+    torch.view_as_real(numerator)[:, :, 0] = plane[..., :2]
+    weight[:, :, 0] = plane[..., 2]
+    return numerator, weight
+
+
+def grid_to_volume(transform: Tensor, box: int, padded: int, correct: bool = True) -> Tensor:
+    """A padded orthonormal half transform, which is overwritten, to the volume (d, d, d) that slices to it."""
+    if padded % 2:
+        volume = ifft_volume(transform, padded)
+    else:  # as ``ifft_volume``, but the transform goes before the result comes
+        transform = torch.fft.ifftn(centre_(transform), dim=(0, 1))
+        volume = torch.fft.irfft(transform, n=padded)
+    if padded != box:
+        start = padded // 2 - box // 2
+        volume = volume[(slice(start, start + box),) * 3].contiguous()
+    if not correct:
+        return volume.mul_(box)
+    line = gridding_line(box, padded, volume.device)
+    return volume.div_(line[:, None] * line / box).div_(line[:, None, None])

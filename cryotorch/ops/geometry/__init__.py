@@ -1,0 +1,1 @@
+"""Rotations, point groups, directions of view, placing and turning maps."""

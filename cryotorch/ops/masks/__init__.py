@@ -1,0 +1,1 @@
+"""Soft masks, morphology, segments, connected components."""

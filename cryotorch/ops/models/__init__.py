@@ -1,0 +1,1 @@
+"""Densities from nothing: phantoms, Gaussians, picking templates."""

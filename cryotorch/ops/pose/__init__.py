@@ -1,0 +1,1 @@
+"""Scores of poses, their bounds, and the same on CUDA."""

@@ -1,0 +1,1 @@
+"""What maps hold: FSC, significance and claims, cones, local resolution and filters, sharpening."""

@@ -1,0 +1,149 @@
+"""The one judge of half maps: their curves under a mask, what noise alone would reach, and the resolution that may be claimed."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.resolution.fsc import (
+    NEXT_TO_ONSET,
+    claimed_shell,
+    crossing_shell,
+    first_randomised_shell,
+    fsc_curves,
+    resolution,
+)
+from cryotorch.ops.resolution.significance import independent_numbers, noise_band, noise_profile
+
+BLIND = 0.8  # FSC of random phases that only a few voxels, or a spike in the middle, make
+
+
+class Background(NamedTuple):
+    """What a run knows about its half maps.
+
+    Attributes:
+        group: (g, 3, 3) point group that was imposed, None = C1.
+        shared: shell up to which both half sets were aligned to the same reference, 0 = not at all.
+        inserted: shell up to which images were inserted.
+        symmetry: the group's name.
+    """
+
+    group: Tensor | None = None
+    shared: float = 0.0
+    inserted: float = math.inf
+    symmetry: str = "C1"
+
+
+UNKNOWN = Background()
+
+
+class Judged(NamedTuple):
+    """Curves (d//2 + 1,) by name, on the maps' device.
+
+    Attributes:
+        band: (d//2 + 1,) what noise in the mask stays below, see ``significance.noise_band``.
+        onset: first shell with random phases.
+        shell: that the corrected curve may be said to reach, None = nothing to claim.
+        resolutions: name -> Å where the curve falls below 0.143, "corrected" what is claimed, NaN where that is nothing.
+    """
+
+    curves: dict[str, Tensor]
+    band: Tensor
+    onset: int
+    shell: int | None
+    resolutions: dict[str, float]
+
+    @property
+    def last(self) -> int:
+        """The shell claimed, or where nothing can be the one before the corrected curve falls below 0.143."""
+        return int(crossing_shell(self.curves["corrected"])) if self.shell is None else self.shell
+
+    @property
+    def resolution(self) -> float:
+        """Å that may be claimed, or NaN."""
+        return self.resolutions["corrected"]
+
+    @property
+    def ended_by(self) -> str:
+        """What ends the corrected curve after the shell that is claimed, see ``ended_by``; "" where nothing can be claimed."""
+        if self.shell is None:
+            return ""
+        return ended_by(self.curves["corrected"], self.shell)
+
+
+THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS = "threshold", "noise", "nyquist"
+# As a remark beside a resolution.
+ENDED = {
+    THRESHOLD_ENDS: "corrected FSC = 0.143",
+    NOISE_ENDS: "beyond it the corrected FSC lies within noise, 3 standard errors",
+    NYQUIST_ENDS: "the corrected FSC never falls below 0.143, the pixel size is the limit",
+}
+
+
+def ended_by(curve: Tensor, shell: int, threshold: float = 0.143) -> str:
+    """Whether the threshold, noise or Nyquist ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
+
+    A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's.
+    """
+    last = len(curve) - 1
+    above = float(curve[min(shell + 1, last)]) >= threshold
+    if not above:
+        return THRESHOLD_ENDS
+    return NYQUIST_ENDS if shell >= last else NOISE_ENDS
+
+
+def judge(
+    half_maps: Tensor,
+    pixel_size: float,
+    mask: Tensor,
+    loose: Tensor | None = None,
+    known: Background = UNKNOWN,
+    onset: int | None = None,
+    seed: int = 0,
+    no_mask: Tensor | None = None,
+) -> Judged:
+    """Judge half maps (2, d, d, d) under a mask (d, d, d): every job gets the same numbers for the same maps and mask.
+
+    Args:
+        loose: (d, d, d) mask of the loose curve, None = there is none.
+        onset: first shell with random phases, None = where the unmasked FSC falls below 0.8; seed: of the phases.
+        no_mask: (d // 2 + 1,) the FSC without a mask, where it is known already.
+    """
+    box = half_maps.shape[-1]
+    draw = torch.Generator().manual_seed(seed)
+    another = mask if loose is None else loose
+    drawn = dict(generator=draw, first_shell=onset, no_mask=no_mask)
+    curves = fsc_curves(half_maps, pixel_size, mask, another, **drawn)
+    if onset is None:
+        onset = first_randomised_shell(curves["no_mask"])
+    if loose is None:
+        del curves["loose"]
+    curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
+    numbers = independent_numbers(mask, known.group, noise_profile(half_maps))
+    band = noise_band(numbers).to(mask.device)
+    testing = _where_tested(band, curves["randomised"], onset)
+    shell = claimed_shell(curves["corrected"], testing, known.shared)
+    reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}
+    reached["corrected"] = math.nan if shell is None else box * pixel_size / shell
+    return Judged(curves, band, onset, shell, reached)
+
+
+def _where_tested(band: Tensor, randomised: Tensor, onset: int) -> Tensor:
+    """The band of noise (s,), 1 where nothing but the mask is seen: random phases (s,) from the shell ``onset`` on agree nearly as well.
+
+    The corrected curve, (masked - randomised) / (1 - randomised), is a ratio of two small differences there.
+    """
+    shell = torch.arange(len(band), device=band.device)
+    blind = (randomised.to(band) > BLIND) & (shell >= onset + NEXT_TO_ONSET)
+    return torch.where(blind, torch.ones_like(band), band)
+
+
+def _where_inserted(curve: Tensor, limit: float) -> Tensor:
+    """Zero on shells that no image was inserted into: what a mask finds there has leaked from the others, alike in both halves."""
+    if limit >= len(curve) - 1:
+        return curve
+    shell = torch.arange(len(curve), device=curve.device)
+    return torch.where(shell <= limit - 0.5, curve, torch.zeros_like(curve))

@@ -1,0 +1,255 @@
+"""Fourier shell correlation: curves, the correction for the mask, and the resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.transforms import shell_sum, slabs, volume_shells
+from cryotorch.ops.masks.soft import density_mask, soft_sphere
+from cryotorch.ops.resolution.significance import ERRORS
+
+RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
+NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
+FEW_NUMBERS = 0.5  # band of noise above which a shell cannot testify against
+# five numbers: as many as the pose of a single image, and noise whose peaks are aligned agrees in them to 0.99 (32 pixels, I)
+NO_NUMBERS = 0.95
+# refined noise was seen to reach 6.5 (240 images, O, 24 iterations), the coarsest sound maps of tests/truth are at 9
+JOINT = 7.5
+NEXT_TO_SPLIT = (
+    3  # shells that what half sets share leaks on to, through windows, masks and interpolation
+)
+
+
+def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Fourier shell correlation of volumes (*b, d, d, d): (*b, d//2 + 1), float64.
+
+        FSC(s) = Re sum F1 F2* / sqrt( sum |F1|^2  sum |F2|^2 )       sums over shell s
+
+    Shell 0 is set to 1; shells without power are 0.
+    """
+    pairs = zip(a[None].flatten(0, -4), b[None].flatten(0, -4), strict=True)
+    curves = [_correlate(_transform(first), _transform(second)) for first, second in pairs]
+    return torch.stack(curves).reshape(*a.shape[:-3], -1)
+
+
+def _transform(volume: Tensor) -> Tensor:
+    """About pixel 0: the phases that the origin makes cancel in a correlation."""
+    return torch.fft.rfftn(volume, dim=(-3, -2, -1))
+
+
+def _masked_correlation(half_maps: Iterable[Tensor], mask: Tensor) -> Tensor:
+    """The FSC (s,) of two volumes (d, d, d) under a mask, the two one after the other."""
+    return _correlate(*(_transform(half * mask) for half in half_maps))
+
+
+def _correlate(first: Tensor, second: Tensor) -> Tensor:
+    """The FSC (s,) of two transforms (d, d, d // 2 + 1)."""
+    box, row = len(first), 0
+    sums = torch.zeros(3, box // 2 + 1, dtype=torch.float64, device=first.device)
+    for a, b in zip(slabs(first), slabs(second), strict=True):
+        for total, (u, v) in zip(sums, ((a, b), (a, a), (b, b)), strict=True):
+            total += shell_sum(_real_product(u, v), box, row)
+        row += len(a)
+    cross, power = sums[0], sums[1] * sums[2]
+    curve = torch.where(power > 0, cross / power.sqrt().clamp(min=1e-300), 0.0)
+    curve[0] = 1
+    return curve
+
+
+def _real_product(a: Tensor, b: Tensor) -> Tensor:
+    """Re(a b*)."""
+    return torch.addcmul(a.real * b.real, a.imag, b.imag)
+
+
+def phase_randomise(volume: Tensor, first_shell: int, generator: torch.Generator) -> Tensor:
+    """A volume (*b, d, d, d) with random phases from shell ``first_shell`` on; amplitudes are kept.
+
+    The phases added are multiples of 2 pi / 256 with the symmetry of a real volume. They are drawn on the generator's
+    device, so that all devices see the same: a byte each, which takes a CPU little time and is soon elsewhere.
+    """
+    box, one_by_one = volume.shape[-1], volume[None].flatten(0, -4)
+    made = [_randomised(_transform(v), first_shell, generator, box) for v in one_by_one]
+    return torch.stack(made).reshape(volume.shape) if volume.dim() > 3 else made[0]
+
+
+def _randomised(
+    transform: Tensor, first_shell: int, generator: torch.Generator, box: int
+) -> Tensor:
+    """``phase_randomise`` from a transform, which is overwritten."""
+    turn = _random_turns(box, generator).to(transform.device)
+    turn.masked_fill_(volume_shells(box, turn.device) < max(first_shell, 1), 0)
+    angle = torch.arange(256, dtype=torch.float64, device=turn.device) * (2 * math.pi / 256)
+    phase = torch.polar(torch.ones_like(angle), angle).to(transform.dtype)
+    for part, at in zip(slabs(transform), slabs(turn), strict=True):
+        part *= phase.index_select(0, at.flatten().int()).view(part.shape)
+    # irfftn in two steps: the product goes before the result comes
+    transform = torch.fft.ifftn(transform, dim=(0, 1))
+    return torch.fft.irfft(transform, n=box)
+
+
+def _random_turns(box: int, generator: torch.Generator) -> Tensor:
+    """Random phases (d, d, d // 2 + 1) uint8, in units of 2 pi / 256, that are opposite at k and -k."""
+    shape = box, box, box // 2 + 1
+    n, device = math.prod(shape), generator.device
+    eight = torch.randint(-(2**63), 2**63 - 1, (n // 8 + 1,), generator=generator, device=device)
+    turn = eight.view(torch.uint8)[:n].view(shape)
+    for column in {0, box // 2} if box % 2 == 0 else {0}:  # where both are in the half transform
+        plane = turn[:, :, column]
+        plane -= plane.flip(0, 1).roll((1, 1), (0, 1))
+    return turn
+
+
+def corrected_fsc(
+    half_maps: Tensor,
+    mask: Tensor,
+    first_shell: int,
+    generator: torch.Generator,
+    unmasked: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The FSC of masked half maps (2, d, d, d) without what the mask itself correlates.
+
+        corrected = (masked - randomised) / (1 - randomised)      from first_shell on, masked before
+
+    where ``randomised`` is the FSC of the half maps with phases randomised from ``first_shell``
+    on, masked afterwards; see ``correct_for_mask``. ``unmasked`` is computed when not given.
+    Returns (corrected, masked, randomised), each (d//2 + 1,).
+    """
+    changed = (phase_randomise(half, first_shell, generator) for half in half_maps)
+    masked, randomised = (_masked_correlation(maps, mask) for maps in (half_maps, changed))
+    if unmasked is None:
+        unmasked = shell_correlation(*half_maps)
+    corrected = correct_for_mask(masked, randomised, first_shell, unmasked)
+    return corrected, masked, randomised
+
+
+def correct_for_mask(
+    masked: Tensor, randomised: Tensor, first_shell: int, unmasked: Tensor
+) -> Tensor:
+    """The corrected FSC (s,) from the masked, the phase-randomised and the unmasked one, each (s,).
+
+        corrected = (masked - randomised) / (1 - randomised)      from first_shell on, masked before
+
+    and 0 where ``randomised`` leaves nothing to divide by. In the two shells next to the onset,
+    where true signal still leaks into the randomised maps and the correction overdoes it, the value
+    is not below the unmasked FSC. Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
+    """
+    rest = 1 - randomised
+    corrected = torch.where(rest > 1e-3, (masked - randomised) / rest.clamp(min=1e-3), 0.0).clamp(
+        -1, 1
+    )
+    corrected[:first_shell] = masked[:first_shell]
+    onset = slice(first_shell, first_shell + NEXT_TO_ONSET)
+    # the masked value itself would let a mask's leak from shared low shells pass for resolution
+    corrected[onset] = torch.maximum(
+        corrected[onset], torch.minimum(unmasked[onset], masked[onset])
+    )
+    return corrected
+
+
+def fsc_curves(
+    half_maps: Tensor,
+    pixel_size: float,
+    mask: Tensor,
+    loose: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    randomise_below: float = RANDOMISE_BELOW,
+    first_shell: int | None = None,
+    no_mask: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The curves of ``cryotorch.results.CURVES``, each (d//2 + 1,), of two half maps (2, d, d, d).
+
+    no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
+    density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
+    corrected and randomised: ``mask`` with phases randomised from the first shell on whose unmasked
+    FSC falls below ``randomise_below`` after having been above, or from ``first_shell`` on. Without
+    a generator the random phases are those of seed 0: the same maps give the same curves. ``no_mask`` is computed when not given.
+    """
+    box = half_maps.shape[-1]
+    if loose is None:
+        loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
+    transforms = [_transform(half) for half in half_maps]
+    if no_mask is None:
+        no_mask = _correlate(*transforms)
+    if first_shell is None:
+        first_shell = first_randomised_shell(no_mask, randomise_below)
+    generator = generator or torch.Generator().manual_seed(0)
+    changed = (_randomised(transforms.pop(0), first_shell, generator, box) for _ in half_maps)
+    randomised = _masked_correlation(changed, mask)
+    tight = _masked_correlation(half_maps, mask)
+    sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
+    return {
+        "no_mask": no_mask,
+        "spherical": _masked_correlation(half_maps, sphere),
+        "loose": _masked_correlation(half_maps, loose),
+        "tight": tight,
+        "corrected": correct_for_mask(tight, randomised, first_shell, no_mask),
+        "randomised": randomised,
+    }
+
+
+def first_randomised_shell(no_mask: Tensor, below: float = RANDOMISE_BELOW) -> int:
+    """The first shell of an unmasked FSC (s,) that falls below a value after having been above; s if none.
+
+    A dip at shell 1, which the images' window makes, would randomise true signal, and what leaks
+    from it through the mask would pass for resolution.
+    """
+    high = torch.nonzero(no_mask[1:] >= below)
+    start = int(high[0]) + 1 if len(high) else 0
+    return start + _first_below(no_mask[start:], below)
+
+
+def _first_below(curve: Tensor, threshold: float) -> int:
+    """The first shell after 0 with a value below a threshold or not a number; s if none."""
+    below = torch.nonzero(~(curve[1:] >= threshold))
+    return int(below[0]) + 1 if len(below) else len(curve)
+
+
+def crossing_shell(curve: Tensor, threshold: float = 0.143, interpolate: bool = False) -> float:
+    """The shell that a curve (s,) reaches: the last one before the first value below ``threshold``.
+
+    With ``interpolate`` the straight line between that shell and the next is followed down to the
+    threshold. At least 1; the last shell where the curve never falls below.
+    """
+    first = _first_below(curve, threshold)
+    if not interpolate or first == len(curve):
+        return float(max(first - 1, 1))
+    above, below = float(curve[first - 1]), float(curve[first])
+    step = (above - threshold) / (above - below) if math.isfinite(below) else 0.0
+    return max(first - 1 + step, 1.0)
+
+
+def claimed_shell(
+    curve: Tensor, band: Tensor, shared: float = 0.0, threshold: float = 0.143
+) -> int | None:
+    """The shell that half maps with this FSC (s,) may be said to resolve; None where noise explains the curve.
+
+    The last one before the first value below ``threshold`` or in the band of noise (s,), see ``significance.noise_band``. Shells
+    whose band is above 0.5 hold too few numbers to end a curve, or to be claimed while in it, and above 0.95 to be claimed at all. The shell must lie 3 beyond ``shared``,
+    up to which the half sets had a common reference: what they were both aligned to, they have in common. And the shells from there
+    on must show it together, ``JOINT`` standard errors in all (Stouffer's sum of Fisher's z): noise that was refined against one
+    reference leans to agree in every shell, not enough in any, and with few numbers each shell may pass for more.
+    """
+    band = band.to(curve)
+    end = _first_below(
+        curve - torch.where(band > FEW_NUMBERS, threshold, band.clamp(min=threshold)), 0.0
+    )
+    sure = torch.nonzero((curve >= band)[1:end] & (band <= NO_NUMBERS)[1:end])
+    last = int(sure[-1]) + 1 if len(sure) else 0
+    if not last or (shared and last < shared + NEXT_TO_SPLIT):
+        return None
+    known = slice(int(shared) + 2 if shared else 1, last + 1)
+    seen = band[known] < 1
+    noise = band[known][seen].clamp_min(1e-6)
+    z = ERRORS * curve[known][seen].clamp(-0.999, 0.999).atanh() / noise.atanh()
+    return last if shared == 0 or float(z.sum()) >= JOINT * len(z) ** 0.5 else None
+
+
+def resolution(
+    curve: Tensor, box: int, pixel_size: float, threshold: float = 0.143, interpolate: bool = False
+) -> float:
+    """Resolution in Å of a curve (s,): box * pixel_size / ``crossing_shell``, at best Nyquist."""
+    return box * pixel_size / crossing_shell(curve, threshold, interpolate)

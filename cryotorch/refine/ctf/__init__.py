@@ -1,0 +1,1 @@
+"""Refinement of the CTF: sums over images, comparison, fit, and writing back into particles."""

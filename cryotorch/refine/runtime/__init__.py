@@ -1,0 +1,1 @@
+"""Around the algorithm: prefetching, timing, several processes, checkpoints."""

@@ -1,0 +1,64 @@
+"""What jobs make of a particle file before they look at an image: a class alone, and what half sets had in common."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from cryotorch.data.half_sets import SHARED
+from cryotorch.data.mrc import write_stack
+from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.errors import InputError
+from cryotorch.jobs.inputs.particles import load_particles, shared_before
+
+
+def particles(folder: Path, column: str, values: list[str]) -> Path:
+    write_stack(folder / "p.mrcs", [torch.zeros(4, 8, 8)], 4, 8, 2.5)
+    rows = "\n".join(f"{i + 1}@p.mrcs 1 10000 10000 0 {value}" for i, value in enumerate(values))
+    (folder / "in.star").write_text(
+        "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnVoltage\n_rlnSphericalAberration\n"
+        "_rlnAmplitudeContrast\n_rlnImagePixelSize\n_rlnImageSize\n1 300 2.7 0.1 2.5 8\n\n"
+        "data_particles\n\nloop_\n_rlnImageName\n_rlnOpticsGroup\n_rlnDefocusU\n_rlnDefocusV\n"
+        f"_rlnDefocusAngle\n_{column}\n{rows}\n"
+    )
+    return folder / "in.star"
+
+
+def test_a_class_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = particles(tmp_path, "rlnClassNumber", ["1", "2", "2", "1"])
+    with caplog.at_level(logging.INFO, "cryotorch"):
+        file = load_particles(path, 2)
+    assert file.particles.address[:, 1].tolist() == [1, 2]
+    assert "only the 2 of class 2 are taken" in caplog.text
+    assert len(load_particles(path, None).particles) == 4
+    with pytest.raises(InputError, match="class=3 cannot be used"):
+        load_particles(path, 3, need_half_sets=False)
+
+
+@pytest.fixture
+def stated(tmp_path: Path) -> ParticleFile:
+    return read_particles(particles(tmp_path, SHARED, ["20", "20", "20", "20"]))
+
+
+def test_what_the_file_states_and_what_the_user_says(stated: ParticleFile) -> None:
+    """The finer one; the sentence names where it comes from."""
+    for told, shared, source in ((None, 20, SHARED), (12.0, 12, "=12"), (30.0, 20, SHARED)):
+        found, (sentence,) = shared_before(stated, told, resplit=False)
+        assert found == shared
+        assert f"up to {shared} Å" in sentence and source in sentence
+
+
+def test_half_sets_drawn_anew_are_warned_about(stated: ParticleFile) -> None:
+    _, (sentence,) = shared_before(stated, None, resplit=True)
+    assert sentence.startswith("WARNING: half_sets=resplit mixes")
+    found, (sentence,) = shared_before(stated, 8.0, resplit=True)
+    assert found == 8 and "up to 8 Å" in sentence
+
+
+def test_nothing_known_says_what_a_claim_presumes(tmp_path: Path) -> None:
+    file = read_particles(particles(tmp_path, "rlnRandomSubset", ["1", "2", "1", "2"]))
+    found, (sentence,) = shared_before(file, None, resplit=False)
+    assert found is None and "presumes" in sentence and "shared_resolution=" in sentence

@@ -1,0 +1,152 @@
+"""The judge at the end of an iteration: what a run may claim, and whether it has settled."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from cryotorch.jobs.refinement.advice import (
+    convergence_advice,
+    judged,
+    sharpening_advice,
+    with_advice,
+)
+from cryotorch.jobs.refinement.run import conclusion
+from cryotorch.ops.geometry.directions import random_views
+from cryotorch.ops.masks.soft import density_mask
+from cryotorch.ops.models.phantom import phantom
+from cryotorch.ops.resolution.claims import Background, judge
+from cryotorch.particles import Optics, unposed
+from cryotorch.results import Guinier, IterationResult
+
+BOX, PIXEL, N = 48, 3.0, 20
+
+
+def halves(level: float) -> Tensor:
+    truth = phantom(BOX, PIXEL, torch.eye(3)[None], 1)
+    noise = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(1))
+    return truth / truth.std() + level * noise
+
+
+def result(maps: Tensor, shared: float = 5.0, **changes: object) -> IterationResult:
+    mask = density_mask(maps.mean(0), PIXEL, 0.3, 6, 20, 12)
+    found = judge(maps, PIXEL, mask, mask, Background(shared=shared))
+    none = torch.zeros(BOX // 2 + 1)
+    optics = Optics(*[torch.tensor([v]) for v in (300.0, 2.7, 0.1, PIXEL)])
+    sigma = torch.full((N, 2), math.radians(0.5))
+    whole = IterationResult(
+        iteration=3,
+        pixel_size=PIXEL,
+        half_maps=maps,
+        map=maps[0],
+        map_sharp=maps[0],
+        mask_refine=None,
+        mask_fsc=mask,
+        curves=found.curves,
+        resolutions=found.resolutions,
+        resolution=found.resolution,
+        noise=none[None, None],
+        guinier=Guinier(none, none, none > 0, None, math.nan),
+        particles=unposed(N, optics).replace(
+            pose_sigma=sigma, rotation=random_views(N, generator=torch.Generator().manual_seed(1))
+        ),
+        rotation_change=torch.full((N,), 0.3),
+        shift_change=torch.full((N,), 0.1),
+        seconds={},
+        history=[{"resolution": r} for r in (20.0, 1.1 * found.resolution, found.resolution)],
+        final=True,
+        band=found.band,
+        shared=shared,
+    )
+    return replace(whole, **changes)
+
+
+def test_a_good_run_claims_its_resolution_without_a_word() -> None:
+    good = result(halves(4.0))
+    found = judged(good, "generated")
+    assert found.claims and found.warnings == []
+    assert with_advice(good, found, set()).resolution == good.resolution < 9
+    assert conclusion(good).startswith(f"Resolution {good.resolution:.2f} Å")
+
+
+def test_a_mirrored_half_map_is_no_resolution_whatever_the_curve_says() -> None:
+    maps = halves(1.0)
+    maps[1] = maps[1].flip(0)
+    wrong = result(maps)
+    found = judged(wrong, "generated")
+    told = with_advice(wrong, found, set())
+    assert not found.claims and "mirror image" in found.warnings[0]
+    assert math.isnan(told.resolution) and math.isnan(told.resolutions["corrected"])
+    assert math.isnan(told.history[-1]["resolution"]) and told.history[-2] == wrong.history[-2]
+    assert told.messages[-1] == f"WARNING: {found.warnings[0]}" and told.warnings == found.warnings
+    assert conclusion(told) == "No resolution can be claimed, see the warnings"
+    assert with_advice(wrong, found, set(found.warnings)).messages == wrong.messages
+
+
+def test_agreement_up_to_a_common_reference_is_none() -> None:
+    maps = halves(4.0)
+    reach = BOX * PIXEL / result(maps).resolution
+    near = result(maps, shared=reach - 2)
+    found = judged(near, "generated")
+    assert not found.claims and "aligned to one map" in found.warnings[0]
+
+
+def test_in_between_only_the_claim_is_judged() -> None:
+    maps = halves(1.0)
+    maps[1] = maps[1].flip(0)
+    assert judged(result(maps, final=False), "generated").warnings == []
+
+
+def test_the_limit_of_the_pixel_size_is_that_of_a_curve_that_ends_above() -> None:
+    fine = result(halves(0.3))
+    assert (fine.curves["corrected"] > 0.143).all()
+    assert conclusion(fine).endswith("the limit of the pixel size")
+    curve = fine.curves["corrected"].clone()
+    curve[-1] = 0.1
+    assert "limit" not in conclusion(replace(fine, curves=fine.curves | {"corrected": curve}))
+    noise = replace(fine, resolution=BOX * PIXEL / (BOX // 2 - 2))
+    assert conclusion(noise).endswith("beyond it the half maps agree no further than noise may")
+
+
+@pytest.mark.parametrize(
+    ("history", "turn", "words"),
+    [
+        ((9.0, 6.1), 0.3, "went from 9.00 Å to 6.10 Å"),
+        ((6.1, 9.0), 0.3, "went from 6.10 Å to 9.00 Å"),
+        ((math.nan, 9.0), 0.3, "went from no resolution to 9.00 Å"),
+        ((9.0, 8.0), 5.0, "turned by more than 5.0°, 0.5° is their"),
+        ((9.0, 8.0), 1.4, ""),
+        ((9.0, 8.0), math.nan, ""),
+        ((8.0,), 0.3, ""),
+    ],
+)
+def test_a_run_that_has_not_settled_says_so(history: tuple, turn: float, words: str) -> None:
+    rows = [{"resolution": value} for value in history]
+    moved = torch.full((N,), turn)
+    said = convergence_advice(result(halves(4.0), history=rows, rotation_change=moved))
+    assert (len(said) == 1 and words in said[0] and "resume=true" in said[0]) if words else not said
+
+
+@pytest.mark.parametrize(
+    "bfactor, shells, applied, words",
+    [
+        (-300.0, 20, -300.0, None),
+        (-300.0, 20, -50.0, None),  # the user's own
+        (-852.0, 8, -852.0, r"-852 Å², .* rests on 8 shells"),
+        (-1500.0, 20, -1500.0, "mostly its noise"),
+    ],
+)
+def test_a_b_factor_that_tells_little_is_told(
+    bfactor: float, shells: int, applied: float, words: str | None
+) -> None:
+    used = torch.arange(25) >= 25 - shells
+    place = torch.arange(1.0, 26.0).square() / 150**2
+    fit = Guinier(place, torch.zeros(25), used, bfactor, 0.0, applied=applied)
+    said = sharpening_advice(SimpleNamespace(guinier=fit))
+    assert bool(said) == (words is not None) and (not said or re.search(words, said[0]))

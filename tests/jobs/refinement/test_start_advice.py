@@ -1,0 +1,100 @@
+"""What the end of a refinement says about its start, and about its views."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.jobs.homo_refine import plan_global
+from cryotorch.jobs.refinement.start_advice import Beginning, initial_map_advice
+from cryotorch.jobs.refinement.views_advice import views_advice
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.fourier.resample import resample_volume
+from cryotorch.ops.geometry.directions import random_views
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.models.phantom import phantom
+
+BOX, PIXEL, SHELL = 40, 4.0, 16
+FIRST = BOX * PIXEL / 30  # the last shell of a first iteration at 30 Å
+
+
+def molecule(seed: int = 1) -> Tensor:
+    volume = phantom(BOX, PIXEL, torch.eye(3)[None], seed)
+    return volume / volume.std()
+
+
+def said(initial: Tensor, first: float = FIRST, volume: Tensor | None = None) -> list[str]:
+    volume = molecule() if volume is None else volume
+    noise = torch.randn(volume.shape, generator=torch.Generator().manual_seed(2))
+    mask = soft_sphere(BOX, 14, 3)
+    result = SimpleNamespace(map=volume + 0.5 * noise, mask_fsc=mask, pixel_size=PIXEL)
+    return initial_map_advice(result, Beginning(initial, first), SHELL)
+
+
+@pytest.mark.parametrize("resolution", [10.0, 20.0, 30.0, 45.0, 60.0, 80.0])
+def test_the_right_initial_map_is_not_doubted_however_coarse(resolution: float) -> None:
+    assert said(low_pass(molecule(), PIXEL, resolution)) == []
+    assert said(2.5 * molecule()) == []
+
+
+def test_nothing_to_compare_says_nothing() -> None:
+    result = SimpleNamespace(map=molecule(), mask_fsc=soft_sphere(BOX, 14, 3), pixel_size=PIXEL)
+    assert initial_map_advice(result, Beginning(), SHELL) == []
+
+
+def test_another_size_is_told_where_the_initial_map_has_detail() -> None:
+    larger = resample_volume(molecule(), 1.05, BOX, 1.0)
+    (line,) = said(molecule(), volume=larger)
+    assert line.startswith("The map is 1.05 times as large as the initial map"), line
+    assert "the particles have 3.8" in line, line
+    assert said(low_pass(molecule(), PIXEL, 30), volume=larger) == []
+
+
+@pytest.mark.parametrize("first", [FIRST, 16.0])
+def test_another_molecule_is_told(first: float) -> None:
+    (line,) = said(molecule(7), first)
+    assert line.startswith("The map agrees with the initial map to "), line
+    assert "mirror image" in line and "another molecule" in line
+
+
+def views(rotation: Tensor, group: str = "C1") -> list[str]:
+    particles = SimpleNamespace(rotation=rotation)
+    found = SimpleNamespace(
+        particles=particles,
+        group=point_group(group),
+        map=torch.zeros(BOX, 1, BOX),
+        pixel_size=PIXEL,
+    )
+    return views_advice(found, SHELL)
+
+
+def test_views_are_told_where_they_are_uneven_for_their_number() -> None:
+    draw = torch.Generator().manual_seed(3)
+    for n in (20, 200, 2000):
+        assert views(random_views(n, generator=draw)) == []
+    assert views(random_views(2000, 2.0, draw)) == []  # within 60 degrees or so
+    (line,) = views(random_views(2000, 20.0, draw))
+    share = int(line.split("they leave ")[1].split("%")[0])
+    assert 20 <= share <= 45 and "Preferred orientation" in line
+    assert views(
+        random_views(500, 200.0, draw), "D7"
+    )  # the copies of a view along the axis lie there too
+    assert views(random_views(500, 3.0, draw), "D7") == []
+
+
+@pytest.mark.parametrize(("initial", "shared"), [(30.0, 20.0), (10.0, 10.0)])
+def test_what_both_half_sets_are_aligned_to_first_is_in_common(
+    initial: float, shared: float
+) -> None:
+    """A resolution counts only beyond it: images of noise keep the shape of the initial map."""
+    images = SimpleNamespace(box=BOX, pixel_size=PIXEL)
+    settings = make_settings("homo_refine", initial_resolution=initial, compile=False)
+    half = torch.arange(10) % 2
+    planned = plan_global(in_angstrom(settings, PIXEL), images, point_group("C1"), half)
+    assert planned.in_common == pytest.approx(BOX * PIXEL / shared)

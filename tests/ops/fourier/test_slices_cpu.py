@@ -1,0 +1,223 @@
+"""The compiled loops against the tensor operations they stand for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cryotorch.ops import compiled
+from cryotorch.ops.fourier import slices_cpu
+from cryotorch.ops.fourier.slices import (
+    accumulator,
+    add_slices_,
+    extract_slices,
+    insert_slices_,
+    merge_,
+    projector,
+    sample,
+    slice_coordinates,
+)
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.pose.scores import Observation, gram_of_tensors, pose_terms
+from cryotorch.refine.pose_search.search import ascend
+
+BOX = 20
+STRETCH = torch.tensor(
+    [[[1.02, 0.01], [0.0, 0.97]], [[0.99, 0.0], [0.02, 1.01]], [[1.0, 0], [0, 1]]]
+)
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def draw():
+    return torch.Generator().manual_seed(3)
+
+
+def points(kind: str, draw: torch.Generator, n: int = 5) -> torch.Tensor:
+    """Frequencies of each kind that slices take."""
+    plane = half_plane(BOX).frequency
+    if kind == "shared":
+        return plane
+    if kind == "deep":
+        return torch.cat([plane, 0.5 * torch.randn(len(plane), 1, generator=draw)], 1)
+    stretched = plane * (1 + 0.02 * torch.randn(n, 1, 2, generator=draw))
+    if kind == "each":
+        return stretched
+    return torch.cat([stretched, torch.randn(n, len(plane), 1, generator=draw)], 2)
+
+
+@pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
+@pytest.mark.parametrize("limit", [4.0, 10.0])
+def test_slices(kind, limit, threads, draw):
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
+    rotation, frequency = random_rotations(5, draw), points(kind, draw)
+    frequency = frequency[..., : half_plane(BOX).count(limit - 1), :]
+    found = extract_slices(table, rotation, frequency)
+    expected = sample(table, slice_coordinates(rotation, frequency))
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+@pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
+def test_insertion(kind, padding, threads, draw):
+    rotation, frequency = random_rotations(5, draw), points(kind, draw)
+    m = frequency.shape[-2]
+    y = torch.randn(5, m, dtype=torch.complex64, generator=draw)
+    weight = torch.rand(5, m, generator=draw)
+    found, expected = accumulator(BOX, padding), accumulator(BOX, padding)
+    assert len(found.sums) == threads
+    for _ in range(2):
+        insert_slices_(found, y, weight, rotation, frequency)
+        add_slices_(expected, y, weight, rotation, frequency)
+    assert torch.allclose(merge_(found), merge_(expected), atol=1e-5)
+    assert all(float(copy.abs().max()) == 0 for copy in found.sums[1:])
+
+
+@pytest.mark.parametrize("stretched", [False, True])
+@pytest.mark.parametrize("limit", [3.0, 9.5])
+def test_products_of_poses(limit, stretched, threads, draw):
+    m, b, k = half_plane(BOX).count(limit), 3, 2
+    seen = Observation(
+        torch.randn(b, m, dtype=torch.complex64, generator=draw),
+        torch.randn(b, m, generator=draw),
+        0.5 + torch.rand(b, m, generator=draw),
+        BOX,
+        STRETCH if stretched else None,
+    )
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
+    poses = (
+        torch.arange(b).repeat_interleave(k),
+        random_rotations(b * k, draw),
+        torch.randn(b * k, 2, generator=draw),
+    )
+    found, expected = pose_terms(table, seen, *poses).gram, gram_of_tensors(table, seen, *poses)
+    length = expected.diagonal(dim1=1, dim2=2).sqrt()
+    error = (found - expected).abs() / (length[:, :, None] * length[:, None])
+    assert float(error.max()) < 1e-5
+    assert torch.equal(found, found.mT)
+
+
+def test_copies_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert len(accumulator(8).sums) == slices_cpu.MOST_COPIES
+
+
+def test_compiles_without_a_place_for_the_result(monkeypatch: pytest.MonkeyPatch):
+    """As in a container whose folders are all read-only."""
+    calls = []
+
+    def njit(**how):
+        calls.append(how)
+        if "cache" in how:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(compiled, "njit", njit)
+    monkeypatch.setattr(compiled, "TOLD", compiled.Told())
+    assert compiled.compiled(len)([1, 2]) == 2
+    assert [call.get("cache") for call in calls] == [True, None]
+    assert not compiled.TOLD.kept
+
+
+LOOP = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+import numba
+import numpy as np
+from cryotorch.ops.compiled import compiled
+
+numba.njit(lambda x: x + 1)(1)  # another's
+
+def loop(a):
+    for i in range(len(a)):
+        a[i] += 1
+
+def twice(a):
+    return 2 * a[0]
+
+for module in (loop, twice):
+    module.__module__ = "cryotorch.ops.fourier.slices_cpu"
+loop, twice = compiled(loop, nogil=False), compiled(twice)
+print("before")
+a = np.zeros(2)
+loop(a), twice(a), loop(np.zeros(2, np.float32))
+print("after")
+"""
+
+
+def test_the_process_that_compiles_says_so_once_and_later_ones_are_silent(tmp_path):
+    """A file, as numba keeps code by the file that it is in; of another package's loops nothing is said."""
+    script = tmp_path / "loop.py"
+    script.write_text(LOOP, encoding="utf-8")
+    place = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    said = [
+        subprocess.run(
+            [sys.executable, str(script)], env=place, capture_output=True, check=True, text=True
+        ).stdout.split("\n")
+        for _ in range(2)
+    ]
+    assert said[0] == ["before", compiled.ONCE, "after", ""]
+    assert said[1] == ["before", "after", ""]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38])
+def test_numbers_that_are_not_finite_lead_nowhere_else(value, draw):
+    """Images, maps and poses of such numbers: the loops end, inside their arrays, and without an exception."""
+    m, b = half_plane(BOX).count(9.5), 3
+    spectrum = torch.randn(b, m, dtype=torch.complex64, generator=draw)
+    rotation, shift = random_rotations(b, draw), torch.randn(b, 2, generator=draw)
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), 9.5)
+    spoilt = torch.full_like(rotation, value)
+    for pose in ((rotation, shift), (spoilt, shift), (rotation, torch.full_like(shift, value))):
+        for filled in (spectrum, torch.full_like(spectrum, complex(value, value))):
+            gain = torch.ones(b, m)
+            seen = Observation(filled, gain, gain, BOX, None)
+            ascend(table, seen, torch.arange(b), *pose, steps=3)
+            extract_slices(table, pose[0], half_plane(BOX).frequency[:m])
+            around = accumulator(BOX, 2)
+            insert_slices_(around, filled, gain, pose[0], half_plane(BOX).frequency[:m])
+            assert around.sums.shape == accumulator(BOX, 2).sums.shape
+
+
+FIRST = """
+import torch
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.pose.scores import Observation, pose_terms
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.fourier.slices import projector
+from cryotorch.refine.pose_search.search import ascend
+
+torch.manual_seed(0)
+slices, m = projector(torch.randn(24, 24, 24), 10), half_plane(24).count(10)
+spectrum = 50 * torch.randn(8, m, dtype=torch.complex64)
+seen = Observation(spectrum, torch.randn(8, m), 1e-4 * torch.rand(8, m), 24)
+image = torch.arange(8)
+terms, rotation, shift = ascend(slices, seen, image, random_rotations(8), torch.randn(8, 2), 4)
+again = pose_terms(slices, seen, image, rotation, shift)
+print([t.double().sum().item().hex() for t in (terms.gram, again.gram, rotation, shift)])
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_computes_what_later_ones_do(tmp_path):
+    """To the bit: a refinement on a new machine is that of its repetition."""
+    place = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, later = (
+        subprocess.run(
+            [sys.executable, "-c", FIRST], env=place, capture_output=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == later and first

@@ -1,0 +1,71 @@
+"""The fused evaluation of poses agrees with the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cryotorch.ops.fourier.slices import projector
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.pose import scores
+from cryotorch.ops.pose.scores import Observation, PoseTerms, fused_gram, gram_of_tensors
+from cryotorch.ops.pose.scores_cuda import PAIRS, products, square
+
+BOX = 16
+
+
+def scene(limit: float, seed: int = 0):
+    draw = torch.Generator().manual_seed(seed)
+    m, b, k = half_plane(BOX).count(limit), 3, 2
+    seen = Observation(
+        torch.randn(b, m, dtype=torch.complex64, generator=draw),
+        torch.randn(b, m, generator=draw),
+        0.5 + torch.rand(b, m, generator=draw),
+        BOX,
+    )
+    table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
+    image = torch.arange(b).repeat_interleave(k)
+    return table, seen, image, random_rotations(b * k, draw), torch.randn(b * k, 2, generator=draw)
+
+
+def test_square_puts_each_product_in_both_its_places():
+    matrix = square(torch.arange(28.0)[None])[0]
+    assert torch.equal(matrix, matrix.T)
+    assert [float(matrix[i, j]) for i, j in PAIRS] == list(range(28))
+
+
+@pytest.mark.parametrize("limit", [3.0, 7.5])
+def test_agrees_with_the_plain_evaluation(limit: float, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scores, "compiled_products", lambda: products)
+    arguments = scene(limit)
+    plain, fused = gram_of_tensors(*arguments), fused_gram(*arguments)
+    length = plain.diagonal(dim1=1, dim2=2).sqrt()
+    error = (plain - fused).abs() / (length[:, :, None] * length[:, None])
+    assert float(error.max()) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, inside its compiler
+def test_compiled_agrees_too():
+    for limit in (3.0, 7.5):
+        arguments = scene(limit)
+        plain, fused_terms = (PoseTerms(f(*arguments)) for f in (gram_of_tensors, fused_gram))
+        assert torch.allclose(plain.score, fused_terms.score, rtol=1e-4, atol=1e-3)
+        assert torch.allclose(plain.normal, fused_terms.normal, rtol=1e-3, atol=1e-2)
+
+
+def test_goes_on_plainly_where_compiling_fails(monkeypatch: pytest.MonkeyPatch, caplog):
+    from cryotorch.ops.pose import scores_cuda
+
+    def broken(*arguments):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: broken)
+    call = scores_cuda.compiled_products.__wrapped__()
+    monkeypatch.setattr(scores, "compiled_products", lambda: call)
+    arguments = scene(7.5)
+    with caplog.at_level("WARNING", "cryotorch"):
+        plain, fused_terms = (PoseTerms(f(*arguments)) for f in (gram_of_tensors, fused_gram))
+        assert torch.allclose(plain.score, fused_terms.score, rtol=1e-4, atol=1e-3)
+    assert "compile" in caplog.text
