@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.config.parse import Angstrom, require
+from cryotorch.jobs.config.parse import require
+from cryotorch.jobs.picking.settings import CreateTemplates
 
 # In the order in which they appear: who sees the STAR file finds its images, and the summary says that all is there.
 FILES = (
@@ -16,30 +16,6 @@ FILES = (
 )
 # The last map of a refinement: cryotorch's, CryoSPARC's, RELION's.
 MAP_NAMES = ("map.mrc", "*_volume_map.mrc", "*_class001.mrc")
-
-
-@dataclass(frozen=True)
-class CreateTemplates:
-    """The parameters; meanings and defaults in ``configs/job/create_templates.yaml``, lengths in Å."""
-
-    volume: str | None
-    out: str | None
-    overwrite: bool
-    n_templates: int
-    symmetry: str
-    box_size: int | None
-    pixel_size: Angstrom | None
-    low_pass: Angstrom | None
-    diameter: Angstrom | None
-    contrast: float | None
-    invert: bool
-
-    def __post_init__(self) -> None:
-        """Refuses what is wrong whatever the map is."""
-        box = self.box_size
-        require(box is None or box >= 16, "box_size", box, "it must be at least 16 pixels")
-        even = box is None or box % 2 == 0
-        require(even, "box_size", box, f"it must be even, {(box or 0) + 1} for example")
 
 
 def run(settings: CreateTemplates) -> Path:

@@ -19,7 +19,7 @@ from cryotorch.jobs.files.memory import memory_of
 from cryotorch.jobs.homo_refine import HomoRefine, plan_global
 from cryotorch.jobs.inputs.half_maps import symmetry_group
 from cryotorch.jobs.refinement import trainer as r
-from cryotorch.jobs.simulate import Simulate
+from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.module import Refinement

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from cryotorch.jobs.simulate import Simulate
 from cryotorch.jobs.simulation.particles import (
     Body,
     draw_particles,
@@ -15,6 +14,7 @@ from cryotorch.jobs.simulation.particles import (
     summed_spectra,
     without_truth,
 )
+from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.fourier.transforms import unpack
 from cryotorch.ops.models.gaussians import bfactor_to_sigma, gaussian_density
 from cryotorch.ops.models.phantom import phantom_atoms

@@ -15,7 +15,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom, require
-from cryotorch.jobs.ctf_refine import OPTICS, CtfRefine
+from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
 from cryotorch.jobs.inputs.half_maps import background, pick_device, summary_of
 from cryotorch.jobs.inputs.particles import load_particles
 from cryotorch.jobs.inputs.reference import load_mask, load_references

@@ -24,7 +24,7 @@ from cryotorch.ops.resolution.fsc import corrected_fsc, resolution
 from cryotorch.ops.resolution.mask_tightening import Candidate, tighten
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.validation_fsc import ValidationFsc
+    from cryotorch.jobs.fsc.settings import ValidationFsc
 
 log = logging.getLogger("cryotorch")
 INVERTED = (

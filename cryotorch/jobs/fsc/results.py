@@ -25,7 +25,7 @@ from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.validation_fsc import ValidationFsc
+    from cryotorch.jobs.fsc.settings import ValidationFsc
 
 
 def table(found: Validation) -> list[str]:

@@ -29,7 +29,7 @@ from cryotorch.ops.resolution.fsc import (
 from cryotorch.report.curves import THRESHOLD
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.validation_fsc import ValidationFsc
+    from cryotorch.jobs.fsc.settings import ValidationFsc
 
 log = logging.getLogger("cryotorch")
 STRICTER = 0.5  # a second threshold, for those who ask

@@ -31,7 +31,7 @@ from cryotorch.ops.resolution.significance import independent_numbers, noise_pro
 from cryotorch.refine.half_sets import counted_over
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
+    from cryotorch.jobs.orientation.settings import OrientationDiagnostics
 
 log = logging.getLogger("cryotorch")
 EVEN_CFAR, EVEN_SCF = (

@@ -29,7 +29,7 @@ from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
+    from cryotorch.jobs.orientation.settings import OrientationDiagnostics
 
 KIND = "with the mask, not corrected for it"  # of all but the resolution that is claimed
 EXPLANATIONS = (

@@ -14,8 +14,8 @@ from torch import Tensor
 from cryotorch.data.mrc import read_header
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import require
-from cryotorch.jobs.create_templates import CreateTemplates
 from cryotorch.jobs.inputs.half_maps import load_map, symmetry_group
+from cryotorch.jobs.picking.settings import CreateTemplates
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.directions import even_views, ideal_gap, largest_gap
 from cryotorch.ops.geometry.rotations import euler_to_matrix

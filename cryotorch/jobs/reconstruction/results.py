@@ -18,9 +18,9 @@ from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.fsc import results
 from cryotorch.jobs.fsc.advice import SHARED
 from cryotorch.jobs.fsc.mask import INVERTED, LOW_PASS
+from cryotorch.jobs.fsc.settings import ValidationFsc
 from cryotorch.jobs.fsc.validate import Validation, validate
 from cryotorch.jobs.inputs.half_maps import HalfMaps, looks_inverted, symmetry_group
-from cryotorch.jobs.validation_fsc import ValidationFsc
 from cryotorch.ops.fourier.reconstruct import Sums, solve, solve_lightly
 from cryotorch.ops.resolution.claims import Background
 from cryotorch.ops.resolution.fsc import resolution, shell_correlation
@@ -38,7 +38,7 @@ from cryotorch.report.sphere import viewing_directions
 from cryotorch.results import Guinier, told
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.reconstruct import Reconstruct
+    from cryotorch.jobs.reconstruction.settings import Reconstruct
 
 log = logging.getLogger("cryotorch")
 # Of density compensation. Measured on 400 images of 128 px: from 4 on maps agree with relion_reconstruct to an FSC above

@@ -28,8 +28,8 @@ from cryotorch.ops.resolution.sharpening import FEW_SHELLS, fit_doubts, inner_sp
 from cryotorch.results import told
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.orientation_diagnostics import OrientationDiagnostics
-    from cryotorch.jobs.sharpen import Sharpen
+    from cryotorch.jobs.orientation.settings import OrientationDiagnostics
+    from cryotorch.jobs.sharpening.settings import Sharpen
 
 log = logging.getLogger("cryotorch")
 APART = 2.0  # ratio of the fits of masked and whole map that is no matter of choice

@@ -14,9 +14,9 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs.inputs.half_maps import symmetry_group
-from cryotorch.jobs.simulate import Simulate
 from cryotorch.jobs.simulation import particles as simulation
 from cryotorch.jobs.simulation.particles import Body
+from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.masks.soft import density_region, grow_in_box
 from cryotorch.ops.models.two_body_phantom import (
     meeting_point,

@@ -9,7 +9,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import shown
 from cryotorch.jobs.inputs.map_grid import point_text
 from cryotorch.jobs.volume.inputs import Work
-from cryotorch.jobs.volume_tools import VolumeTools, rows
+from cryotorch.jobs.volume.settings import VolumeTools, rows
 from cryotorch.ops.masks import morphology
 
 

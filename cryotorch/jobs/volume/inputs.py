@@ -17,7 +17,7 @@ from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.memory import require_room
 from cryotorch.jobs.inputs.half_maps import load_map
 from cryotorch.jobs.inputs.map_grid import BELIEVED, DOUBTED, Grid, Point, grid_of, point_text
-from cryotorch.jobs.volume_tools import VolumeTools, listed
+from cryotorch.jobs.volume.settings import VolumeTools, listed
 from cryotorch.ops.masks.segment import Segment
 
 log = logging.getLogger("cryotorch")

@@ -13,7 +13,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.fsc.mask import WIDEST
 from cryotorch.jobs.inputs.half_maps import HARD, SOFT
 from cryotorch.jobs.volume.inputs import Work
-from cryotorch.jobs.volume_tools import VolumeTools
+from cryotorch.jobs.volume.settings import VolumeTools
 from cryotorch.ops.geometry.placement import centre_of_mass
 from cryotorch.ops.masks.soft import edge_width, high_percentile
 from cryotorch.report.canvas import Picture, render

@@ -15,7 +15,7 @@ from cryotorch.jobs.inputs.half_maps import load_mask, symmetry_group
 from cryotorch.jobs.inputs.map_grid import Grid, apart, between, bring, how
 from cryotorch.jobs.volume.coordinates import cut_spheres, in_voxels, misplaced, within_the_box
 from cryotorch.jobs.volume.inputs import Work, like_grid
-from cryotorch.jobs.volume_tools import VolumeTools, rows
+from cryotorch.jobs.volume.settings import VolumeTools, rows
 from cryotorch.ops.fourier.filters import high_pass, low_pass
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.geometry import placement
