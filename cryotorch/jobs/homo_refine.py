@@ -88,8 +88,8 @@ def plan_global(settings: HomoRefine, images, group, half):
 def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     from cryotorch.data.image_names import refuse_duplicates
-    from cryotorch.jobs.inputs.reference import load_mask, load_reference
-    from cryotorch.jobs.refinement import trainer as r
+    from cryotorch.jobs.inputs.reference import load_mask, load_reference, warn_if_inverted
+    from cryotorch.jobs.inputs.reference_axes import onto_axes
     from cryotorch.jobs.refinement.advice import WARNING
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.refine.half_sets import assign_half_sets
@@ -100,10 +100,10 @@ def _prepare(settings: HomoRefine, file, images, group):
     )
     planned = plan_global(settings, images, group, particles.half)
     volume = load_reference(settings.volume, "volume", file, images)
-    r.warn_if_inverted(volume, settings.volume)
-    volume, told = r.onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
+    warn_if_inverted(volume, settings.volume)
+    volume, told = onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
     for sentence in told:
-        r.log.warning("%s%s", WARNING, sentence)
+        logging.getLogger("cryotorch").warning("%s%s", WARNING, sentence)
     if settings.mask is not None and settings.mask_mode != "none":
         mask = load_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))

@@ -74,12 +74,16 @@ def _prepare(settings: LocalRefine, file, images, group):
 
     from cryotorch.errors import InputError
     from cryotorch.jobs.inputs.particles import shared_before
-    from cryotorch.jobs.inputs.reference import load_mask, load_references
-    from cryotorch.jobs.refinement import trainer as r
+    from cryotorch.jobs.inputs.reference import (
+        load_mask,
+        load_references,
+        warn_if_hard,
+        warn_if_inverted,
+    )
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.jobs.refinement.settings import plan
     from cryotorch.refine.half_sets import assign_half_sets, counted_over
-    from cryotorch.refine.state import Local
+    from cryotorch.refine.settings import Local
 
     log = logging.getLogger("cryotorch")
     particles = file.particles
@@ -99,9 +103,9 @@ def _prepare(settings: LocalRefine, file, images, group):
     for sentence in (*counted_over(particles, group, settings.symmetry), *presumed):
         log.info(sentence)
     volume, source = load_references(settings.volume, file, images)
-    r.warn_if_inverted(volume.mean(0), settings.volume)
+    warn_if_inverted(volume.mean(0), settings.volume)
     mask = load_mask(settings.mask, settings.volume, file, images)
-    r.warn_if_hard(mask, settings.mask)
+    warn_if_hard(mask, settings.mask)
     reach = _reach(settings, mask, images.pixel_size, file)
     planned = plan(settings, images, group)
     planned = replace(
@@ -132,7 +136,7 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
     """Extents, priors and fulcrum in radians and pixels."""
     import math
 
-    from cryotorch.refine.pose_search.pose_prior import Reach
+    from cryotorch.refine.settings import Reach
 
     turn, move = settings.rotation_extent, settings.shift_extent
     sigma_turn, sigma_move = settings.prior_rotation, settings.prior_shift

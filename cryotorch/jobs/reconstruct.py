@@ -54,9 +54,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     from cryotorch.data.particle_file import write_particles
     from cryotorch.jobs.inputs import damage
     from cryotorch.jobs.inputs.half_maps import pick_device, symmetry_group
-    from cryotorch.jobs.inputs.particles import load_particles, shared_before
+    from cryotorch.jobs.inputs.particles import load_particles, normalise_needed, shared_before
     from cryotorch.jobs.reconstruction.results import judge, write
-    from cryotorch.jobs.refinement.trainer import normalise_needed
     from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
     log = logging.getLogger("cryotorch")
@@ -152,19 +151,17 @@ def _insert(
     import torch
     from tqdm import tqdm
 
-    from cryotorch.jobs.refinement.trainer import batch_size
     from cryotorch.ops.fourier.coarse import coarse_sums
     from cryotorch.ops.fourier.reconstruct import symmetrise
     from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
     from cryotorch.refine.backproject import backproject, noise_sample
     from cryotorch.refine.em.initialise import initial_noise
-    from cryotorch.refine.em.schedule import ScheduleSettings
+    from cryotorch.refine.em.out_of_memory import batch_size
     from cryotorch.refine.em.symmetry_check import Verdict, judge_symmetry
     from cryotorch.refine.image_weight import Watch
-    from cryotorch.refine.pose_search.search import SearchSettings
     from cryotorch.refine.runtime.distributed import Batches
-    from cryotorch.refine.state import MaskSettings, Settings
+    from cryotorch.refine.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
 
     box, diameter = images.box, settings.particle_diameter
     plan = Settings(

@@ -17,7 +17,7 @@ from cryotorch.particles import Batch, Particles
 from cryotorch.refine.image_terms import observe, transfer
 from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.particle_window import cut_out, particle_window
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import Settings
 
 SAMPLE = 400  # images that the noise is estimated from, and at least so many of each optics group:
 LEAST = 8

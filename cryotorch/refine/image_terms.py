@@ -14,7 +14,7 @@ from cryotorch.ops.fourier.transforms import half_plane, pack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Particles
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import Settings
 
 # Images multiplied by their CTF c are divided by it as y c / (c^2 + LEAST): what is near a zero of c counts for nothing anyway.
 LEAST = 1e-3

@@ -10,7 +10,7 @@ from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.transforms import pack, unpack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.particles import Particles
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import Settings
 
 EDGE, LEAST_EDGE = 0.05, 3.0  # of the box, and pixels at least: width of the circle's edge
 

@@ -1,119 +1,40 @@
-"""What a refinement knows between two iterations, and what it was asked to do."""
+"""What a refinement knows between two iterations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
-from cryotorch.refine.em.schedule import Course, ScheduleSettings
 from cryotorch.refine.image_weight import unlimited
-from cryotorch.refine.pose_search.pose_prior import Reach
-from cryotorch.refine.pose_search.search import SearchSettings
-
-if TYPE_CHECKING:
-    from cryotorch.refine.ctf.compare import CtfWhat
 
 
-@dataclass(frozen=True)
-class MaskSettings:
-    """The mask on the reference.
+@dataclass
+class Course:
+    """What an EM run has come to: one number per iteration so far.
 
     Attributes:
-        mode: "dynamic", "static" (``given`` from the first iteration on) or "none" (a soft sphere only).
-        given: (d, d, d) the user's mask; in dynamic mode it is used until the map is better than ``start``.
-        threshold: fraction of the density's 99.99th percentile; near, far: Å; start: Å.
-        judge: (d, d, d) mask of the tight and corrected FSC; None = made from the density.
+        crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the squared FSC (with its sign) over the shells, in a soft sphere.
+        limits: shells that were aligned; turns: median change of the rotations, radians, infinite where there was none before.
+        motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
+        shares: of each half set's particles that it took.
+        ctf_after: how many iterations were done each time before one that refined the CTF.
     """
 
-    mode: str = "dynamic"
-    given: Tensor | None = None
-    threshold: float = 0.2
-    near: float = 6
-    far: float = 14
-    start: float = 12
-    judge: Tensor | None = None
+    crossings: list[float] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+    turns: list[float] = field(default_factory=list)
+    motions: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    ctf_after: list[int] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Local:
-    """A search around known poses.
-
-    Attributes:
-        reach: extents, priors and fulcrum.
-        recenter_rotation, recenter_shift: search around the last pose rather than the first.
-        subtract: take the projection of what lies outside the mask, at the first pose, from the images that are searched.
-    """
-
-    reach: Reach
-    recenter_rotation: bool = False
-    recenter_shift: bool = False
-    subtract: bool = False
-
-
-@dataclass(frozen=True)
-class NonUniform:
-    """The filters of the non-uniform regulariser, see ``ops.nonuniform``: kind, order, window in their resolutions."""
-
-    kind: str = "butterworth"
-    order: int = 8
-    window: float = 3.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A refinement in the algorithm's units.
-
-    Attributes:
-        box: d; pixel_size: Å at that box; group: (g, 3, 3) point group.
-        split: shells below it are shared by the half sets; shared: shells that they had in common before, in
-            poses that it starts from or in one initial map.
-        window: inner and outer radius of the soft window on images, pixels.
-        particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
-        posterior: "laplace" or "map", see ``pose_spread.spread_poses``.
-        per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
-        bfactor: Å², None = Guinier.
-        local: a search around the poses that the particles come with; None = all over.
-        local_wiener: whether the Wiener filter by the FSC heeds where the half maps share density.
-        nonuniform: a low-pass that differs from place to place instead of it; None = none.
-        ctf: what is refined of the CTF when the schedule says so.
-        padding: of the insertion grid.
-        matmul_dtype: input precision of the coarse search; None = what the device multiplies fastest.
-        symmetry: name of the point group, for warnings where the particles do not show it; "" = nobody looks.
-    """
-
-    box: int
-    pixel_size: float
-    group: Tensor
-    search: SearchSettings
-    schedule: ScheduleSettings
-    mask: MaskSettings
-    split: float
-    window: tuple[float, float]
-    particle_radius: float | None = None
-    posterior: str = "laplace"
-    per_particle_scale: bool = True
-    scale_start_iteration: int = 0
-    rescale_reference: bool = True
-    bfactor: float | None = None
-    local: Local | None = None
-    local_wiener: bool = True
-    nonuniform: NonUniform | None = None
-    ctf: CtfWhat | None = None
-    padding: int = 1
-    matmul_dtype: torch.dtype | None = None
-    symmetry: str = ""
-    shared: float = 0.0
-
-    @property
-    def in_common(self) -> float:
-        """Shells that the half sets have in common, and which show no resolution."""
-        return max(self.split, self.shared)
+    def __len__(self) -> int:
+        return len(self.crossings)
 
 
 @dataclass

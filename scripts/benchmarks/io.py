@@ -19,8 +19,8 @@ from benchmarks.timing import Timing, measure, race
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import ParticleFile, new_particle_file
-from cryotorch.jobs.refinement.trainer import batch_size
 from cryotorch.particles import Optics, unposed
+from cryotorch.refine.em.out_of_memory import batch_size
 from cryotorch.refine.runtime.distributed import plan_batches
 
 Row = dict[str, object]

@@ -40,7 +40,8 @@ from cryotorch.ops.pose.scores import (
     pose_terms,
 )
 from cryotorch.refine.em.expectation import RELOCATE
-from cryotorch.refine.pose_search.search import SearchSettings, ascend, polish, prepare, shift_grid
+from cryotorch.refine.pose_search.search import ascend, polish, prepare, shift_grid
+from cryotorch.refine.settings import SearchSettings
 
 Row = dict[str, object]
 CLIMB = 5  # steps

@@ -18,12 +18,12 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.files.memory import memory_of
 from cryotorch.jobs.homo_refine import HomoRefine, plan_global
 from cryotorch.jobs.inputs.half_maps import symmetry_group
-from cryotorch.jobs.refinement import trainer as r
+from cryotorch.jobs.refinement.trainer import fit, make_trainer
 from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.module import Refinement
-from cryotorch.refine.em.out_of_memory import free_memory, images_stay
+from cryotorch.refine.em.out_of_memory import batch_size, free_memory, images_stay
 from cryotorch.refine.half_sets import assign_half_sets
 from cryotorch.refine.runtime.distributed import Batches
 from cryotorch.report.progress import IterationBar
@@ -85,9 +85,9 @@ def refined(simulated: Simulate, settings: HomoRefine) -> Outcome:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         times = [time.perf_counter()]
         _wake(torch.device(settings.trainer.accelerator), box)
-        trainer = r.make_trainer(Path(folder), settings.trainer, most, callbacks)
+        trainer = make_trainer(Path(folder), settings.trainer, most, callbacks)
         device, size = trainer.strategy.root_device, settings.minibatch_size
-        size = r.batch_size(box, device) if size == "auto" else size
+        size = batch_size(box, device) if size == "auto" else size
         where = _home(simulated.n_particles, box, device)
         times.append(_now(device))
 
@@ -109,7 +109,7 @@ def refined(simulated: Simulate, settings: HomoRefine) -> Outcome:
         times.append(_now(device))
 
         module = Refinement(state, planned, batches)
-        r.fit(trainer, module, None)
+        fit(trainer, module, None)
         times.append(_now(device))
         compiled = _compiled() - compiled
     spent = (after - before for before, after in itertools.pairwise(times))

@@ -17,10 +17,8 @@ from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.particles import Optics, Particles, unposed
-from cryotorch.refine.em.schedule import ScheduleSettings
-from cryotorch.refine.pose_search.search import SearchSettings
 from cryotorch.refine.runtime.distributed import Batches
-from cryotorch.refine.state import MaskSettings, Settings
+from cryotorch.refine.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
 
 
 @dataclass

@@ -22,10 +22,8 @@ from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.particles import Batch, Optics, Particles, unposed
 from cryotorch.refine.backproject import LEAST, backproject, noise_sample
-from cryotorch.refine.em.schedule import ScheduleSettings
 from cryotorch.refine.image_terms import transfer
-from cryotorch.refine.pose_search.search import SearchSettings
-from cryotorch.refine.state import MaskSettings, Settings
+from cryotorch.refine.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
 
 CPU = torch.device("cpu")
 

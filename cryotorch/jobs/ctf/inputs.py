@@ -17,18 +17,25 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
 from cryotorch.jobs.inputs.half_maps import background, pick_device, summary_of
-from cryotorch.jobs.inputs.particles import load_particles
-from cryotorch.jobs.inputs.reference import load_mask, load_references
-from cryotorch.jobs.refinement import trainer as r
+from cryotorch.jobs.inputs.particles import load_particles, normalise_needed
+from cryotorch.jobs.inputs.reference import (
+    load_mask,
+    load_references,
+    warn_if_hard,
+    warn_if_inverted,
+)
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.particles import Particles
-from cryotorch.refine.ctf.compare import CtfWhat
 from cryotorch.refine.ctf.refine import AGAIN
-from cryotorch.refine.em.schedule import ScheduleSettings
 from cryotorch.refine.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
-from cryotorch.refine.pose_search.search import SearchSettings
-from cryotorch.refine.state import MaskSettings, Settings
+from cryotorch.refine.settings import (
+    CtfWhat,
+    MaskSettings,
+    ScheduleSettings,
+    SearchSettings,
+    Settings,
+)
 
 log = logging.getLogger("cryotorch")
 # Masks of a run folder, ours and CryoSPARC's; that of the FSC may be drawn in too tightly to predict images.
@@ -77,10 +84,10 @@ def load(given: CtfRefine) -> CtfInput:
     micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
-    images.normalise = r.normalise_needed(images, settings.normalize)
+    images.normalise = normalise_needed(images, settings.normalize)
     maps, source = load_references(settings.volume, file, images)
     log.info(source.replace("starts from", "is compared with").replace("start from", "with"))
-    r.warn_if_inverted(maps.mean(0), settings.volume)
+    warn_if_inverted(maps.mean(0), settings.volume)
     maps = maps.to(device)
     mask = _mask(settings, maps, file, images)
     limit, curves = _limit(settings, maps, mask, images)
@@ -152,7 +159,7 @@ def _mask(settings: CtfRefine, maps: Tensor, file: ParticleFile, images: Particl
     if path is not None:
         log.info("mask %s", path)
         mask = load_mask(path, settings.volume, file, images)
-        r.warn_if_hard(mask, path)
+        warn_if_hard(mask, path)
         return mask.to(maps.device)
     try:
         mask = density_mask(maps.mean(0), images.pixel_size, 0.2, near=6, far=14, low_pass=12)

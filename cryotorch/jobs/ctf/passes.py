@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.ctf.inputs import CtfInput
-from cryotorch.jobs.refinement.trainer import batch_size
 from cryotorch.particles import Optics
 from cryotorch.refine.backproject import noise_sample
 from cryotorch.refine.ctf.apply import Refined
 from cryotorch.refine.ctf.compare import pick_sample
 from cryotorch.refine.ctf.refine import CtfPass
 from cryotorch.refine.em.initialise import POSE_DOUBT, initial_noise
+from cryotorch.refine.em.out_of_memory import batch_size
 from cryotorch.refine.image_weight import Watch
 from cryotorch.refine.runtime.distributed import Batches
 

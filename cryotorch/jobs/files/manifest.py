@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -205,8 +206,8 @@ def cannot_write(out: Path, error: OSError) -> InputError:
 
 
 def job_name(settings: Any) -> str:
-    """The job that settings are of."""
-    return type(settings).__module__.rpartition(".")[2]
+    """The job that settings are of: ``homo_refine`` for a ``HomoRefine``."""
+    return re.sub("(?<!^)(?=[A-Z])", "_", type(settings).__name__).lower()
 
 
 def _is_there(path: Path) -> bool:

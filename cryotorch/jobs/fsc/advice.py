@@ -13,6 +13,7 @@ from cryotorch.jobs.fsc.half_map_advice import (
     offset_advice,
     power_advice,
 )
+from cryotorch.jobs.fsc.mask import HARD_EDGE, at_faces
 from cryotorch.jobs.inputs.half_maps import looks_inverted
 from cryotorch.ops.resolution.claims import Background, Judged
 from cryotorch.ops.resolution.fsc import (
@@ -37,7 +38,6 @@ RISING = 3  # shells that must come back: fewer do so by chance
 BIASED = 0.1  # randomised FSC at the resolution that a fair mask does not reach
 LATE = 0.5  # unmasked FSC below which random phases begin too late to see all of a mask's bias
 SMALL = 0.002  # of the box
-CUT = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 ABRUPT = 0.5  # the same one voxel inside: a mask that ends on the faces all the same has an edge of less than two voxels
 LEFT_OUT = 0.1  # of the density that both half maps share
 FINER = 3.0  # times as many shells with a mask as without are more than doubtful
@@ -276,9 +276,9 @@ def mask_advice(mask: Tensor, kind: str) -> list[str]:
     """What is wrong with a mask (d, d, d) of this kind in its box, and what to do about it."""
     said, volume = [], float(mask.double().mean())
     face = at_faces(mask)
-    if face <= CUT and at_faces(mask, 1) > ABRUPT:
+    if face <= HARD_EDGE and at_faces(mask, 1) > ABRUPT:
         face = at_faces(mask, 1)
-    if face > CUT:
+    if face > HARD_EDGE:
         said.append(
             f"The mask reaches the edge of the box with a value of {face:.2f}: {REMEDIES[kind].smaller}, or extract the particles in a "
             "larger box"
@@ -290,12 +290,6 @@ def mask_advice(mask: Tensor, kind: str) -> list[str]:
             f"{check if kind == 'given' else f'{REMEDIES[kind].more}, or {check}'}"
         )
     return said
-
-
-def at_faces(mask: Tensor, inside: int = 0) -> float:
-    """The largest value of a mask (d, d, d) on the faces of its box, or so many voxels inside of them."""
-    ends = [mask.select(axis, place) for axis in range(3) for place in (inside, -1 - inside)]
-    return max(float(end.max()) for end in ends)
 
 
 def density_advice(

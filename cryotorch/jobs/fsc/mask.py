@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.fsc.advice import CUT, at_faces
-from cryotorch.jobs.inputs.half_maps import load_mask, looks_inverted
+from cryotorch.jobs.inputs.half_maps import HalfMaps, load_mask, looks_inverted
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.ops.masks.soft import (
     density_region,
@@ -32,6 +31,7 @@ INVERTED = (
     "density, multiply the maps by -1"
 )
 LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
+HARD_EDGE = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 WIDEST = 20.0  # Å: a wider edge reaches far into the solvent and disturbs nothing less
 
 
@@ -124,7 +124,7 @@ def softened(made: FscMask, pixel_size: float, bare: float) -> FscMask:
     if far <= made.far:
         return made
     mask = soft_mask(made.region, near / pixel_size, far / pixel_size)
-    if at_faces(mask) > CUT:
+    if at_faces(mask) > HARD_EDGE:
         return made
     log.info(
         "The edge of the mask is made as wide as the resolution without a mask, %.2f Å: %s",
@@ -200,6 +200,35 @@ def _reached(
     draw = torch.Generator().manual_seed(seed)
     corrected, _, _ = corrected_fsc(maps, mask, onset, draw, no_mask)
     return resolution(corrected, len(mask), pixel_size)
+
+
+def find_mask(
+    halves: HalfMaps,
+    mean: Tensor,
+    bare: float,
+    given: str | None,
+    trusted: bool,
+    shape: tuple[float, float, float],
+) -> tuple[FscMask, str | None]:
+    """The mask given, that beside the half maps, or one made of the density; the file it was read from.
+
+    Args:
+        halves: where they come from; mean: (d, d, d) of both; bare: resolution without a mask, Å.
+        given: file; trusted: its pixel size may differ, as the user gave one.
+        shape: threshold, near and far (Å) of a mask that is made.
+    """
+    beside = None if halves.folder is None else halves.folder / "mask_fsc.mrc"
+    path = given or (str(beside) if beside is not None and beside.is_file() else None)
+    if path is not None:
+        log.info("Mask %s", path)
+        return given_mask(path, halves.grid, trusted, mean.device), path
+    return softened(make_mask(mean, halves.pixel_size, *shape), halves.pixel_size, bare), None
+
+
+def at_faces(mask: Tensor, inside: int = 0) -> float:
+    """The largest value of a mask (d, d, d) on the faces of its box, or so many voxels inside of them."""
+    ends = [mask.select(axis, place) for axis in range(3) for place in (inside, -1 - inside)]
+    return max(float(end.max()) for end in ends)
 
 
 def _tell(tried: Candidate) -> None:

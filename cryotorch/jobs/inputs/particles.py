@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from cryotorch.data.half_sets import SHARED, shared_resolution
+from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles
 
 log = logging.getLogger("cryotorch")
@@ -49,3 +50,19 @@ def shared_before(
     return shared, [
         f"The half sets were aligned to one map up to {shared:.4g} Å ({by}): what they have in common up to there is no resolution"
     ]
+
+
+def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
+    """Whether all images should be brought to one background level; "auto" looks at how much they differ in general.
+
+    Unless ``choice`` is False, a single image that is far from the level of its set is brought to it in any case.
+    """
+    if choice is False:
+        return False
+    level = images.judge_level()
+    if choice == "auto" and level.differs:
+        log.info(
+            "the background of the images differs in general, by %.0f %%: each is divided by its own standard deviation",
+            100 * level.scatter,
+        )
+    return bool(choice) if choice != "auto" else level.differs

@@ -15,7 +15,7 @@ from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import LEAST_DIAMETER
-from cryotorch.jobs.inputs.half_maps import half_paths
+from cryotorch.jobs.inputs.half_maps import HARD, SOFT, half_paths, looks_inverted
 from cryotorch.jobs.inputs.map_grid import (
     BELIEVED,
     DOUBTED,
@@ -27,6 +27,7 @@ from cryotorch.jobs.inputs.map_grid import (
     how,
 )
 from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.masks.soft import edge_width
 
 log = logging.getLogger("cryotorch")
 PER_KDA = 1210.0  # Å³: protein has 1.35 g / cm³ (doi:10.1110/ps.04688204)
@@ -170,3 +171,22 @@ def _grid(
     own = grid_of(path, expected if fits else stated)
     refined = Grid(images.box, images.pixel_size)
     return _around(list(own.middle), refined, own.stated) if fits else own
+
+
+def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
+    """Masks need positive densities."""
+    if looks_inverted(volume):
+        log.warning(
+            "WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive",
+            path,
+        )
+
+
+def warn_if_hard(mask: Tensor, path: str | Path) -> None:
+    """A hard edge rings in Fourier space."""
+    width = edge_width(mask)
+    if width < HARD:
+        log.warning(
+            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
+            *(path, SOFT),
+        )

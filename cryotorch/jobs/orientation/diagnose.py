@@ -15,13 +15,11 @@ from tqdm import tqdm
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import require
-from cryotorch.jobs.fsc import mask as fsc_mask
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.half_map_advice import masked_advice
-from cryotorch.jobs.fsc.mask import FscMask
+from cryotorch.jobs.fsc.mask import FscMask, find_mask, sphere_mask
 from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of, symmetry_group
 from cryotorch.jobs.inputs.particles import load_particles
-from cryotorch.jobs.sharpening.sharpen_maps import find_mask
 from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution import conical_fsc as cones
 from cryotorch.ops.resolution.claims import judge
@@ -170,10 +168,12 @@ def diagnose(
     box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
     no_mask = shell_correlation(*maps)
     if nothing_shared(no_mask) and settings.mask is None:
-        made, mask_file = fsc_mask.sphere_mask(maps[0]), None  # there is no density to mask
+        made, mask_file = sphere_mask(maps[0]), None  # there is no density to mask
     else:
         bare = resolution(no_mask, box, pixel_size)
-        made, mask_file = find_mask(settings, halves, maps.mean(0), bare)
+        shape = settings.threshold, settings.mask_near, settings.mask_far
+        trusted = settings.pixel_size is not None
+        made, mask_file = find_mask(halves, maps.mean(0), bare, settings.mask, trusted, shape)
     log.info("Mask: %s", made)
     masked = maps * made.mask
     judged = judge(maps, pixel_size, made.mask, None, halves.known, no_mask=no_mask)

@@ -22,20 +22,20 @@ from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import require_search_room
 from cryotorch.jobs.files.run_folder import RunFolder, rank
 from cryotorch.jobs.inputs.half_maps import symmetry_group
-from cryotorch.jobs.inputs.particles import load_particles
-from cryotorch.jobs.refinement import trainer as r
+from cryotorch.jobs.inputs.particles import load_particles, normalise_needed
 from cryotorch.jobs.refinement.advice import JudgeClaims
 from cryotorch.jobs.refinement.settings import RefineSettings
 from cryotorch.jobs.refinement.start_advice import began_with
+from cryotorch.jobs.refinement.trainer import callbacks, fit, machine, make_trainer, world_size
 from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.particles import Particles, ignore
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.module import Refinement, coming
-from cryotorch.refine.em.out_of_memory import told_plainly
+from cryotorch.refine.em.out_of_memory import batch_size, told_plainly
 from cryotorch.refine.em.schedule import Stop
 from cryotorch.refine.runtime.distributed import Batches
 from cryotorch.refine.runtime.watch import Watch
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import Settings
 from cryotorch.report.run_log import RunLog
 from cryotorch.report.summary import ending
 from cryotorch.results import IterationResult, told
@@ -84,7 +84,7 @@ def refine(
 def watched(given: RefineSettings) -> AbstractContextManager[Watch | None]:
     """What looks after the other processes of a run that has some on this machine."""
     local = "TORCHELASTIC_RUN_ID" not in os.environ and "SLURM_PROCID" not in os.environ
-    if not local or r.world_size(given.trainer) == 1:
+    if not local or world_size(given.trainer) == 1:
         return nullcontext()
     return Watch(rank(), resuming(given))
 
@@ -115,7 +115,7 @@ def _refine(
     file = replace(file, particles=file.particles.replace(optics=optics))
     cache = (given.cache_dtype, given.cache_limit)
     images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
-    images.normalise = r.normalise_needed(images, given.normalize)
+    images.normalise = normalise_needed(images, given.normalize)
     settings = in_angstrom(given, file.pixel_size)
     ready = prepare(settings, file, images, group)
     particles, plan = ready.particles, ready.plan
@@ -139,13 +139,13 @@ def _refine(
     kind = "generated" if plan.mask.judge is None else "given"
     judge = JudgeClaims(kind, began_with(ready.volume, plan, ready.warnings))
     reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
-    callbacks = r.callbacks(*reports)
-    trainer = r.make_trainer(folder.path, settings.trainer, most, callbacks, watch)
+    watchers = callbacks(*reports)
+    trainer = make_trainer(folder.path, settings.trainer, most, watchers, watch)
     device, size = trainer.strategy.root_device, settings.minibatch_size
-    size = r.batch_size(images.box, device, trainer.world_size) if size == "auto" else size
+    size = batch_size(images.box, device, trainer.world_size) if size == "auto" else size
     require_search_room(plan, size, device)
     batches = Batches(images, particles.half, size, given.seed)
-    extras |= {"device": r.machine(trainer), "minibatch_size": size}
+    extras |= {"device": machine(trainer), "minibatch_size": size}
     log.info(
         "%d particles of %d pixels, %.4g Å, on %s",
         len(particles),
@@ -165,7 +165,7 @@ def _refine(
     module = Refinement(state, plan, batches)
     log.open(folder.open(given) / "log.txt")
     try:
-        r.fit(trainer, module, checkpoint, watch)
+        fit(trainer, module, checkpoint, watch)
     except KeyboardInterrupt as stop:
         code = (watch and watch.code) or getattr(stop, "code", 130)
         raise Stopped(resuming(given), code=code) from None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.refine.state import NonUniform, Settings
+    from cryotorch.refine.settings import NonUniform, Settings
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 CTF_ROUNDS = 2  # times that a refinement turns to the CTF after it has converged
@@ -114,10 +114,13 @@ class RefineSettings:
 
 def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:
     """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
-    from cryotorch.refine.ctf.compare import CtfWhat
-    from cryotorch.refine.em.schedule import ScheduleSettings
-    from cryotorch.refine.pose_search.search import SearchSettings
-    from cryotorch.refine.state import MaskSettings, Settings
+    from cryotorch.refine.settings import (
+        CtfWhat,
+        MaskSettings,
+        ScheduleSettings,
+        SearchSettings,
+        Settings,
+    )
 
     box, pixel = images.box, images.pixel_size
     edge, search = box * pixel, settings.search
@@ -170,7 +173,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
 
 
 def _nonuniform(settings: RefineSettings) -> NonUniform | None:
-    from cryotorch.refine.state import NonUniform
+    from cryotorch.refine.settings import NonUniform
 
     if settings.regularizer != "nonuniform":
         return None

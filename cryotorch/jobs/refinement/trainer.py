@@ -15,9 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
 
-from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError, Stopped
 from cryotorch.jobs.config.parse import TrainerSettings, shown
@@ -25,15 +23,10 @@ from cryotorch.jobs.files.fingerprint import Fingerprint
 from cryotorch.jobs.files.output_folder import told_if_full
 from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.inputs import damage
-from cryotorch.jobs.inputs.half_maps import HARD, SOFT, looks_inverted, require_cuda
+from cryotorch.jobs.inputs.half_maps import require_cuda
 from cryotorch.jobs.refinement.advice import JudgeClaims
-from cryotorch.ops.fourier.filters import whitened
-from cryotorch.ops.fourier.transforms import resize_volume
-from cryotorch.ops.geometry.symmetry import rotate_volume, symmetry_correlation
-from cryotorch.ops.geometry.symmetry_frame import holds, largest_group, other_axes
-from cryotorch.ops.masks.soft import edge_width
 from cryotorch.refine.em.module import Refinement
-from cryotorch.refine.em.out_of_memory import USUAL, free_memory, images_at_once, told_plainly
+from cryotorch.refine.em.out_of_memory import told_plainly
 from cryotorch.refine.runtime.checkpoints import AtomicCheckpoints
 from cryotorch.refine.runtime.distributed import EMStrategy, of_every_rank
 from cryotorch.refine.runtime.watch import Watch
@@ -54,100 +47,6 @@ LOST = (
     "Timed out",
     "timeout",
 )
-ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
-# The same with all shells alike: about other axes to be named, and by how much it must be higher there.
-ON_OTHERS, CLEARLY = 0.7, 0.15
-SMALL = 48  # voxels: a box that shows them
-
-
-def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
-    """Masks need positive densities."""
-    if looks_inverted(volume):
-        log.warning(
-            "WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive",
-            path,
-        )
-
-
-def warn_if_hard(mask: Tensor, path: str | Path) -> None:
-    """A hard edge rings in Fourier space."""
-    width = edge_width(mask)
-    if width < HARD:
-        log.warning(
-            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
-            *(path, SOFT),
-        )
-
-
-def onto_axes(
-    volume: Tensor, group: Tensor, symmetry: str, frame: str = "check"
-) -> tuple[Tensor, list[str]]:
-    """Average a map over its point group, and a sentence when it does not have it in RELION's frame.
-
-    The sentence names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
-    """
-    told: list[str] = []
-    if len(group) == 1:
-        return volume, told
-    if frame != "trust":
-        volume, told = _on_axes(volume, group, symmetry, frame == "auto")
-    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
-    return (volume + torch.stack(copies).sum(0)) / len(group), told
-
-
-def _on_axes(
-    volume: Tensor, group: Tensor, symmetry: str, turned: bool
-) -> tuple[Tensor, list[str]]:
-    """Look at all shells of the map alike: at low resolution much looks symmetric."""
-    fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
-    worst = float(symmetry_correlation(fine, group)[1:].min())
-    tried = other_axes(group) if worst < ON_AXES else []
-    others = ((float(symmetry_correlation(fine, a.group)[1:].min()), a) for a in tried)
-    best, axes = max(others, key=lambda pair: pair[0], default=(-1.0, None))
-    if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
-        if turned:
-            log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
-            return rotate_volume(volume, axes.turn), []
-        return volume, [
-            f"The initial map is not {symmetry} about the axes that RELION uses, but is after {axes.words}: add symmetry_frame=auto, "
-            f"which makes it (correlations with turned copies, all shells alike: {worst:.2f} as it is, {best:.2f} after it)"
-        ]
-    least = max(ON_OTHERS, worst + CLEARLY)
-
-    def fits(operators: Tensor) -> bool:
-        return float(symmetry_correlation(fine, operators).min()) > least
-
-    other = largest_group(group, fits) if worst < ON_AXES else None
-    shown = f"it shows {other[0]}, give symmetry={other[0]} if that is theirs" if other else ""
-    if other is not None and not all(holds(group.double(), r) for r in other[1]):
-        return volume, [
-            f"The initial map is not {symmetry} about the axes that RELION uses: {shown} (correlations with turned copies, all shells "
-            f"alike: {worst:.2f} for {symmetry}, above {least:.2f} for {other[0]})"
-        ]
-    worst = float(symmetry_correlation(volume, group)[1:].min())
-    if worst >= ON_AXES:
-        return volume, []
-    return volume, [
-        f"The initial map is not {symmetry} about the axes that RELION uses: it correlates only {worst:.2f} with its rotated copy. Turn "
-        f"it onto the axes, or choose another symmetry{f': {shown}' if shown else ''}. One that the particles lack makes a resolution that "
-        "they do not have"
-    ]
-
-
-def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
-    """Whether all images should be brought to one background level; "auto" looks at how much they differ in general.
-
-    Unless ``choice`` is False, a single image that is far from the level of its set is brought to it in any case.
-    """
-    if choice is False:
-        return False
-    level = images.judge_level()
-    if choice == "auto" and level.differs:
-        log.info(
-            "the background of the images differs in general, by %.0f %%: each is divided by its own standard deviation",
-            100 * level.scatter,
-        )
-    return bool(choice) if choice != "auto" else level.differs
 
 
 def world_size(trainer: TrainerSettings) -> int:
@@ -374,13 +273,3 @@ def machine(trainer: L.Trainer) -> str:
         name = torch.cuda.get_device_name(trainer.strategy.root_device)
     ranks = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     return f"{kind} ({name}), {torch.get_num_threads()} threads{ranks}"
-
-
-def batch_size(box: int, device: torch.device | None = None, ranks: int = 1) -> int:
-    """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB.
-
-    On a CUDA device they take up to a part of its free memory; with several, which must all plan the same batches, of ``USUAL``.
-    """
-    if device is not None and device.type == "cuda":
-        return images_at_once(box, free_memory(device) if ranks == 1 else USUAL)
-    return max(16, min(256, 2**22 // box**2))

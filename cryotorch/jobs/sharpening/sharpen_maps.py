@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from cryotorch.jobs.config.parse import require
-from cryotorch.jobs.fsc import mask as fsc_mask
 from cryotorch.jobs.fsc.advice import advice
-from cryotorch.jobs.fsc.mask import FscMask
+from cryotorch.jobs.fsc.mask import FscMask, find_mask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import GuinierFit, guinier_fit, sharpen
 from cryotorch.ops.resolution.claims import ENDED, judge
@@ -28,7 +27,6 @@ from cryotorch.ops.resolution.sharpening import FEW_SHELLS, fit_doubts, inner_sp
 from cryotorch.results import told
 
 if TYPE_CHECKING:
-    from cryotorch.jobs.orientation.settings import OrientationDiagnostics
     from cryotorch.jobs.sharpening.settings import Sharpen
 
 log = logging.getLogger("cryotorch")
@@ -88,7 +86,10 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     maps = halves.maps.to(device)
     mean = maps.mean(0)
     no_mask = shell_correlation(*maps)
-    made, mask_file = find_mask(settings, halves, mean, resolution(no_mask, box, pixel_size))
+    shape = settings.threshold, settings.mask_near, settings.mask_far
+    bare = resolution(no_mask, box, pixel_size)
+    trusted = settings.pixel_size is not None
+    made, mask_file = find_mask(halves, mean, bare, settings.mask, trusted, shape)
     mask, onset = made.mask, first_randomised_shell(no_mask)
     log.info("Mask: %s", made)
     judged = judge(maps, pixel_size, mask, None, halves.known, onset, settings.seed, no_mask)
@@ -160,24 +161,6 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
 
 def _on_cpu(fit: GuinierFit) -> GuinierFit:
     return GuinierFit(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
-
-
-def find_mask(
-    settings: Sharpen | OrientationDiagnostics, halves: HalfMaps, mean: Tensor, bare: float
-) -> tuple[FscMask, str | None]:
-    """The mask given, that beside the half maps, or one made of the density; the file it was read from.
-
-    ``bare``: resolution without a mask, Å.
-    """
-    beside = None if halves.folder is None else halves.folder / "mask_fsc.mrc"
-    path = settings.mask or (str(beside) if beside is not None and beside.is_file() else None)
-    if path is not None:
-        log.info("Mask %s", path)
-        trusted = settings.pixel_size is not None
-        return fsc_mask.given_mask(path, halves.grid, trusted, mean.device), path
-    lengths = settings.mask_near, settings.mask_far
-    made = fsc_mask.make_mask(mean, halves.pixel_size, settings.threshold, *lengths)
-    return fsc_mask.softened(made, halves.pixel_size, bare), None
 
 
 def _bfactors(

@@ -32,43 +32,11 @@ from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.image_terms import observe, transfer
 from cryotorch.refine.runtime.distributed import Batches
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import CtfWhat, Settings
 
 SMOOTH = 5  # shells that the share of an image's own noise is averaged over
 LEAST_SPREAD = 5.0  # Å: errors of the astigmatism are not taken to be smaller
 Sample = Callable[[], Iterable[Batch]]
-
-
-@dataclass(frozen=True)
-class CtfWhat:
-    """What is refined, and from which resolution to which.
-
-    Attributes:
-        limit: Fourier pixels, of the half maps' resolution.
-        defocus: of every particle; astigmatism: "none", "micrograph" (one change for all its particles) or "particle".
-        tilt, trefoil, spherical, tetra, anisomag: of every optics group.
-        reach: Å, of the search for the defocus to either side; prior: Å, standard deviation of its errors, None = estimated, which
-            takes a defocus that was not fitted to these very images before.
-        defocus_from, optics_from: Å, coarser shells are left out.
-    """
-
-    limit: float
-    defocus: bool = True
-    astigmatism: str = "none"
-    tilt: bool = True
-    trefoil: bool = True
-    spherical: bool = False
-    tetra: bool = False
-    anisomag: bool = False
-    reach: float = 2000.0
-    prior: float | None = None
-    defocus_from: float = 20.0
-    optics_from: float = 10.0
-
-    @property
-    def optics(self) -> bool:
-        """Whether anything of the optics groups is refined."""
-        return self.tilt or self.trefoil or self.spherical or self.tetra or self.anisomag
 
 
 @dataclass(frozen=True)

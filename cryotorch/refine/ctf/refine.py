@@ -19,7 +19,7 @@ from cryotorch.ops.fourier.slices import extract_slices, of_each
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.ctf.apply import Refined, apply
-from cryotorch.refine.ctf.compare import Calibration, Comparison, CtfWhat, Sample, Scored
+from cryotorch.refine.ctf.compare import Calibration, Comparison, Sample, Scored
 from cryotorch.refine.ctf.sums import (
     CLEAR,
     clear_only,
@@ -30,7 +30,7 @@ from cryotorch.refine.ctf.sums import (
     solve_groups,
 )
 from cryotorch.refine.image_weight import Watch
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import CtfWhat, Settings
 
 AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
 NUDGE = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid

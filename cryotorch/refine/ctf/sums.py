@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cryotorch.ops.ctf.aberration_fit import EVEN, ODD, Fit, fit_linear, fit_odd, monomials
 from cryotorch.particles import Particles
-from cryotorch.refine.ctf.compare import CtfWhat
 from cryotorch.refine.half_sets import image_numbers
+from cryotorch.refine.settings import CtfWhat
 
 UNKNOWN = (
     1.0  # rad: standard error of the phase at the limit beyond which an aberration is not believed

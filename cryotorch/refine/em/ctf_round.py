@@ -8,12 +8,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from cryotorch.particles import Batch, Optics
-from cryotorch.refine.ctf.compare import CtfWhat, pick_sample
+from cryotorch.refine.ctf.compare import pick_sample
 from cryotorch.refine.ctf.refine import AGAIN, CtfPass
 from cryotorch.refine.ctf.sums import CLEAR, GroupFit
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.runtime.distributed import Batches
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import CtfWhat, Settings
+from cryotorch.refine.state import State
 
 LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
 SAMPLE = 500  # images of each half set to calibrate with

@@ -12,7 +12,7 @@ from cryotorch.ops.resolution.claims import Background, Judged, judge
 from cryotorch.ops.resolution.fsc import resolution, shell_correlation
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import Sharp, sharpened
-from cryotorch.refine.state import Settings
+from cryotorch.refine.settings import Settings
 
 FSC_MASK = dict(near=6.0, far=12.0, cut=12.0)  # the tight mask, Å
 LOOSER = (

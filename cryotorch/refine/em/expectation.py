@@ -37,7 +37,8 @@ from cryotorch.refine.pose_search.pose_prior import Tether
 from cryotorch.refine.pose_search.search import Poses, Reference, coarse_candidates, polish, prepare
 from cryotorch.refine.pose_search.stable_poses import settled
 from cryotorch.refine.runtime.timing import Clock
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import State
 
 RELOCATE = 2.0  # pixels around the last centre that later coarse searches look at
 

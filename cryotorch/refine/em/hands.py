@@ -26,7 +26,8 @@ from cryotorch.ops.geometry.symmetry_frame import mates, z_fold
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.significance import antisymmetric_numbers
 from cryotorch.refine.em.expectation import Found
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import State
 
 FINE = 8.0  # Å: maps that agree so far have the same hand
 CLEAR = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1

@@ -14,7 +14,7 @@ from cryotorch.ops.resolution.fsc import crossing_shell, shell_correlation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.em.hands import as_given
 from cryotorch.refine.em.mstep import coefficients_per_shell, first_mask, sphere
-from cryotorch.refine.em.schedule import Course, advance
+from cryotorch.refine.em.schedule import advance
 from cryotorch.refine.image_terms import observe
 from cryotorch.refine.image_weight import LOST, robust_mean
 from cryotorch.refine.pose_search.search import (
@@ -25,7 +25,8 @@ from cryotorch.refine.pose_search.search import (
     shift_grid,
 )
 from cryotorch.refine.runtime.distributed import Batches
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import Course, State
 
 SAMPLE = 200  # images of each half set that noise and contrast are estimated from
 FEWER = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %

@@ -16,10 +16,11 @@ from cryotorch.refine.em.ctf_round import CtfRound
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.mstep import MapSolve, maximize
 from cryotorch.refine.em.out_of_memory import Portions, Room, free_memory, images_stay, snapshot
-from cryotorch.refine.em.schedule import Course, Next, Stop, advance
+from cryotorch.refine.em.schedule import Next, Stop, advance
 from cryotorch.refine.runtime.distributed import Batches, ShardSampler
 from cryotorch.refine.runtime.prefetch import Ahead
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import Course, State
 from cryotorch.results import IterationResult
 
 

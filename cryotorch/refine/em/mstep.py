@@ -27,7 +27,8 @@ from cryotorch.refine.pose_search.branch_and_bound import Pruning
 from cryotorch.refine.pose_search.pose_error import error_factors
 from cryotorch.refine.pose_search.pose_prior import Tether
 from cryotorch.refine.pose_search.stable_poses import calmer
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import State
 from cryotorch.results import Departures, Guinier, IterationResult
 
 FIRST_LOW_PASS = 20.0  # Å: an initial map finer than that may be wrong in its details

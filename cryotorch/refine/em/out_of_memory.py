@@ -148,3 +148,13 @@ class Portions:
                     *(n, fitted),
                 )
             self.most = fitted
+
+
+def batch_size(box: int, device: torch.device | None = None, ranks: int = 1) -> int:
+    """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB.
+
+    On a CUDA device they take up to a part of its free memory; with several, which must all plan the same batches, of ``USUAL``.
+    """
+    if device is not None and device.type == "cuda":
+        return images_at_once(box, free_memory(device) if ranks == 1 else USUAL)
+    return max(16, min(256, 2**22 // box**2))

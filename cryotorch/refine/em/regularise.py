@@ -13,7 +13,7 @@ from cryotorch.ops.fourier.filters import fsc_weight
 from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
 from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
-from cryotorch.refine.state import NonUniform, Settings
+from cryotorch.refine.settings import NonUniform, Settings
 
 
 @dataclass(frozen=True)

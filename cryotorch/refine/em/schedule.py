@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from cryotorch.refine.settings import ScheduleSettings
+from cryotorch.refine.state import Course
 
 SUBSET, GROWTH = (
     5000,
     8,
 )  # images of a half set in the first iteration of a large set; and how fast they become more
 NEARLY_ALL = 0.3  # a larger share is not worth an iteration of its own
-
-
-@dataclass(frozen=True)
-class ScheduleSettings:
-    """Limits are in Fourier pixels (shells).
-
-    Attributes:
-        first_limit: from the initial resolution; most: highest limit ever used for alignment.
-        max_iterations: EM iterations at most; extra_final_passes: iterations after convergence.
-        patience: iterations that together gain less than ``least_gain`` shells mean convergence, if the poses move by less than
-            ``resting`` of their standard errors; one is enough where they have less than ``still`` before them, and ``restless`` times as
-            many are needed where they do not rest, or where the curve lies ``fallen`` shells below its best: from a coarse start
-            it falls for a while, as the first poses agree on what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
-            sphere: unlike the crossing it still moves when the curve has reached Nyquist, and unlike the corrected curve it does
-            not move with a mask.
-        growth: factor on the limit per iteration at most, while the median turn of the poses is more than ``resolved`` times
-            1 / last limit, the angle that it tells apart; first_growth: while no turn is known.
-        ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
-        images: in the smaller half set, where early iterations may take a random share of them; None = all take all.
-    """
-
-    first_limit: float
-    most: float
-    max_iterations: int = 30
-    extra_final_passes: int = 0
-    patience: int = 2
-    least_gain: float = 0.05
-    still: float = 0.3
-    resting: float = 0.25
-    restless: int = 8
-    growth: float = 1.25
-    first_growth: float = 2.0
-    resolved: float = 1.0
-    fallen: float = 0.25
-    ctf_rounds: int = 0
-    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,30 +30,6 @@ class Stop:
     """The run is over, and why."""
 
     reason: str
-
-
-@dataclass
-class Course:
-    """What an EM run has come to: one number per iteration so far.
-
-    Attributes:
-        crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the squared FSC (with its sign) over the shells, in a soft sphere.
-        limits: shells that were aligned; turns: median change of the rotations, radians, infinite where there was none before.
-        motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
-        shares: of each half set's particles that it took.
-        ctf_after: how many iterations were done each time before one that refined the CTF.
-    """
-
-    crossings: list[float] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
-    limits: list[float] = field(default_factory=list)
-    turns: list[float] = field(default_factory=list)
-    motions: list[float] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    ctf_after: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.crossings)
 
 
 def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:

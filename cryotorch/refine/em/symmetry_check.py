@@ -21,7 +21,8 @@ from cryotorch.ops.geometry.symmetry_frame import (
     z_alone,
     z_fold,
 )
-from cryotorch.refine.state import Settings, State
+from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import State
 
 LOOKED = (0, 1, 3)  # iterations done: later the poses have adapted to the symmetry, right or wrong
 

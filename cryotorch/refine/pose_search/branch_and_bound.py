@@ -43,17 +43,17 @@ from cryotorch.refine.pose_search.cells import (
     peaks,
 )
 from cryotorch.refine.pose_search.local import ball_grid
-from cryotorch.refine.pose_search.pose_prior import Reach, Tether
+from cryotorch.refine.pose_search.pose_prior import Tether
 from cryotorch.refine.pose_search.search import (
     WINNER_STEPS,
     Poses,
     Reference,
-    SearchSettings,
     ascend,
     covariance,
     ladder,
     shift_grid,
 )
+from cryotorch.refine.settings import Reach, SearchSettings
 
 WIDTH = 32  # cells per image that go on to the next level
 SCOUTS = 3  # cells climbed at the first level; one at the others

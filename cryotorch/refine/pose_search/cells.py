@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryotorch.refine.pose_search.pose_prior import Reach
-from cryotorch.refine.pose_search.search import Reference, SearchSettings, grid_step
+from cryotorch.refine.pose_search.search import Reference, grid_step
+from cryotorch.refine.settings import Reach, SearchSettings
 
 FINE = 1.0  # limit times edge, radians: in smaller cells Gauss-Newton finds the peak
 TINY = 1e-6  # radians or pixels: an edge that is not halved

@@ -12,7 +12,8 @@ from cryotorch.ops.fourier.slices import extract_slices, of_each
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation, shift_scores
 from cryotorch.refine.pose_search.pose_prior import Tether
-from cryotorch.refine.pose_search.search import Reference, SearchSettings, grid_step, shift_grid
+from cryotorch.refine.pose_search.search import Reference, grid_step, shift_grid
+from cryotorch.refine.settings import SearchSettings
 
 AT_ONCE = 16384  # slices
 

@@ -18,7 +18,8 @@ from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.refine.pose_search.pose_prior import Tether
-from cryotorch.refine.pose_search.search import Poses, Reference, SearchSettings, polish
+from cryotorch.refine.pose_search.search import Poses, Reference, polish
+from cryotorch.refine.settings import SearchSettings
 
 SAMPLE = 64  # images of each half set, on every process, that are compared with both references
 LEAST = 16  # fewer tell nothing

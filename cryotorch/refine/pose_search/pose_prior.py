@@ -12,7 +12,6 @@ so that with d = 0 the fulcrum f, a point of the reference, keeps its place in t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -20,23 +19,7 @@ from torch import Tensor
 
 from cryotorch.ops.geometry.rotations import from_rotation_vector, to_rotation_vector
 from cryotorch.ops.pose.scores import PoseTerms
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far poses may go, for all particles alike.
-
-    Attributes:
-        fulcrum: (x, y, z) pixels from pixel d // 2.
-        rotation: radians, the largest |w|; shift: pixels, the largest |d|.
-        rotation_sigma, shift_sigma: of the priors, radians and pixels; infinite = none.
-    """
-
-    fulcrum: tuple[float, float, float]
-    rotation: float
-    shift: float
-    rotation_sigma: float = math.inf
-    shift_sigma: float = math.inf
+from cryotorch.refine.settings import Reach
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from cryotorch.ops.pose.scores import (
 )
 from cryotorch.refine.pose_search.candidates import SURE, alone, thin_out, worth_a_climb
 from cryotorch.refine.pose_search.pose_prior import Tether
+from cryotorch.refine.settings import SearchSettings
 
 PRIOR_SIGMA = (math.radians(13),) * 3 + (
     4.5,
@@ -44,29 +45,6 @@ WINNER_STEPS = (
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
 LONGEST = 0.2, 3.0  # radians, pixels of one step
 RULE = (DAMPING_START, DAMPING_LEAST, DAMPING_MOST, *LONGEST)
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """What may be tuned about the search.
-
-    Attributes:
-        coarse_limit: highest resolution of the coarse search, Fourier pixels.
-        grid_step: radians between grid rotations; None = 1 / limit, within 7 to 12 degrees.
-        candidates: rotations kept after the coarse search, at most; see ``SURE``.
-        newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
-        shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
-        compile: evaluate poses by the compiled function, see ``ops.fused``.
-        method: "newton" (this module), or "branch_and_bound" (that module).
-    """
-
-    coarse_limit: float = 12
-    grid_step: float | None = None
-    candidates: int = 24
-    newton_steps: int = 2
-    shift_extent: float = 6
-    compile: bool = False
-    method: str = "newton"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from cryotorch.jobs.files.memory import (
     require_room,
     require_search_room,
 )
-from cryotorch.refine.em.schedule import ScheduleSettings
-from cryotorch.refine.pose_search.search import SearchSettings
-from cryotorch.refine.state import MaskSettings, Settings
+from cryotorch.refine.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
 
 CPU = torch.device("cpu")
 

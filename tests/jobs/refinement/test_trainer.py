@@ -26,11 +26,6 @@ from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.files.manifest import found, read_manifest
 from cryotorch.jobs.files.run_folder import BEFORE, CHECKPOINTS, RESULTS, checkpoints
 from cryotorch.jobs.refinement import trainer
-from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
-from cryotorch.ops.geometry.symmetry_frame import turn
-from cryotorch.ops.models.phantom import phantom
-from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.report import tensorboard
 
 BOX, PIXEL, N = 16, 6.0, 40
@@ -491,7 +486,7 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
 ) -> None:
     monkeypatch.setattr("cryotorch.refine.em.initialise.SAMPLE", 4)
     monkeypatch.setattr(
-        "cryotorch.jobs.refinement.trainer.normalise_needed", lambda images, choice: False
+        "cryotorch.jobs.refinement.run.normalise_needed", lambda images, choice: False
     )
     tables = read_star(inputs / "nan.star")
     tables["particles"]["rlnRandomSubset"] = np.r_[1, 2, [2, 1] * (N // 2 - 1)]
@@ -597,58 +592,3 @@ def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
         monkeypatch.setattr(place, inner)
         refine(inputs, out, max_iterations=2, resume=True)
         assert json.loads((out / "summary.json").read_text())["iterations"] == 2
-
-
-def test_several_devices_plan_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One device may fill its memory; of several, each with other memory free, all must deal out the same."""
-    cuda = torch.device("cuda")
-    for free, alone in ((2**33, 64), (2**37, 512)):
-        monkeypatch.setattr(trainer, "free_memory", lambda device, free=free: free)
-        assert trainer.batch_size(360, cuda) == alone
-        assert trainer.batch_size(360, cuda, ranks=4) == 129
-    assert trainer.batch_size(360) == trainer.batch_size(360, torch.device("cpu"), 2) == 32
-
-
-def test_an_initial_map_about_other_axes_is_told_or_turned(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """D7 at 30 Å turned by 90 degrees about z passes for D7 by its correlation, 0.93, but not in its finer shells."""
-    group, quarter = point_group("D7"), turn((0, 0, 1), 90)
-    right = low_pass(phantom(32, 6.0, group), 6.0, 30)
-    turned = rotate_volume(right, quarter)
-    assert float(symmetry_correlation(turned, group).min()) > trainer.ON_AXES
-    caplog.set_level("INFO", logger="cryotorch")
-    said: list[str] = []
-
-    def agreement(frame: str) -> float:
-        volume, told = trainer.onto_axes(turned, group, "D7", frame)
-        said.extend(told)
-        return float(shell_correlation(volume, right)[2:6].min())
-
-    assert agreement("trust") < 0.9 and not said
-    assert agreement("check") < 0.9
-    assert len(said) == 1 and "by 90° about z: add symmetry_frame=auto" in said[0]
-    made, told = trainer.onto_axes(turned, group, "D7", "auto")
-    assert told == []
-    assert "brought onto the axes of D7 by a turn by 90° about z" in caplog.text
-    other = rotate_volume(right, turn((0, 0, 1), 180))  # 90 + 90: one of the frames with these axes
-    assert float(shell_correlation(made, other)[1:6].min()) > 0.9
-    assert trainer.onto_axes(right, group, "D7", "check")[1] == []
-    (told,) = trainer.onto_axes(right, point_group("O"), "O", "check")[1]
-    # seven-fold, which is no part of O
-    assert "it shows D7, give symmetry=D7 if that is theirs" in told
-
-
-def test_an_octahedral_map_given_as_icosahedral_is_told_to_be_octahedral() -> None:
-    """At 45 Å it is nearly a ball, and correlates above 0.9 with all its copies."""
-    ball = low_pass(phantom(32, 6.0, point_group("O")), 6.0, 45)
-    assert float(symmetry_correlation(ball, point_group("I")).min()) > trainer.ON_AXES
-    (told,) = trainer.onto_axes(ball, point_group("I"), "I", "check")[1]
-    assert "not I about the axes that RELION uses: it shows O, give symmetry=O" in told
-    assert trainer.onto_axes(ball, point_group("D4"), "D4", "check")[1] == []
-
-
-def test_an_initial_map_of_less_symmetry_is_told_to_have_less() -> None:
-    lower = low_pass(phantom(32, 6.0, point_group("C4")), 6.0, 30)
-    (told,) = trainer.onto_axes(lower, point_group("D4"), "D4", "check")[1]
-    assert "not D4 about the axes" in told and "it shows C4, give symmetry=C4" in told

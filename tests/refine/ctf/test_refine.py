@@ -27,14 +27,18 @@ from cryotorch.ops.resolution.fsc import crossing_shell, fsc_curves
 from cryotorch.particles import Optics, Particles, unposed
 from cryotorch.refine.backproject import backproject
 from cryotorch.refine.ctf.apply import Refined
-from cryotorch.refine.ctf.compare import Comparison, CtfWhat, gathered, pick_sample
+from cryotorch.refine.ctf.compare import Comparison, gathered, pick_sample
 from cryotorch.refine.ctf.refine import AGAIN, CtfPass
 from cryotorch.refine.ctf.sums import CLEAR
-from cryotorch.refine.em.schedule import ScheduleSettings
 from cryotorch.refine.image_terms import transfer
-from cryotorch.refine.pose_search.search import SearchSettings
 from cryotorch.refine.runtime.distributed import Batches
-from cryotorch.refine.state import MaskSettings, Settings
+from cryotorch.refine.settings import (
+    CtfWhat,
+    MaskSettings,
+    ScheduleSettings,
+    SearchSettings,
+    Settings,
+)
 
 BOX, PIXEL = 64, 1.6
 CLEAN = Optics(*(torch.tensor([value]) for value in (300.0, 2.7, 0.1, PIXEL)))

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cryotorch.refine.ctf.compare import CtfWhat
 from cryotorch.refine.ctf.sums import GroupFit, clear_only
 from cryotorch.refine.em.ctf_round import CtfRound, _of_optics
+from cryotorch.refine.settings import CtfWhat
 from cryotorch.refine.state import State
 
 BOX, PIXEL = 64, 1.6

@@ -22,7 +22,7 @@ from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.hands import Frame, agree, closing, compare, frames
 from cryotorch.refine.em.mstep import maximize
-from cryotorch.refine.em.schedule import ScheduleSettings
+from cryotorch.refine.settings import ScheduleSettings
 from cryotorch.refine.state import State
 
 CPU = torch.device("cpu")

@@ -20,8 +20,9 @@ from cryotorch.refine.em import mstep
 from cryotorch.refine.em import schedule as schedule_of
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.module import Refinement, coming
-from cryotorch.refine.em.schedule import Course, ScheduleSettings
 from cryotorch.refine.runtime.checkpoints import AtomicCheckpoints
+from cryotorch.refine.settings import ScheduleSettings
+from cryotorch.refine.state import Course
 
 ITERATIONS = 4
 SCHEDULE = ScheduleSettings(4.0, 11.0, max_iterations=ITERATIONS, patience=9)

@@ -32,8 +32,8 @@ from cryotorch.refine.em.mstep import (
     noise_power,
     update_mask,
 )
-from cryotorch.refine.em.schedule import ScheduleSettings
-from cryotorch.refine.state import MaskSettings, State
+from cryotorch.refine.settings import MaskSettings, ScheduleSettings
+from cryotorch.refine.state import State
 
 
 def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:

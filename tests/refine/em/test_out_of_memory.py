@@ -15,11 +15,13 @@ from cryotorch.errors import InputError
 from cryotorch.ops.fourier import slices, slices_cpu
 from cryotorch.particles import Batch
 from cryotorch.refine.em import expectation as module
+from cryotorch.refine.em import out_of_memory
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.out_of_memory import (
     Portions,
     Room,
+    batch_size,
     images_at_once,
     images_stay,
     snapshot,
@@ -341,3 +343,13 @@ def test_the_host_waits_for_nothing_but_how_many_candidates_are_left(simulate: C
     # count and transfer look at the CPU's copy, or on a CPU only
     left = {"thin_out", "coarse_candidates"}
     assert left <= waits.callers <= left | {"count", "transfer"}
+
+
+def test_several_devices_plan_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One device may fill its memory; of several, each with other memory free, all must deal out the same."""
+    cuda = torch.device("cuda")
+    for free, alone in ((2**33, 64), (2**37, 512)):
+        monkeypatch.setattr(out_of_memory, "free_memory", lambda device, free=free: free)
+        assert batch_size(360, cuda) == alone
+        assert batch_size(360, cuda, ranks=4) == 129
+    assert batch_size(360) == batch_size(360, torch.device("cpu"), 2) == 32

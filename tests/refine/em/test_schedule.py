@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryotorch.refine.em import schedule
-from cryotorch.refine.em.schedule import (
-    Course,
-    Next,
-    ScheduleSettings,
-    Stop,
-    converged_at,
-    share_of,
-)
+from cryotorch.refine.em.schedule import Next, Stop, converged_at, share_of
+from cryotorch.refine.settings import ScheduleSettings
+from cryotorch.refine.state import Course
 
 
 def plan(**changes: float) -> ScheduleSettings:

@@ -37,16 +37,16 @@ from cryotorch.refine.pose_search.cells import (
     peaks,
 )
 from cryotorch.refine.pose_search.local import ball_grid, local_candidates
-from cryotorch.refine.pose_search.pose_prior import Reach, Tether
+from cryotorch.refine.pose_search.pose_prior import Tether
 from cryotorch.refine.pose_search.search import (
     Poses,
     Reference,
-    SearchSettings,
     ascend,
     coarse_candidates,
     polish,
     prepare,
 )
+from cryotorch.refine.settings import Reach, SearchSettings
 
 FULCRUM = (3.0, -2.0, 4.0)
 NO_CAP = 6000

@@ -24,9 +24,8 @@ from cryotorch.refine.em import regularise
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.mstep import maximize
-from cryotorch.refine.em.schedule import ScheduleSettings
-from cryotorch.refine.pose_search.pose_prior import Reach, Tether
-from cryotorch.refine.state import Local, MaskSettings, NonUniform
+from cryotorch.refine.pose_search.pose_prior import Tether
+from cryotorch.refine.settings import Local, MaskSettings, NonUniform, Reach, ScheduleSettings
 from cryotorch.results import Departures
 
 REACH = Reach((2.0, 0.0, -1.0), math.radians(15), 1.5)

@@ -14,8 +14,8 @@ from cryotorch.ops.geometry.rotations import to_rotation_vector
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.mstep import maximize
-from cryotorch.refine.em.schedule import ScheduleSettings
 from cryotorch.refine.pose_search.pose_error import LEAST, SAMPLE, error_factors
+from cryotorch.refine.settings import ScheduleSettings
 
 
 def test_half_of_the_difference_is_a_reference_s() -> None:

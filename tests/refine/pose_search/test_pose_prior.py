@@ -13,8 +13,9 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotati
 from cryotorch.ops.pose.scores import PoseTerms, pose_terms
 from cryotorch.refine.image_terms import observe
 from cryotorch.refine.pose_search.local import ball_grid, local_candidates
-from cryotorch.refine.pose_search.pose_prior import Reach, Tether
-from cryotorch.refine.pose_search.search import SearchSettings, covariance, polish, prepare
+from cryotorch.refine.pose_search.pose_prior import Tether
+from cryotorch.refine.pose_search.search import covariance, polish, prepare
+from cryotorch.refine.settings import Reach, SearchSettings
 
 FULCRUM = (3.0, -2.0, 4.0)
 WIDE = Reach(FULCRUM, 0.3, 4.0)

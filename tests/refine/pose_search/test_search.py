@@ -19,7 +19,6 @@ from cryotorch.refine.image_terms import observe
 from cryotorch.refine.pose_search.search import (
     Poses,
     Reference,
-    SearchSettings,
     ascend,
     ascend_by_tensors,
     coarse_candidates,
@@ -30,6 +29,7 @@ from cryotorch.refine.pose_search.search import (
     prepare,
     shift_grid,
 )
+from cryotorch.refine.settings import SearchSettings
 
 
 def reference(world, limit: float = 9.0, **search) -> Reference:

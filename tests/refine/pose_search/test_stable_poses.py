@@ -10,9 +10,9 @@ import torch
 
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 from cryotorch.refine.em.expectation import Expectation
-from cryotorch.refine.em.schedule import Course, ScheduleSettings
 from cryotorch.refine.pose_search.stable_poses import AGAIN, CALM, FAR, calmer, settled
-from cryotorch.refine.state import State
+from cryotorch.refine.settings import ScheduleSettings
+from cryotorch.refine.state import Course, State
 
 
 def test_a_far_move_starts_the_count_anew() -> None:

@@ -1,0 +1,75 @@
+"""A reference on the axes of its point group, and what is said of one that lacks the symmetry."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.filters import whitened
+from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.geometry.symmetry import rotate_volume, symmetry_correlation
+from cryotorch.ops.geometry.symmetry_frame import holds, largest_group, other_axes
+
+log = logging.getLogger("cryotorch")
+ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
+# The same with all shells alike: about other axes to be named, and by how much it must be higher there.
+ON_OTHERS = 0.7
+CLEARLY = 0.15
+SMALL = 48  # voxels: a box that shows them
+
+
+def onto_axes(
+    volume: Tensor, group: Tensor, symmetry: str, frame: str = "check"
+) -> tuple[Tensor, list[str]]:
+    """Average a map over its point group, and a sentence when it does not have it in RELION's frame.
+
+    The sentence names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    """
+    told: list[str] = []
+    if len(group) == 1:
+        return volume, told
+    if frame != "trust":
+        volume, told = _on_axes(volume, group, symmetry, frame == "auto")
+    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
+    return (volume + torch.stack(copies).sum(0)) / len(group), told
+
+
+def _on_axes(
+    volume: Tensor, group: Tensor, symmetry: str, turned: bool
+) -> tuple[Tensor, list[str]]:
+    """Look at all shells of the map alike: at low resolution much looks symmetric."""
+    fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
+    worst = float(symmetry_correlation(fine, group)[1:].min())
+    tried = other_axes(group) if worst < ON_AXES else []
+    others = ((float(symmetry_correlation(fine, a.group)[1:].min()), a) for a in tried)
+    best, axes = max(others, key=lambda pair: pair[0], default=(-1.0, None))
+    if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
+        if turned:
+            log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
+            return rotate_volume(volume, axes.turn), []
+        return volume, [
+            f"The initial map is not {symmetry} about the axes that RELION uses, but is after {axes.words}: add symmetry_frame=auto, "
+            f"which makes it (correlations with turned copies, all shells alike: {worst:.2f} as it is, {best:.2f} after it)"
+        ]
+    least = max(ON_OTHERS, worst + CLEARLY)
+
+    def fits(operators: Tensor) -> bool:
+        return float(symmetry_correlation(fine, operators).min()) > least
+
+    other = largest_group(group, fits) if worst < ON_AXES else None
+    shown = f"it shows {other[0]}, give symmetry={other[0]} if that is theirs" if other else ""
+    if other is not None and not all(holds(group.double(), r) for r in other[1]):
+        return volume, [
+            f"The initial map is not {symmetry} about the axes that RELION uses: {shown} (correlations with turned copies, all shells "
+            f"alike: {worst:.2f} for {symmetry}, above {least:.2f} for {other[0]})"
+        ]
+    worst = float(symmetry_correlation(volume, group)[1:].min())
+    if worst >= ON_AXES:
+        return volume, []
+    return volume, [
+        f"The initial map is not {symmetry} about the axes that RELION uses: it correlates only {worst:.2f} with its rotated copy. Turn "
+        f"it onto the axes, or choose another symmetry{f': {shown}' if shown else ''}. One that the particles lack makes a resolution that "
+        "they do not have"
+    ]
