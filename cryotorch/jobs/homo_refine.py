@@ -87,6 +87,8 @@ def plan_global(settings: HomoRefine, images, group, half):
 
 def _prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
+    import logging
+
     from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.jobs.inputs.reference import load_mask, load_reference, warn_if_inverted
     from cryotorch.jobs.inputs.reference_axes import onto_axes

@@ -39,7 +39,7 @@ from cryotorch.ops.pose.scores import (
     grid_scores,
     pose_terms,
 )
-from cryotorch.refine.em.expectation import RELOCATE
+from cryotorch.refine.pose_search.finders import RELOCATE
 from cryotorch.refine.pose_search.search import ascend, polish, prepare, shift_grid
 from cryotorch.refine.settings import SearchSettings
 

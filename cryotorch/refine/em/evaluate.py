@@ -9,10 +9,11 @@ from torch import Tensor
 
 from cryotorch.ops.masks.soft import density_mask, grow_in_box
 from cryotorch.ops.resolution.claims import Background, Judged, judge
-from cryotorch.ops.resolution.fsc import resolution, shell_correlation
+from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import Sharp, sharpened
 from cryotorch.refine.settings import Settings
+from cryotorch.refine.state import State
 
 FSC_MASK = dict(near=6.0, far=12.0, cut=12.0)  # the tight mask, Å
 LOOSER = (
@@ -61,6 +62,14 @@ def evaluate(
     else:
         leading, inside = judged.curves["spherical"], around()
     return Evaluation(judged, mask, reached, leading, inside, messages)
+
+
+def keep_score(state: State, found: Evaluation) -> None:
+    """Add what an iteration reached to what the schedule goes by."""
+    fsc = found.judged.curves["spherical"]
+    state.course.crossings.append(crossing_shell(found.leading, interpolate=True))
+    state.course.areas.append(float((fsc * fsc.abs()).sum()))
+    state.course.shares.append(state.share)
 
 
 def for_the_eye(

@@ -13,8 +13,9 @@ from cryotorch.ops.pose.scores import Observation, grid_correlations, pose_terms
 from cryotorch.ops.resolution.fsc import crossing_shell, shell_correlation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refine.em.hands import as_given
-from cryotorch.refine.em.mstep import coefficients_per_shell, first_mask, sphere
+from cryotorch.refine.em.reference_mask import first_mask, sphere
 from cryotorch.refine.em.schedule import advance
+from cryotorch.refine.em.update import coefficients_per_shell
 from cryotorch.refine.image_terms import observe
 from cryotorch.refine.image_weight import LOST, robust_mean
 from cryotorch.refine.pose_search.search import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import count
 
 import lightning as L
@@ -14,7 +15,8 @@ from cryotorch.errors import InputError
 from cryotorch.particles import Batch
 from cryotorch.refine.em.ctf_round import CtfRound
 from cryotorch.refine.em.expectation import Expectation
-from cryotorch.refine.em.mstep import MapSolve, maximize
+from cryotorch.refine.em.iteration import expect, maximize
+from cryotorch.refine.em.mstep import MapSolve
 from cryotorch.refine.em.out_of_memory import Portions, Room, free_memory, images_stay, snapshot
 from cryotorch.refine.em.schedule import Next, Stop, advance
 from cryotorch.refine.runtime.distributed import Batches, ShardSampler
@@ -102,7 +104,7 @@ class Refinement(L.LightningModule):
         """E-step of a batch; after the last one, the M-step."""
         if len(batch.index):
             self.room(lambda: self.expectation.use(batch))
-        self.portions(self.expectation, batch)
+        self.portions(partial(expect, self.expectation), batch)
         if self.ctf is not None:
             self.ctf.add(batch, self.expectation)
         if self.trainer.is_last_batch:

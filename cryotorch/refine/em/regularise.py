@@ -13,6 +13,7 @@ from cryotorch.ops.fourier.filters import fsc_weight
 from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
 from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
+from cryotorch.refine.em.mstep import Solved
 from cryotorch.refine.settings import NonUniform, Settings
 
 
@@ -34,19 +35,17 @@ class Maps:
 
 
 def regularise(
-    halves: list[Sums],
-    mean_weight: list[Tensor],
-    unfiltered: Tensor,
+    solved: Solved,
     curve: Tensor,
     mask: Tensor,
     s: Settings,
 ) -> Maps:
-    """Maps from the sums of the half sets, their mean weight per shell (d // 2 + 1,), the half maps (2, d, d, d) that were
-    solved from them for the FSC, and that FSC (d // 2 + 1,) in a mask (d, d, d).
+    """Maps from the sums of the half sets, and the FSC (d // 2 + 1,) of their half maps in a mask (d, d, d).
 
     All are solved with hardly a prior and then filtered: within a particle smaller than the box neighbouring coefficients are one,
     and a prior per coefficient would only carry the pattern of their weights into the map.
     """
+    unfiltered, halves, mean_weight = solved
     merged = halves[0] + halves[1]
     even = solve_lightly(merged)
     references = _references(halves, merged, mean_weight, s)

@@ -36,6 +36,13 @@ class Clock:
                 yield
                 self._add(name, time.perf_counter() - start)
 
+    @contextmanager
+    def waiting(self, name: str) -> Iterator[None]:
+        """Add the time of a block that ends well, with what the host waits for in it."""
+        start = time.perf_counter()
+        yield
+        self._add(name, time.perf_counter() - start)
+
     @property
     def seconds(self) -> dict[str, float]:
         """Phase -> seconds so far."""

@@ -21,7 +21,7 @@ from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.hands import Frame, agree, closing, compare, frames
-from cryotorch.refine.em.mstep import maximize
+from cryotorch.refine.em.iteration import expect, maximize
 from cryotorch.refine.settings import ScheduleSettings
 from cryotorch.refine.state import State
 
@@ -42,7 +42,7 @@ def with_frame(world, frame: Frame) -> tuple[State, Expectation]:
     expectation = Expectation(state, world.settings, CPU)
     batches = world.batches()
     for number in range(len(batches)):
-        expectation(batches[number])
+        expect(expectation, batches[number])
     return state, expectation
 
 

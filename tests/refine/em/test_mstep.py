@@ -23,15 +23,12 @@ from cryotorch.ops.fourier.transforms import fft_volume, half_plane, volume_shel
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.masks.soft import soft_circle, soft_sphere
 from cryotorch.ops.resolution.fsc import shell_correlation
-from cryotorch.refine.em import mstep, regularise
+from cryotorch.refine.em import reference_mask, regularise, update
 from cryotorch.refine.em.expectation import Expectation, Found
-from cryotorch.refine.em.mstep import (
-    MapSolve,
-    coefficients_per_shell,
-    maximize,
-    noise_power,
-    update_mask,
-)
+from cryotorch.refine.em.iteration import expect, maximize
+from cryotorch.refine.em.mstep import MapSolve
+from cryotorch.refine.em.reference_mask import update_mask
+from cryotorch.refine.em.update import coefficients_per_shell, noise_power
 from cryotorch.refine.settings import MaskSettings, ScheduleSettings
 from cryotorch.refine.state import State
 
@@ -65,7 +62,7 @@ def e_step(world, state: State) -> Expectation:
     expectation = Expectation(state, world.settings, torch.device("cpu"))
     batches = world.batches()
     for number in range(len(batches)):
-        expectation(batches[number])
+        expect(expectation, batches[number])
     return expectation
 
 
@@ -121,7 +118,7 @@ def scaled(cross: Tensor, power: Tensor, simulate: Callable) -> State:
     state = begin(world)
     found = nothing_found(len(cross))
     found.cross[:], found.power[:] = cross, power
-    mstep._update_scale(state, found, torch.ones(len(cross), dtype=torch.bool))
+    update._update_scale(state, found, torch.ones(len(cross), dtype=torch.bool))
     return state
 
 
@@ -191,7 +188,7 @@ def test_references_above_the_split_come_from_their_own_half(
     assert 3 < s.split < 8
     # prior and mask are by design of both halves
     monkeypatch.setattr(regularise, "local_wiener", lambda volume, *_: volume)
-    monkeypatch.setattr(mstep, "_reference_mask", lambda *_: torch.tensor(1.0))
+    monkeypatch.setattr(reference_mask, "_reference_mask", lambda *_: torch.tensor(1.0))
     spectra = []
     for change in (0.0, 100.0):
         state = begin(world)
@@ -279,10 +276,10 @@ def test_sums_of_two_ranks_are_those_of_one(simulate: Callable) -> None:
         parts.append(Expectation(begin(world), world.settings, torch.device("cpu")))
         for number in range(len(batches)):
             if number % 2 == rank:
-                parts[-1](batches[number])
+                expect(parts[-1], batches[number])
     whole = Expectation(begin(world), world.settings, torch.device("cpu"))
     for number in range(len(batches)):
-        whole(batches[number])
+        expect(whole, batches[number])
 
     def add(tensors: list[Tensor]) -> None:
         others = [merge_(a) for a in parts[1].sums] + parts[1].found.tensors()

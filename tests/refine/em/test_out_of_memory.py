@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from cryotorch.refine.em import expectation as module
 from cryotorch.refine.em import out_of_memory
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.initialise import begin
+from cryotorch.refine.em.iteration import expect
 from cryotorch.refine.em.out_of_memory import (
     Portions,
     Room,
@@ -27,6 +29,7 @@ from cryotorch.refine.em.out_of_memory import (
     snapshot,
     told_plainly,
 )
+from cryotorch.refine.pose_search import finders
 from cryotorch.refine.runtime.distributed import Batches
 
 CPU = torch.device("cpu")
@@ -38,7 +41,7 @@ def e_step(world, portions: Portions) -> Expectation:
         state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
         expectation, batches = Expectation(state, world.settings, CPU), world.batches()
         for number in range(len(batches)):
-            portions(expectation, batches[number])
+            portions(partial(expect, expectation), batches[number])
     return expectation
 
 
@@ -81,7 +84,8 @@ def test_the_same_sums_wherever_it_happens(
 ) -> None:
     world = simulate(40, 2.0, posterior="laplace", groups=2)
     whole = e_step(world, Portions())
-    monkeypatch.setattr(module, place, failing(getattr(module, place), PLACES[place], 6))
+    where = module if hasattr(module, place) else finders
+    monkeypatch.setattr(where, place, failing(getattr(where, place), PLACES[place], 6))
     portions = Portions()
     with caplog.at_level(logging.INFO, "cryotorch"):
         parts = e_step(world, portions)
@@ -336,10 +340,10 @@ def test_the_host_waits_for_nothing_but_how_many_candidates_are_left(simulate: C
     with torch.no_grad():
         state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
         expectation, batches = Expectation(state, world.settings, CPU), world.batches(10)
-        expectation(batches[0])  # makes the templates
+        expect(expectation, batches[0])  # makes the templates
         batch = batches[1]
         with Waits() as waits:
-            expectation(batch)
+            expect(expectation, batch)
     # count and transfer look at the CPU's copy, or on a CPU only
     left = {"thin_out", "coarse_candidates"}
     assert left <= waits.callers <= left | {"count", "transfer"}

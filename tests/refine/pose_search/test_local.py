@@ -23,7 +23,7 @@ from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refine.em import regularise
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.initialise import begin
-from cryotorch.refine.em.mstep import maximize
+from cryotorch.refine.em.iteration import expect, maximize
 from cryotorch.refine.pose_search.pose_prior import Tether
 from cryotorch.refine.settings import Local, MaskSettings, NonUniform, Reach, ScheduleSettings
 from cryotorch.results import Departures
@@ -63,7 +63,7 @@ def e_step(world, state) -> Expectation:
     expectation = Expectation(state, world.settings, torch.device("cpu"))
     batches = world.batches()
     for number in range(len(batches)):
-        expectation(batches[number])
+        expect(expectation, batches[number])
     return expectation
 
 
@@ -100,7 +100,7 @@ def test_references_above_the_split_come_from_their_own_half(
         insert_slices_(expectation.sums[1], change * other, weight, world.truth.rotation, frequency)
         # masks mix shells: look at the maps before them
         monkeypatch.setattr(
-            "cryotorch.refine.em.mstep._reference_mask", lambda *_: torch.tensor(1.0)
+            "cryotorch.refine.em.reference_mask._reference_mask", lambda *_: torch.tensor(1.0)
         )
         maximize(state, expectation, world.settings, alone)
         spectra.append(fft_volume(state.references * gridding_correction(24, 24)))

@@ -13,7 +13,7 @@ from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.geometry.rotations import to_rotation_vector
 from cryotorch.refine.em.expectation import Expectation
 from cryotorch.refine.em.initialise import begin
-from cryotorch.refine.em.mstep import maximize
+from cryotorch.refine.em.iteration import expect, maximize
 from cryotorch.refine.pose_search.pose_error import LEAST, SAMPLE, error_factors
 from cryotorch.refine.settings import ScheduleSettings
 
@@ -49,7 +49,7 @@ def test_standard_errors_are_those_against_the_truth(simulate: Callable, snr: fl
             step = Expectation(state, settings, torch.device("cpu"))
             batches = world.batches()
             for number in range(len(batches)):
-                step(batches[number])
+                expect(step, batches[number])
             compared = int((step.found.moved > 0).all(1).sum())
             result = maximize(state, step, settings, lambda tensors: None)
     assert 2 * LEAST <= compared <= 2 * SAMPLE

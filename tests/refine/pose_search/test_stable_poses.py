@@ -10,6 +10,7 @@ import torch
 
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 from cryotorch.refine.em.expectation import Expectation
+from cryotorch.refine.em.iteration import expect
 from cryotorch.refine.pose_search.stable_poses import AGAIN, CALM, FAR, calmer, settled
 from cryotorch.refine.settings import ScheduleSettings
 from cryotorch.refine.state import Course, State
@@ -59,7 +60,7 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
         expectation = Expectation(state, world.settings, torch.device("cpu"))
         batches = world.batches(20)
         for number in range(len(batches)):
-            expectation(batches[number])
+            expect(expectation, batches[number])
         assert (expectation.found.seen == 1).all()
         found[name] = expectation.found
     error = {
@@ -85,7 +86,7 @@ def test_a_pose_is_certain_where_no_other_comes_close(simulate: Callable) -> Non
         expectation = Expectation(state, world.settings, torch.device("cpu"))
         batches = world.batches(20)
         for number in range(len(batches)):
-            expectation(batches[number])
+            expect(expectation, batches[number])
         certain[snr] = expectation.found.certain
         assert set(certain[snr].tolist()) <= {0.0, 1.0}
     assert certain[30.0].mean() > 0.4 and certain[0.002].mean() < 0.1
