@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.errors import InputError
 from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.refine.em import iteration
 from cryotorch.refine.em import module as module_of
-from cryotorch.refine.em import mstep
 from cryotorch.refine.em import schedule as schedule_of
 from cryotorch.refine.em.initialise import begin
 from cryotorch.refine.em.module import Refinement, coming
@@ -254,7 +254,7 @@ def test_an_m_step_that_runs_out_of_memory_is_done_again_without_the_images(
             reductions.append(len(tensors))
 
     def full_once(name: str, at: int):
-        inner = getattr(mstep, name)
+        inner = getattr(iteration, name)
         calls = count(1)
 
         def call(*arguments):
@@ -265,12 +265,12 @@ def test_an_m_step_that_runs_out_of_memory_is_done_again_without_the_images(
 
         return call
 
-    monkeypatch.setattr(mstep, "regularise", full_once("regularise", 2))
+    monkeypatch.setattr(iteration, "regularise", full_once("regularise", 2))
     again = refine(world, tmp_path / "again", kind=Counting)[1]
     assert failures == ["regularise"] and len(reductions) == ITERATIONS
     assert again.kept == 0
     assert again.state.course == whole.state.course
     assert torch.equal(again.result.map, whole.result.map)
     with pytest.raises(torch.OutOfMemoryError):  # no images are kept
-        monkeypatch.setattr(mstep, "regularise", full_once("regularise", 1))
+        monkeypatch.setattr(iteration, "regularise", full_once("regularise", 1))
         refine(world, tmp_path / "never")
