@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shlex
@@ -9,8 +10,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -36,10 +39,12 @@ from cryotorch.refine.em.schedule import Stop
 from cryotorch.refine.runtime.distributed import Batches
 from cryotorch.refine.runtime.watch import Watch
 from cryotorch.refine.settings import Settings
+from cryotorch.report.log import IterationLog
 from cryotorch.report.run_log import RunLog
 from cryotorch.report.summary import ending
 from cryotorch.results import IterationResult, told
 
+log = logging.getLogger("cryotorch")
 S = TypeVar("S", bound=RefineSettings)
 
 
@@ -62,6 +67,40 @@ class Inputs:
     beginning: list[str]
     extras: dict[str, object]
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a refinement read: the particle file, its images, the settings with lengths in Å, and what the job made of them."""
+
+    file: ParticleFile
+    images: ParticleImages
+    settings: RefineSettings
+    inputs: Inputs
+
+
+def read_inputs(
+    given: S,
+    prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
+    refuse: Callable[[list[Path]], None] = lambda stacks: None,
+) -> Ready:
+    """Read and check everything that a refinement starts from; ``refuse`` raises InputError for stacks that lie where they must not."""
+    group = symmetry_group(given.symmetry)
+    file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
+    refuse(file.stacks)
+    optics = ignore(
+        file.particles.optics,
+        given.ignore_tilt,
+        given.ignore_trefoil,
+        given.ignore_tetra,
+        given.ignore_anisomag,
+    )
+    file = replace(file, particles=file.particles.replace(optics=optics))
+    cache = (given.cache_dtype, given.cache_limit)
+    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
+    images.normalise = normalise_needed(images, given.normalize)
+    settings = in_angstrom(given, file.pixel_size)
+    return Ready(file, images, settings, prepare(settings, file, images, group))
 
 
 def refine(
@@ -102,22 +141,8 @@ def _refine(
     started: float,
     watch: Watch | None,
 ) -> None:
-    group = symmetry_group(given.symmetry)
-    file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
-    folder.refuse_inputs(file.stacks)
-    optics = ignore(
-        file.particles.optics,
-        given.ignore_tilt,
-        given.ignore_trefoil,
-        given.ignore_tetra,
-        given.ignore_anisomag,
-    )
-    file = replace(file, particles=file.particles.replace(optics=optics))
-    cache = (given.cache_dtype, given.cache_limit)
-    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
-    images.normalise = normalise_needed(images, given.normalize)
-    settings = in_angstrom(given, file.pixel_size)
-    ready = prepare(settings, file, images, group)
+    read = read_inputs(given, prepare, folder.refuse_inputs)
+    file, images, settings, ready = read.file, read.images, read.settings, read.inputs
     particles, plan = ready.particles, ready.plan
     belongs = fingerprint(given, file, particles, images, settings.symmetry)
     checkpoint, saved, damaged = folder.checkpoint(belongs)
@@ -136,33 +161,12 @@ def _refine(
             log.info("resumed with %s", change)
     extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
     most = settings.max_iterations + settings.extra_final_passes
-    kind = "generated" if plan.mask.judge is None else "given"
-    judge = JudgeClaims(kind, began_with(ready.volume, plan, ready.warnings))
+    judge = judge_of(ready)
     reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
     watchers = callbacks(*reports)
     trainer = make_trainer(folder.path, settings.trainer, most, watchers, watch)
-    device, size = trainer.strategy.root_device, settings.minibatch_size
-    size = batch_size(images.box, device, trainer.world_size) if size == "auto" else size
-    require_search_room(plan, size, device)
-    batches = Batches(images, particles.half, size, given.seed)
-    extras |= {"device": machine(trainer), "minibatch_size": size}
-    log.info(
-        "%d particles of %d pixels, %.4g Å, on %s",
-        len(particles),
-        images.box,
-        images.pixel_size,
-        extras["device"],
-    )
-    with torch.no_grad(), told_plainly(images.box):
-        state, notes = begin(
-            *(particles, ready.volume, batches, plan, settings.initial_resolution),
-            device,
-            fresh=checkpoint is None,
-        )
-    for note in notes:
-        log.info(note)
+    module = first_module(read, trainer, extras, fresh=checkpoint is None)
     extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
-    module = Refinement(state, plan, batches)
     log.open(folder.open(given) / "log.txt")
     try:
         fit(trainer, module, checkpoint, watch)
@@ -171,6 +175,52 @@ def _refine(
         raise Stopped(resuming(given), code=code) from None
     seconds = time.perf_counter() - started
     log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)
+
+
+def first_module(
+    read: Ready, trainer: L.Trainer, extras: dict[str, object], fresh: bool = True
+) -> Refinement:
+    """The module before its first iteration; ``extras`` gets what it runs on, ``fresh``: no checkpoint replaces its state."""
+    images, settings, ready = read.images, read.settings, read.inputs
+    plan, particles = ready.plan, ready.particles
+    device, size = trainer.strategy.root_device, settings.minibatch_size
+    size = batch_size(images.box, device, trainer.world_size) if size == "auto" else size
+    require_search_room(plan, size, device)
+    batches = Batches(images, particles.half, size, settings.seed)
+    extras |= {"device": machine(trainer), "minibatch_size": size}
+    log.info(
+        "%d particles of %d pixels, %.4g Å, on %s",
+        *(len(particles), images.box, images.pixel_size, extras["device"]),
+    )
+    with torch.no_grad(), told_plainly(images.box):
+        state, notes = begin(
+            *(particles, ready.volume, batches, plan, settings.initial_resolution),
+            device,
+            fresh=fresh,
+        )
+    for note in notes:
+        log.info(note)
+    return Refinement(state, plan, batches)
+
+
+def judge_of(ready: Inputs) -> JudgeClaims:
+    """What judges the half maps of every iteration."""
+    kind = "generated" if ready.plan.mask.judge is None else "given"
+    return JudgeClaims(kind, began_with(ready.volume, ready.plan, ready.warnings))
+
+
+def refine_in_memory(
+    given: S, prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs]
+) -> tuple[IterationResult, ParticleFile]:
+    """The same as ``refine`` on one device, without a folder: what the last iteration left, and the file of its particles."""
+    read = read_inputs(given, prepare)
+    for sentence in read.inputs.beginning:
+        log.info(sentence)
+    most = given.max_iterations + given.extra_final_passes
+    trainer = make_trainer(None, given.trainer, most, [judge_of(read.inputs), IterationLog()])
+    module = first_module(read, trainer, {})
+    fit(trainer, module, None)
+    return module.result, read.file
 
 
 def conclusion(result: IterationResult) -> str:

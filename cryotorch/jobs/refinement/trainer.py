@@ -63,13 +63,13 @@ def world_size(trainer: TrainerSettings) -> int:
 
 
 def make_trainer(
-    out: Path,
+    out: Path | None,
     settings: TrainerSettings,
     most: int,
     callbacks: list[Callback],
     watch: Watch | None = None,
 ) -> L.Trainer:
-    """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own."""
+    """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own; it writes into ``out``, None = nothing."""
     for noise in (
         ".*treespec, LeafSpec.*",
         ".*does not have many workers.*",
@@ -89,6 +89,10 @@ def make_trainer(
     if world_size(settings) > 1 and strategy in ("auto", "ddp"):
         strategy = EMStrategy(watch)
     devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
+    files = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    if out is not None:
+        board = TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False)
+        files = dict(logger=board, plugins=[AtomicCheckpoints()], default_root_dir=out)
     if settings.precision not in ("32-true", "32"):
         raise InputError(
             f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"
@@ -101,15 +105,13 @@ def make_trainer(
             precision=settings.precision,
             strategy=strategy,
             max_epochs=most,
-            logger=TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False),
             callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
+            **files,
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,  # iterations differ in the batches that they take
             num_sanity_val_steps=0,
             enable_model_summary=False,
             log_every_n_steps=1,
-            default_root_dir=out,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         given = " ".join(
