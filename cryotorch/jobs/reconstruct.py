@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
+    from cryotorch.data.particle_file import ParticleFile
+    from cryotorch.jobs.reconstruction.results import Found
     from cryotorch.ops.fourier.reconstruct import Sums
     from cryotorch.particles import Particles
     from cryotorch.refine.em.symmetry_check import Verdict
 
+log = logging.getLogger("cryotorch")
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
     *("config.yaml", "log.txt", "map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc"),
@@ -48,17 +52,37 @@ def run(settings: Reconstruct) -> Path:
 
 
 def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
-    import logging
-
-    from cryotorch.data.images import ParticleImages
     from cryotorch.data.particle_file import write_particles
+    from cryotorch.jobs.reconstruction.results import write
+
+    made = reconstructed(given, started)
+    for ending in dict.fromkeys(given.write):
+        for message in write_particles(folder / f"particles.{ending}", made.file, made.particles):
+            # not the folder that the files are in while the job runs
+            log.info("WARNING: %s", message.replace(str(folder), str(given.out)))
+    write(folder, Path(given.out), made.found, made.particles, made.group, made.extras)
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """What a reconstruction makes: maps and what is known of them, the poses that were used, and entries of ``summary.json``."""
+
+    found: Found
+    file: ParticleFile
+    particles: Particles
+    group: Tensor
+    extras: dict[str, object]
+
+
+def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
+    """Everything but the files; ``started``: on time.perf_counter."""
+    from cryotorch.data.images import ParticleImages
     from cryotorch.jobs.inputs import damage
     from cryotorch.jobs.inputs.half_maps import pick_device, symmetry_group
     from cryotorch.jobs.inputs.particles import load_particles, normalise_needed, shared_before
-    from cryotorch.jobs.reconstruction.results import judge, write
+    from cryotorch.jobs.reconstruction.results import judge
     from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
 
-    log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
     keep = given.half_sets == "keep"
     file = load_particles(given.particles, given.class_, need_half_sets=keep)
@@ -89,10 +113,6 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     warnings = [line for line in (verdict.warning, *presumed) if line.startswith("WARNING")]
     found = judge(settings, halves, images.pixel_size, device, shared, warnings)
     judged = time.perf_counter()
-    for ending in dict.fromkeys(settings.write):
-        for message in write_particles(folder / f"particles.{ending}", file, particles):
-            # not the folder that the files are in while the job runs
-            log.info("WARNING: %s", message.replace(str(folder), str(settings.out)))
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),
@@ -109,7 +129,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         "device": str(device),
         "seconds": seconds,
     }
-    write(folder, Path(settings.out), found, particles, group, extras)
+    return Reconstructed(found, file, particles, group, extras)
 
 
 def _symmetric(
@@ -120,14 +140,12 @@ def _symmetric(
     device: torch.device,
 ) -> tuple[list[Sums], Particles, dict[int, str], Verdict]:
     """The sums of both half sets, the poses behind them, what is wrong with images by row, and whether they show the symmetry; with ``auto`` about axes that fit."""
-    import logging
-
     from cryotorch.refine.em.hands import Frame
 
     halves, loud, verdict = _insert(settings, particles, images, group, device)
     if settings.symmetry_frame != "auto" or verdict.turn is None:
         return halves, particles, loud, verdict
-    logging.getLogger("cryotorch").info(
+    log.info(
         "The poses do not show %s about the axes that RELION uses; after %s they do: the poses are turned",
         *(settings.symmetry, verdict.words),
     )
@@ -227,8 +245,6 @@ def _check_poses(settings: Reconstruct, has_pose: bool) -> None:
 
 def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device) -> int:
     """The padding that fits; refuses what cannot fit."""
-    import logging
-
     from cryotorch.jobs.files.memory import memory_of, require_room
 
     circle_fits(settings.particle_diameter, images.box, images.pixel_size)
@@ -236,7 +252,7 @@ def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device
     if padding == "auto":
         padding = 2 if BYTES_PER_VOXEL * (2 * images.box) ** 3 < memory_of(device) / 2 else 1
         if padding == 1:
-            logging.getLogger("cryotorch").info("padding=1, as 2 would take half of the memory")
+            log.info("padding=1, as 2 would take half of the memory")
     said = f"padding={padding} with a box of {images.box} pixels"
     require_room(padding * images.box, device, said, BYTES_PER_VOXEL)
     return padding
