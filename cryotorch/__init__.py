@@ -33,3 +33,20 @@ Shells
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """The names of ``cryotorch.api``, which is imported when the first of them is asked for: torch takes a second."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cryotorch import api
+
+    if name not in api.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    from cryotorch import api
+
+    return sorted([*globals(), *api.__all__])

@@ -46,7 +46,7 @@ def run(settings: HomoRefine) -> None:
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
-        refine(_demo(settings), _prepare, log, started)
+        refine(_demo(settings), prepare, log, started)
 
 
 def _demo(settings: HomoRefine) -> HomoRefine:
@@ -85,7 +85,7 @@ def plan_global(settings: HomoRefine, images, group, half):
     return replace(planned, search=search, schedule=schedule, symmetry=checked, shared=shared)
 
 
-def _prepare(settings: HomoRefine, file, images, group):
+def prepare(settings: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     import logging
 

@@ -65,10 +65,10 @@ def run(settings: LocalRefine) -> None:
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
-        refine(settings, _prepare, log, started)
+        refine(settings, prepare, log, started)
 
 
-def _prepare(settings: LocalRefine, file, images, group):
+def prepare(settings: LocalRefine, file, images, group):
     """Poses and half sets as they came, the references, the mask, and what ties the poses down."""
     import logging
 

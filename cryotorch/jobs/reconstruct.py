@@ -46,21 +46,21 @@ def run(settings: Reconstruct) -> Path:
     with RunLog() as log:
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
-            _reconstruct(settings, folder, started)
+            write_files(settings, folder, reconstructed(settings, started))
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)
 
 
-def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
+def write_files(settings: Reconstruct, folder: Path, made: Reconstructed) -> None:
+    """Particles, maps, curves, figures and summary into ``folder``, from where they move to ``settings.out``."""
     from cryotorch.data.particle_file import write_particles
     from cryotorch.jobs.reconstruction.results import write
 
-    made = reconstructed(given, started)
-    for ending in dict.fromkeys(given.write):
+    for ending in dict.fromkeys(settings.write):
         for message in write_particles(folder / f"particles.{ending}", made.file, made.particles):
             # not the folder that the files are in while the job runs
-            log.info("WARNING: %s", message.replace(str(folder), str(given.out)))
-    write(folder, Path(given.out), made.found, made.particles, made.group, made.extras)
+            log.info("WARNING: %s", message.replace(str(folder), str(settings.out)))
+    write(folder, Path(settings.out), made.found, made.particles, made.group, made.extras)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def run(settings: Sharpen) -> Path:
             write(folder, found, halves, settings.guinier_map)
             seconds = {"reading": reading, "sharpening": sharpening}
             seconds["total"] = time.perf_counter() - started
-            _write_summary(folder, settings, found, halves, seconds)
+            write_summary(folder, settings, found, halves, seconds)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)
 
@@ -108,7 +108,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)
 
 
-def _write_summary(
+def write_summary(
     folder: Path,
     settings: Sharpen,
     found: Sharpened,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,9 @@ def _simulate(settings: Simulate) -> Simulate:
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
     from cryotorch.jobs.files.memory import require_room
-    from cryotorch.jobs.simulation import particles as simulation
-    from cryotorch.jobs.simulation import second_body as two_bodies
+    from cryotorch.jobs.simulation.particles import images as images_of
+    from cryotorch.jobs.simulation.second_body import write as write_second_body
+    from cryotorch.jobs.simulation.simulated import simulated
     from cryotorch.ops.fourier.filters import low_pass
 
     settings = in_angstrom(settings, settings.pixel_size)
@@ -82,30 +82,20 @@ def _simulate(settings: Simulate) -> Simulate:
     names = (FILES[0], *BODY_FILES, *FILES[1:])
     inputs = (settings.source, settings.second_body)
     with new_files(settings, names, inputs) as folder:
-        rest = None if settings.second_body is None else two_bodies.at_rest(settings)
-        maps = [simulation.source_volume(settings)] if rest is None else rest.maps
-        draw = torch.Generator().manual_seed(settings.seed)
-        particles = simulation.draw_particles(settings, draw)
-        poses = [particles]
-        if rest is not None:
-            settings = replace(settings, hinge=rest.hinge.tolist())
-            poses.append(two_bodies.poses_of_second(particles, rest.hinge, settings, draw))
-        bodies = [simulation.Body(*body) for body in zip(maps, poses, strict=True)]
-        gain = math.sqrt((settings.snr or 1.0) / simulation.signal_power(bodies, settings))
-        bodies = [body._replace(volume=body.volume * gain) for body in bodies]
+        made = simulated(settings)
+        settings, bodies, volume = made.settings, made.bodies, made.volume
         stack = folder / "particles.mrcs"
-        images = simulation.images(bodies, settings, draw)
+        images = images_of(bodies, settings, made.draw)
         write_stack(stack, images, n, box, pixel_size, settings.dtype)
-        volume = bodies[0].volume if rest is None else bodies[0].volume + bodies[1].volume
         write_volume(folder / "truth.mrc", volume, pixel_size)
         initial = low_pass(volume, pixel_size, settings.initial_resolution)
         write_volume(folder / "initial.mrc", initial, pixel_size)
-        blind = simulation.without_truth(particles, settings, draw)
+        blind = made.blind()
         source = new_particle_file(folder / "particles.star", [stack], box, blind)
         write_particles(source.path, source, blind)
-        write_particles(folder / "truth.star", source, particles)
-        if rest is not None:
-            two_bodies.write(folder, bodies, rest, source, settings)
+        write_particles(folder / "truth.star", source, bodies[0].particles)
+        if made.rest is not None:
+            write_second_body(folder, bodies, made.rest, source, settings)
         write_config(folder, settings)  # with the hinge
     return settings
 
@@ -169,6 +159,7 @@ def _demo_key() -> str:
         "ops/models/gaussians.py",
         "ops/geometry/directions.py",
         "jobs/simulation/particles.py",
+        "jobs/simulation/simulated.py",
     )
     key = hashlib.sha256(repr(asdict(make_settings("simulate", **DEMO))).encode())
     for name in code:

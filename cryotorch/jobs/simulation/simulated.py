@@ -1,0 +1,64 @@
+"""A simulated set in memory: bodies, poses and the state that its images are drawn from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cryotorch.jobs.simulation.particles import (
+    Body,
+    draw_particles,
+    signal_power,
+    source_volume,
+    without_truth,
+)
+from cryotorch.jobs.simulation.second_body import Rest, at_rest, poses_of_second
+from cryotorch.jobs.simulation.settings import Simulate
+from cryotorch.particles import Particles
+
+
+class Simulated(NamedTuple):
+    """A set before its images are made.
+
+    Attributes:
+        bodies: with their true poses, on the grey scale of the images; rest: of a second body, both at rest, or None.
+        settings: with what was found for them; draw: the state of the random numbers that the images come next from.
+    """
+
+    bodies: list[Body]
+    rest: Rest | None
+    settings: Simulate
+    draw: torch.Generator
+
+    @property
+    def volume(self) -> Tensor:
+        """(d, d, d) of all bodies together."""
+        first, *others = (body.volume for body in self.bodies)
+        return first if not others else first + others[0]
+
+    def blind(self) -> Particles:
+        """The particles with CTF only, as far as it is to be known; draws random numbers, after the images."""
+        return without_truth(self.bodies[0].particles, self.settings, self.draw)
+
+
+def simulated(settings: Simulate) -> Simulated:
+    """Molecule, poses and grey scale as the settings, lengths in Å, ask for.
+
+    Raises:
+        InputError: a source cannot be used.
+    """
+    rest = None if settings.second_body is None else at_rest(settings)
+    maps = [source_volume(settings)] if rest is None else rest.maps
+    draw = torch.Generator().manual_seed(settings.seed)
+    particles = draw_particles(settings, draw)
+    poses = [particles]
+    if rest is not None:
+        settings = replace(settings, hinge=rest.hinge.tolist())
+        poses.append(poses_of_second(particles, rest.hinge, settings, draw))
+    bodies = [Body(*body) for body in zip(maps, poses, strict=True)]
+    gain = math.sqrt((settings.snr or 1.0) / signal_power(bodies, settings))
+    return Simulated([b._replace(volume=b.volume * gain) for b in bodies], rest, settings, draw)
