@@ -32,21 +32,80 @@ Shells
     Shell s holds the Fourier voxels with round(|k|) = s; its resolution is d * pixel_size / s.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from cryotorch.version import __version__
+
+if TYPE_CHECKING:
+    from cryotorch.api import (
+        FscResult,
+        InputError,
+        Map,
+        Optics,
+        OrientationResult,
+        ParticleFile,
+        Particles,
+        Reconstruction,
+        Refined,
+        SharpenResult,
+        Simulated,
+        diagnose_orientations,
+        fsc,
+        local_refine,
+        make_mask,
+        parameters,
+        project,
+        read_images,
+        read_map,
+        read_particles,
+        reconstruct,
+        refine,
+        sharpen,
+        simulate,
+        write_map,
+        write_particles,
+    )
+
+__all__ = [
+    "__version__",
+    "FscResult",
+    "InputError",
+    "Map",
+    "Optics",
+    "OrientationResult",
+    "ParticleFile",
+    "Particles",
+    "Reconstruction",
+    "Refined",
+    "SharpenResult",
+    "Simulated",
+    "diagnose_orientations",
+    "fsc",
+    "local_refine",
+    "make_mask",
+    "parameters",
+    "project",
+    "read_images",
+    "read_map",
+    "read_particles",
+    "reconstruct",
+    "refine",
+    "sharpen",
+    "simulate",
+    "write_map",
+    "write_particles",
+]
 
 
 def __getattr__(name: str) -> object:
-    """The names of ``cryotorch.api``, which is imported when the first of them is asked for: torch takes a second."""
-    if name.startswith("_"):
+    """The functions of ``cryotorch.api``, imported when the first of them is asked for: torch takes a second."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from cryotorch import api
-
-    if name not in api.__all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(api, name)
+    return getattr(importlib.import_module("cryotorch.api"), name)
 
 
 def __dir__() -> list[str]:
-    from cryotorch import api
-
-    return sorted([*globals(), *api.__all__])
+    return sorted({*globals(), *__all__})

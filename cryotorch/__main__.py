@@ -23,11 +23,11 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cryotorch import __version__
 from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import build, closest
 from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name
+from cryotorch.version import __version__
 
 _STARTED = "CRYOTORCH_STARTED"
 _HYDRA_OPTIONS = (

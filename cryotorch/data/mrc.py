@@ -18,7 +18,7 @@ import torch
 from mrcfile.dtypes import HEADER_DTYPE
 from torch import Tensor
 
-import cryotorch
+from cryotorch import version
 from cryotorch.data.files import Unpacked, host_memory, open_input, replace_file
 from cryotorch.errors import InputError
 
@@ -345,7 +345,7 @@ def _new_header(
     header["mapc"], header["mapr"], header["maps"] = 1, 2, 3
     header["map"], header["machst"], header["nversion"] = b"MAP ", (0x44, 0x44, 0, 0), 20140
     header["nlabl"] = 1
-    header["label"][0] = f"cryotorch {cryotorch.__version__}".encode()
+    header["label"][0] = f"cryotorch {version.__version__}".encode()
     return header
 
 

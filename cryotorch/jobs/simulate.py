@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cryotorch import __version__
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.jobs.files.output_folder import new_files
 from cryotorch.jobs.files.resume import write_config
 from cryotorch.jobs.simulation.settings import Simulate
+from cryotorch.version import __version__
 
 # In the order in which they appear: who sees a STAR file finds its images.
 FILES = (

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import cryotorch
+from cryotorch import version
 from cryotorch.data.files import replace_file
 from cryotorch.ops.resolution.claims import ended_by
 from cryotorch.results import IterationResult
@@ -35,7 +35,7 @@ def seconds_of(result: IterationResult) -> float:
 
 def git_commit() -> str | None:
     """The commit of the checkout that the package runs from ("-dirty" when changed), None for an installed one."""
-    root = Path(cryotorch.__file__).resolve().parents[1]
+    root = Path(version.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
     command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
@@ -77,7 +77,7 @@ def provenance() -> dict[str, object]:
     """What made a result: versions, command, memory and time."""
     return {
         "peak_memory_mib": peak_memory(),
-        "version": cryotorch.__version__,
+        "version": version.__version__,
         "commit": git_commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cryotorch
+from cryotorch import version
 from cryotorch.report import summary
 from cryotorch.results import IterationResult
 
@@ -28,7 +28,7 @@ def test_summary_holds_the_numbers_of_the_run(result: IterationResult, tmp_path:
     assert got["rotation_change_deg"] == 1.25
     assert got["seconds"] == {"total": 10.0, "coarse": 6.0, "io": 2.0}
     assert (got["device"], got["symmetry"]) == ("NVIDIA H200", "D7")
-    assert got["version"] == cryotorch.__version__
+    assert got["version"] == version.__version__
     assert [row["iteration"] for row in got["history"]] == [1, 2, 3, 4]
     assert got["peak_memory_mib"]["host"] > 50
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]", got["finished"])
@@ -60,5 +60,5 @@ def test_commit_is_a_hash_in_a_checkout_and_none_elsewhere(
 ) -> None:
     commit = summary.git_commit()
     assert commit is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit)
-    monkeypatch.setattr(cryotorch, "__file__", str(tmp_path / "cryotorch" / "__init__.py"))
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "cryotorch" / "version.py"))
     assert summary.git_commit() is None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cryotorch import __version__
 from cryotorch.jobs.config import catalog
+from cryotorch.version import __version__
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,65 @@
+"""cryotorch from Python: tensors, ``Particles`` and typed results in and out, and no file unless it is asked for.
+
+Keyword arguments are the parameters of the job of the same name, with the names, defaults and units of its YAML file, where a nested
+name takes two underscores (``search__candidates=4``); ``parameters("homo_refine")`` lists them. Lengths are in Å, angles in degrees.
+A map is given as a file, a ``Map``, or a tensor (d, d, d) with ``pixel_size``. What cannot be used raises ``InputError``, one sentence
+with a remedy. Results have ``save(folder)``, which writes what the job would have written.
+"""
+
+from __future__ import annotations
+
+from cryotorch.api.data import read_images, read_map
+from cryotorch.api.inputs import Map
+from cryotorch.api.maps import (
+    FscResult,
+    OrientationResult,
+    SharpenResult,
+    diagnose_orientations,
+    fsc,
+    make_mask,
+    sharpen,
+)
+from cryotorch.api.particles import (
+    Reconstruction,
+    Refined,
+    Simulated,
+    local_refine,
+    reconstruct,
+    refine,
+    simulate,
+)
+from cryotorch.api.projection import project
+from cryotorch.data.mrc import write_volume as write_map
+from cryotorch.data.particle_file import ParticleFile, read_particles, write_particles
+from cryotorch.errors import InputError
+from cryotorch.jobs.config.catalog import parameters
+from cryotorch.particles import Optics, Particles
+
+__all__ = [
+    "FscResult",
+    "InputError",
+    "Map",
+    "Optics",
+    "OrientationResult",
+    "ParticleFile",
+    "Particles",
+    "Reconstruction",
+    "Refined",
+    "SharpenResult",
+    "Simulated",
+    "diagnose_orientations",
+    "fsc",
+    "local_refine",
+    "make_mask",
+    "parameters",
+    "project",
+    "read_images",
+    "read_map",
+    "read_particles",
+    "reconstruct",
+    "refine",
+    "sharpen",
+    "simulate",
+    "write_map",
+    "write_particles",
+]

@@ -1,0 +1,212 @@
+"""What maps hold: FSC, sharpening, anisotropy, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cryotorch.jobs.config.parse import in_angstrom
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.fsc.validate import Validation
+    from cryotorch.jobs.inputs.half_maps import HalfMaps
+    from cryotorch.jobs.orientation.diagnose import Diagnosis
+    from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
+from cryotorch.api.inputs import (
+    MapLike,
+    ParticlesLike,
+    Saved,
+    files_of,
+    path_of,
+    saver,
+    settings_of,
+)
+
+
+@dataclass(frozen=True)
+class FscResult(Saved):
+    """What two half maps agree on; ``found`` holds masks and numbers.
+
+    Attributes:
+        resolution: Å that may be claimed, NaN where nothing can be.
+        curves: name -> (d // 2 + 1,) FSC per shell; band: the same, what noise in the mask stays below.
+        mask: (d, d, d) behind the tight and the corrected curve.
+        warnings: what is wrong with half maps, mask and curves, and what to do about it.
+    """
+
+    resolution: float
+    curves: dict[str, Tensor]
+    band: Tensor
+    mask: Tensor
+    warnings: list[str]
+    found: Validation
+
+
+def fsc(
+    half_map_a: MapLike,
+    half_map_b: MapLike,
+    pixel_size: float | None = None,
+    mask: MapLike | None = None,
+    **settings: Any,
+) -> FscResult:
+    """Fourier shell correlation of two half maps and the resolution that they support: ``job=validation_fsc``.
+
+    Raises:
+        InputError: a parameter or a map cannot be used, or the density makes no mask.
+    """
+    from cryotorch.jobs import validation_fsc as job
+    from cryotorch.jobs.fsc.results import write, write_summary
+    from cryotorch.jobs.fsc.validate import validate
+
+    given, halves, found = _of_half_maps(
+        *("validation_fsc", (half_map_a, half_map_b, mask), pixel_size, settings),
+        lambda s, halves, device: validate(s, halves, device),
+    )
+
+    def write_all(folder: Path) -> None:
+        write(folder, found, halves, relabelled=True)
+        write_summary(folder, found, halves, given, {"seed": given.seed})
+
+    parts = found.resolution, found.curves, found.band, found.mask.mask.cpu(), found.warnings
+    return FscResult(*parts, found, _save=saver(given, job.FILES, write_all))
+
+
+@dataclass(frozen=True)
+class SharpenResult(Saved):
+    """Sharpened maps; ``found`` holds the fit, mask and curves.
+
+    Attributes:
+        map: (d, d, d), sharpened with the first of the B-factors; bfactor: Å², that one; maps: B-factor -> (d, d, d), all of them.
+        resolution: Å that may be claimed, NaN where nothing can be; local: (d, d, d) Å, the local resolution, or None.
+        warnings: what to look at.
+    """
+
+    map: Tensor
+    bfactor: float
+    maps: dict[float, Tensor]
+    resolution: float
+    local: Tensor | None
+    warnings: list[str]
+    found: Sharpened
+
+
+def sharpen(
+    half_map_a: MapLike,
+    half_map_b: MapLike,
+    pixel_size: float | None = None,
+    mask: MapLike | None = None,
+    **settings: Any,
+) -> SharpenResult:
+    """A sharpened map from two half maps: ``job=sharpen``; errors as for ``fsc``."""
+    from cryotorch.jobs import sharpen as job
+    from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
+
+    given, halves, found = _of_half_maps(
+        *("sharpen", (half_map_a, half_map_b, mask), pixel_size, settings), sharpen_half_maps
+    )
+
+    def write_all(folder: Path) -> None:
+        job.write(folder, found, halves, given.guinier_map)
+        job.write_summary(folder, given, found, halves, {})
+
+    bfactor, volume = next(iter(found.maps.items()))
+    parts = volume, bfactor, found.maps, found.resolution, found.local, found.warnings
+    return SharpenResult(*parts, found, _save=saver(given, job.FILES, write_all))
+
+
+@dataclass(frozen=True)
+class OrientationResult(Saved):
+    """How a map's resolution depends on the direction; ``found`` holds all of it.
+
+    Attributes:
+        directions: (n, 3) unit vectors, one of each pair; resolutions: (n,) Å, NaN where a curve never leaves the noise.
+        cfar: conical FSC area ratio, 1 for a map resolved alike everywhere; None where the half maps allow no score.
+        scf: sampling compensation factor of the views; None without particles.
+        reading: what the scores say; warnings: what to look at.
+    """
+
+    directions: Tensor
+    resolutions: Tensor
+    cfar: float | None
+    scf: float | None
+    reading: str
+    warnings: list[str]
+    found: Diagnosis
+
+
+def diagnose_orientations(
+    half_map_a: MapLike,
+    half_map_b: MapLike,
+    pixel_size: float | None = None,
+    particles: ParticlesLike | None = None,
+    mask: MapLike | None = None,
+    **settings: Any,
+) -> OrientationResult:
+    """Conical FSC of two half maps, and how the particles' views sample Fourier space: ``job=orientation_diagnostics``; errors as for ``fsc``."""
+    from cryotorch.jobs import orientation_diagnostics as job
+    from cryotorch.jobs.orientation.diagnose import diagnose, load_views
+    from cryotorch.jobs.orientation.results import write, write_summary
+
+    settings["particles"] = None if particles is None else path_of(particles)
+    given, halves, found = _of_half_maps(
+        *("orientation_diagnostics", (half_map_a, half_map_b, mask), pixel_size, settings),
+        lambda s, halves, device: diagnose(s, halves, load_views(s), device),
+    )
+
+    def write_all(folder: Path) -> None:
+        write(folder, found, halves, given)
+        write_summary(folder, found, halves, given, {"seed": given.seed})
+
+    scf = None if found.sampling is None else found.sampling.scf
+    parts = found.directions, found.resolutions, found.cfar, scf, found.reading, found.warnings
+    return OrientationResult(*parts, found, _save=saver(given, job.FILES, write_all))
+
+
+def make_mask(
+    volume: MapLike, pixel_size: float | None = None, threshold: float = 0.2, **settings: Any
+) -> Tensor:
+    """A mask (d, d, d) from 0 to 1 around the density of a map: ``job=volume_tools``.
+
+    Args:
+        threshold: fraction of the density's 99.99th percentile, or a density with ``relative_threshold=False``.
+        settings: ``low_pass``, ``keep_largest``, ``fill_holes``, ``dilate``, ``soften`` and the others of that job.
+
+    Raises:
+        InputError: a parameter or the map cannot be used, or nothing lies above the threshold.
+    """
+    from cryotorch.jobs.inputs.half_maps import pick_device
+    from cryotorch.jobs.volume.inputs import load
+    from cryotorch.jobs.volume.steps import edit
+
+    settings = {"relative_threshold": True} | settings | {"threshold": threshold}
+    with files_of(pixel_size) as named:
+        given = settings_of("volume_tools", settings | {"volume": named("volume", volume)})
+        work = edit(load(given, pick_device(given.device)), given)
+    return work.mask.cpu()
+
+
+def _of_half_maps(
+    job: str,
+    maps: tuple[MapLike, MapLike, MapLike | None],
+    pixel_size: float | None,
+    settings: dict[str, Any],
+    work: Callable[[Any, HalfMaps, torch.device], Any],
+) -> tuple[Any, HalfMaps, Any]:
+    """Settings, half maps and what ``work`` finds in them."""
+    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+
+    with files_of(pixel_size) as named:
+        names = ("half_map_a", "half_map_b", "mask")
+        paths = {name: named(name, value) for name, value in zip(names, maps, strict=True)}
+        given = settings_of(job, settings | paths | {"pixel_size": pixel_size})
+        device = pick_device(given.device)
+        halves = load_half_maps(
+            *(None, given.half_map_a, given.half_map_b, pixel_size, given.symmetry)
+        )
+        found = work(in_angstrom(given, halves.pixel_size), halves, device)
+    return given, halves, found

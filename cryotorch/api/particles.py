@@ -1,0 +1,206 @@
+"""From particles to maps: simulate, refine, reconstruct."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cryotorch.data.particle_file import ParticleFile
+from cryotorch.errors import InputError
+from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.particles import Particles
+from cryotorch.results import IterationResult
+
+if TYPE_CHECKING:
+    from cryotorch.jobs.fsc.validate import Validation
+from cryotorch.api.inputs import MapLike, ParticlesLike, Saved, files_of, path_of, settings_of
+
+
+@dataclass(frozen=True)
+class Simulated(Saved):
+    """Simulated particles.
+
+    Attributes:
+        images: (n, d, d) float32, noise of variance 1.
+        particles: the truth; blind: the same without poses.
+        map: that was projected, on the grey scale of the images; pixel_size: Å.
+    """
+
+    images: Tensor
+    particles: Particles
+    blind: Particles
+    map: Tensor
+    pixel_size: float
+
+
+def simulate(**settings: Any) -> Simulated:
+    """Images of a molecule in random orientations, with CTF and white noise: ``job=simulate``, one body.
+
+    Raises:
+        InputError: a parameter has no such name or value, or the source cannot be used.
+    """
+    from cryotorch.jobs import simulate as job
+    from cryotorch.jobs.simulation.particles import images
+    from cryotorch.jobs.simulation.simulated import simulated
+
+    given = settings_of("simulate", settings)
+    if given.second_body is not None:
+        raise InputError("second_body cannot be used here: job=simulate writes such a set")
+    made = simulated(in_angstrom(given, given.pixel_size))
+    stack = torch.cat(list(images(made.bodies, made.settings, made.draw)))
+
+    def save(folder: Path, overwrite: bool) -> None:
+        job.run(replace(given, out=str(folder), overwrite=overwrite))
+
+    body = made.bodies[0]
+    blind = made.blind()
+    return Simulated(stack, body.particles, blind, body.volume, given.pixel_size, _save=save)
+
+
+@dataclass(frozen=True)
+class Refined(Saved):
+    """A refinement after its last iteration; ``result`` holds all of it.
+
+    Attributes:
+        result: maps, curves, poses, numbers of every iteration, see ``IterationResult``.
+        file: the particle file, whose columns ``save`` keeps.
+    """
+
+    result: IterationResult
+    file: ParticleFile
+
+    @property
+    def map(self) -> Tensor:
+        """(d, d, d) of all particles, filtered by what the half maps show."""
+        return self.result.map
+
+    @property
+    def half_maps(self) -> Tensor:
+        """(2, d, d, d), without a filter."""
+        return self.result.half_maps
+
+    @property
+    def particles(self) -> Particles:
+        """With the poses that were found."""
+        return self.result.particles
+
+    @property
+    def resolution(self) -> float:
+        """Å that may be claimed, NaN where nothing can be."""
+        return self.result.resolution
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with half maps, mask and curves, and what to do about it."""
+        return self.result.warnings
+
+
+def refine(
+    particles: ParticlesLike, volume: MapLike, mask: MapLike | None = None, **settings: Any
+) -> Refined:
+    """Maps and the poses of all particles from an initial map: ``job=homo_refine`` on one device, without its folder.
+
+    Args:
+        particles: a file of particles, or one that was read.
+        volume: the initial map; mask: (d, d, d), else one is made of the density.
+
+    Raises:
+        InputError: a parameter, the particles or a map cannot be used.
+    """
+    from cryotorch.jobs.homo_refine import prepare
+
+    return _refined("homo_refine", prepare, particles, volume, mask, settings)
+
+
+def local_refine(
+    particles: ParticlesLike, volume: MapLike, mask: MapLike, **settings: Any
+) -> Refined:
+    """A map of the region in ``mask`` from particles with poses: ``job=local_refine`` on one device, without its folder.
+
+    Arguments and errors as for ``refine``; ``volume`` may be the folder of a refinement, for its half maps.
+    """
+    from cryotorch.jobs.local_refine import prepare
+
+    return _refined("local_refine", prepare, particles, volume, mask, settings)
+
+
+def _refined(
+    job: str,
+    prepare: Callable,
+    particles: ParticlesLike,
+    volume: MapLike,
+    mask: MapLike | None,
+    settings: dict[str, Any],
+) -> Refined:
+    from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.refinement.run import refine_in_memory
+    from cryotorch.report.outputs import write_outputs
+
+    pixel_size = settings.pop("pixel_size", None)
+    with files_of(pixel_size) as named:
+        settings |= {"particles": path_of(particles), "volume": named("volume", volume)}
+        given = settings_of(job, settings | {"mask": named("mask", mask)})
+        result, file = refine_in_memory(given, prepare)
+
+    def save(folder: Path, overwrite: bool) -> None:
+        place = replace(given, out=str(folder), resume=False)
+        with new_files(replace(place, overwrite=overwrite), ("*",)) as made:
+            write_outputs(made, result, file, {"symmetry": given.symmetry}, given.write)
+
+    return Refined(result, file, _save=save)
+
+
+@dataclass(frozen=True)
+class Reconstruction(Saved):
+    """A map from known poses.
+
+    Attributes:
+        map: (d, d, d) of all particles, filtered; half_maps: (2, d, d, d), not; map_sharp: (d, d, d); pixel_size: Å.
+        fsc: the curves of the half maps, their mask and what they claim.
+        particles: with the poses that were used.
+    """
+
+    map: Tensor
+    half_maps: Tensor
+    map_sharp: Tensor
+    pixel_size: float
+    fsc: Validation
+    particles: Particles
+
+    @property
+    def resolution(self) -> float:
+        """Å that may be claimed, NaN where nothing can be."""
+        return self.fsc.resolution
+
+
+def reconstruct(
+    particles: ParticlesLike, mask: MapLike | None = None, **settings: Any
+) -> Reconstruction:
+    """A map from particles whose poses are known: ``job=reconstruct``.
+
+    Raises:
+        InputError: a parameter or the particles cannot be used, poses are missing.
+    """
+    from cryotorch.jobs import reconstruct as job
+    from cryotorch.jobs.files.output_folder import new_files
+
+    pixel_size = settings.pop("pixel_size", None)
+    with files_of(pixel_size) as named:
+        settings |= {"particles": path_of(particles), "mask": named("mask", mask)}
+        given = settings_of("reconstruct", settings)
+        made = job.reconstructed(given, time.perf_counter())
+
+    def save(folder: Path, overwrite: bool) -> None:
+        place = replace(given, out=str(folder), overwrite=overwrite)
+        with new_files(place, job.FILES) as into:
+            job.write_files(place, into, made)
+
+    found = made.found
+    maps = found.map, found.halves.maps, found.sharp, found.halves.pixel_size
+    return Reconstruction(*maps, found.judged, made.particles, _save=save)

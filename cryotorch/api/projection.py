@@ -1,0 +1,54 @@
+"""Images of a map, to be trained through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.ctf.transfer import contrast_transfer
+from cryotorch.ops.fourier import differentiable, image_model
+from cryotorch.ops.fourier.transforms import half_plane, unpack
+
+if TYPE_CHECKING:
+    pass
+
+
+def project(
+    volume: Tensor,
+    rotation: Tensor,
+    shift: Tensor | None = None,
+    defocus: Tensor | None = None,
+    *,
+    pixel_size: float,
+    voltage_kv: float = 300.0,
+    spherical_aberration: float = 2.7,
+    amplitude_contrast: float = 0.1,
+    phase_shift: float = 0.0,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """Images (b, d, d) of a map, Y(k) = scale CTF(k) exp(2 pi i k.s) V(R^T k), without noise.
+
+    Where a gradient is wanted of one of the tensors, or the map is float64, autograd follows every step; else the compiled loops of the
+    searches make the same images in a tenth of the time. The derivative by rotation and map is that of trilinear interpolation.
+
+    Args:
+        volume: (d, d, d), d even; rotation: (b, 3, 3), reference to particle frame, see ``cryotorch``.
+        shift: (b, 2) Å, RELION's origin; defocus: (b, 3) as defocus_u Å, defocus_v Å, angle in radians; None = no CTF.
+        pixel_size: Å; voltage_kv: kV; spherical_aberration: mm; phase_shift: radians; scale: (b,), contrast.
+    """
+    box, n = volume.shape[-1], len(rotation)
+    given = [t for t in (volume, rotation, shift, defocus, scale) if t is not None]
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    followed = wanted or volume.dtype == torch.float64
+    shift_px = volume.new_zeros(n, 2) if shift is None else shift.to(volume) / pixel_size
+    frequency = half_plane(box, volume.device).frequency.to(volume)
+    ctf = volume.new_ones(n, len(frequency))
+    if defocus is not None:
+        lens = (phase_shift, voltage_kv, spherical_aberration, amplitude_contrast)
+        at = frequency / (box * pixel_size)
+        ctf = contrast_transfer(at, defocus, *(volume.new_full((n,), v) for v in lens))
+    model = differentiable if followed else image_model
+    spectrum = model.project(volume, rotation.to(volume), shift_px, ctf, scale)
+    return unpack(spectrum, box)
