@@ -126,14 +126,14 @@ class OrientationResult(Saved):
     Attributes:
         directions: (n, 3) unit vectors, one of each pair; resolutions: (n,) Å, NaN where a curve never leaves the noise.
         cfar: conical FSC area ratio, 1 for a map resolved alike everywhere; None where the half maps allow no score.
-        scf: sampling compensation factor of the views; None without particles.
+        scf_star: sampling compensation factor of the views; None without particles.
         reading: what the scores say; warnings: what to look at.
     """
 
     directions: Tensor
     resolutions: Tensor
     cfar: float | None
-    scf: float | None
+    scf_star: float | None
     reading: str
     warnings: list[str]
     found: Diagnosis
@@ -162,8 +162,8 @@ def diagnose_orientations(
         write(folder, found, halves, given)
         write_summary(folder, found, halves, given, {"seed": given.seed})
 
-    scf = None if found.sampling is None else found.sampling.scf
-    parts = found.directions, found.resolutions, found.cfar, scf, found.reading, found.warnings
+    scf_star = None if found.sampling is None else found.sampling.scf_star
+    parts = found.directions, found.resolutions, found.cfar, scf_star, found.reading, found.warnings
     return OrientationResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 

@@ -139,6 +139,7 @@ def _refined(
     settings: dict[str, Any],
 ) -> Refined:
     from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.files.run_folder import RESULTS
     from cryotorch.jobs.refinement.run import refine_in_memory
     from cryotorch.report.outputs import write_outputs
 
@@ -149,8 +150,9 @@ def _refined(
         result, file = refine_in_memory(given, prepare)
 
     def save(folder: Path, overwrite: bool) -> None:
+        names = *(name for name in RESULTS if name != "summary.json"), "summary.json"
         place = replace(given, out=str(folder), resume=False)
-        with new_files(replace(place, overwrite=overwrite), ("*",)) as made:
+        with new_files(replace(place, overwrite=overwrite), names) as made:
             write_outputs(made, result, file, {"symmetry": given.symmetry}, given.write)
 
     return Refined(result, file, _save=save)

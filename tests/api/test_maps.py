@@ -1,0 +1,64 @@
+"""FSC, sharpening, anisotropy and masks from tensors: the numbers of the jobs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+import cryotorch as ct
+from cryotorch.jobs import validation_fsc
+from cryotorch.jobs.config.catalog import make_settings
+
+
+def test_fsc_is_that_of_the_job(reconstruction: ct.Reconstruction, tmp_path: Path) -> None:
+    reconstruction.save(tmp_path / "made")
+    found = ct.fsc(*reconstruction.half_maps, pixel_size=4.0)
+    validation_fsc.run(
+        make_settings("validation_fsc", volume=str(tmp_path / "made"), out=str(tmp_path / "job"))
+    )
+    there = json.loads((tmp_path / "job" / "summary.json").read_text())
+    assert found.resolution == there["resolution"] == found.found.resolution
+    found.save(tmp_path / "saved")
+    here = json.loads((tmp_path / "saved" / "summary.json").read_text())
+    assert here["resolutions"] == there["resolutions"] and here["mask"] == there["mask"]
+
+
+def test_files_and_tensors_are_alike(reconstruction: ct.Reconstruction, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{half}.mrc" for half in "ab"]
+    for path, half in zip(paths, reconstruction.half_maps, strict=True):
+        ct.write_map(path, half, 4.0)
+    from_files = ct.fsc(*paths)
+    from_tensors = ct.fsc(*(ct.Map(half, 4.0) for half in reconstruction.half_maps))
+    for name, curve in from_files.curves.items():
+        assert torch.equal(curve, from_tensors.curves[name])
+
+
+def test_sharpening_lifts_fine_shells(reconstruction: ct.Reconstruction) -> None:
+    found = ct.sharpen(*reconstruction.half_maps, pixel_size=4.0, bfactor=-200.0)
+    assert list(found.maps) == [-200.0] and found.bfactor == -200.0
+    flat = ct.sharpen(*reconstruction.half_maps, pixel_size=4.0, bfactor=0.0)
+    fine = [torch.fft.fftn(v)[10, 0, 0].abs() for v in (found.map, flat.map)]
+    coarse = [torch.fft.fftn(v)[2, 0, 0].abs() for v in (found.map, flat.map)]
+    # exp(200 / 4 (1 / d²)) from d = 64 Å to 12.8 Å
+    assert abs(float(fine[0] / fine[1] / (coarse[0] / coarse[1])) - 1.34) < 0.01
+
+
+def test_even_views_are_even(reconstruction: ct.Reconstruction, folder: Path) -> None:
+    found = ct.diagnose_orientations(
+        *reconstruction.half_maps,
+        pixel_size=4.0,
+        particles=folder / "truth.star",
+        n_directions=200,
+        symmetry="C1",
+    )
+    assert found.directions.shape == (100, 3) and found.scf_star > 0.8
+    alone = ct.diagnose_orientations(*reconstruction.half_maps, pixel_size=4.0, n_directions=200)
+    assert alone.scf_star is None and alone.cfar == found.cfar
+
+
+def test_a_mask_holds_the_density(reconstruction: ct.Reconstruction) -> None:
+    mask = ct.make_mask(reconstruction.map, 4.0, threshold=0.3, dilate=8.0, soften=12.0)
+    strong = reconstruction.map > 0.5 * reconstruction.map.max()
+    assert float(mask[strong].min()) == 1.0 and 0.01 < float(mask.mean()) < 0.3
