@@ -94,7 +94,7 @@ def prepare(settings: HomoRefine, file, images, group):
     from cryotorch.jobs.inputs.reference_axes import onto_axes
     from cryotorch.jobs.refinement.advice import WARNING
     from cryotorch.jobs.refinement.run import Inputs
-    from cryotorch.refine.half_sets import assign_half_sets
+    from cryotorch.refinement.half_sets import assign_half_sets
 
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     particles, note = assign_half_sets(

@@ -82,8 +82,8 @@ def prepare(settings: LocalRefine, file, images, group):
     )
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.jobs.refinement.settings import plan
-    from cryotorch.refine.half_sets import assign_half_sets, counted_over
-    from cryotorch.refine.settings import Local
+    from cryotorch.refinement.half_sets import assign_half_sets, counted_over
+    from cryotorch.refinement.settings import Local
 
     log = logging.getLogger("cryotorch")
     particles = file.particles
@@ -136,7 +136,7 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
     """Extents, priors and fulcrum in radians and pixels."""
     import math
 
-    from cryotorch.refine.settings import Reach
+    from cryotorch.refinement.settings import Reach
 
     turn, move = settings.rotation_extent, settings.shift_extent
     sigma_turn, sigma_move = settings.prior_rotation, settings.prior_shift

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryotorch.jobs.reconstruction.results import Found
     from cryotorch.ops.fourier.reconstruct import Sums
     from cryotorch.particles import Particles
-    from cryotorch.refine.em.symmetry_check import Verdict
+    from cryotorch.refinement.em.symmetry_check import Verdict
 
 log = logging.getLogger("cryotorch")
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
@@ -81,7 +81,7 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     from cryotorch.jobs.inputs.half_maps import pick_device, symmetry_group
     from cryotorch.jobs.inputs.particles import load_particles, normalise_needed, shared_before
     from cryotorch.jobs.reconstruction.results import judge
-    from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
+    from cryotorch.refinement.half_sets import assign_half_sets, counted_over, image_numbers
 
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
     keep = given.half_sets == "keep"
@@ -140,7 +140,7 @@ def _symmetric(
     device: torch.device,
 ) -> tuple[list[Sums], Particles, dict[int, str], Verdict]:
     """The sums of both half sets, the poses behind them, what is wrong with images by row, and whether they show the symmetry; with ``auto`` about axes that fit."""
-    from cryotorch.refine.em.hands import Frame
+    from cryotorch.refinement.em.hands import Frame
 
     halves, loud, verdict = _insert(settings, particles, images, group, device)
     if settings.symmetry_frame != "auto" or verdict.turn is None:
@@ -173,13 +173,18 @@ def _insert(
     from cryotorch.ops.fourier.reconstruct import symmetrise
     from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
-    from cryotorch.refine.backproject import backproject, noise_sample
-    from cryotorch.refine.em.initialise import initial_noise
-    from cryotorch.refine.em.out_of_memory import batch_size
-    from cryotorch.refine.em.symmetry_check import Verdict, judge_symmetry
-    from cryotorch.refine.image_weight import Watch
-    from cryotorch.refine.runtime.distributed import Batches
-    from cryotorch.refine.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
+    from cryotorch.refinement.backproject import backproject, noise_sample
+    from cryotorch.refinement.em.initialise import initial_noise
+    from cryotorch.refinement.em.out_of_memory import batch_size
+    from cryotorch.refinement.em.symmetry_check import Verdict, judge_symmetry
+    from cryotorch.refinement.image_weight import Watch
+    from cryotorch.refinement.runtime.distributed import Batches
+    from cryotorch.refinement.settings import (
+        MaskSettings,
+        ScheduleSettings,
+        SearchSettings,
+        Settings,
+    )
 
     box, diameter = images.box, settings.particle_diameter
     plan = Settings(
@@ -229,7 +234,7 @@ def other_hand(particles: Particles) -> Particles:
     """The poses of the same images for the map v(-x); shifts stay."""
     import torch
 
-    from cryotorch.refine.em.hands import Frame
+    from cryotorch.refinement.em.hands import Frame
 
     mirror = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
     return particles.replace(rotation=mirror.poses(particles.rotation))

@@ -20,8 +20,8 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import ParticleFile, new_particle_file
 from cryotorch.particles import Optics, unposed
-from cryotorch.refine.em.out_of_memory import batch_size
-from cryotorch.refine.runtime.distributed import plan_batches
+from cryotorch.refinement.em.out_of_memory import batch_size
+from cryotorch.refinement.runtime.distributed import plan_batches
 
 Row = dict[str, object]
 PIXEL_SIZE = 3.0

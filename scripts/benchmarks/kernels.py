@@ -39,9 +39,9 @@ from cryotorch.ops.pose.scores import (
     grid_scores,
     pose_terms,
 )
-from cryotorch.refine.pose_search.finders import RELOCATE
-from cryotorch.refine.pose_search.search import ascend, polish, prepare, shift_grid
-from cryotorch.refine.settings import SearchSettings
+from cryotorch.refinement.pose_search.finders import RELOCATE
+from cryotorch.refinement.pose_search.search import ascend, polish, prepare, shift_grid
+from cryotorch.refinement.settings import SearchSettings
 
 Row = dict[str, object]
 CLIMB = 5  # steps

@@ -21,11 +21,11 @@ from cryotorch.jobs.inputs.half_maps import symmetry_group
 from cryotorch.jobs.refinement.trainer import fit, make_trainer
 from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.refine.em.initialise import begin
-from cryotorch.refine.em.module import Refinement
-from cryotorch.refine.em.out_of_memory import batch_size, free_memory, images_stay
-from cryotorch.refine.half_sets import assign_half_sets
-from cryotorch.refine.runtime.distributed import Batches
+from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.module import Refinement
+from cryotorch.refinement.em.out_of_memory import batch_size, free_memory, images_stay
+from cryotorch.refinement.half_sets import assign_half_sets
+from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.report.progress import IterationBar
 
 

@@ -85,7 +85,7 @@ CORE = [
     _core(
         "fourier/slices_cpu",
         "_products _interpolate _turns _ascend _solve _turn",
-        "ops/fourier/test_slices_cpu refine/pose_search/test_search",
+        "ops/fourier/test_slices_cpu refinement/pose_search/test_search",
     ),
     _core(
         "pose/scores",

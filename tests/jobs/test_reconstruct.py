@@ -31,7 +31,7 @@ from cryotorch.ops.geometry.symmetry_frame import turn
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.models.gaussians import gaussian_density
 from cryotorch.ops.resolution.fsc import shell_correlation
-from cryotorch.refine.em.hands import Frame
+from cryotorch.refinement.em.hands import Frame
 from cryotorch.report.canvas import Picture
 
 BOX, PIXEL = 40, 3.0

@@ -12,7 +12,7 @@ from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.ops.fourier.image_model import project
 from cryotorch.ops.fourier.transforms import half_plane, pack, unpack
 from cryotorch.ops.masks.soft import soft_circle
-from cryotorch.refine.image_terms import transfer
+from cryotorch.refinement.image_terms import transfer
 
 BAND = 60, 15  # Å; coarser than that, particles look alike from everywhere
 RADIUS = 88  # Å, of the molecule

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from cryotorch.data.particle_file import read_particles
 from cryotorch.ops.geometry.symmetry import point_group
-from cryotorch.refine.runtime.checkpoints import read_checkpoint
+from cryotorch.refinement.runtime.checkpoints import read_checkpoint
 
 SPREAD = 0.3  # of the particles' contrast, relative
 # (symmetry, noise, further parameters of job=simulate)

@@ -27,9 +27,9 @@ from cryotorch.jobs.inputs.reference import (
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.particles import Particles
-from cryotorch.refine.ctf.refine import AGAIN
-from cryotorch.refine.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
-from cryotorch.refine.settings import (
+from cryotorch.refinement.ctf.refine import AGAIN
+from cryotorch.refinement.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
+from cryotorch.refinement.settings import (
     CtfWhat,
     MaskSettings,
     ScheduleSettings,

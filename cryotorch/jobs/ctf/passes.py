@@ -9,14 +9,14 @@ from tqdm import tqdm
 from cryotorch.errors import InputError
 from cryotorch.jobs.ctf.inputs import CtfInput
 from cryotorch.particles import Optics
-from cryotorch.refine.backproject import noise_sample
-from cryotorch.refine.ctf.apply import Refined
-from cryotorch.refine.ctf.compare import pick_sample
-from cryotorch.refine.ctf.refine import CtfPass
-from cryotorch.refine.em.initialise import POSE_DOUBT, initial_noise
-from cryotorch.refine.em.out_of_memory import batch_size
-from cryotorch.refine.image_weight import Watch
-from cryotorch.refine.runtime.distributed import Batches
+from cryotorch.refinement.backproject import noise_sample
+from cryotorch.refinement.ctf.apply import Refined
+from cryotorch.refinement.ctf.compare import pick_sample
+from cryotorch.refinement.ctf.refine import CtfPass
+from cryotorch.refinement.em.initialise import POSE_DOUBT, initial_noise
+from cryotorch.refinement.em.out_of_memory import batch_size
+from cryotorch.refinement.image_weight import Watch
+from cryotorch.refinement.runtime.distributed import Batches
 
 log = logging.getLogger("cryotorch")
 

@@ -18,8 +18,8 @@ from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
 from cryotorch.ops.ctf.aberrations import antisymmetric_phase, symmetric_phase
 from cryotorch.ops.ctf.defocus_fit import to_form
 from cryotorch.particles import Optics
-from cryotorch.refine.ctf.apply import LEAST_CS, Refined
-from cryotorch.refine.ctf.sums import CLEAR, GroupFit
+from cryotorch.refinement.ctf.apply import LEAST_CS, Refined
+from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
 from cryotorch.report import ctf
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render

@@ -16,7 +16,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import shown
 from cryotorch.jobs.files.manifest import job_name
 from cryotorch.particles import Particles
-from cryotorch.refine.runtime.checkpoints import read_checkpoint
+from cryotorch.refinement.runtime.checkpoints import read_checkpoint
 
 FORMAT = 3  # of the saved state
 SAMPLE = 32  # images whose pixels are compared

@@ -9,9 +9,9 @@ import torch
 
 from cryotorch.data.files import host_memory
 from cryotorch.errors import InputError
-from cryotorch.refine.pose_search.local import AT_ONCE
-from cryotorch.refine.pose_search.search import grid_step
-from cryotorch.refine.settings import SearchSettings, Settings
+from cryotorch.refinement.pose_search.local import AT_ONCE
+from cryotorch.refinement.pose_search.search import grid_step
+from cryotorch.refinement.settings import SearchSettings, Settings
 
 # Bytes per voxel that the shortest job on one map takes at its peak, measured; one with segments takes 30.
 BYTES_PER_VOXEL = 20

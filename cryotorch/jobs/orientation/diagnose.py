@@ -26,7 +26,7 @@ from cryotorch.ops.resolution.claims import judge
 from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.ops.resolution.sampling import Sampling, sampling_compensation, slices_per_point
 from cryotorch.ops.resolution.significance import independent_numbers, noise_profile
-from cryotorch.refine.half_sets import counted_over
+from cryotorch.refinement.half_sets import counted_over
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation.settings import OrientationDiagnostics

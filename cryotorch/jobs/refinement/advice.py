@@ -16,7 +16,7 @@ from cryotorch.jobs.refinement.views_advice import views_advice
 from cryotorch.ops.resolution.claims import Background, Judged
 from cryotorch.ops.resolution.fsc import first_randomised_shell
 from cryotorch.ops.resolution.sharpening import fit_doubts
-from cryotorch.refine.em.module import Refinement
+from cryotorch.refinement.em.module import Refinement
 from cryotorch.report.summary import median
 from cryotorch.results import IterationResult, told
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cryotorch.refine.runtime.distributed import of_every_rank
+from cryotorch.refinement.runtime.distributed import of_every_rank
 
 SPOILT = 0.02  # of the images with a twin in the other half set: what they share is an FSC of as much, or more, in every shell
 

@@ -32,13 +32,13 @@ from cryotorch.jobs.refinement.start_advice import began_with
 from cryotorch.jobs.refinement.trainer import callbacks, fit, machine, make_trainer, world_size
 from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.particles import Particles, ignore
-from cryotorch.refine.em.initialise import begin
-from cryotorch.refine.em.module import Refinement, coming
-from cryotorch.refine.em.out_of_memory import batch_size, told_plainly
-from cryotorch.refine.em.schedule import Stop
-from cryotorch.refine.runtime.distributed import Batches
-from cryotorch.refine.runtime.watch import Watch
-from cryotorch.refine.settings import Settings
+from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.module import Refinement, coming
+from cryotorch.refinement.em.out_of_memory import batch_size, told_plainly
+from cryotorch.refinement.em.schedule import Stop
+from cryotorch.refinement.runtime.distributed import Batches
+from cryotorch.refinement.runtime.watch import Watch
+from cryotorch.refinement.settings import Settings
 from cryotorch.report.log import IterationLog
 from cryotorch.report.run_log import RunLog
 from cryotorch.report.summary import ending

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.refine.settings import NonUniform, Settings
+    from cryotorch.refinement.settings import NonUniform, Settings
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 CTF_ROUNDS = 2  # times that a refinement turns to the CTF after it has converged
@@ -114,7 +114,7 @@ class RefineSettings:
 
 def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:
     """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
-    from cryotorch.refine.settings import (
+    from cryotorch.refinement.settings import (
         CtfWhat,
         MaskSettings,
         ScheduleSettings,
@@ -173,7 +173,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
 
 
 def _nonuniform(settings: RefineSettings) -> NonUniform | None:
-    from cryotorch.refine.settings import NonUniform
+    from cryotorch.refinement.settings import NonUniform
 
     if settings.regularizer != "nonuniform":
         return None

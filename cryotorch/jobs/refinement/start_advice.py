@@ -12,7 +12,7 @@ from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import mask_reach, soft_sphere
 from cryotorch.ops.resolution.fsc import crossing_shell
 from cryotorch.ops.resolution.relative_size import relative_size
-from cryotorch.refine.settings import Settings
+from cryotorch.refinement.settings import Settings
 from cryotorch.results import IterationResult
 
 MOST = 96  # voxels per edge that maps are compared in

@@ -25,11 +25,11 @@ from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.half_maps import require_cuda
 from cryotorch.jobs.refinement.advice import JudgeClaims
-from cryotorch.refine.em.module import Refinement
-from cryotorch.refine.em.out_of_memory import told_plainly
-from cryotorch.refine.runtime.checkpoints import AtomicCheckpoints
-from cryotorch.refine.runtime.distributed import EMStrategy, of_every_rank
-from cryotorch.refine.runtime.watch import Watch
+from cryotorch.refinement.em.module import Refinement
+from cryotorch.refinement.em.out_of_memory import told_plainly
+from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
+from cryotorch.refinement.runtime.distributed import EMStrategy, of_every_rank
+from cryotorch.refinement.runtime.watch import Watch
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.progress import IterationBar

@@ -27,7 +27,7 @@ from cryotorch.ops.geometry.directions import random_views
 from cryotorch.ops.geometry.symmetry import symmetry_correlation
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.particles import Optics, Particles, unposed
-from cryotorch.refine.image_terms import transfer
+from cryotorch.refinement.image_terms import transfer
 
 MAPS = (".mrc", ".mrcs", ".map", ".ccp4", ".rec")
 # Particles whose signal sets the noise level: their mean variance is good to half a percent.

@@ -25,7 +25,7 @@ from cryotorch.ops.models.two_body_phantom import (
     two_body_phantom,
 )
 from cryotorch.particles import Particles
-from cryotorch.refine.half_sets import draw_half_sets
+from cryotorch.refinement.half_sets import draw_half_sets
 
 # What counts as density of a body: above this share of its peak after a low-pass at so many Å.
 THRESHOLD, LOW_PASS = 0.15, 12.0

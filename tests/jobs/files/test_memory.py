@@ -16,7 +16,7 @@ from cryotorch.jobs.files.memory import (
     require_room,
     require_search_room,
 )
-from cryotorch.refine.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
+from cryotorch.refinement.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
 
 CPU = torch.device("cpu")
 

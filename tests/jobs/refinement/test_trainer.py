@@ -484,7 +484,7 @@ def test_a_file_in_place_of_the_folder(inputs: Path, below: str) -> None:
 def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryotorch.refine.em.initialise.SAMPLE", 4)
+    monkeypatch.setattr("cryotorch.refinement.em.initialise.SAMPLE", 4)
     monkeypatch.setattr(
         "cryotorch.jobs.refinement.run.normalise_needed", lambda images, choice: False
     )
@@ -568,7 +568,10 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
 
 @pytest.mark.parametrize(
     "place",
-    ["cryotorch.refine.em.initialise.prepare", "cryotorch.ops.resolution.sharpening.guinier_fit"],
+    [
+        "cryotorch.refinement.em.initialise.prepare",
+        "cryotorch.ops.resolution.sharpening.guinier_fit",
+    ],
 )
 def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
     place: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ from cryotorch.ops.fourier.transforms import unpack
 from cryotorch.ops.geometry.placement import centre_of_mass
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.particles import Particles
-from cryotorch.refine.half_sets import draw_half_sets
+from cryotorch.refinement.half_sets import draw_half_sets
 
 BOX, PIXEL = 32, 5.0
 HINGE = [17.0, 15.0, 20.0]

@@ -24,7 +24,7 @@ from cryotorch.ops.fourier.slices import (
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.pose.scores import Observation, gram_of_tensors, pose_terms
-from cryotorch.refine.pose_search.search import ascend
+from cryotorch.refinement.pose_search.search import ascend
 
 BOX = 20
 STRETCH = torch.tensor(
@@ -197,7 +197,7 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation, pose_terms
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.fourier.slices import projector
-from cryotorch.refine.pose_search.search import ascend
+from cryotorch.refinement.pose_search.search import ascend
 
 torch.manual_seed(0)
 slices, m = projector(torch.randn(24, 24, 24), 10), half_plane(24).count(10)

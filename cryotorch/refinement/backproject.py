@@ -1,0 +1,95 @@
+"""One pass over images with known poses: what they add to the normal equations of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.ewald import ewald_height, insert_curved_
+from cryotorch.ops.fourier.image_model import backproject_terms, shift_phase
+from cryotorch.ops.fourier.reconstruct import Sums, collect
+from cryotorch.ops.fourier.slices import accumulator, insert_slices_, of_each
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.particles import Batch, Particles
+from cryotorch.refinement.image_terms import observe, transfer
+from cryotorch.refinement.image_weight import Watch
+from cryotorch.refinement.particle_window import cut_out, particle_window
+from cryotorch.refinement.settings import Settings
+
+SAMPLE = 400  # images that the noise is estimated from, and at least so many of each optics group:
+LEAST = 8
+
+
+def backproject(
+    particles: Particles,
+    batches: Iterable[Batch],
+    noise: Tensor,
+    s: Settings,
+    device: torch.device,
+    curvature: int = 0,
+    watch: Watch | None = None,
+) -> Sums:
+    """The sums of all batches, at the poses that the particles have.
+
+    Images are used as they are, or, with ``s.particle_radius``, inside the ``particle_window``.
+
+    Args:
+        noise: (2, g, s) sigma2.
+        curvature: sign of the Ewald sphere's, see ``ops.ewald``; 0 = flat.
+        watch: weighs images that are too loud; None = all count alike.
+    """
+    sums = accumulator(s.box, s.padding, device)
+    plane = half_plane(s.box, device)
+    window, radius = None, s.particle_radius
+    if radius is not None:
+        window = particle_window(particles, radius, s.box / 2, s, device)
+    # sin(chi + pi/2) = cos(chi)
+    quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
+    for batch in batches:
+        rows, batch = batch.index.cpu(), batch.to(device)
+        seen = observe(particles, rows, batch.images, noise, batch.half, s)
+        if watch is not None:
+            seen = watch.weigh(seen, rows)
+        shift_px = (particles.shift[rows] / s.pixel_size).to(device)
+        if window is not None:
+            seen = replace(seen, spectrum=cut_out(seen.spectrum, shift_px, window))
+        rotation = particles.rotation[rows].to(device)
+        point = of_each(plane.frequency, seen.magnification)
+        if seen.magnification is not None:  # what lies beyond the last shell has no place
+            inside = point.norm(dim=-1) < s.box / 2
+            seen = replace(seen, precision=seen.precision * inside)
+        if curvature:
+            scale = particles.scale[rows].to(device)[:, None]
+            cosine = transfer(quarter, rows, s.box, s.pixel_size, device).gain * scale
+            voltage = particles.optics.voltage_kv[particles.optics_group[rows]].to(device)
+            edge = s.box * s.pixel_size
+            height = curvature * edge * ewald_height(point / edge, voltage)
+            centred = seen.spectrum * shift_phase(-shift_px, s.box)
+            wave = torch.complex(cosine, seen.gain)
+            insert_curved_(sums, centred, wave, seen.precision, rotation, point, height)
+        else:
+            one = torch.ones(len(rows), device=device)  # the gain holds the scale
+            numerator, weight = backproject_terms(
+                seen.spectrum, shift_px, seen.gain, seen.precision, one, s.box
+            )
+            insert_slices_(sums, numerator, weight, rotation, point)
+    return collect(sums)
+
+
+def noise_sample(images, particles: Particles) -> list[Batch]:
+    """Some images of every optics group, evenly spread over the file, for ``start.initial_noise``.
+
+    ``images[rows]`` is a tensor (b, d, d).
+    """
+    group = particles.optics_group
+    present = group.unique()
+    each = max(LEAST, SAMPLE // len(present))
+    sample = []
+    for g in present:
+        rows = torch.nonzero(group == g)[:, 0]
+        rows = rows[torch.linspace(0, len(rows) - 1, min(each, len(rows))).long()]
+        sample.append(Batch(rows, images[rows.tolist()], 0))
+    return sample

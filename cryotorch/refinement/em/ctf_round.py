@@ -1,0 +1,97 @@
+"""The CTF refinement inside a refinement: in one iteration, with the poses that its E-step has just found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from cryotorch.particles import Batch, Optics
+from cryotorch.refinement.ctf.compare import pick_sample
+from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
+from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
+from cryotorch.refinement.em.expectation import Expectation
+from cryotorch.refinement.runtime.distributed import Batches
+from cryotorch.refinement.settings import CtfWhat, Settings
+from cryotorch.refinement.state import State
+
+LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
+SAMPLE = 500  # images of each half set to calibrate with
+
+
+class CtfRound:
+    """What the images of one iteration say about their CTF; ``note`` says why nothing, where the map is too coarse.
+
+    Args:
+        what: its limit is replaced by that of the iteration.
+    """
+
+    def __init__(self, state: State, settings: Settings, batches: Batches, what: CtfWhat) -> None:
+        edge = settings.box * settings.pixel_size
+        asked = {
+            "defocus": (what.defocus, what.defocus_from),
+            "optics": (what.tilt or what.trefoil, what.optics_from),
+        }
+        needed = {  # Å
+            name: edge / (edge / begin + LEAST_SHELLS)
+            for name, (wanted, begin) in asked.items()
+            if wanted
+        }
+        reached = edge / state.limit
+        fine = {name for name, least in needed.items() if reached <= least}
+        self.too_coarse = [
+            f"the map is too coarse to refine the {name} with, {reached:.3g} Å where {needed[name]:.3g} Å are needed"
+            for name in needed
+            if name not in fine
+        ]
+        what = replace(
+            what,
+            limit=state.limit,
+            defocus="defocus" in fine,
+            tilt=what.tilt and "optics" in fine,
+            trefoil=what.trefoil and "optics" in fine,
+            # the same images cannot tell the errors' width twice
+            prior=AGAIN * state.defocus_sigma or None,
+        )
+        self.noise, self.what = state.noise, what
+        self.found: CtfPass | None = None
+        if what.defocus or what.optics:
+            self.found = CtfPass(state.particles, state.references, what, settings)
+            self.found.calibrate(pick_sample(batches, SAMPLE), state.noise)
+
+    def add(self, batch: Batch, expectation: Expectation) -> None:
+        """Take in a batch whose poses the E-step has found."""
+        if self.found is None or not len(batch.index):
+            return
+        rows = batch.index.to(expectation.device)
+        shift_px = expectation.found.shift[rows] / expectation.settings.pixel_size
+        self.found.add(batch, self.noise, expectation.found.rotation[rows], shift_px)
+
+    def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> str:
+        """Give the state's particles the defocus and optics that follow; what has changed as a sentence."""
+        if self.found is None:
+            return "; ".join(self.too_coarse)
+        reduce(self.found.sums.tensors())
+        solved, particles = self.found.solve(), state.particles
+        refined, notes = solved.particles, []
+        if self.what.defocus:
+            change = (refined.defocus - particles.defocus)[:, :2].mean(1)
+            notes.append(f"defocus changed by {float(change.square().mean().sqrt()):.0f} Å (rms)")
+            state.defocus_sigma = float(solved.sigma[:, 0].median())
+        if self.what.optics:
+            notes.append(_of_optics(solved.groups, refined.optics))
+        state.particles = particles.replace(defocus=refined.defocus, optics=refined.optics)
+        return f"CTF refined: {'; '.join([*notes, *self.too_coarse])}"
+
+
+def _of_optics(groups: list[GroupFit], optics: Optics) -> str:
+    """What has changed about the optics, which is what was clear of its standard error in some group."""
+    clear = {name for group in groups for name in group.values if name in ("tilt", "trefoil")}
+    if not clear:
+        return f"no aberration {CLEAR:g} standard errors from zero, the optics stay"
+    notes = [f"{name} changed" for name in sorted(clear)]
+    if "tilt" in clear and optics.beam_tilt is not None:
+        tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in optics.beam_tilt.tolist())
+        notes = [f"beam tilt {tilts} mrad", *notes[1:]]
+    return ", ".join(notes)

@@ -1,0 +1,66 @@
+"""The last door: numbers that are not finite end an iteration, with the image or the map they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from cryotorch.errors import InputError
+from cryotorch.refinement.em.expectation import Found
+from cryotorch.refinement.state import State
+
+SHOWN = 3  # images that are named
+
+
+def check_images(found: Found, name: Callable[[int], str]) -> None:
+    """Of what an E-step learnt, after the reduction.
+
+    Raises:
+        InputError: rows of ``found`` that are not finite, by the ``name`` of their images.
+    """
+    parts = (found.rotation, found.shift, found.sigma, found.cross, found.power, found.ratio)
+    sound = torch.stack([part.flatten(1).isfinite().all(1) for part in map(_two, parts)]).all(0)
+    rows = torch.nonzero(~sound)[:, 0].tolist()
+    if rows:
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        raise InputError(
+            f"{', '.join(map(name, rows[:SHOWN]))}{more} gave values that are not finite: look at the image and its CTF, or remove it "
+            "from the particle file"
+        )
+
+
+def check_sums(sums: Sequence[Tensor]) -> None:
+    """Of the sums of half set A and B.
+
+    Raises:
+        InputError: a sum is not finite.
+    """
+    for half, total in zip("AB", sums, strict=True):
+        if not bool(total.sum().isfinite()):
+            raise InputError(
+                f"the map of half set {half} is not finite: the grey values of images or initial map are too large, bring them to about 1"
+            )
+
+
+def check_state(state: State) -> None:
+    """Of what the next iteration starts from.
+
+    Raises:
+        InputError: references, noise or scales are not finite.
+    """
+    for what, value in (
+        ("reference", state.references),
+        ("noise level", state.noise),
+        ("scale of a particle", state.particles.scale),
+    ):
+        if not bool(value.sum().isfinite()):
+            raise InputError(
+                f"after iteration {state.iteration} the {what} is not finite: look at the maps of the iteration before, and at the "
+                "grey values of images, initial map and mask"
+            )
+
+
+def _two(values: Tensor) -> Tensor:
+    return values if values.dim() > 1 else values[:, None]

@@ -1,0 +1,321 @@
+"""Keep both half maps in one hand, and in one of the frames that their symmetry leaves open.
+
+A coarse map can look like its own mirror image (icosahedral ones do at 30 Å), or like itself after a turn that its point group
+does not hold (pseudo-symmetry). Then each half set decides on its own, and they can end apart, although the shells below the
+split are shared. After each M-step half map B is compared with half map A as it is, mirrored and turned, in the shells that are
+not shared; where another frame agrees better beyond doubt, one half set's poses and sums are carried over into it. Then both are
+compared with the initial map as it was given, in the shells that were filtered off before the first iteration: where it shows a
+frame there, the result shall lie in it. All that the half sets share by it is one choice among a few frames, which holds no
+detail of a map: the half maps stay independent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.coarse import coarse_sums
+from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly, symmetrise
+from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_count, shell_sum
+from cryotorch.ops.geometry.placement import flip_hand
+from cryotorch.ops.geometry.symmetry import rotate_volume
+from cryotorch.ops.geometry.symmetry_frame import mates, z_fold
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.significance import antisymmetric_numbers
+from cryotorch.refinement.em.expectation import Found
+from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.state import State
+
+FINE = 8.0  # Å: maps that agree so far have the same hand
+CLEAR = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
+AGREES = 0.143  # correlation of what both frames have in common, up to which shells are looked at
+CLEARLY = 0.5  # such a correlation beyond doubt, which must show a hand
+LEAST = 3  # shells
+SURE = 0.9999  # a correlation beyond which the maps' own interpolation counts
+UNTOLD = 0.01  # share of the power that shows the hand: simulated sets with twice as much followed their initial map
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where another map with the same symmetry lies: turned by ``turn`` (3, 3) float64, then inverted if ``mirrored``."""
+
+    turn: Tensor
+    mirrored: bool
+
+    def map(self, volume: Tensor) -> Tensor:
+        """A map (d, d, d) brought there."""
+        if not torch.equal(self.turn, torch.eye(3, dtype=torch.float64)):
+            volume = rotate_volume(volume, self.turn)
+        return flip_hand(volume) if self.mirrored else volume
+
+    def poses(self, rotation: Tensor) -> Tensor:
+        """The rotations (n, 3, 3) of the same images for the map that was brought there.
+
+        v(T^-1 x) is seen at R T^T; the inverted map at diag(-1, -1, 1) R, as a mirror along the beam does not show.
+        """
+        rotation = rotation @ self.turn.mT.to(rotation)
+        sign = -1.0 if self.mirrored else 1.0
+        return rotation.new_tensor([sign, sign, 1.0])[:, None] * rotation
+
+    def sums(self, sums: Sums) -> Sums:
+        """The sums of the map that was brought there; the transform of an inverted map is the complex conjugate."""
+        identity = torch.eye(3, dtype=torch.float64)
+        if not torch.equal(self.turn, identity):
+            both = symmetrise(sums, torch.stack([identity, self.turn]))
+            weight = (both.weight - sums.weight).clamp_min(0)
+            sums = replace(both, numerator=both.numerator - sums.numerator, weight=weight)
+        return (
+            replace(sums, numerator=sums.numerator.conj().resolve_conj()) if self.mirrored else sums
+        )
+
+    def __str__(self) -> str:
+        if self.mirrored:
+            return "mirror image"
+        return "copy turned by a pseudo-symmetry"
+
+
+def frames(group: Tensor) -> list[Frame]:
+    """The frames other than the map's own in which a map of this point group could lie."""
+    identity = torch.eye(3, dtype=torch.float64)
+    turned = list(mates(group))
+    return [
+        *(Frame(turn, mirrored=True) for turn in (identity, *turned)),
+        *(Frame(turn, mirrored=False) for turn in turned),
+    ]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two maps agree as they are, compared with one of them in another frame.
+
+    Attributes:
+        even, odd: (s,) correlation of what a map and its copy in that frame have in common, and of what tells them apart.
+        freedom: (s,) independent numbers that the latter is made of.
+        power: (2, s) that the maps share: of what tells the frames apart, and in all.
+        first: the shell from which on the half sets share nothing.
+    """
+
+    even: Tensor
+    odd: Tensor
+    freedom: Tensor
+    power: Tensor
+    first: int
+
+    def reach(self, level: float) -> int:
+        """The first shell from ``first`` on in which the even parts agree to less than a level."""
+        fallen = torch.nonzero(self.even[self.first :] < level)
+        return self.first + int(fallen[0]) if len(fallen) else len(self.even)
+
+    @property
+    def doubt(self) -> float:
+        """Standard errors by which the maps agree better as they are; negative where the other frame is better.
+
+        Noise alone has a correlation r of v numbers with a probability of about (1 - r^2)^((v - 1) / 2), as if by
+        sqrt(-(v - 1) log(1 - r^2)) standard errors: a few numbers tell the frame where they agree well. Over the shells in which the
+        even parts agree, which say nothing of the frame, so that the choice is not biased, up to the one that tells most.
+        """
+        band = slice(self.first, max(self.reach(AGREES), self.first + LEAST))
+        numbers = self.freedom[band].cumsum(0)
+        together = (self.freedom[band] * self.odd[band].clamp(-1, 1)).cumsum(0)
+        r = (together / numbers.clamp_min(1e-12)).clamp(-SURE, SURE)
+        errors = r.sign() * (-(numbers - 1).clamp_min(0) * (1 - r * r).log()).sqrt()
+        return float(max(errors[LEAST - 1 :].tolist(), key=abs, default=0.0))
+
+
+def compare(
+    a: Tensor, b: Tensor, frame: Frame, group: Tensor, radius: float, first: int
+) -> Agreement:
+    """Whether b agrees better with a as it is or in another frame, from maps (d, d, d) inside a soft sphere.
+
+    With t the change of frame, <a, b> - <a, t b> is what the odd parts (a - t a) / 2 and (b - t b) / 2 share, as t is its own
+    inverse, but for symmetry.
+
+    Args:
+        radius: of a sphere as large as the soft one, pixels.
+    """
+    box = len(a)
+    fa, fb, ta, tb = (fft_volume(v) for v in (a, b, frame.map(a), frame.map(b)))
+
+    def shared(x: Tensor, y: Tensor) -> Tensor:
+        return shell_sum((x * y.conj()).real, box)
+
+    ab, atb = shared(fa, fb), shared(fa, tb)
+    own_a, own_b = shared(fa, fa), shared(fb, fb)
+    copy_a, copy_b = shared(fa, ta), shared(fb, tb)
+
+    def correlation(sign: float) -> Tensor:
+        power = (own_a + sign * copy_a).clamp_min(0) * (own_b + sign * copy_b).clamp_min(0)
+        return (ab + sign * atb) / power.sqrt().clamp_min(1e-30)
+
+    numbers = antisymmetric_numbers(box, radius, group, frame.turn, frame.mirrored)
+    power = torch.stack([(ab - atb) / 2, ab])
+    return Agreement(*(v.cpu() for v in (correlation(1), correlation(-1), numbers, power)), first)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A half set after its frame was changed: rows of all particles, the sums of both halves, and what was done."""
+
+    found: Found
+    halves: list[Sums]
+    note: str
+
+
+def agree(
+    state: State, found: Found, halves: list[Sums], s: Settings, limit: float
+) -> Carried | None:
+    """Bring both half sets into one frame; None where they are, or nothing tells, or the search is a local one.
+
+    Args:
+        halves: symmetrised sums of both half sets, of all ranks; limit: the last shell that was inserted.
+    """
+    course = state.course.crossings
+    box = coarse_box(s, limit)
+    settled = len(course) > 0 and course[-1] >= min(box / 2, s.box * s.pixel_size / FINE) - 1
+    if s.local is not None or settled or box / 2 <= s.split + LEAST:
+        return None
+    small = coarse_maps(halves, box)
+    sphere, radius = _sphere(state, s, box, small.device)
+    inside, place, every = small * sphere, (s.group, radius), frames(s.group)
+    carried = Carried(found, halves, "")
+
+    def worst(pair: Tensor | tuple[Tensor, Tensor], first: int) -> tuple[float, Frame | None]:
+        doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
+        return min(doubts, key=lambda found: found[0], default=(0.0, None))
+
+    doubt, frame = worst(inside, math.ceil(s.split))
+    if doubt <= -CLEAR:
+        before = resize_volume(state.references.mean(0), box) * sphere
+        moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
+        half, other = "AB"[moved], "AB"[1 - moved]
+        note = f"half map {half} agrees better with half map {other} as its {frame} ({-doubt:.0f} standard errors): "
+        note += f"the poses of half set {half} are carried over"
+        carried = _carry(state, carried, frame, (moved,), note)
+        inside[moved] = frame.map(inside[moved])
+    if state.given is not None:
+        doubt, frame = worst((_given(state, box) * sphere, inside.mean(0)), unseen(s))
+        if doubt <= -CLEAR:
+            note = f"both half maps agree better with the initial map as their {frame} ({-doubt:.0f} standard errors): all poses are carried over"
+            carried = _carry(state, carried, frame, (0, 1), note)
+    return carried if carried.note else None
+
+
+def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[str]:
+    """At the end: the hands of both half maps, and what decides which of the two mirror images they show.
+
+    No sentence where the frame is open by more than a few turns (C1, Cn), and for a local search.
+
+    Args:
+        half_maps: (2, d, d, d); limit: the last shell that was inserted.
+    """
+    box = coarse_box(s, limit)
+    if s.local is not None or z_fold(s.group) == len(s.group) or box / 2 <= s.split + LEAST:
+        return []
+    small = resize_volume(half_maps, box)
+    sphere, radius = _sphere(state, s, box, small.device)
+    mirrored = [f for f in frames(s.group) if f.mirrored]
+    place = s.group, radius, math.ceil(s.split)
+    found = [compare(*(small * sphere), f, *place) for f in mirrored]
+    doubt = min(a.doubt for a in found)
+    if doubt < -CLEAR:
+        return [
+            f"WARNING: half map B agrees better with half map A as its mirror image ({-doubt:.0f} standard errors): the resolution "
+            "says nothing; start from a finer initial map, with a smaller initial_resolution"
+        ]
+    if doubt < CLEAR:
+        agree = min(a.reach(CLEARLY) for a in found)
+        if agree < math.ceil(s.split) + LEAST:
+            return ["The half maps are too coarse to show a hand"]
+        return [
+            f"WARNING: the half maps agree up to {s.box * s.pixel_size / agree:.3g} Å and show no hand there, which every protein has: the "
+            f"poses may be a mixture of both hands, or symmetry={s.symmetry or 'as given'} is not theirs; no resolution describes such a "
+            "map: run with symmetry=C1 to see which there is, or start from a finer initial map, with a smaller initial_resolution"
+        ]
+    same = f"Both half maps have the same hand ({doubt:.0f} standard errors)"
+    told, first = 0.0, unseen(s)
+    if state.given is not None:
+        pair = _given(state, box) * sphere, (small * sphere).mean(0)
+        told = min(compare(*pair, f, s.group, radius, first).doubt for f in mirrored)
+    if told >= CLEAR:
+        return [f"{same}, that of the initial map ({told:.0f} standard errors)"]
+    known = slice(1, first)
+    told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)
+    start = s.box * s.pixel_size / s.schedule.first_limit
+    if told > UNTOLD:
+        return [
+            f"{same}, that of the initial map: at {start:.3g} Å {told:.1%} of the power tells it from its mirror image"
+        ]
+    return [
+        f"{same}; which of the two mirror images is right neither the images nor the initial map can tell: compare the map with a "
+        "known structure; job=volume_tools flip_hand=true makes the other, job=reconstruct flip_hand=true with its poses"
+    ]
+
+
+def as_given(volume: Tensor, s: Settings) -> Tensor:
+    """An initial map (d, d, d), or the mean of two, in the box that frames are compared in at most."""
+    return resize_volume(volume if volume.dim() == 3 else volume.mean(0), coarse_box(s, s.box / 2))
+
+
+def unseen(s: Settings) -> int:
+    """The first shell of the initial map that the first iteration did not see: what is found there is not what was put in."""
+    return math.floor(s.schedule.first_limit) + 1
+
+
+def _given(state: State, box: int) -> Tensor:
+    return resize_volume(state.given, box)
+
+
+def coarse_box(s: Settings, limit: float) -> int:
+    """An even box that holds the shells up to 8 Å, or as far as images were inserted, with room to interpolate."""
+    finest = min(s.box / 2, limit, s.box * s.pixel_size / FINE)
+    return min(s.box, 2 * (math.ceil(finest) + 1))
+
+
+def coarse_maps(halves: list[Sums], box: int) -> Tensor:
+    """Half maps (2, d, d, d) of a small box from the sums."""
+    cut = [coarse_sums(half, box) for half in halves]
+    return torch.stack([solve_lightly(half) for half in cut])
+
+
+def _sphere(state: State, s: Settings, box: int, device: torch.device) -> tuple[Tensor, float]:
+    """A soft sphere that holds the particle, in the small box, and the radius in pixels of a hard one that holds as much noise."""
+    edge = 0.04 * s.box
+    radius = min(s.particle_radius or math.inf, state.mask_radius or math.inf, s.window[1] - edge)
+    scale = box / s.box
+    sphere = soft_sphere(box, radius * scale, edge * scale, device)
+    part = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
+    return sphere, box * (0.75 / math.pi * part) ** (1 / 3)
+
+
+def _closer(half: Tensor, before: Tensor, frame: Frame) -> float:
+    """By how much a half map agrees better with the last reference as it is than in the other frame, over all shells."""
+    box = len(half)
+    reference, as_is, changed = (fft_volume(v) for v in (before, half, frame.map(half)))
+    power = shell_sum(reference.abs().square(), box) * shell_sum(as_is.abs().square(), box)
+    gain = shell_sum(((as_is - changed) * reference.conj()).real, box)
+    known = power > 1e-12 * power.max()
+    weight = shell_count(box, half.device)
+    return float((weight * gain / power.sqrt())[known].sum())
+
+
+def _carry(
+    state: State, carried: Carried, frame: Frame, moved: tuple[int, ...], note: str
+) -> Carried:
+    """Change the frame of one half set or both, in the state too, so that nothing seems to have moved."""
+    found, halves = carried.found, carried.halves
+    mine = torch.isin(state.particles.half, torch.tensor(moved))
+
+    def turned(rotation: Tensor) -> Tensor:
+        return torch.where(mine[:, None, None], frame.poses(rotation), rotation)
+
+    state.particles = state.particles.replace(rotation=turned(state.particles.rotation))
+    if state.anchor_rotation is not None:
+        state.anchor_rotation = turned(state.anchor_rotation)
+    certain = torch.where(mine, torch.zeros_like(found.certain), found.certain)  # search anew
+    found = replace(found, rotation=turned(found.rotation), certain=certain)
+    halves = [frame.sums(half) if i in moved else half for i, half in enumerate(halves)]
+    notes = [carried.note, note] if carried.note else [note]
+    return Carried(found, halves, "; ".join(notes))

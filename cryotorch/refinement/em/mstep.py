@@ -1,0 +1,83 @@
+"""The M-step's mathematics: the sums of all ranks, in one frame and symmetric, solved for half maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.reconstruct import (
+    Sums,
+    collect,
+    shell_mean_weight,
+    solve_lightly,
+    symmetrise,
+)
+from cryotorch.ops.fourier.slices import Accumulator, merge_
+from cryotorch.refinement.em import finite, hands, symmetry_check
+from cryotorch.refinement.em.expectation import Expectation, Found
+from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.state import State
+
+
+class MapSolve(torch.optim.Optimizer):
+    """``step()`` is the M-step. As an optimizer it makes the trainer count, log and save one step per iteration."""
+
+    def __init__(self, solve_step: Callable[[], None]) -> None:
+        super().__init__([torch.nn.Parameter(torch.zeros(()))], {})
+        self.solve_step = solve_step
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Turn the accumulated sums into new maps."""
+        loss = None if closure is None else closure()
+        self.solve_step()
+        return loss
+
+
+class Solved(NamedTuple):
+    """Half maps (2, d, d, d) without a filter, and the ``sums`` and their mean ``weight`` per shell (d // 2 + 1,) that they were solved from."""
+
+    half_maps: Tensor
+    sums: list[Sums]
+    weight: list[Tensor]
+
+
+def gather(
+    step: Expectation, reduce: Callable[[list[Tensor]], None], name: Callable[[int], str]
+) -> tuple[Found, list[Accumulator]]:
+    """What the E-steps of all ranks found and summed up.
+
+    Raises:
+        InputError: an image, by its ``name``, or a sum is not finite.
+    """
+    sums = [merge_(a) for a in step.sums]
+    reduce(sums + step.found.tensors())
+    found = step.found.cpu()
+    finite.check_images(found, name)
+    finite.check_sums(sums)
+    return found, step.sums
+
+
+def in_one_frame(
+    state: State, found: Found, sums: list[Accumulator], s: Settings, limit: float
+) -> tuple[Found, list[Sums], list[str]]:
+    """The sums up to shell ``limit`` averaged over the point group, both half sets in one hand; what there is to say about it."""
+    halves = [collect(a, limit) for a in sums]
+    notes = symmetry_check.shown(state, halves, s, limit)
+    halves = [symmetrise(half, s.group) for half in halves]
+    carried = hands.agree(state, found, halves, s, limit)
+    if carried is None:
+        return found, halves, notes
+    return carried.found, carried.halves, [*notes, carried.note]
+
+
+def solve(halves: list[Sums], box: int) -> Solved:
+    """Half maps from their normal equations, with hardly a prior, for the FSC."""
+    weight = [shell_mean_weight(half) for half in halves]
+    half_maps = weight[0].new_empty(2, *(box,) * 3, dtype=torch.float32)
+    for out, half, mean in zip(half_maps, halves, weight, strict=True):
+        out.copy_(solve_lightly(half, mean))
+    return Solved(half_maps, halves, weight)

@@ -1,0 +1,106 @@
+"""From sums to maps without their noise: a Wiener filter by the half maps' FSC and by where they share density, or a non-uniform one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.filters import fsc_weight
+from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
+from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
+from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
+from cryotorch.refinement.em.mstep import Solved
+from cryotorch.refinement.settings import NonUniform, Settings
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a regulariser makes of the sums.
+
+    Attributes:
+        full: (d, d, d) of all particles, what is shown.
+        references: (2, d, d, d) for the next search, alike below the split.
+        cutoff: (d, d, d) Å of the non-uniform filter; None = there is none.
+        locally: applies that filter to another map.
+    """
+
+    full: Tensor
+    references: Tensor
+    cutoff: Tensor | None = None
+    locally: Callable[[Tensor], Tensor] = lambda volume: volume
+
+
+def regularise(
+    solved: Solved,
+    curve: Tensor,
+    mask: Tensor,
+    s: Settings,
+) -> Maps:
+    """Maps from the sums of the half sets, and the FSC (d // 2 + 1,) of their half maps in a mask (d, d, d).
+
+    All are solved with hardly a prior and then filtered: within a particle smaller than the box neighbouring coefficients are one,
+    and a prior per coefficient would only carry the pattern of their weights into the map.
+    """
+    unfiltered, halves, mean_weight = solved
+    merged = halves[0] + halves[1]
+    even = solve_lightly(merged)
+    references = _references(halves, merged, mean_weight, s)
+    if s.nonuniform is not None:
+        return _nonuniform(even, references, unfiltered, curve, s.nonuniform, s)
+    share = signal_share(unfiltered, s.pixel_size, curve, mask) if s.local_wiener else None
+    for reference in references:
+        reference.copy_(local_wiener(reference, curve, share, 1))
+    return Maps(local_wiener(even, curve, share, 2), references)
+
+
+def _nonuniform(
+    even: Tensor,
+    references: Tensor,
+    unfiltered: Tensor,
+    curve: Tensor,
+    n: NonUniform,
+    s: Settings,
+) -> Maps:
+    bank = filter_bank(s.box, s.pixel_size)
+    shape = {"resolutions": bank, "kind": n.kind, "order": n.order}
+    # the gain that all places share: what is cut locally is only what is much worse than the average
+    shape["weight"] = fsc_weight(curve.to(unfiltered.device)).square()
+    cutoff = local_cutoff(unfiltered, s.pixel_size, window=n.window, **shape)
+
+    def locally(volume: Tensor) -> Tensor:
+        return apply_cutoff(volume, s.pixel_size, cutoff, bank, n.kind, n.order)
+
+    return Maps(
+        apply_cutoff(even, s.pixel_size, cutoff, **shape),
+        apply_cutoff(references, s.pixel_size, cutoff, **shape),
+        cutoff,
+        locally,
+    )
+
+
+def _references(halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: Settings) -> Tensor:
+    """Maps (2, d, d, d) of the half sets, alike below the split; one after the other, for the memory."""
+    maps = merged.weight.new_empty(2, *(s.box,) * 3)
+    both = torch.stack(mean_weight).sum(0)
+    low = torch.arange(len(both), device=both.device) < s.split
+    for out, half, own in zip(maps, halves, mean_weight, strict=True):
+        out.copy_(solve_lightly(share_low(half, merged, s.split), torch.where(low, both, own)))
+    return maps
+
+
+def share_low(half: Sums, merged: Sums, split: float) -> Sums:
+    """A half set's sums with those of both below the split shell: what keeps the halves in one frame.
+
+    One shell less, because windows and interpolation carry what is shared one shell further.
+    """
+    shell, reach = half.shell, half.padding * math.ceil(max(split, 1))
+    numerator, weight = half.numerator.clone(), half.weight.clone()
+    for z in (slice(0, reach), slice(max(reach, len(shell) - reach), None)):
+        low = shell[z] < split - 1  # only there
+        numerator[z] = torch.where(low, merged.numerator[z], numerator[z])
+        weight[z] = torch.where(low, merged.weight[z], weight[z])
+    return replace(half, numerator=numerator, weight=weight)

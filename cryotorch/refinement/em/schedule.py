@@ -1,0 +1,106 @@
+"""When to do what: a pure function of the history of an EM run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cryotorch.refinement.settings import ScheduleSettings
+from cryotorch.refinement.state import Course
+
+SUBSET, GROWTH = (
+    5000,
+    8,
+)  # images of a half set in the first iteration of a large set; and how fast they become more
+NEARLY_ALL = 0.3  # a larger share is not worth an iteration of its own
+
+
+@dataclass(frozen=True)
+class Next:
+    """The coming iteration aligns a ``share`` of each half set up to ``limit``, and may refine the CTF; ``note`` says why if it is news."""
+
+    limit: float
+    note: str = ""
+    refine_ctf: bool = False
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The run is over, and why."""
+
+    reason: str
+
+
+def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
+    """Decide what comes next.
+
+    The next limit is the crossing plus one shell, plus two in the first three iterations, when poses still improve
+    faster than the curve shows. While poses still turn by more than the last limit tells apart, or nobody knows, it grows slowly:
+    half maps of poses that are far off agree in fine shells on what is not there, and such poses follow it.
+    """
+    done, first = len(course), min(settings.first_limit, settings.most)
+    if done >= settings.max_iterations:
+        return Stop(
+            f"max_iterations={settings.max_iterations} reached; raise it if the resolution still improves"
+        )
+    ahead = 2 if done < 3 else 1
+    limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
+    if done and not course.turns[-1] * course.limits[-1] < settings.resolved:
+        growth = settings.growth if math.isfinite(course.turns[-1]) else settings.first_growth
+        limit = min(limit, max(first, growth * course.limits[-1]))
+    share = share_of(done, settings)
+    if share < 1 or not done or course.shares[-1] < 1:
+        return Next(limit, share=share)
+    converged = converged_at(course, settings)
+    if converged is None:
+        return Next(limit)
+    if len(course.ctf_after) < settings.ctf_rounds:
+        return Next(limit, "converged; the next iteration refines the CTF", refine_ctf=True)
+    if done >= converged + settings.extra_final_passes:
+        return Stop(f"the FSC no longer improves by {settings.least_gain} shell")
+    if converged == done:
+        return Next(limit, f"converged; {settings.extra_final_passes} extra final passes follow")
+    return Next(limit)
+
+
+def share_of(iteration: int, settings: ScheduleSettings) -> float:
+    """The share of each half set for an iteration, counted from 0: early maps are too coarse to need all particles.
+
+    The last iterations that ``max_iterations`` allows take all of them.
+    """
+    if settings.images is None or iteration + settings.patience + 1 >= settings.max_iterations:
+        return 1.0
+    share = SUBSET * GROWTH**iteration / settings.images
+    return share if share < NEARLY_ALL else 1.0
+
+
+def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
+    """Number of iterations after which the run had converged, or None.
+
+    It counts anew after an iteration that refined the CTF, and from the first that took all particles.
+    """
+    early = sum(share < 1 for share in course.shares)
+    start = max(early, *course.ctf_after[-1:], 0)
+    for done in range(start, len(course)):
+        lag = settings.patience
+        if _ahead(course.motions[: done + 1]) < settings.still:
+            lag = 1
+        else:
+            fallen = max(course.areas[start : done + 1]) - course.areas[done] > settings.fallen
+            if fallen or course.motions[done] >= settings.resting:
+                lag *= settings.restless
+        before = course.areas[max(start, done - lag) : done]
+        lowest = min(before, default=math.inf)  # no patience, no gain
+        if len(before) == lag and course.areas[done] < lowest + settings.least_gain:
+            return done + 1
+    return None
+
+
+def _ahead(motions: list[float]) -> float:
+    """How far the poses will still move in all, if each iteration shortens their way as the last one did: a geometric series."""
+    before, last = motions[-2:] if len(motions) > 1 else (math.inf, math.inf)
+    if not last < before or math.isinf(before):
+        return math.inf
+    rate = last / before
+    return last * rate / (1 - rate)

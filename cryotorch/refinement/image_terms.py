@@ -1,0 +1,124 @@
+"""What the microscope does to an image, particle by particle, and images as the searches see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.ctf.aberrations import antisymmetric_phase, symmetric_phase
+from cryotorch.ops.ctf.transfer import contrast_transfer
+from cryotorch.ops.fourier.slices import of_each
+from cryotorch.ops.fourier.transforms import half_plane, pack
+from cryotorch.ops.masks.soft import soft_circle
+from cryotorch.ops.pose.scores import Observation
+from cryotorch.particles import Particles
+from cryotorch.refinement.settings import Settings
+
+# Images multiplied by their CTF c are divided by it as y c / (c^2 + LEAST): what is near a zero of c counts for nothing anyway.
+LEAST = 1e-3
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What stands between a slice and an image, without the particle's own scale.
+
+    Attributes:
+        gain: (b, m) CTF with symmetric aberrations, envelope, MTF and factor.
+        phase: (b, m) complex64, exp(+i phi) of the antisymmetric aberrations, or None.
+        magnification: (b, 2, 2) from frequencies of the image to those of the reference, or None.
+    """
+
+    gain: Tensor
+    phase: Tensor | None
+    magnification: Tensor | None
+
+
+def transfer(
+    particles: Particles,
+    rows: Tensor,
+    box: int,
+    pixel_size: float,
+    device: torch.device | str = "cpu",
+) -> Transfer:
+    """The transfer of some particles on the packed half plane of a box.
+
+    All aberrations are those at M k, the frequency in the specimen, as in RELION; the MTF is at k, that of the detector.
+    """
+
+    def of_rows(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows].to(device)
+
+    def of_group(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[particles.optics_group[rows]].to(device)
+
+    optics = particles.optics
+    magnification, own_pixel = of_group(optics.magnification), of_group(optics.pixel_size)
+    at_image = half_plane(box, device).frequency / (box * pixel_size)
+    frequency = of_each(at_image, magnification)
+    voltage, aberration = of_group(optics.voltage_kv), of_group(optics.spherical_aberration)
+    even = of_group(optics.even_zernike)
+    gain = contrast_transfer(
+        frequency,
+        of_rows(particles.defocus),
+        of_rows(particles.phase_shift),
+        voltage,
+        aberration,
+        of_group(optics.amplitude_contrast),
+        None if even is None else symmetric_phase(frequency, even),
+    )
+    if particles.bfactor is not None:
+        k2 = frequency.square().sum(-1)
+        gain = gain * torch.exp(-0.25 * of_rows(particles.bfactor)[:, None] * k2)
+    if particles.ctf_scale is not None:
+        gain = gain * of_rows(particles.ctf_scale)[:, None]
+    if optics.mtf is not None:
+        gain = gain * _at(of_group(optics.mtf), at_image, own_pixel)
+    coarser = own_pixel > 1.001 * pixel_size
+    # there is nothing in such an image beyond its own Nyquist frequency; the host does not wait for a device to ask it
+    if coarser.device.type != "cpu" or bool(coarser.any()):
+        nyquist = 1 / (2 * own_pixel) - 0.5 / (box * pixel_size)
+        beyond = at_image.norm(dim=-1) >= nyquist[:, None]
+        gain = gain.masked_fill(beyond & coarser[:, None], 0.0)
+    phase, tilt, odd = None, of_group(optics.beam_tilt), of_group(optics.odd_zernike)
+    if tilt is not None or odd is not None:
+        turn = antisymmetric_phase(frequency, tilt, odd, voltage, aberration)
+        phase = torch.polar(torch.ones_like(turn), turn)
+    return Transfer(gain, phase, magnification)
+
+
+def _at(mtf: Tensor, frequency: Tensor, pixel_size: Tensor) -> Tensor:
+    """Curves (b, q) from 0 to 1 / (2 pixel_size) read at frequencies (m, 2) by linear interpolation."""
+    most = mtf.shape[1] - 1
+    place = frequency.norm(dim=-1) * (2 * most * pixel_size)[:, None]
+    lower = place.long().clamp(max=most - 1)
+    fraction = (place - lower).clamp(max=1)
+    low, high = (torch.take_along_dim(mtf, at, 1) for at in (lower, lower + 1))
+    return torch.lerp(low, high, fraction)
+
+
+def observe(
+    particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, half: int, s: Settings
+) -> Observation:
+    """Window and transform images (b, d, d); attach scale times transfer and the noise precision.
+
+    The phase of antisymmetric aberrations is taken out of the images, which leaves scores and noise as they are.
+    """
+    device = images.device
+    plane = half_plane(s.box, device)
+    inner, outer = s.window
+    window = soft_circle(s.box, inner, outer - inner, device)
+    through = transfer(particles, rows, s.box, s.pixel_size, device)
+    spectrum = pack(images * window)
+    if through.phase is not None:
+        spectrum = spectrum * through.phase.conj()
+    group = particles.optics_group[rows]
+    done = particles.optics.premultiplied
+    if done is not None:
+        done = done[group].to(device)[:, None]
+        divided = spectrum * through.gain / (through.gain**2 + LEAST)
+        spectrum = torch.where(done, divided, spectrum)
+    gain = through.gain * particles.scale[rows].to(device)[:, None]
+    precision = (1 / noise[half]).float()[group.to(device)][:, plane.shell]
+    return Observation(spectrum, gain, precision, s.box, through.magnification)

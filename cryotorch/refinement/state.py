@@ -1,0 +1,180 @@
+"""What a refinement knows between two iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cryotorch.errors import InputError
+from cryotorch.particles import Optics, Particles
+from cryotorch.refinement.image_weight import unlimited
+
+
+@dataclass
+class Course:
+    """What an EM run has come to: one number per iteration so far.
+
+    Attributes:
+        crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the squared FSC (with its sign) over the shells, in a soft sphere.
+        limits: shells that were aligned; turns: median change of the rotations, radians, infinite where there was none before.
+        motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
+        shares: of each half set's particles that it took.
+        ctf_after: how many iterations were done each time before one that refined the CTF.
+    """
+
+    crossings: list[float] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+    turns: list[float] = field(default_factory=list)
+    motions: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    ctf_after: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.crossings)
+
+
+@dataclass
+class State:
+    """Everything an iteration changes. Tensors live on the compute device but for ``particles`` (CPU).
+
+    Attributes:
+        particles: poses, shifts, scales.
+        references: (2, d, d, d) regularised and masked half maps that the next search uses.
+        noise: (2, g, s) sigma2.
+        most: (bands,) of the noise that an image may show before it weighs less, see ``image_weight``.
+        limit: Fourier pixels of the coming iteration; share: of each half set's particles that it takes.
+        known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
+        given: the initial map as it was given, in a small box, see ``hands.as_given``; no part of a checkpoint; None = nobody asks it.
+        mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
+        calm: (n,) int64, iterations since the pose last moved far, see ``settled``.
+        anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
+            NaN for particles that it did not take; drift_turn, drift_move: (3,) radians and Å, of the references' frame since then,
+            see ``frame``.
+        centre_rotation, centre_shift: (n, 3, 3) and (n, 2) Å, what a local search is tied to; None = nothing.
+        rest: (2, d, d, d) what a local search subtracts from the images, or None.
+        scale_spread: standard deviation of the particle scales' distribution.
+        course: what the schedule goes by; history: one dict of numbers for each iteration so far.
+        defocus_sigma: Å, median standard error that the last refinement of the CTF gave the defocus, 0 before.
+    """
+
+    particles: Particles
+    references: Tensor
+    noise: Tensor
+    limit: float
+    share: float = 1.0
+    most: Tensor | None = None
+    given: Tensor | None = None
+    mask: Tensor | None = None
+    mask_radius: float | None = None
+    anchor_rotation: Tensor | None = None
+    anchor_shift: Tensor | None = None
+    centre_rotation: Tensor | None = None
+    centre_shift: Tensor | None = None
+    rest: Tensor | None = None
+    drift_turn: Tensor = field(default_factory=lambda: torch.zeros(3))
+    drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
+    scale_spread: float = 0.0
+    known: Tensor | None = None
+    calm: Tensor | None = None
+    course: Course = field(default_factory=Course)
+    history: list[dict[str, float]] = field(default_factory=list)
+    defocus_sigma: float = 0.0
+    stopped: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.particles)
+        if self.known is None:
+            self.known = torch.zeros(n, dtype=torch.bool)
+        if self.calm is None:
+            self.calm = torch.zeros(n, dtype=torch.int64)
+        if self.most is None:
+            self.most = unlimited(self.references.shape[-1]).to(self.noise.device)
+
+    @property
+    def refines_ctf(self) -> bool:
+        """Whether the coming iteration refines the CTF."""
+        return self.iteration in self.course.ctf_after
+
+    @property
+    def iteration(self) -> int:
+        """Iterations finished."""
+        return len(self.course)
+
+    POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma", "defocus")
+    TENSORS = ("references", "noise", "most", "mask", "rest")
+    POSES = (
+        "known",
+        "calm",
+        "anchor_rotation",
+        "anchor_shift",
+        "centre_rotation",
+        "centre_shift",
+        "drift_turn",
+        "drift_move",
+    )
+    NUMBERS = (
+        "limit",
+        "share",
+        "mask_radius",
+        "scale_spread",
+        "history",
+        "defocus_sigma",
+        "stopped",
+    )
+
+    def state_dict(self) -> dict:
+        """Plain tensors and numbers, for a checkpoint."""
+        poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
+        plain = {"poses": poses, "optics": vars(self.particles.optics), "course": vars(self.course)}
+        return {name: dict(values) for name, values in plain.items()} | {
+            name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS
+        }
+
+    def load_state_dict(self, saved: dict, device: torch.device) -> None:
+        """Take over a checkpoint of the same particles; raises InputError for entries that are not those of this state."""
+        _same_kinds(self.state_dict(), saved)
+        self.particles = self.particles.replace(
+            **{name: value.cpu() for name, value in saved["poses"].items()},
+            optics=Optics(**saved["optics"]),
+        )
+        self.course = Course(**saved["course"])
+        for name in self.TENSORS:
+            setattr(self, name, None if saved[name] is None else saved[name].to(device))
+        for name in self.POSES + self.NUMBERS:
+            setattr(self, name, saved[name])
+
+
+# What a state may have none of, besides parts of the optics.
+_OPTIONAL = (
+    *("mask", "mask_radius", "rest", "anchor_rotation", "anchor_shift"),
+    *("centre_rotation", "centre_shift"),
+)
+
+
+def _same_kinds(known: Mapping, saved: object, place: str = "the state") -> None:
+    """Refuse a saved state that lacks an entry, or has one of another type, or a tensor of another kind or shape."""
+    names = saved.keys() if isinstance(saved, Mapping) else ()
+    for name in known.keys() ^ names:
+        lacks = "lacks" if name in known else "has an unknown"
+        raise InputError(f"the checkpoint cannot be used: {place} {lacks} {name}")
+    for name, now in known.items():
+        then = saved[name]
+        if isinstance(now, Mapping):
+            _same_kinds(now, then, name)
+        elif now is None or then is None:
+            optional = place == "optics" or name in _OPTIONAL
+            if not optional or not isinstance(then, Tensor | float | int | None):
+                raise InputError(f"the checkpoint cannot be used: {place} has no value for {name}")
+        else:
+            kind = (int, float) if isinstance(now, int | float) else type(now)
+            same = isinstance(then, kind)
+            if same and isinstance(now, Tensor):
+                same = now.is_floating_point() == then.is_floating_point()
+                known_shape = place != "optics"  # where coefficients may have been added
+                same = same and (now.shape == then.shape or not known_shape)
+            if not same:
+                raise InputError(f"the checkpoint cannot be used: {name} is not what it was")

@@ -1,0 +1,92 @@
+"""Which particles are left out of a global search, and that nothing is lost by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
+from cryotorch.refinement.em.expectation import Expectation
+from cryotorch.refinement.em.iteration import expect
+from cryotorch.refinement.pose_search.stable_poses import AGAIN, CALM, FAR, calmer, settled
+from cryotorch.refinement.settings import ScheduleSettings
+from cryotorch.refinement.state import Course, State
+
+
+def test_a_far_move_starts_the_count_anew() -> None:
+    near, far, nowhere = 0.9, 1.1, math.nan
+    turn = torch.tensor([near, far, near, nowhere, near, near]) * FAR[0]
+    move = torch.tensor([near, near, far, near, nowhere, near]) * FAR[1]
+    certain = torch.arange(6) < 5
+    assert calmer(torch.full((6,), 3), turn, move, certain).tolist() == [4, 0, 0, 0, 0, 0]
+
+
+def test_one_in_twenty_is_searched_again_and_others_each_time() -> None:
+    calm = torch.tensor([0, CALM - 1, CALM, CALM + 5]).repeat(5000)
+    first, second = settled(calm, 4), settled(calm, 5)
+    assert torch.equal(first, settled(calm, 4)) and not torch.equal(first, second)
+    assert not first[calm < CALM].any()
+    share = 1 - first[calm >= CALM].float().mean()
+    assert share == pytest.approx(AGAIN, abs=0.007)  # three standard errors
+    both = ~(first | second)[calm >= CALM]
+    assert both.float().mean() == pytest.approx(AGAIN**2, abs=0.002)
+
+
+def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None:
+    """Half of them are a little off; the others, unsettled, start far off."""
+    world = simulate(60, 4.0, schedule=ScheduleSettings(9.0, 11.0))
+    generator = torch.Generator().manual_seed(0)
+    little = from_rotation_vector(math.radians(2) * torch.randn(60, 3, generator=generator))
+    calm = torch.arange(60) % 4 // 2 * CALM
+    start = torch.where(
+        (calm > 0)[:, None, None], little @ world.truth.rotation, world.blind.rotation
+    )
+    shift = world.truth.shift + 0.3 * torch.randn(60, 2, generator=generator)
+    noise = torch.full((2, 1, 13), 0.7)
+    found = {}
+    for name, count in (("all", 0 * calm), ("some", calm), ("resting", 0 * calm + CALM)):
+        state = State(
+            world.blind.replace(rotation=start, shift=shift),
+            torch.stack([world.volume] * 2),
+            noise,
+            9.0,
+            known=torch.ones(60, dtype=torch.bool),
+            calm=count,
+            course=Course(crossings=[8.0], areas=[8.0], motions=[math.inf], shares=[1.0]),
+        )
+        expectation = Expectation(state, world.settings, torch.device("cpu"))
+        batches = world.batches(20)
+        for number in range(len(batches)):
+            expect(expectation, batches[number])
+        assert (expectation.found.seen == 1).all()
+        found[name] = expectation.found
+    error = {
+        name: torch.rad2deg(rotation_angle(f.rotation, world.truth.rotation))
+        for name, f in found.items()
+    }
+    same = rotation_angle(found["some"].rotation, found["all"].rotation)
+    assert torch.rad2deg(same).max() < 0.6 and error["some"].max() < 8
+    assert (found["some"].shift - found["all"].shift).norm(dim=1).max() < 0.2
+    # without a search those that are far off stay so
+    skipped = settled(torch.full((60,), CALM), 1)
+    assert error["resting"][skipped & (calm == 0)].median() > 60
+
+
+def test_a_pose_is_certain_where_no_other_comes_close(simulate: Callable) -> None:
+    """With a clear image most candidates near the pose have climbed to it, the others are hopeless; without signal several stay."""
+    certain = {}
+    for snr in (30.0, 0.002):
+        world = simulate(40, snr, schedule=ScheduleSettings(9.0, 11.0))
+        state = State(
+            world.blind, torch.stack([world.volume] * 2), torch.full((2, 1, 13), 0.7), 9.0
+        )
+        expectation = Expectation(state, world.settings, torch.device("cpu"))
+        batches = world.batches(20)
+        for number in range(len(batches)):
+            expect(expectation, batches[number])
+        certain[snr] = expectation.found.certain
+        assert set(certain[snr].tolist()) <= {0.0, 1.0}
+    assert certain[30.0].mean() > 0.4 and certain[0.002].mean() < 0.1
