@@ -53,7 +53,7 @@ def test_even_views_are_even(reconstruction: ct.Reconstruction, folder: Path) ->
         n_directions=200,
         symmetry="C1",
     )
-    assert found.directions.shape == (100, 3) and found.scf_star > 0.8
+    assert found.directions.shape == (100, 3) and 0.7 < found.scf_star < 1
     alone = ct.diagnose_orientations(*reconstruction.half_maps, pixel_size=4.0, n_directions=200)
     assert alone.scf_star is None and alone.cfar == found.cfar
 
