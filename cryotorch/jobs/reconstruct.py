@@ -173,38 +173,24 @@ def _insert(
     from cryotorch.ops.fourier.reconstruct import symmetrise
     from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
-    from cryotorch.refinement.backproject import backproject, noise_sample
+    from cryotorch.refinement.backproject import Insertion, backproject, noise_sample
     from cryotorch.refinement.em.initialise import initial_noise
     from cryotorch.refinement.em.out_of_memory import batch_size
     from cryotorch.refinement.em.symmetry_check import Verdict, judge_symmetry
     from cryotorch.refinement.image_weight import Watch
     from cryotorch.refinement.runtime.distributed import Batches
-    from cryotorch.refinement.settings import (
-        MaskSettings,
-        ScheduleSettings,
-        SearchSettings,
-        Settings,
-    )
+    from cryotorch.refinement.settings import ImageGrid
 
     box, diameter = images.box, settings.particle_diameter
-    plan = Settings(
-        box=box,
-        pixel_size=images.pixel_size,
-        group=group,
-        search=SearchSettings(),
-        schedule=ScheduleSettings(first_limit=box / 2, most=box / 2),
-        mask=MaskSettings(mode="none"),
-        split=0,
-        window=(box, box),  # nothing lies outside
-        particle_radius=diameter and diameter / 2 / images.pixel_size,
-        padding=settings.padding,
-    )
+    grid = ImageGrid.whole(box, images.pixel_size)
+    curvature = {None: 0, "positive": 1, "negative": -1}[settings.ewald]
+    radius = diameter and diameter / 2 / images.pixel_size
+    how = Insertion(settings.padding, radius, curvature)
     known = {name: getattr(settings, f"ignore_{name}") for name in ("tilt", "trefoil", "tetra")}
     optics = ignore(particles.optics, **known, anisomag=settings.ignore_anisomag)
     seen = particles.replace(optics=optics)
     size = settings.minibatch_size
     batches = Batches(images, particles.half, batch_size(box) if size == "auto" else size)
-    curvature = {None: 0, "positive": 1, "negative": -1}[settings.ewald]
     checked = settings.symmetry_frame != "trust" and len(group) > 1
     sums, coarse, verdict = [], [], Verdict(None)
     with torch.no_grad(), tqdm(total=len(particles), unit=" particles", disable=None) as bar:
@@ -215,11 +201,11 @@ def _insert(
                     yield batches[number]
                     bar.update(len(rows))
 
-        noise, most, _ = initial_noise(seen, noise_sample(images, seen), plan, device)
+        noise, most, _ = initial_noise(seen, noise_sample(images, seen), grid, device)
         watch = Watch(most, len(seen))
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
-            inserted = backproject(seen, of_half(half), noise, plan, device, curvature, watch)
+            inserted = backproject(seen, of_half(half), noise, grid, device, how, watch)
             if checked:
                 coarse.append(coarse_sums(inserted, box_for(box / 2 - 1)))
             sums.append(symmetrise(inserted, group))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,63 +17,77 @@ from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.image_terms import observe, transfer
 from cryotorch.refinement.image_weight import Watch
 from cryotorch.refinement.particle_window import cut_out, particle_window
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import ImageGrid
 
 SAMPLE = 400  # images that the noise is estimated from, and at least so many of each optics group:
 LEAST = 8
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """How images go into the sums.
+
+    Attributes:
+        padding: of the insertion grid.
+        particle_radius: pixels, images are cut around it; None = they are not.
+        curvature: sign of the Ewald sphere's, see ``ops.fourier.ewald``; 0 = flat.
+    """
+
+    padding: int = 1
+    particle_radius: float | None = None
+    curvature: int = 0
 
 
 def backproject(
     particles: Particles,
     batches: Iterable[Batch],
     noise: Tensor,
-    s: Settings,
+    grid: ImageGrid,
     device: torch.device,
-    curvature: int = 0,
+    how: Insertion = Insertion(),  # noqa: B008: frozen
     watch: Watch | None = None,
 ) -> Sums:
     """The sums of all batches, at the poses that the particles have.
 
-    Images are used as they are, or, with ``s.particle_radius``, inside the ``particle_window``.
+    Images are used as they are, or, with a particle radius, inside the ``particle_window``.
 
     Args:
         noise: (2, g, s) sigma2.
-        curvature: sign of the Ewald sphere's, see ``ops.ewald``; 0 = flat.
         watch: weighs images that are too loud; None = all count alike.
     """
-    sums = accumulator(s.box, s.padding, device)
-    plane = half_plane(s.box, device)
-    window, radius = None, s.particle_radius
+    sums = accumulator(grid.box, how.padding, device)
+    plane = half_plane(grid.box, device)
+    window, radius = None, how.particle_radius
     if radius is not None:
-        window = particle_window(particles, radius, s.box / 2, s, device)
+        window = particle_window(particles, radius, grid.box / 2, grid, device)
     # sin(chi + pi/2) = cos(chi)
     quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
     for batch in batches:
         rows, batch = batch.index.cpu(), batch.to(device)
-        seen = observe(particles, rows, batch.images, noise, batch.half, s)
+        seen = observe(particles, rows, batch.images, noise[batch.half], grid)
         if watch is not None:
             seen = watch.weigh(seen, rows)
-        shift_px = (particles.shift[rows] / s.pixel_size).to(device)
+        shift_px = (particles.shift[rows] / grid.pixel_size).to(device)
         if window is not None:
             seen = replace(seen, spectrum=cut_out(seen.spectrum, shift_px, window))
         rotation = particles.rotation[rows].to(device)
         point = of_each(plane.frequency, seen.magnification)
         if seen.magnification is not None:  # what lies beyond the last shell has no place
-            inside = point.norm(dim=-1) < s.box / 2
+            inside = point.norm(dim=-1) < grid.box / 2
             seen = replace(seen, precision=seen.precision * inside)
-        if curvature:
+        if how.curvature:
             scale = particles.scale[rows].to(device)[:, None]
-            cosine = transfer(quarter, rows, s.box, s.pixel_size, device).gain * scale
+            cosine = transfer(quarter, rows, grid.box, grid.pixel_size, device).gain * scale
             voltage = particles.optics.voltage_kv[particles.optics_group[rows]].to(device)
-            edge = s.box * s.pixel_size
-            height = curvature * edge * ewald_height(point / edge, voltage)
-            centred = seen.spectrum * shift_phase(-shift_px, s.box)
+            edge = grid.box * grid.pixel_size
+            height = how.curvature * edge * ewald_height(point / edge, voltage)
+            centred = seen.spectrum * shift_phase(-shift_px, grid.box)
             wave = torch.complex(cosine, seen.gain)
             insert_curved_(sums, centred, wave, seen.precision, rotation, point, height)
         else:
             one = torch.ones(len(rows), device=device)  # the gain holds the scale
             numerator, weight = backproject_terms(
-                seen.spectrum, shift_px, seen.gain, seen.precision, one, s.box
+                seen.spectrum, shift_px, seen.gain, seen.precision, one, grid.box
             )
             insert_slices_(sums, numerator, weight, rotation, point)
     return collect(sums)

@@ -14,7 +14,7 @@ from cryotorch.ops.fourier.transforms import half_plane, pack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Particles
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import ImageGrid
 
 # Images multiplied by their CTF c are divided by it as y c / (c^2 + LEAST): what is near a zero of c counts for nothing anyway.
 LEAST = 1e-3
@@ -99,17 +99,17 @@ def _at(mtf: Tensor, frequency: Tensor, pixel_size: Tensor) -> Tensor:
 
 
 def observe(
-    particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, half: int, s: Settings
+    particles: Particles, rows: Tensor, images: Tensor, noise: Tensor, grid: ImageGrid
 ) -> Observation:
-    """Window and transform images (b, d, d); attach scale times transfer and the noise precision.
+    """Window and transform images (b, d, d) of one half set; attach scale times transfer and the precision, 1 / ``noise`` (g, s).
 
     The phase of antisymmetric aberrations is taken out of the images, which leaves scores and noise as they are.
     """
     device = images.device
-    plane = half_plane(s.box, device)
-    inner, outer = s.window
-    window = soft_circle(s.box, inner, outer - inner, device)
-    through = transfer(particles, rows, s.box, s.pixel_size, device)
+    plane = half_plane(grid.box, device)
+    inner, outer = grid.window
+    window = soft_circle(grid.box, inner, outer - inner, device)
+    through = transfer(particles, rows, grid.box, grid.pixel_size, device)
     spectrum = pack(images * window)
     if through.phase is not None:
         spectrum = spectrum * through.phase.conj()
@@ -120,5 +120,5 @@ def observe(
         divided = spectrum * through.gain / (through.gain**2 + LEAST)
         spectrum = torch.where(done, divided, spectrum)
     gain = through.gain * particles.scale[rows].to(device)[:, None]
-    precision = (1 / noise[half]).float()[group.to(device)][:, plane.shell]
-    return Observation(spectrum, gain, precision, s.box, through.magnification)
+    precision = (1 / noise).float()[group.to(device)][:, plane.shell]
+    return Observation(spectrum, gain, precision, grid.box, through.magnification)

@@ -10,7 +10,7 @@ from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.transforms import pack, unpack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.particles import Particles
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import ImageGrid
 
 EDGE, LEAST_EDGE = 0.05, 3.0  # of the box, and pixels at least: width of the circle's edge
 
@@ -25,7 +25,7 @@ def particle_window(
     particles: Particles,
     radius: float | None,
     finest: float,
-    s: Settings,
+    grid: ImageGrid,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """(d, d): as wide as the particle and what the CTF carries out of it at the finest frequency that is inserted.
@@ -36,12 +36,12 @@ def particle_window(
         radius: of the particle, pixels; None = not known, as wide as the images' own window.
         finest: shell, Fourier pixels.
     """
-    edge = max(LEAST_EDGE, EDGE * s.box)
+    edge = max(LEAST_EDGE, EDGE * grid.box)
     if radius is not None:
-        radius += typical_delocalisation(particles) * finest / (s.box * s.pixel_size**2)
-    if radius is None or radius + edge >= s.window[1]:
-        radius = s.window[1] - edge
-    return soft_circle(s.box, radius, edge, device)
+        radius += typical_delocalisation(particles) * finest / (grid.box * grid.pixel_size**2)
+    if radius is None or radius + edge >= grid.window[1]:
+        radius = grid.window[1] - edge
+    return soft_circle(grid.box, radius, edge, device)
 
 
 def cut_out(spectrum: Tensor, shift_px: Tensor, window: Tensor) -> Tensor:

@@ -118,6 +118,25 @@ class CtfWhat:
 
 
 @dataclass(frozen=True)
+class ImageGrid:
+    """How images are sampled, and the part of them that counts.
+
+    Attributes:
+        box: d; pixel_size: Å at that box.
+        window: inner and outer radius of the soft circle that they are multiplied by, pixels.
+    """
+
+    box: int
+    pixel_size: float
+    window: tuple[float, float]
+
+    @classmethod
+    def whole(cls, box: int, pixel_size: float) -> ImageGrid:
+        """Nothing lies outside the window."""
+        return cls(box, pixel_size, (box, box))
+
+
+@dataclass(frozen=True)
 class MaskSettings:
     """The mask on the reference.
 
@@ -206,6 +225,11 @@ class Settings:
     matmul_dtype: torch.dtype | None = None
     symmetry: str = ""
     shared: float = 0.0
+
+    @property
+    def grid(self) -> ImageGrid:
+        """Of the images."""
+        return ImageGrid(self.box, self.pixel_size, self.window)
 
     @property
     def in_common(self) -> float:

@@ -21,26 +21,11 @@ from cryotorch.ops.models.gaussians import gaussian_density
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.particles import Batch, Optics, Particles, unposed
-from cryotorch.refinement.backproject import LEAST, backproject, noise_sample
+from cryotorch.refinement.backproject import LEAST, Insertion, backproject, noise_sample
 from cryotorch.refinement.image_terms import transfer
-from cryotorch.refinement.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
+from cryotorch.refinement.settings import ImageGrid
 
 CPU = torch.device("cpu")
-
-
-def settings(box: int, pixel_size: float, radius: float | None = None) -> Settings:
-    return Settings(
-        box,
-        pixel_size,
-        torch.eye(3)[None],
-        SearchSettings(),
-        ScheduleSettings(box / 2, box / 2),
-        MaskSettings("none"),
-        split=0,
-        window=(box, box),
-        particle_radius=radius,
-        padding=2,
-    )
 
 
 def particles(n: int, optics: Optics, defocus: Tensor) -> Particles:
@@ -56,15 +41,16 @@ def particles(n: int, optics: Optics, defocus: Tensor) -> Particles:
 
 
 def fsc(
-    p: Particles, images: Tensor, truth: Tensor, s: Settings, radius: float, curvature: int = 0
+    p: Particles, images: Tensor, truth: Tensor, pixel_size: float, radius: float, **how
 ) -> Tensor:
-    """Of the reconstruction and the truth within a soft sphere."""
-    rows = torch.arange(len(p)).split(50)
-    noise = torch.ones(2, len(p.optics), s.box // 2 + 1)
+    """Of the reconstruction and the truth within a soft sphere; ``how`` are those of ``Insertion``."""
+    box, rows = len(truth), torch.arange(len(p)).split(50)
+    noise = torch.ones(2, len(p.optics), box // 2 + 1)
     batches = (Batch(r, images[r], 0) for r in rows)
-    sums = backproject(p, batches, noise, s, CPU, curvature)
+    grid = ImageGrid.whole(box, pixel_size)
+    sums = backproject(p, batches, noise, grid, CPU, Insertion(padding=2, **how))
     found = solve(sums, 1e-3 * shell_mean_weight(sums))
-    mask = soft_sphere(s.box, radius, 4)
+    mask = soft_sphere(box, radius, 4)
     return shell_correlation(found * mask, truth * mask)
 
 
@@ -89,12 +75,11 @@ def test_aberrations_scales_and_shifts_are_undone() -> None:
     stretch = through.magnification
     y = predict(projector(truth), p.rotation, p.shift / pixel, gain, magnification=stretch)
     images = unpack(y * through.phase, box)
-    s = settings(box, pixel)
-    right = fsc(p, images, truth, s, 15)
+    right = fsc(p, images, truth, pixel, 15)
     assert float(right[1:18].min()) > 0.99
     for name in ("beam_tilt", "odd_zernike", "even_zernike", "magnification"):
         without = p.replace(optics=optics.replace(**{name: None}))
-        assert float(fsc(without, images, truth, s, 15)[17]) < float(right[17]) - 0.03, name
+        assert float(fsc(without, images, truth, pixel, 15)[17]) < float(right[17]) - 0.03, name
 
 
 def test_a_circle_keeps_the_particle_and_leaves_out_its_neighbour() -> None:
@@ -109,7 +94,7 @@ def test_a_circle_keeps_the_particle_and_leaves_out_its_neighbour() -> None:
     images = unpack(y, box)
     patch = torch.randn(n, 6, 6, generator=torch.Generator().manual_seed(3))
     images[:, :6, :6] += 100 * images.std() * patch
-    curves = [fsc(p, images, truth, settings(box, pixel, r), 12) for r in (None, 18.0)]
+    curves = [fsc(p, images, truth, pixel, 12, particle_radius=r) for r in (None, 18.0)]
     assert float(curves[1][2:24].min()) > 0.97
     assert float(curves[1][2:24].mean()) > float(curves[0][2:24].mean()) + 0.02
 
@@ -125,7 +110,7 @@ def test_a_circle_keeps_what_the_ctf_has_spread() -> None:
     p = particles(n, optics, torch.linspace(10000, 12000, n))
     gain = transfer(p, torch.arange(n), box, pixel).gain * p.scale[:, None]
     images = unpack(predict(projector(truth), p.rotation, p.shift / pixel, gain), box)
-    whole, cut = (fsc(p, images, truth, settings(box, pixel, r), 12) for r in (None, 11.5))
+    whole, cut = (fsc(p, images, truth, pixel, 12, particle_radius=r) for r in (None, 11.5))
     assert float((whole - cut)[2:44].max()) < 0.01
 
 
@@ -162,8 +147,7 @@ def thick() -> tuple[Particles, Tensor, Tensor]:
 def test_the_right_curvature_beats_none_and_none_the_wrong_one(thick) -> None:
     """At high resolution; at low resolution nothing changes."""
     p, images, truth = thick
-    s = settings(64, 2.0)
-    right, none, wrong = (fsc(p, images, truth, s, 26, sign) for sign in (1, 0, -1))
+    right, none, wrong = (fsc(p, images, truth, 2.0, 26, curvature=sign) for sign in (1, 0, -1))
     high = slice(25, 32)
     assert float((right - none)[high].mean()) > 0.05
     assert float((none - wrong)[high].mean()) > 0.03
@@ -175,9 +159,8 @@ def test_the_other_hand_bends_the_other_way(thick) -> None:
     p, images, truth = thick
     mirrored = truth.flip((0, 1, 2)).roll((1, 1, 1), (0, 1, 2))
     turned = p.replace(rotation=torch.tensor([-1.0, -1.0, 1.0])[:, None] * p.rotation)
-    s = settings(64, 2.0)
-    found = fsc(turned, images, mirrored, s, 26, -1)
-    assert torch.allclose(found, fsc(p, images, truth, s, 26, 1), atol=1e-3)
+    found = fsc(turned, images, mirrored, 2.0, 26, curvature=-1)
+    assert torch.allclose(found, fsc(p, images, truth, 2.0, 26, curvature=1), atol=1e-3)
 
 
 def test_the_noise_is_sampled_from_every_group() -> None:

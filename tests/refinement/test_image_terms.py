@@ -106,11 +106,11 @@ def test_odd_phases_are_taken_out(scene):
     tilted, spectrum = images_with(
         world, dict(beam_tilt=torch.tensor([[2.0, 1.0]]), odd_zernike=odd)
     )
-    flat = torch.ones(2, 1, BOX // 2 + 1)
+    flat = torch.ones(1, BOX // 2 + 1)
     rows = torch.arange(8)
     images = unpack(spectrum, BOX)
-    wide = replace(s, window=(100.0, 200.0))
-    seen = observe(tilted, rows, images, flat, 0, wide)
+    wide = replace(s.grid, window=(100.0, 200.0))
+    seen = observe(tilted, rows, images, flat, wide)
     _, plain = images_with(world, {})
     assert torch.allclose(seen.spectrum, plain, atol=1e-4 * float(plain.abs().max()))
     assert float((spectrum - plain).abs().max()) > 0.1 * float(plain.abs().max())
@@ -121,9 +121,9 @@ def test_premultiplied_images_are_divided(scene):
     truth, spectrum = images_with(world, {})
     gain = transfer(truth, torch.arange(8), BOX, PIXEL).gain
     done = truth.replace(optics=truth.optics.replace(premultiplied=torch.tensor([True])))
-    flat = torch.ones(2, 1, BOX // 2 + 1)
-    wide = replace(s, window=(100.0, 200.0))
-    seen = observe(done, torch.arange(8), unpack(spectrum * gain, BOX), flat, 0, wide)
+    flat = torch.ones(1, BOX // 2 + 1)
+    wide = replace(s.grid, window=(100.0, 200.0))
+    seen = observe(done, torch.arange(8), unpack(spectrum * gain, BOX), flat, wide)
     clear = gain.abs() > 0.3
     error = (seen.spectrum - spectrum)[clear].abs().max() / spectrum.abs().max()
     assert float(error) < 0.02
@@ -133,9 +133,9 @@ def test_derivatives_with_magnification(scene):
     """Gradients of the score by finite differences; the true pose is the best one."""
     world, s = scene
     truth, spectrum = images_with(world, dict(magnification=STRETCH))
-    flat = torch.ones(2, 1, BOX // 2 + 1)
+    flat = torch.ones(1, BOX // 2 + 1)
     seen = observe(
-        truth, torch.arange(8), unpack(spectrum, BOX), flat, 0, replace(s, window=(100.0, 200.0))
+        truth, torch.arange(8), unpack(spectrum, BOX), flat, replace(s.grid, window=(100.0, 200.0))
     )
     table, image = projector(world.volume), torch.arange(8)
     shift = truth.shift / PIXEL

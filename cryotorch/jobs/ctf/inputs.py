@@ -29,13 +29,7 @@ from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.particles import Particles
 from cryotorch.refinement.ctf.refine import AGAIN
 from cryotorch.refinement.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
-from cryotorch.refinement.settings import (
-    CtfWhat,
-    MaskSettings,
-    ScheduleSettings,
-    SearchSettings,
-    Settings,
-)
+from cryotorch.refinement.settings import CtfWhat, ImageGrid
 
 log = logging.getLogger("cryotorch")
 # Masks of a run folder, ours and CryoSPARC's; that of the FSC may be drawn in too tightly to predict images.
@@ -51,7 +45,7 @@ class CtfInput:
 
     Attributes:
         settings: lengths in Å; file, images, particles: the input.
-        references: (2, d, d, d) half maps inside the mask, on the device; what, plan: in the algorithm's units.
+        references: (2, d, d, d) half maps inside the mask, on the device; what, grid: in the algorithm's units.
         micrograph: (n,) number of each particle's micrograph, where its astigmatism is fitted; limit: Å.
         curves: FSC by name, where there are half maps.
     """
@@ -62,7 +56,7 @@ class CtfInput:
     particles: Particles
     references: Tensor
     what: CtfWhat
-    plan: Settings
+    grid: ImageGrid
     micrograph: Tensor | None
     limit: float
     curves: dict[str, Tensor]
@@ -96,18 +90,9 @@ def load(given: CtfRefine) -> CtfInput:
         "%d particles of %d pixels, %.4g Å, fitted up to %.2f Å, on %s",
         *(len(particles), images.box, images.pixel_size, limit, device),
     )
-    plan = Settings(
-        box=images.box,
-        pixel_size=images.pixel_size,
-        group=torch.eye(3)[None],
-        search=SearchSettings(),
-        schedule=ScheduleSettings(first_limit=what.limit, most=what.limit),
-        mask=MaskSettings(mode="none"),
-        split=0,
-        window=(images.box, images.box),  # nothing lies outside
-    )
+    grid = ImageGrid.whole(images.box, images.pixel_size)
     files = (settings, file, images, particles)
-    return CtfInput(*files, maps * mask, what, plan, micrograph, limit, curves)
+    return CtfInput(*files, maps * mask, what, grid, micrograph, limit, curves)
 
 
 def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:

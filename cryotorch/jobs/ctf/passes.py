@@ -27,19 +27,19 @@ def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
     Raises:
         InputError: the images correlate with the inverted map.
     """
-    settings, images, plan = given.settings, given.images, given.plan
+    settings, images, grid = given.settings, given.images, given.grid
     device, size = given.references.device, settings.minibatch_size
     batches = Batches(
-        images, given.particles.half, batch_size(plan.box) if size == "auto" else size
+        images, given.particles.half, batch_size(grid.box) if size == "auto" else size
     )
     sample = pick_sample(batches)
     sampled = noise_sample(images, given.particles)
-    noise, most, _ = initial_noise(given.particles, sampled, plan, device)
+    noise, most, _ = initial_noise(given.particles, sampled, grid, device)
     watch = Watch(most, len(given.particles))
     particles, start = given.particles, None
     for number in range(1, settings.passes + 1):
         one = CtfPass(
-            *(particles, given.references, given.what, plan),
+            *(particles, given.references, given.what, grid),
             *(given.particles, start, given.micrograph, watch),
         )
         calibration = one.calibrate(sample, noise)
@@ -54,7 +54,7 @@ def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
                 bar.update(len(batch.index))
         found, begun = one.solve(), particles.optics
         particles, start = found.particles, found.start
-    return found, begun, watch.faults(plan.box, plan.pixel_size)
+    return found, begun, watch.faults(grid.box, grid.pixel_size)
 
 
 def _check_match(match: float, volume: str | None) -> None:

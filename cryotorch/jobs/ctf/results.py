@@ -116,8 +116,8 @@ def write(
     summary |= {
         "particles": len(new),
         "half_sets": [int((new.half == half).sum()) for half in (0, 1)],
-        "box": given.plan.box,
-        "pixel_size": given.plan.pixel_size,
+        "box": given.grid.box,
+        "pixel_size": given.grid.pixel_size,
         "passes": settings.passes,
         "device": str(given.references.device),
         "seconds": dict(seconds),
@@ -306,7 +306,7 @@ def _pictures(
 
 def _phases(fit: GroupFit, given: CtfInput, begun: Optics, g: int) -> dict:
     """Measured and fitted phases of group ``g`` against the optics of the input: those of the last pass and the ones before."""
-    edge = given.plan.box * given.plan.pixel_size
+    edge = given.grid.box * given.grid.pixel_size
     shown = {}
     for name, phases, of in (("odd", fit.odd, _odd), ("even", fit.even, _even)):
         if phases is not None:

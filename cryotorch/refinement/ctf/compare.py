@@ -32,7 +32,7 @@ from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.image_terms import observe, transfer
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import CtfWhat, Settings
+from cryotorch.refinement.settings import CtfWhat, ImageGrid
 
 SMOOTH = 5  # shells that the share of an image's own noise is averaged over
 LEAST_SPREAD = 5.0  # Å: errors of the astigmatism are not taken to be smaller
@@ -111,18 +111,18 @@ class Comparison:
         particles: Particles,
         references: Tensor,
         what: CtfWhat,
-        settings: Settings,
+        grid: ImageGrid,
         made_with: Particles | None = None,
         start: Particles | None = None,
     ) -> None:
         self.particles, self.references = particles, references
         self.made_with, self.start = made_with or particles, start or particles
         # CTFs spread fine detail over the box, and neighbouring coefficients of a windowed image share their noise
-        whole = (float(settings.box), float(settings.box + 1))
-        self.what, self.settings = what, replace(settings, window=whole)
+        whole = (float(grid.box), float(grid.box + 1))
+        self.what, self.grid = what, replace(grid, window=whole)
         self.device = references.device
-        self.plane = half_plane(settings.box, self.device)
-        self.edge = settings.box * settings.pixel_size  # Å
+        self.plane = half_plane(grid.box, self.device)
+        self.edge = grid.box * grid.pixel_size  # Å
         self.count = self.plane.count(what.limit)
         self.defocus_from = self.plane.count(self.edge / what.defocus_from)
         self.optics_from = self.plane.count(self.edge / what.optics_from)
@@ -141,11 +141,11 @@ class Comparison:
     def observe(self, batch: Batch, noise: Tensor) -> Observation:
         """Images as ``scored`` takes them."""
         rows, images = batch.index.cpu(), batch.images.to(self.device)
-        return observe(self.particles, rows, images, noise, batch.half, self.settings)
+        return observe(self.particles, rows, images, noise[batch.half], self.grid)
 
     def poses(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations (b, 3, 3) and shifts (b, 2) in pixels that the particles have."""
-        shift_px = self.particles.shift[rows] / self.settings.pixel_size
+        shift_px = self.particles.shift[rows] / self.grid.pixel_size
         return self.particles.rotation[rows].to(self.device), shift_px.to(self.device)
 
     def groups(self, rows: Tensor) -> Iterable[tuple[int, Tensor]]:
@@ -294,7 +294,7 @@ class Comparison:
         frequency = of_each(self.plane.frequency[:count], seen.magnification)
         p = extract_slices(self.slices(half), rotation, frequency)
         w, y = seen.precision[:, :count], seen.spectrum[:, :count]
-        y = y * shift_phase(-shift_px, self.settings.box, count)
+        y = y * shift_phase(-shift_px, self.grid.box, count)
         return w * y.conj() * p, w * (p.real**2 + p.imag**2)
 
     def _weighted_power(self, seen: Observation) -> Tensor:
@@ -304,7 +304,7 @@ class Comparison:
 
     def _inserted_with(self, rows: Tensor, seen: Observation, shift_px: Tensor) -> Tensor:
         """The gain (b, m) that the images were inserted with, turned by how else they are moved and corrected now."""
-        s, count, then = self.settings, self.count, self.made_with
+        s, count, then = self.grid, self.count, self.made_with
         before = then.shift[rows].to(self.device) / s.pixel_size
         turn = shift_phase(shift_px - before, s.box, count)
         if then is self.particles:
@@ -321,7 +321,7 @@ class Comparison:
 
     def _envelope(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and envelope g, and chi, such that g sin(chi) is the gain at the start: from that and the same a quarter turn ahead."""
-        s, p = self.settings, self.start
+        s, p = self.grid, self.start
         ahead = p.replace(phase_shift=p.phase_shift + torch.pi / 2)
         sine, cosine = (
             transfer(each, rows, s.box, s.pixel_size, self.device).gain[:, : self.count]

@@ -30,7 +30,7 @@ from cryotorch.refinement.ctf.sums import (
     solve_groups,
 )
 from cryotorch.refinement.image_weight import Watch
-from cryotorch.refinement.settings import CtfWhat, Settings
+from cryotorch.refinement.settings import CtfWhat, ImageGrid
 
 AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
 NUDGE = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid
@@ -50,13 +50,13 @@ class CtfPass:
         particles: Particles,
         references: Tensor,
         what: CtfWhat,
-        settings: Settings,
+        grid: ImageGrid,
         made_with: Particles | None = None,
         start: Particles | None = None,
         micrograph: Tensor | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self.comparison = Comparison(particles, references, what, settings, made_with, start)
+        self.comparison = Comparison(particles, references, what, grid, made_with, start)
         self.what, self.micrograph, self.watch = what, micrograph, watch
         points = max(self.comparison.count - self.comparison.optics_from, 0)
         self.sums = empty_sums(particles, what, points, micrograph)

@@ -57,7 +57,7 @@ class CtfRound:
         self.noise, self.what = state.noise, what
         self.found: CtfPass | None = None
         if what.defocus or what.optics:
-            self.found = CtfPass(state.particles, state.references, what, settings)
+            self.found = CtfPass(state.particles, state.references, what, settings.grid)
             self.found.calibrate(pick_sample(batches, SAMPLE), state.noise)
 
     def add(self, batch: Batch, expectation: Expectation) -> None:

@@ -165,7 +165,7 @@ class Expectation:
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
         # the mask of a local search is around a part of the particle
         radius = s.particle_radius or (state.mask_radius if s.local is None else None)
-        self.window = particle_window(state.particles, radius, self.insert_limit, s, device)
+        self.window = particle_window(state.particles, radius, self.insert_limit, s.grid, device)
         self.to_compare = [SAMPLE, SAMPLE]  # images of each half set, see ``pose_error``
 
     def use(self, batch: Batch) -> Reference:
@@ -201,7 +201,7 @@ class Expectation:
         """Transforms, CTF and noise of a batch, and what is known of it before."""
         rows, s = batch.index.to(self.device), self.settings
         with self.clock.phase("transform"):
-            seen = observe(self.particles, rows, batch.images, self.state.noise, batch.half, s)
+            seen = observe(self.particles, rows, batch.images, self.state.noise[batch.half], s.grid)
             inside = seen if self.local is None else self.local.inside(seen, rows)
         prior = None if self.local is None else self.local.prior(rows)
         return Images(rows, batch.half, self.particles.scale[rows], seen, inside, prior)

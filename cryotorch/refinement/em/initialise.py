@@ -26,7 +26,7 @@ from cryotorch.refinement.pose_search.search import (
     shift_grid,
 )
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import ImageGrid, Settings
 from cryotorch.refinement.state import Course, State
 
 SAMPLE = 200  # images of each half set that noise and contrast are estimated from
@@ -67,7 +67,7 @@ def begin(
     if not fresh:
         return state, []
     sample = _sample(batches)
-    state.noise, state.most, sample = initial_noise(particles, sample, s, device)
+    state.noise, state.most, sample = initial_noise(particles, sample, s.grid, device)
     if s.local is not None and s.local.subtract:
         state.rest = rest_of(volume.to(device), s, resolution)
     notes = []
@@ -109,7 +109,7 @@ def _sample(batches: Batches) -> list[Batch]:
 
 
 def initial_noise(
-    particles: Particles, batches: list[Batch], s: Settings, device: torch.device
+    particles: Particles, batches: list[Batch], grid: ImageGrid, device: torch.device
 ) -> tuple[Tensor, Tensor, list[Batch]]:
     """sigma2 (2, g, s) from the mean power of images, signal included: too large at first, corrected by residuals.
 
@@ -117,16 +117,16 @@ def initial_noise(
     the mean, and of the batches that are returned with it and with the limits (bands,) of ``image_weight``.
     """
     groups = len(particles.optics.voltage_kv)
-    shells = s.box // 2 + 1
-    flat = torch.ones(2, groups, shells, device=device)
-    shell, per_image = half_plane(s.box).shell, coefficients_per_shell(s.box)
+    shells = grid.box // 2 + 1
+    flat = torch.ones(groups, shells, device=device)
+    shell, per_image = half_plane(grid.box).shell, coefficients_per_shell(grid.box)
     powers = []
     for batch in batches:
-        seen = observe(particles, batch.index.cpu(), batch.images.to(device), flat, 0, s)
+        seen = observe(particles, batch.index.cpu(), batch.images.to(device), flat, grid)
         power = (seen.spectrum.real**2 + seen.spectrum.imag**2).double().cpu()
         powers.append(power.new_zeros(len(power), shells).index_add_(1, shell, power) / per_image)
     group = torch.cat([particles.optics_group[batch.index.cpu()] for batch in batches])
-    noise, most, factor = robust_mean(torch.cat(powers), group, groups, s.box)
+    noise, most, factor = robust_mean(torch.cat(powers), group, groups, grid.box)
     known = torch.bincount(group, minlength=groups).double()
     noise[known == 0] = (known / known.sum()) @ noise
     noise[:, 0] = noise[:, 1]
@@ -182,7 +182,7 @@ def grey_scale(
         for batch in batches:
             rows = batch.index.cpu()
             seen = observe(
-                state.particles, rows, batch.images.to(device), state.noise, batch.half, s
+                state.particles, rows, batch.images.to(device), state.noise[batch.half], s.grid
             ).limited(count)
             centre = (state.particles.shift[rows] / s.pixel_size).to(device)
             if attempt == 0:
@@ -218,7 +218,9 @@ def grey_scale_at_poses(state: State, batches: list[Batch], s: Settings) -> tupl
         reference = prepare(state.references[half], state.limit, s.search, None, torch.float32)
         for batch in (b for b in batches if b.half == half):
             rows, device = batch.index.cpu(), state.references.device
-            seen = observe(state.particles, rows, batch.images.to(device), state.noise, half, s)
+            seen = observe(
+                state.particles, rows, batch.images.to(device), state.noise[half], s.grid
+            )
             seen = seen.limited(half_plane(s.box).count(state.limit))
             rotation = state.particles.rotation[rows].to(device)
             shift_px = (state.particles.shift[rows] / s.pixel_size).to(device)

@@ -32,26 +32,11 @@ from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
 from cryotorch.refinement.ctf.sums import CLEAR
 from cryotorch.refinement.image_terms import transfer
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import (
-    CtfWhat,
-    MaskSettings,
-    ScheduleSettings,
-    SearchSettings,
-    Settings,
-)
+from cryotorch.refinement.settings import CtfWhat, ImageGrid
 
 BOX, PIXEL = 64, 1.6
 CLEAN = Optics(*(torch.tensor([value]) for value in (300.0, 2.7, 0.1, PIXEL)))
-SETTINGS = Settings(
-    box=BOX,
-    pixel_size=PIXEL,
-    group=torch.eye(3)[None],
-    search=SearchSettings(),
-    schedule=ScheduleSettings(first_limit=4, most=BOX / 2),
-    mask=MaskSettings(mode="none"),
-    split=0,
-    window=(BOX, BOX),
-)
+GRID = ImageGrid.whole(BOX, PIXEL)
 WHAT = CtfWhat(limit=BOX / 2 - 1, tilt=False, trefoil=False)
 
 
@@ -121,7 +106,7 @@ def refine(
     noise = torch.ones(2, len(particles.optics), BOX // 2 + 1)
     made_with, start = particles, None
     for _ in range(passes):
-        one = CtfPass(particles, references, what, SETTINGS, made_with, start, micrograph)
+        one = CtfPass(particles, references, what, GRID, made_with, start, micrograph)
         one.calibrate(pick_sample(seen.batches), noise)
         for number in range(len(seen.batches)):
             one.add(seen.batches[number], noise)
@@ -145,7 +130,7 @@ def half_maps(seen: Microscope, particles: Particles) -> tuple[Tensor, float]:
         return (b for b in (batches[i] for i in range(len(batches))) if b.half == half)
 
     for half in (0, 1):
-        sums = backproject(particles, of_half(half), noise, SETTINGS, torch.device("cpu"))
+        sums = backproject(particles, of_half(half), noise, GRID, torch.device("cpu"))
         maps.append(solve(sums, 1e-3 * shell_mean_weight(sums)))
     halves = torch.stack(maps)
     mask = soft_sphere(BOX, 0.32 * BOX, 5)
@@ -287,7 +272,7 @@ def test_sums_of_two_ranks_are_those_of_one(molecule: Tensor) -> None:
     seen = take(molecule, 96, 0.3)
     what = CtfWhat(limit=20, tetra=True, anisomag=True)
     noise = torch.ones(2, 1, BOX // 2 + 1)
-    whole, *parts = (CtfPass(seen.truth, both(seen.volume), what, SETTINGS) for _ in range(3))
+    whole, *parts = (CtfPass(seen.truth, both(seen.volume), what, GRID) for _ in range(3))
     batches = Batches(seen.images, seen.truth.half, 16)
     for one in (whole, *parts):
         one.calibrate(pick_sample(batches), noise)

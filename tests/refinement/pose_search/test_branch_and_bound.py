@@ -61,7 +61,7 @@ def observation(world) -> Observation:
     """White noise of variance 1, which is what the model takes it for; without a window."""
     s, n = world.settings, len(world.truth)
     seen = observe(
-        world.truth, torch.arange(n), world.images, torch.ones(2, 1, s.box // 2 + 1), 0, s
+        world.truth, torch.arange(n), world.images, torch.ones(1, s.box // 2 + 1), s.grid
     )
     return Observation(pack(world.images), seen.gain, seen.precision, s.box)
 

@@ -85,8 +85,8 @@ def test_derivatives_are_those_of_score_less_cost(simulate) -> None:
     world = simulate(n=6, snr=5.0)
     s, n = world.settings, 6
     reference = prepare(world.volume, 6.0, s.search, s.group, torch.float32)
-    flat = torch.ones(2, 1, s.box // 2 + 1)
-    seen = observe(world.truth, torch.arange(n), world.images, flat, 0, s).limited(100)
+    flat = torch.ones(1, s.box // 2 + 1)
+    seen = observe(world.truth, torch.arange(n), world.images, flat, s.grid).limited(100)
     truth = (world.truth.rotation, world.truth.shift / s.pixel_size)
     held = Tether(*truth, Reach(FULCRUM, 1.0, 9.0, 0.1, 1.5))
     start = held.pose(ball(n, 0.1, 3, 1), ball(n, 1.0, 2, 2))
@@ -114,8 +114,8 @@ def local_search(world, held: Tether, start: tuple[Tensor, Tensor], limit: float
     settings = SearchSettings(**({"candidates": 6, "newton_steps": 2} | changes))
     s, n = world.settings, len(world.truth)
     reference = prepare(world.volume, limit, settings, s.group, torch.float32)
-    flat = torch.full((2, 1, s.box // 2 + 1), 0.7)
-    seen = observe(world.truth, torch.arange(n), world.images, flat, 0, s)
+    flat = torch.full((1, s.box // 2 + 1), 0.7)
+    seen = observe(world.truth, torch.arange(n), world.images, flat, s.grid)
     found = local_candidates(reference, seen, *start, held, settings)
     return polish(reference, seen.limited(10**6), *found, settings, held)
 

@@ -40,8 +40,8 @@ def reference(world, limit: float = 9.0, **search) -> Reference:
 def observation(world, noise: float = 1.0) -> Observation:
     s, n = world.settings, len(world.truth)
     # the window takes some of the noise away, evenly enough
-    flat = torch.full((2, 1, s.box // 2 + 1), noise * 0.7)
-    return observe(world.truth, torch.arange(n), world.images, flat, 0, s)
+    flat = torch.full((1, s.box // 2 + 1), noise * 0.7)
+    return observe(world.truth, torch.arange(n), world.images, flat, s.grid)
 
 
 def errors(world, poses: Poses) -> tuple[Tensor, Tensor]:
