@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import signal
 import time
@@ -14,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from cryotorch.jobs import damage
 from cryotorch.jobs.fingerprint import Fingerprint
 from cryotorch.jobs.maps import HARD, SOFT, looks_inverted, require_cuda
 from cryotorch.jobs.output import told_if_full
+from cryotorch.jobs.ranks import starter
 from cryotorch.jobs.run_advice import JudgeClaims
 from cryotorch.jobs.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.settings import TrainerSettings, shown
@@ -178,6 +181,7 @@ def make_trainer(
         ".*isinstance.treespec.*",
         ".*Checkpoint directory.*not empty.*",
         ".*dirpath has changed.*",  # another spelling of it
+        ".*srun.*is not used.*",
     ):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
@@ -194,6 +198,9 @@ def make_trainer(
         raise InputError(
             f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"
         )
+    plugins: list = [AtomicCheckpoints()]
+    if not starter() and "SLURM_NTASKS" in os.environ:  # Lightning would wait for srun's
+        plugins.append(LightningEnvironment())
     try:
         return L.Trainer(
             accelerator=accelerator,
@@ -204,7 +211,7 @@ def make_trainer(
             max_epochs=most,
             logger=TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False),
             callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
+            plugins=plugins,
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,  # iterations differ in the batches that they take
             num_sanity_val_steps=0,
