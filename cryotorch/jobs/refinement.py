@@ -259,7 +259,10 @@ def fit(
         if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
             raise
         if watch is not None:
-            watch.wait()
+            if not watch.missed:
+                watch.wait()
+            if watch.missed:
+                raise Stopped(code=watch.missed) from None
         raise InputError(
             "another process of this run ended, or cannot be reached any more: see what it says, then add resume=true"
         ) from None

@@ -38,15 +38,17 @@ class Watch(threading.Thread):
         children: processes of the other ranks, on rank 0.
         resume: how to go on with the run, for the sentence.
         code: exit code of this process once another has ended, else 0.
+        missed: exit code for a signal that came while Python was finalising something, where what it raises goes nowhere; else 0.
     """
 
     def __init__(self, rank: int, resume: str) -> None:
         super().__init__(daemon=True, name="watch")
-        self.rank, self.resume, self.code = rank, resume, 0
+        self.rank, self.resume, self.code, self.missed = rank, resume, 0, 0
         self.children: list[Popen] = []
         self._parent = int(os.environ[PARENT]) if rank and PARENT in os.environ else 0
         self._done, self._signals = threading.Event(), os.pipe()
         self._before, self._folder = -1, ""
+        self._hook = sys.unraisablehook
 
     def __enter__(self) -> Watch:
         if self.rank == 0:
@@ -57,6 +59,7 @@ class Watch(threading.Thread):
             for end in self._signals:
                 os.set_blocking(end, False)
             self._before = signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self.start()
         return self
 
@@ -66,6 +69,7 @@ class Watch(threading.Thread):
             self.join()
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._before)
+        sys.unraisablehook = self._hook
         if self.rank == 0:
             if kind is not None:
                 self._kill()
@@ -98,6 +102,12 @@ class Watch(threading.Thread):
         """For the main thread, when a collective operation has failed: until the thread knows why, and ends it."""
         if self.children or self._parent:
             time.sleep(GRACE)
+
+    def _unraisable(self, what) -> None:
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            self.missed = getattr(what.exc_value, "code", STOPPED[signal.SIGINT])
+        else:
+            self._hook(what)
 
     def _end(self, what: str, code: int) -> None:
         what += "" if "killed" in what else " ended"

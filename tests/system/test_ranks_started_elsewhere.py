@@ -26,6 +26,7 @@ QUICK = ("search.grid_step=15", "search.candidates=4", "minibatch_size=16", "max
 BATCH = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
 BATCH |= {"SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "localhost", "SLURM_NODELIST": "localhost"}
 BATCH |= {"SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+STOPS = Path(__file__).with_name("stops_at.py")
 ELASTIC = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "cryotorch")
 
 
@@ -42,18 +43,20 @@ def start(folder: Path, program: tuple[str, ...], *given: str, **more: str) -> s
     )
 
 
-def task(folder: Path, number: str, port: str, *given: str) -> subprocess.Popen:
-    """One of those."""
+def task(folder: Path, number: str, port: str, *given: str, stops: str = "") -> subprocess.Popen:
+    """One of those; ``stops`` is where a rank of them waits, see stops_at.py."""
     mine = {"SLURM_STEP_ID": "0", "SLURM_PROCID": number, "SLURM_LOCALID": number}
-    return start(folder, ("-m", "cryotorch"), *given, **{**BATCH, **mine, "MASTER_PORT": port})
+    program = (str(STOPS),) if stops else ("-m", "cryotorch")
+    more = {**BATCH, **mine, "MASTER_PORT": port, "STOPS_AT": stops}
+    return start(folder, program, *given, **more)
 
 
-def srun(folder: Path, *given: str) -> list[subprocess.Popen]:
+def srun(folder: Path, *given: str, stops: str = "") -> list[subprocess.Popen]:
     """Two processes with the environment that srun gives."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = str(free.getsockname()[1])
-    return [task(folder, number, port, *given) for number in "01"]
+    return [task(folder, number, port, *given, stops=stops) for number in "01"]
 
 
 def ends(processes: list[subprocess.Popen], within: float = LONGEST) -> list[tuple[int, str, str]]:
@@ -117,6 +120,26 @@ def test_scancel_and_resume(folder: Path) -> None:
         assert said.startswith("interrupted: to go on, cryotorch out=stopped resume=true")
     assert [code for code, *_ in ends(srun(folder, "out=stopped", "resume=true"))] == [0, 0]
     assert same(folder / "stopped", folder / "whole")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_scancel_where_a_task_does_not_come(folder: Path, rank: int) -> None:
+    """The other one is in a sum over both, where Python does not hear of signals."""
+    out = folder / f"sum_{rank}" / "out"
+    out.parent.mkdir()
+    place = f"{rank} cryotorch.refine.module:Refinement._reduce {out}"
+    processes = srun(folder, *GIVEN, *QUICK, *TWO, f"out={out}", stops=place)
+    iterating(out, processes)
+    while not out.with_name("stopped").exists():
+        assert all(p.poll() is None for p in processes), ends(processes)
+        time.sleep(0.1)
+    time.sleep(2)
+    processes[1 - rank].terminate()
+    code, _, said = ends([processes[1 - rank]], SOON)[0]
+    assert code == 143 and said.startswith("interrupted: ") and said.count("\n") == 1, said
+    processes[rank].terminate()
+    code, _, said = ends([processes[rank]], SOON)[0]
+    assert code == 143 and said.startswith("interrupted: ") and said.count("\n") == 1, said
 
 
 @pytest.mark.parametrize("rank", [0, 1])
