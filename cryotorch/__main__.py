@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import build, closest
+from cryotorch.jobs.files.ranks import starter
 from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name
 from cryotorch.version import __version__
 
@@ -45,6 +46,7 @@ def main() -> None:
     # Threads that wait spin for milliseconds by default. On a machine that others use too, that is measured to slow a refinement
     # down tenfold and more; a short spin costs 10 % on an idle one. It must be set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stack of C++ where a rank is lost
     keep_freed_memory()
     collect_rarely()
     for stream in (sys.stdout, sys.stderr):  # file names need not be in UTF-8
@@ -343,7 +345,7 @@ def _sweep_folder(state: Any, name: str) -> str:
 def _run_folder(job: str) -> str:
     """``runs/<job>/<date>_<time>``, the same on every rank."""
     environment = os.environ
-    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+    if starter() == "srun":
         step = environment.get("SLURM_STEP_ID", "0")
         return os.path.join("runs", job, f"slurm_{environment['SLURM_JOB_ID']}_{step}")
     if "TORCHELASTIC_RUN_ID" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:

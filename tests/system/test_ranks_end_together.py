@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,23 @@ from cryotorch.jobs.config.catalog import make_settings
 pytestmark = pytest.mark.slow
 SOON = 30  # seconds
 CODES = {(0, "SIGKILL"): -9, (1, "SIGKILL"): 1}
+STOPS = Path(__file__).with_name("stops_at.py")
+# A rank that has come there and no further -> the other one waits in the collective operation that follows.
+PLACES = {
+    "reduction": "cryotorch.refinement.em.module:Refinement._reduce",
+    "M-step": "cryotorch.refinement.em.mstep:regularise",
+    "writing": "cryotorch.jobs.refinement:write_outputs",
+}
+# Moment, the rank that is there, the rank that gets the signal. Only rank 0 writes.
+MOMENTS = [
+    *(
+        (when, there, rank)
+        for when in ("reduction", "M-step")
+        for there in (0, 1)
+        for rank in (0, 1)
+    ),
+    *(("writing", 0, rank) for rank in (0, 1)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +46,42 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def start(small: Path, out: Path, stops_at: str = "") -> subprocess.Popen:
+    """Two ranks; ``stops_at`` is the rank and the place where it waits."""
+    (out.parent / "scratch").mkdir()
+    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "max_iterations=30")
+    given = (f"particles={small}/particles.star", f"volume={small}/initial.mrc", f"out={out}")
+    more = {"PYTHONPATH": str(Path(cryotorch.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    more |= {"TMPDIR": str(out.parent / "scratch"), "STOPS_AT": f"{stops_at} {out}"}
+    program = [str(STOPS)] if stops_at else ["-m", "cryotorch"]
+    return subprocess.Popen(
+        [sys.executable, *program, "job=homo_refine", *given, *two],
+        env={**os.environ, **more},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def further_rank(pid: int) -> int:
     """The process that rank 0 has started, once it is there."""
-    while True:
+
+    def found() -> list[str]:
         listed = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
         )
-        found = [line.split()[0] for line in listed.stdout.splitlines() if "cryotorch" in line]
-        if found:
-            return int(found[0])
+        lines = listed.stdout.splitlines()
+        return [line.split()[0] for line in lines if "job=homo_refine" in line]
+
+    until(found)
+    return int(found()[0])
+
+
+def until(true: Callable[[], object], within: float = 180) -> None:
+    """Wait, not for ever."""
+    end = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < end
         time.sleep(0.1)
 
 
@@ -47,38 +92,42 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("kind", ["SIGTERM", "SIGKILL"])
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("when", [1.0, "iterating"])
-def test_all_ranks_end(small: Path, tmp_path: Path, when, rank: int, kind: str) -> None:
-    out, scratch = tmp_path / "out", tmp_path / "scratch"
-    scratch.mkdir()
-    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "max_iterations=30")
-    given = (f"particles={small}/particles.star", f"volume={small}/initial.mrc", f"out={out}")
-    path = {"PYTHONPATH": str(Path(cryotorch.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    path["TMPDIR"] = str(scratch)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cryotorch", "job=homo_refine", *given, *two],
-        env={**os.environ, **path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    other = further_rank(process.pid)
-    if when == "iterating":
-        while not list(out.glob("checkpoints/*.ckpt")):
-            time.sleep(0.2)
-    else:
-        time.sleep(when)
+def all_end(process: subprocess.Popen, other: int, rank: int, kind: str, scratch: Path) -> str:
+    """Send a signal to one of two ranks; what they say when all is over."""
     os.kill((process.pid, other)[rank], getattr(signal, kind))
     said = process.communicate(timeout=SOON)[1]
     assert process.returncode == CODES.get((rank, kind), 143)
     assert said.count("\n") == 1 and "Traceback" not in said, said
-    until = time.monotonic() + SOON
-    while alive(other) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not alive(other)
+    until(lambda: not alive(other), SOON)
     if (rank, kind) != (0, "SIGKILL"):  # which could not clear up
         assert not list(scratch.glob("cryotorch-*"))
+    return said
+
+
+@pytest.mark.parametrize("kind", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("when", [1.0, "iterating"])
+def test_all_ranks_end(small: Path, tmp_path: Path, when, rank: int, kind: str) -> None:
+    process = start(small, tmp_path / "out")
+    other = further_rank(process.pid)
     if when == "iterating":
-        assert f"to go on, cryotorch out={out} resume=true" in said
+        until(lambda: list(tmp_path.glob("out/checkpoints/*.ckpt")))
+    else:
+        time.sleep(when)
+    said = all_end(process, other, rank, kind, tmp_path / "scratch")
+    if when == "iterating":
+        assert f"to go on, cryotorch out={tmp_path}/out resume=true" in said
+
+
+@pytest.mark.parametrize("kind", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(("when", "there", "rank"), MOMENTS)
+def test_all_ranks_end_at(
+    small: Path, tmp_path: Path, when: str, there: int, rank: int, kind: str
+) -> None:
+    """One rank has come to a place and the other waits for it; either gets the signal."""
+    process = start(small, tmp_path / "out", f"{there} {PLACES[when]}")
+    other = further_rank(process.pid)
+    until((tmp_path / "stopped").exists)
+    time.sleep(2)  # the other one comes to wait
+    said = all_end(process, other, rank, kind, tmp_path / "scratch")
+    assert f"to go on, cryotorch out={tmp_path}/out resume=true" in said

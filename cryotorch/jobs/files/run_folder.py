@@ -31,6 +31,7 @@ from cryotorch.jobs.files.manifest import (
     remove_empty,
     remove_partial,
 )
+from cryotorch.jobs.files.ranks import rank
 from cryotorch.jobs.files.resume import CONFIG, FOLDER, write_config
 from cryotorch.report.figures import FIGURES
 from cryotorch.results import CURVES
@@ -64,14 +65,6 @@ FREE = (
     *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write", "profile"),
     *("trainer", "compile", "minibatch_size"),
 )
-
-
-def rank() -> int:
-    """This process's number in a job of several, also before the trainer exists."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
 
 
 def checkpoints(out: Path) -> list[Path]:

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
-from cryotorch.errors import Stopped
-from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.errors import InputError, Stopped
+from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, shown
 from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import require_search_room
-from cryotorch.jobs.files.run_folder import RunFolder, rank
+from cryotorch.jobs.files.ranks import rank, starter
+from cryotorch.jobs.files.ranks import started as started_processes
+from cryotorch.jobs.files.run_folder import RunFolder
 from cryotorch.jobs.inputs.half_maps import symmetry_group
 from cryotorch.jobs.inputs.particles import load_particles, normalise_needed
 from cryotorch.jobs.refinement.advice import JudgeClaims
@@ -116,16 +118,30 @@ def refine(
         started: of the job, on time.perf_counter.
     """
     inputs = (given.particles, given.volume, given.mask)
+    refuse_processes(given.trainer)
     with watched(given) as watch, RunFolder(given, inputs) as folder:
         _refine(given, prepare, folder, log, started, watch)
 
 
+def refuse_processes(trainer: TrainerSettings) -> None:
+    """Raises InputError where torchrun or srun has not started as many processes as the trainer settings mean."""
+    by, meant = starter(), world_size(trainer)
+    if by and started_processes() != meant:
+        raise InputError(
+            f"{by} has started {started_processes()} processes, but trainer.devices={shown(trainer.devices)} trainer.num_nodes={trainer.num_nodes} "
+            f"mean {meant}: give the devices of one machine and the number of machines"
+        )
+    if by == "srun" and "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise InputError(
+            f"srun does not say how many processes are on one machine: add --ntasks-per-node={meant // trainer.num_nodes} to it"
+        )
+
+
 def watched(given: RefineSettings) -> AbstractContextManager[Watch | None]:
-    """What looks after the other processes of a run that has some on this machine."""
-    local = "TORCHELASTIC_RUN_ID" not in os.environ and "SLURM_PROCID" not in os.environ
-    if not local or world_size(given.trainer) == 1:
+    """What looks after signals and the other processes of a run that has some; where torchrun or srun starts them, they do the latter."""
+    if world_size(given.trainer) == 1:
         return nullcontext()
-    return Watch(rank(), resuming(given))
+    return Watch(0 if starter() else rank(), resuming(given))
 
 
 def resuming(given: RefineSettings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import signal
 import time
@@ -14,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cryotorch.data.particle_file import ParticleFile
@@ -21,6 +23,7 @@ from cryotorch.errors import InputError, Stopped
 from cryotorch.jobs.config.parse import TrainerSettings, shown
 from cryotorch.jobs.files.fingerprint import Fingerprint
 from cryotorch.jobs.files.output_folder import told_if_full
+from cryotorch.jobs.files.ranks import starter
 from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.half_maps import require_cuda
@@ -77,6 +80,7 @@ def make_trainer(
         ".*isinstance.treespec.*",
         ".*Checkpoint directory.*not empty.*",
         ".*dirpath has changed.*",  # another spelling of it
+        ".*srun.*is not used.*",
     ):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
@@ -92,11 +96,14 @@ def make_trainer(
     files = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     if out is not None:
         board = TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False)
-        files = dict(logger=board, plugins=[AtomicCheckpoints()], default_root_dir=out)
+        files = dict(logger=board, default_root_dir=out)
     if settings.precision not in ("32-true", "32"):
         raise InputError(
             f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"
         )
+    plugins: list = [AtomicCheckpoints()]
+    if not starter() and "SLURM_NTASKS" in os.environ:  # Lightning would wait for srun's
+        plugins.append(LightningEnvironment())
     try:
         return L.Trainer(
             accelerator=accelerator,
@@ -106,6 +113,7 @@ def make_trainer(
             strategy=strategy,
             max_epochs=most,
             callbacks=callbacks,
+            plugins=plugins,
             **files,
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,  # iterations differ in the batches that they take
@@ -153,7 +161,10 @@ def fit(
         if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
             raise
         if watch is not None:
-            watch.wait()
+            if not watch.missed:
+                watch.wait()
+            if watch.missed:
+                raise Stopped(code=watch.missed) from None
         raise InputError(
             "another process of this run ended, or cannot be reached any more: see what it says, then add resume=true"
         ) from None

@@ -22,7 +22,7 @@ from subprocess import Popen
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from cryotorch.errors import TOLD, first_to_tell
+from cryotorch.errors import TOLD, InputError, first_to_tell
 
 PARENT = "CRYOTORCH_RANK_0"  # its process, in the environment of those that it starts
 OFTEN = 0.5  # seconds between looks
@@ -34,18 +34,21 @@ class Watch(threading.Thread):
     """Ends this process when one that belongs to it has ended before its time, or when a signal finds the main thread waiting.
 
     Attributes:
+        rank: 0 also for every process that torchrun or srun has started, and ends with the others.
         children: processes of the other ranks, on rank 0.
         resume: how to go on with the run, for the sentence.
         code: exit code of this process once another has ended, else 0.
+        missed: exit code for a signal that came while Python was finalising something, where what it raises goes nowhere; else 0.
     """
 
     def __init__(self, rank: int, resume: str) -> None:
         super().__init__(daemon=True, name="watch")
-        self.rank, self.resume, self.code = rank, resume, 0
+        self.rank, self.resume, self.code, self.missed = rank, resume, 0, 0
         self.children: list[Popen] = []
         self._parent = int(os.environ[PARENT]) if rank and PARENT in os.environ else 0
         self._done, self._signals = threading.Event(), os.pipe()
         self._before, self._folder = -1, ""
+        self._hook = sys.unraisablehook
 
     def __enter__(self) -> Watch:
         if self.rank == 0:
@@ -56,6 +59,7 @@ class Watch(threading.Thread):
             for end in self._signals:
                 os.set_blocking(end, False)
             self._before = signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self.start()
         return self
 
@@ -65,6 +69,7 @@ class Watch(threading.Thread):
             self.join()
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._before)
+        sys.unraisablehook = self._hook
         if self.rank == 0:
             if kind is not None:
                 self._kill()
@@ -95,7 +100,14 @@ class Watch(threading.Thread):
 
     def wait(self) -> None:
         """For the main thread, when a collective operation has failed: until the thread knows why, and ends it."""
-        time.sleep(GRACE)
+        if self.children or self._parent:
+            time.sleep(GRACE)
+
+    def _unraisable(self, what) -> None:
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            self.missed = getattr(what.exc_value, "code", STOPPED[signal.SIGINT])
+        else:
+            self._hook(what)
 
     def _end(self, what: str, code: int) -> None:
         what += "" if "killed" in what else " ended"
@@ -134,7 +146,12 @@ class Launcher(_SubprocessScriptLauncher):
     def launch(self, function, *args, trainer=None, **kwargs):
         """Start them, unless a cluster does, then call ``function``."""
         environment = self.cluster_environment
-        environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        try:
+            environment.validate_settings(self.num_processes, self.num_nodes)
+        except ValueError as error:
+            raise InputError(
+                f"the processes that were started are not those of trainer.devices and trainer.num_nodes ({error}): make them agree"
+            ) from None
         if not environment.creates_processes_externally:
             self._call_children_scripts()
             self.watch.children = self.procs
