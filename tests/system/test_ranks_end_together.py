@@ -23,7 +23,7 @@ STOPS = Path(__file__).with_name("stops_at.py")
 # A rank that has come there and no further -> the other one waits in the collective operation that follows.
 PLACES = {
     "reduction": "cryotorch.refinement.em.module:Refinement._reduce",
-    "M-step": "cryotorch.refinement.em.mstep:regularise",
+    "M-step": "cryotorch.refinement.em.iteration:regularise",
     "writing": "cryotorch.jobs.refinement:write_outputs",
 }
 # Moment, the rank that is there, the rank that gets the signal. Only rank 0 writes.
