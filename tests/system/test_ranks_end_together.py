@@ -24,7 +24,7 @@ STOPS = Path(__file__).with_name("stops_at.py")
 PLACES = {
     "reduction": "cryotorch.refinement.em.module:Refinement._reduce",
     "M-step": "cryotorch.refinement.em.iteration:regularise",
-    "writing": "cryotorch.jobs.refinement:write_outputs",
+    "writing": "cryotorch.jobs.refinement.trainer:write_outputs",
 }
 # Moment, the rank that is there, the rank that gets the signal. Only rank 0 writes.
 MOMENTS = [
