@@ -19,9 +19,9 @@ from torch import Tensor
 
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
-from cryotorch.errors import InputError, Stopped
+from cryotorch.errors import InputError, Stopped, out_of_memory
 from cryotorch.jobs import damage
-from cryotorch.jobs.fingerprint import Fingerprint
+from cryotorch.jobs.fingerprint import Fingerprint, unusable
 from cryotorch.jobs.maps import HARD, SOFT, looks_inverted, require_cuda
 from cryotorch.jobs.output import told_if_full
 from cryotorch.jobs.run_advice import JudgeClaims
@@ -248,7 +248,13 @@ def fit(
         if trainer.interrupted:
             raise _cause(end) from None
         raise
-    except RuntimeError as error:
+    except Exception as error:
+        if isinstance(error, InputError | OSError) or out_of_memory(error):
+            raise
+        if checkpoint is not None and module.expectation is None and module.result is None:
+            raise unusable(checkpoint, type(error).__name__) from error
+        if not isinstance(error, RuntimeError):
+            raise
         if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
             raise
         if watch is not None:
@@ -259,6 +265,8 @@ def fit(
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
+    if module.result is None:
+        raise unusable(checkpoint, "no iteration was begun")
 
 
 class IterationCheckpoint(ModelCheckpoint):

@@ -88,6 +88,18 @@ class Course:
     def __len__(self) -> int:
         return len(self.crossings)
 
+    def check(self) -> None:
+        """Raises ValueError or TypeError where these are no numbers, one of each for every iteration."""
+        counts = {len(values) for name, values in vars(self).items() if name != "ctf_after"}
+        numbers = [x for values in vars(self).values() for x in values]
+        if len(counts) > 1 or not all(isinstance(x, int | float) for x in numbers):
+            raise ValueError
+        if not all(0 <= x <= len(self) for x in self.ctf_after):
+            raise ValueError
+        known = [*self.crossings, *self.areas, *self.limits, *self.shares]
+        if not all(map(math.isfinite, known)):
+            raise ValueError
+
 
 def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     """Decide what comes next.
