@@ -87,12 +87,12 @@ class Fingerprint(Callback):
 
 
 def _counts(loops: Any) -> bool:
-    """Whether these are whole numbers, in dicts and lists of any depth."""
+    """Whether these are whole numbers of a size that counts have, in dicts and lists of any depth."""
     if isinstance(loops, dict):
         return all(isinstance(name, str) for name in loops) and _counts(list(loops.values()))
     if isinstance(loops, list | tuple):
         return all(map(_counts, loops))
-    return isinstance(loops, int | None)
+    return loops is None or (isinstance(loops, int) and abs(loops) < 2**53)
 
 
 class OtherRun(InputError):

@@ -21,6 +21,7 @@ _OPTIONAL = {
 _OF_GROUPS = {"magnification": 3, "premultiplied": 1}  # dimensions of parts of the optics, else 2
 # Tensors with NaN for what is not known, and the smallest and largest of the numbers.
 _UNKNOWN = ("anchor_rotation", "anchor_shift")
+MOST = (1e9, 1e25)  # of poses, defocus and optics in their units; of maps and noise, in grey values
 _LIMITS = {
     "limit": (0.0, 1e6),
     "share": (0.0, 1.0),
@@ -51,12 +52,16 @@ def check_saved(known: Mapping, saved: object) -> None:
     for place in (saved, saved["poses"], saved["optics"]):
         for name, value in place.items():
             if isinstance(value, Tensor) and value.is_floating_point():
-                bad = value.isnan() if name == "most" else ~value.isfinite()
+                most = MOST[place is saved]
+                bad = (
+                    value.isnan() if name == "most" else ~(value.isfinite() & (value.abs() <= most))
+                )
                 _require(name in _UNKNOWN or not bool(bad.any()), name)
     for name, (low, high) in _LIMITS.items():
         _require(saved[name] is None or low <= saved[name] <= high, name)
     _require(bool((saved["poses"]["half"] == known["poses"]["half"]).all()), "half")
-    _require(bool((saved["noise"] > 0).all()), "noise")
+    for name in ("noise", "most"):
+        _require(bool((saved[name] > 0).all()), name)
     for name in ("voltage_kv", "pixel_size"):
         _require(bool((saved["optics"][name] > 0).all()), name)
     _check_history(saved["history"], len(saved["course"]["crossings"]))
