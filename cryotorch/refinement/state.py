@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
 from cryotorch.refinement.image_weight import unlimited
+from cryotorch.refinement.saved_state import check_saved
 
 
 @dataclass
@@ -35,6 +35,18 @@ class Course:
 
     def __len__(self) -> int:
         return len(self.crossings)
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError where these are no numbers, one of each for every iteration."""
+        counts = {len(values) for name, values in vars(self).items() if name != "ctf_after"}
+        numbers = [x for values in vars(self).values() for x in values]
+        if len(counts) > 1 or not all(isinstance(x, int | float) for x in numbers):
+            raise ValueError
+        if not all(0 <= x <= len(self) for x in self.ctf_after):
+            raise ValueError
+        known = [*self.crossings, *self.areas, *self.limits, *self.shares]
+        if not all(map(math.isfinite, known)):
+            raise ValueError
 
 
 @dataclass
@@ -136,7 +148,7 @@ class State:
 
     def load_state_dict(self, saved: dict, device: torch.device) -> None:
         """Take over a checkpoint of the same particles; raises InputError for entries that are not those of this state."""
-        _same_kinds(self.state_dict(), saved)
+        check_saved(self.state_dict(), saved)
         self.particles = self.particles.replace(
             **{name: value.cpu() for name, value in saved["poses"].items()},
             optics=Optics(**saved["optics"]),
@@ -146,35 +158,3 @@ class State:
             setattr(self, name, None if saved[name] is None else saved[name].to(device))
         for name in self.POSES + self.NUMBERS:
             setattr(self, name, saved[name])
-
-
-# What a state may have none of, besides parts of the optics.
-_OPTIONAL = (
-    *("mask", "mask_radius", "rest", "anchor_rotation", "anchor_shift"),
-    *("centre_rotation", "centre_shift"),
-)
-
-
-def _same_kinds(known: Mapping, saved: object, place: str = "the state") -> None:
-    """Refuse a saved state that lacks an entry, or has one of another type, or a tensor of another kind or shape."""
-    names = saved.keys() if isinstance(saved, Mapping) else ()
-    for name in known.keys() ^ names:
-        lacks = "lacks" if name in known else "has an unknown"
-        raise InputError(f"the checkpoint cannot be used: {place} {lacks} {name}")
-    for name, now in known.items():
-        then = saved[name]
-        if isinstance(now, Mapping):
-            _same_kinds(now, then, name)
-        elif now is None or then is None:
-            optional = place == "optics" or name in _OPTIONAL
-            if not optional or not isinstance(then, Tensor | float | int | None):
-                raise InputError(f"the checkpoint cannot be used: {place} has no value for {name}")
-        else:
-            kind = (int, float) if isinstance(now, int | float) else type(now)
-            same = isinstance(then, kind)
-            if same and isinstance(now, Tensor):
-                same = now.is_floating_point() == then.is_floating_point()
-                known_shape = place != "optics"  # where coefficients may have been added
-                same = same and (now.shape == then.shape or not known_shape)
-            if not same:
-                raise InputError(f"the checkpoint cannot be used: {name} is not what it was")

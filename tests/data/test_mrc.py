@@ -244,6 +244,61 @@ def test_any_header_is_read_or_refused(tmp_path, patch, place):
     assert pixel_size is None or pixel_size > 0
 
 
+WORDS = st.one_of(
+    st.integers(-(2**31), 2**31 - 1).map(lambda x: np.array(x, "<i4").tobytes()),
+    st.sampled_from([0, 1, -1, 2, 4, 12, 101, 2**20 - 1, 2**31 - 1, -(2**31)]).map(
+        lambda x: np.array(x, "<i4").tobytes()
+    ),
+    st.sampled_from([0, -1, 2.5, 1e-30, 1e30, np.inf, -np.inf, np.nan]).map(
+        lambda x: np.array(x, "<f4").tobytes()
+    ),
+)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 27) | st.integers(0, 255), WORDS), min_size=1, max_size=3
+)
+
+
+def _any_words(folder: Path, changes: list[tuple[int, bytes]], pad: bool) -> None:
+    """Of a map of 4 voxels and a stack of 4 images per edge: what is read is finite, or one sentence is said."""
+    for name in ("map.mrc", "stack.mrcs"):
+        path = folder / name
+        write_volume(path, torch.arange(64.0).reshape(4, 4, 4), 1)
+        raw = bytearray(path.read_bytes())
+        for place, word in changes:
+            raw[4 * place : 4 * place + 4] = word
+        path.write_bytes(raw)
+    try:
+        values, pixel_size = read_volume(folder / "map.mrc", pad=pad)
+        corner = read_corner(folder / "map.mrc", 2.0)
+        assert values.isfinite().all() and (pixel_size is None or 0 < pixel_size < np.inf)
+        assert np.isfinite(corner).all() and values.numel() <= 64**2
+    except InputError as error:
+        assert "\n" not in str(error)
+    try:
+        stacks = Stacks([folder / "stack.mrcs"])
+        images = stacks.read(np.array([[0, i] for i in range(int(stacks.counts[0]))]))
+        assert images.dtype == np.float32 and images.size <= 64 * 4
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+@given(CHANGES, st.booleans())
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_words_of_a_header(tmp_path, changes, pad):
+    _any_words(tmp_path, changes, pad)
+
+
+@pytest.mark.slow
+@given(CHANGES, st.booleans())
+@settings(
+    max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_words_of_a_header_often(tmp_path, changes, pad):
+    _any_words(tmp_path, changes, pad)
+
+
 @pytest.mark.parametrize(("dtype", "mode"), [("float32", 2), ("float16", 12)])
 def test_stacks_are_written_in_chunks(tmp_path, dtype, mode, capsys):
     images = torch.randn(7, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -149,6 +149,8 @@ def _classes(fields: dict[str, np.ndarray], path: Path) -> Classes | None:
                 f"{family}/{name} of {path} has the shape {values.shape} for {classes} classes: the file is damaged."
             )
     number = multi.get(CLASS)
+    if number is not None and number.dtype.kind not in "iu":
+        raise InputError(f"{family}/{CLASS} of {path} holds no whole numbers: the file is damaged.")
     if number is None or number.shape != (n, classes):
         number = np.tile(np.arange(classes), (n, 1))
     return Classes(family, number.astype(np.int64), posterior, each)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.cryosparc.fields import FIELDS, is_of_kind, is_printable
+from cryotorch.data.cryosparc.file import is_plain
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 
@@ -43,9 +44,9 @@ def listed_fields(table: Table, path: Path) -> dict[str, tuple[str, tuple[int, .
     for name, kind, shape in zip(table[FIELD], table[TYPE], table[SHAPE], strict=True):
         try:
             sizes = () if shape == "-" else tuple(int(size) for size in shape.split("x"))
-            letter = np.dtype(kind.removeprefix(HEX)).kind
-            sane = letter in "biufcS" and all(0 < size < 2**20 for size in sizes)
-            if not sane or not is_of_kind(str(name), letter, sizes):
+            dtype = np.dtype(kind.removeprefix(HEX))
+            sane = is_plain(dtype) and all(0 <= size < 2**20 for size in sizes)
+            if not sane or not is_of_kind(str(name), dtype.kind, sizes):
                 raise ValueError
         except (TypeError, ValueError):
             raise InputError(
@@ -78,7 +79,7 @@ def guessed_fields(table: Table) -> dict[str, tuple[str, tuple[int, ...]]]:
 def _type(values: np.ndarray) -> str:
     kind = values.dtype.kind
     plain = kind in "biu" or (kind == "f" and values.dtype.itemsize <= 8)
-    if values.ndim > 2 or (kind == "S" and values.ndim > 1):
+    if values.ndim > 2 or 0 in values.shape[1:] or (kind == "S" and values.ndim > 1):
         plain = False
     if kind == "S" and values.ndim == 1:
         quotes = b"'" in (every := b"".join(values.tolist())) and b'"' in every

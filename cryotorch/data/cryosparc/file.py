@@ -20,7 +20,8 @@ from cryotorch.data.files import open_input, replace_file
 from cryotorch.errors import InputError
 
 NUMPY, CSDAT = b"\x93NUMPY", b"\x95CSDAT"
-MOST_HEADER = 2**20  # bytes; real ones of a hundred fields have ten thousand
+# Bytes, which take 500 times the memory to read; real ones of a hundred fields have ten thousand.
+MOST_HEADER = 2**18
 MOST_ROW = 2**20  # bytes of a row; real ones have a few hundred
 AT_ONCE = 2**24  # bytes of rows turned into columns together
 # What stands in a header besides names in quotes: nothing that Python would compute.
@@ -83,7 +84,7 @@ def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
             rows = np.empty(min(step, n - start), dtype)
             for name, values in fields.items():
                 rows[name] = values[start : start + step]
-            file.write(memoryview(rows).cast("B") if dtype.itemsize else b"")
+            file.write(rows.view(np.uint8).data if dtype.itemsize else b"")
 
 
 def _read_numpy(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
@@ -155,7 +156,7 @@ def _checked_dtype(descr: object, path: Path) -> np.dtype:
                 f"Field {name} of {path} holds Python objects, which could run programs when read: save it from "
                 "CryoSPARC again, or with cryosparc-tools."
             )
-        if kind not in "biufcS":
+        if not is_plain(dtype[name].base):
             raise InputError(
                 f"Field {name} of {path} is of type {dtype[name].base.str}: a .cs file holds numbers and text only."
             )
@@ -181,6 +182,11 @@ def _dtype(fields: list[tuple]) -> np.dtype:
             "itemsize": ends[-1] if ends else 0,
         }
     )
+
+
+def is_plain(dtype: np.dtype) -> bool:
+    """Whether values are text or numbers of a type that every machine has, which 80 bit are not."""
+    return dtype.kind in "biuS" or (dtype.kind in "fc" and dtype.newbyteorder("=").char in "efdFD")
 
 
 def _is_name(name: str) -> bool:

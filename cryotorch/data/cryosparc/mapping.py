@@ -37,7 +37,7 @@ from cryotorch.data.cryosparc.fields import (
 )
 from cryotorch.data.image_names import parse_names
 from cryotorch.data.optics import GROUP, read_optics
-from cryotorch.data.table import Table
+from cryotorch.data.table import BIGGEST, Table
 from cryotorch.errors import InputError
 from cryotorch.ops.geometry.rotations import (
     euler_to_matrix,
@@ -47,6 +47,7 @@ from cryotorch.ops.geometry.rotations import (
 )
 
 EMPTY: Mapping[str, np.ndarray] = MappingProxyType({})
+NONE = np.zeros(1)
 AT_ONCE = 2**16  # poses turned together, which bounds the memory
 
 
@@ -165,7 +166,7 @@ def fields_of(
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if label in table:
                 numbers = table.integers(label, path) - 1
-                if (numbers >= 0).all() and (name == "class" or (numbers <= 1).all()):
+                if ((numbers >= 0) & (numbers < (2 if name == "split" else 2**32))).all():
                     fields[f"alignments3D/{name}"] = numbers
         if "cryotorchScale" in table:
             fields["alignments3D/alpha"] = table.floats("cryotorchScale", path)
@@ -174,10 +175,12 @@ def fields_of(
         if "rlnAnglePsi" in table:
             fields["alignments2D/pose"] = np.deg2rad(table.floats("rlnAnglePsi", path))
         if "rlnClassNumber" in table:
-            fields["alignments2D/class"] = table.integers("rlnClassNumber", path) - 1
+            numbers = table.integers("rlnClassNumber", path) - 1
+            if ((numbers >= 0) & (numbers < 2**32)).all():
+                fields["alignments2D/class"] = numbers
     if MICROGRAPH in table and "location/micrograph_path" in kept:
         fields["location/micrograph_path"] = table.raw(MICROGRAPH)
-    if MICROGRAPH_SHAPE in kept and all(x in table for x in POSITION):
+    if (kept.get(MICROGRAPH_SHAPE, NONE) > 0).all() and all(x in table for x in POSITION):
         height, width = kept[MICROGRAPH_SHAPE].astype(np.float64).T
         fields["location/center_x_frac"] = table.floats(POSITION[0], path) / width
         fields["location/center_y_frac"] = 1 - table.floats(POSITION[1], path) / height
@@ -195,6 +198,12 @@ def _shifts(
         shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
         found[f"{family}/shift"] = np.stack(shift / found[f"{family}/psize_A"], 1)
     return found
+
+
+def check_kinds(fields: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises InputError for a field of another type or length than CryoSPARC's, used or not: it is to be written again."""
+    for name in filter(fields.__contains__, FIELDS):
+        _checked(name, fields[name], path)
 
 
 def _checked(name: str, values: np.ndarray, path: Path) -> np.ndarray:
@@ -288,16 +297,18 @@ def _origins(fields, field, family: str, path: Path, messages: list[str]) -> dic
 
 
 def _position(fields, field) -> dict[str, np.ndarray]:
-    """Position in the micrograph, whole pixels from its upper left corner, and its name."""
+    """Position in the micrograph, whole pixels from its upper left corner, where all are known, and its name."""
     x, y = "location/center_x_frac", "location/center_y_frac"
     found = {}
     if "location/micrograph_path" in fields:
         names = field("location/micrograph_path")
         found[MICROGRAPH] = np.array([name.removeprefix(b">") for name in names.tolist()])
-    if all(name in fields for name in (x, y, MICROGRAPH_SHAPE)):
+    known = all(name in fields for name in (x, y, MICROGRAPH_SHAPE))
+    if known and (field(MICROGRAPH_SHAPE) > 0).all():
         height, width = field(MICROGRAPH_SHAPE).astype(np.float64).T
-        found[POSITION[0]] = np.round(field(x) * width)
-        found[POSITION[1]] = np.round((1 - field(y).astype(np.float64)) * height)
+        across, down = field(x) * width, (1 - field(y).astype(np.float64)) * height
+        if (np.abs([across, down]) < BIGGEST).all():
+            found |= dict(zip(POSITION, np.round([across, down]), strict=True))
     return found
 
 

@@ -2,7 +2,7 @@
 
 What both can say is converted (``cs_words``). The rest is carried: fields as columns ``cs/<field>``, columns as fields
 ``star/<label>``, those of optics groups as ``star_optics/<label>``. Also what the conversion would round is carried, and
-wins over the converted value as long as both say the same (``cs_same``).
+wins over the converted value as long as both say the same (``equality``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from cryotorch.data.cryosparc.fields import (
     is_printable,
     plain_names,
 )
-from cryotorch.data.cryosparc.mapping import columns_of, fields_of
+from cryotorch.data.cryosparc.mapping import check_kinds, columns_of, fields_of
 from cryotorch.data.optics import GROUP
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
@@ -77,6 +77,7 @@ def to_tables(
         raise InputError(f"{path} holds no particles.")
     fields, aligned = pick_alignment(fields, which, path, messages)
     plain = {x: v for x, v in fields.items() if not x.startswith((STAR, STAR_OPTICS))}
+    check_kinds(plain, path)
     columns, optics, row = columns_of(plain | aligned, path, messages)
     messages += _unused(plain, bool(aligned), path)
     _, first = np.unique(row, return_index=True)
@@ -176,9 +177,11 @@ def _kept(fields: dict[str, np.ndarray], prefix: str, path: Path) -> dict[str, n
         if name.startswith(prefix):
             text = values.dtype.kind == "S"
             fits = values.ndim == 1 and is_printable(values) if text else values.ndim <= 2
-            if not fits or values.dtype.kind == "c" or name == prefix:
+            label = name[len(prefix) :]
+            own = label.removeprefix(PREFIX) != label and label[len(PREFIX) :] in fields
+            if not fits or values.dtype.kind == "c" or not label or own:
                 raise InputError(f"Field {name} of {path} is no column of a STAR file: remove it.")
-            found[name[len(prefix) :]] = values
+            found[label] = values
     return found
 
 
@@ -272,8 +275,7 @@ def _identical(made: np.ndarray | None, given: np.ndarray) -> bool:
         return False
     if given.dtype.kind == "S":
         return np.array_equal(made, given)
-    with np.errstate(all="ignore"):
-        return made.astype(given.dtype).tobytes() == given.tobytes()
+    return _fits(made, given.dtype) and made.astype(given.dtype).tobytes() == given.tobytes()
 
 
 def _types(fields: dict[str, np.ndarray]) -> list[tuple]:
@@ -281,11 +283,18 @@ def _types(fields: dict[str, np.ndarray]) -> list[tuple]:
 
 
 def _as(values: np.ndarray, kind: str) -> np.ndarray:
-    """Values in the type that the list of fields gives; text may become longer."""
+    """Values in the type that the list of fields gives, if that holds them; text may become longer."""
     dtype = np.dtype(kind.removeprefix("hex:"))
     if dtype.kind == "S":
         return values.astype(f"S{max(dtype.itemsize, values.dtype.itemsize)}")
-    return values.astype(dtype)
+    return values.astype(dtype) if _fits(values, dtype) else values
+
+
+def _fits(values: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether numbers are the same after they were of another type."""
+    with np.errstate(all="ignore"):
+        again = values.astype(dtype).astype(values.dtype)
+    return np.array_equal(again, values, equal_nan=True)
 
 
 def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path) -> list[str]:

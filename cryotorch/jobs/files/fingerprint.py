@@ -56,8 +56,12 @@ class Fingerprint(Callback):
         try:
             then, state = saved["callbacks"][self.state_key], saved["refinement"]
             pairs = [(name, now, then.get(name)) for name, now in self.values.items()]
+            if not all(isinstance(x, str | int | float | None) for _, _, x in pairs):
+                raise TypeError
         except (KeyError, TypeError, AttributeError):
             missing = missing or ["the state of a refinement"]
+        if not missing and not _counts(saved["loops"]):
+            missing = ["the counts of the trainer"]
         if missing or not isinstance(state, dict):
             lacks = missing[0] if missing else "the state of a refinement"
             raise InputError(f"checkpoint {checkpoint} lacks {lacks}")
@@ -82,8 +86,24 @@ class Fingerprint(Callback):
         self._seen = now  # the same images, written again
 
 
+def _counts(loops: Any) -> bool:
+    """Whether these are whole numbers of a size that counts have, in dicts and lists of any depth."""
+    if isinstance(loops, dict):
+        return all(isinstance(name, str) for name in loops) and _counts(list(loops.values()))
+    if isinstance(loops, list | tuple):
+        return all(map(_counts, loops))
+    return loops is None or (isinstance(loops, int) and abs(loops) < 2**53)
+
+
 class OtherRun(InputError):
     """The checkpoint is whole, but belongs to another run."""
+
+
+def unusable(checkpoint: Path | None, why: str) -> InputError:
+    """For what a trainer kept of itself in a checkpoint and cannot take over."""
+    return InputError(
+        f"checkpoint {checkpoint} cannot be gone on with ({why}): start anew with overwrite=true"
+    )
 
 
 def other_run(out: Path, differs: str) -> str:

@@ -19,9 +19,9 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cryotorch.data.particle_file import ParticleFile
-from cryotorch.errors import InputError, Stopped
+from cryotorch.errors import InputError, Stopped, out_of_memory
 from cryotorch.jobs.config.parse import TrainerSettings, shown
-from cryotorch.jobs.files.fingerprint import Fingerprint
+from cryotorch.jobs.files.fingerprint import Fingerprint, unusable
 from cryotorch.jobs.files.output_folder import told_if_full
 from cryotorch.jobs.files.ranks import starter
 from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
@@ -157,7 +157,13 @@ def fit(
         if trainer.interrupted:
             raise _cause(end) from None
         raise
-    except RuntimeError as error:
+    except Exception as error:
+        if isinstance(error, InputError | OSError) or out_of_memory(error):
+            raise
+        if checkpoint is not None and module.expectation is None and module.result is None:
+            raise unusable(checkpoint, type(error).__name__) from error
+        if not isinstance(error, RuntimeError):
+            raise
         if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
             raise
         if watch is not None:
@@ -171,6 +177,8 @@ def fit(
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
+    if module.result is None:
+        raise unusable(checkpoint, "no iteration was begun")
 
 
 class IterationCheckpoint(ModelCheckpoint):

@@ -94,6 +94,10 @@ class Refinement(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Fresh sums."""
+        if self.trainer.current_epoch != self.state.iteration:
+            raise InputError(
+                f"the checkpoint cannot be used: it counts {self.trainer.current_epoch} iterations where {self.state.iteration} were done"
+            )
         self.expectation = Expectation(self.state, self.settings, self.device)
         self.ctf = None
         if self.state.refines_ctf:
@@ -160,6 +164,8 @@ class Refinement(L.LightningModule):
 def coming(saved: dict, settings: Settings) -> Next | Stop:
     """What the schedule of now has in store for the state of a checkpoint; raises InputError if that has no course."""
     try:
-        return advance(Course(**saved["course"]), settings.schedule)
-    except (KeyError, TypeError, IndexError, ValueError):
+        course = Course(**saved["course"])
+        course.check()
+        return advance(course, settings.schedule)
+    except (KeyError, TypeError, ValueError):
         raise InputError("the checkpoint cannot be used: its course is not that of a run") from None

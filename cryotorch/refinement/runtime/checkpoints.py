@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from cryotorch.errors import InputError
 
 CHECKSUM = "checksum"  # the entry beside the values
+# How many times the size of its file a checkpoint may have in memory: several names may stand for one tensor. And what it always may.
+TIMES, ROOM = 16, 2**24
+MOST_VALUES = 2**21  # names, numbers and tensors; a thousand iterations make a hundred thousand
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -54,28 +59,67 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: it cannot be read, or its values are not those that were written.
     """
     try:
+        most = TIMES * _stored(path) + ROOM
         saved = torch.load(path, map_location="cpu", weights_only=True)
         expected = saved.pop(CHECKSUM, None)
+        found = None if expected is None else checksum(saved, most)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})") from None
-    if expected is None:
+    if found is None:
         raise InputError(f"checkpoint {path} holds no checksum: it is from an older version")
-    if checksum(saved) != expected:
+    if found != expected:
         raise InputError(f"checkpoint {path} is damaged: its checksum differs")
     return saved
 
 
-def checksum(values: Any) -> str:
-    """SHA-256 over names, types, numbers and tensors in their order; the same for what ``torch.load`` makes of them."""
-    digest = hashlib.sha256()
+def _stored(path: str | Path) -> int:
+    """Bytes of the file; raises an error where it is to be unpacked, as torch writes none, to what may be any number of bytes."""
+    if not os.path.isfile(path):  # a pipe would wait for ever
+        raise OSError
+    size = os.path.getsize(path)
+    with zipfile.ZipFile(path) as file:
+        parts = file.infolist()
+    if sum(part.file_size for part in parts) > size or any(part.compress_type for part in parts):
+        raise ValueError
+    return size
+
+
+def checksum(values: Any, most: float = math.inf) -> str:
+    """SHA-256 over names, types, numbers and tensors in their order; the same for what ``torch.load`` makes of them.
+
+    Raises:
+        ValueError: values of more than ``most`` bytes, as a tensor of one number that claims any size, or a list of lists that are one.
+    """
+    digest = _Digest(most)
     _add(digest, values)
     return digest.hexdigest()
 
 
-def _add(digest: Any, value: Any) -> None:
+class _Digest:
+    """SHA-256 of a limited number of bytes."""
+
+    def __init__(self, most: float) -> None:
+        self._digest, self._left, self._values = hashlib.sha256(), most, 0
+        self.hexdigest = self._digest.hexdigest
+
+    def update(self, raw: bytes | memoryview) -> None:
+        """Further bytes."""
+        self.room(len(raw))
+        self._left -= len(raw)
+        self._values += 1
+        self._digest.update(raw)
+
+    def room(self, count: int) -> None:
+        """Refuses what would be too much."""
+        if count > self._left or (self._values > MOST_VALUES and self._left < math.inf):
+            raise ValueError("more than the file holds")
+
+
+def _add(digest: _Digest, value: Any) -> None:
     if isinstance(value, torch.Tensor):
+        digest.room(value.numel() * value.element_size())  # before a copy is made
         plain = value.detach().cpu().contiguous()
         digest.update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")

@@ -183,7 +183,7 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
     )
     state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
     state.course = Course([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
-    state.history = [{"iteration": 1.0}]
+    state.history = [{"iteration": 1.0, "resolution": 9.0}, {"iteration": 2.0, "resolution": 8.0}]
     state.known = torch.arange(48) < 30
     state.share = 0.5
     state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
