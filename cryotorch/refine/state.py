@@ -157,8 +157,8 @@ _OPTIONAL = (
 
 def _same_kinds(known: Mapping, saved: object, place: str = "the state") -> None:
     """Refuse a saved state that lacks an entry, or has one of another type, or a tensor of another kind or shape."""
-    names = saved.keys() if isinstance(saved, Mapping) else ()
-    for name in known.keys() ^ names:
+    saved = saved if isinstance(saved, Mapping) else {}
+    for name in known.keys() ^ saved.keys():
         lacks = "lacks" if name in known else "has an unknown"
         raise InputError(f"the checkpoint cannot be used: {place} {lacks} {name}")
     for name, now in known.items():

@@ -27,7 +27,10 @@ from cryotorch.errors import TOLD, first_to_tell
 PARENT = "CRYOTORCH_RANK_0"  # its process, in the environment of those that it starts
 OFTEN = 0.5  # seconds between looks
 GRACE = 8.0  # seconds that the main thread has to end by itself
-STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal, as shells have it
+STOPPED: dict[int, int] = {
+    signal.SIGINT: 130,
+    signal.SIGTERM: 143,
+}  # 128 + the signal, as shells have it
 
 
 class Watch(threading.Thread):
