@@ -46,7 +46,7 @@ class Optics:
         moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in vars(self).items()}
         return Optics(**moved)
 
-    def replace(self, **changes) -> Optics:
+    def replace(self, **changes: Any) -> Optics:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
 
@@ -133,7 +133,7 @@ class Particles:
         moved: dict[str, Any] = values | {"optics": self.optics.to(device)}
         return Particles(**moved)
 
-    def replace(self, **changes) -> Particles:
+    def replace(self, **changes: Any) -> Particles:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
 

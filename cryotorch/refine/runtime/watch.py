@@ -15,9 +15,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
@@ -130,11 +132,11 @@ class Watch(threading.Thread):
 class Launcher(_SubprocessScriptLauncher):
     """Starts the other ranks and has them watched; Lightning's own observer would kill this process without a word."""
 
-    def __init__(self, watch: Watch, *args) -> None:
+    def __init__(self, watch: Watch, *args: Any) -> None:
         super().__init__(*args)
         self.watch = watch
 
-    def launch(self, function, *args, trainer=None, **kwargs):
+    def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Start them, unless a cluster does, then call ``function``."""
         environment = self.cluster_environment
         environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
