@@ -51,7 +51,9 @@ def main() -> None:
     collect_rarely()
     for stream in (sys.stdout, sys.stderr):  # file names need not be in UTF-8
         with suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(  # pyright: ignore[reportAttributeAccessIssue]
+                errors="backslashreplace"
+            )
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         if not _answer(sys.argv[1:]):
@@ -295,7 +297,7 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
         run.name = run_name(state.overrides.task, names, job, state.job.num)
     try:
         try:
-            values = OmegaConf.to_container(config, resolve=True)
+            values: Any = OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise InputError(_sentence(error)) from error
         if values.get("out", "") is None:

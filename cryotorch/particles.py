@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,9 +43,10 @@ class Optics:
 
     def to(self, device: torch.device | str) -> Optics:
         """The same on a device."""
-        return Optics(**{k: None if v is None else v.to(device) for k, v in vars(self).items()})
+        moved: dict[str, Any] = {k: v if v is None else v.to(device) for k, v in vars(self).items()}
+        return Optics(**moved)
 
-    def replace(self, **changes) -> Optics:
+    def replace(self, **changes: Any) -> Optics:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
 
@@ -128,15 +130,18 @@ class Particles:
     def to(self, device: torch.device | str) -> Particles:
         """The same on a device."""
         values = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        return Particles(**values | {"optics": self.optics.to(device)})
+        moved: dict[str, Any] = values | {"optics": self.optics.to(device)}
+        return Particles(**moved)
 
-    def replace(self, **changes) -> Particles:
+    def replace(self, **changes: Any) -> Particles:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
 
     def __getitem__(self, rows: Tensor) -> Particles:
         """Some of the particles."""
-        values = {k: v[rows] if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        values: dict[str, Any] = {
+            k: v[rows] if isinstance(v, Tensor) else v for k, v in vars(self).items()
+        }
         return Particles(**values)
 
 
@@ -183,5 +188,5 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
-        move = dict(device=device, non_blocking=non_blocking)
+        move: dict[str, Any] = dict(device=device, non_blocking=non_blocking)
         return Batch(self.index.to(**move), self.images.to(**move), self.half)

@@ -128,7 +128,7 @@ def _what_there_is(structure: gemmi.Structure, selection: gemmi.Selection) -> st
     found: dict[str, list[int]] = {}
     for model in structure:
         for chain in selection.chains(model):
-            found.setdefault(chain.name, []).extend(r.seqid.num for r in chain)
+            found.setdefault(chain.name, []).extend(r.seqid.num or 0 for r in chain)
     if found:
         ranges = (
             f"chain {name} has residues {min(n)} to {max(n)}" for name, n in found.items() if n

@@ -128,7 +128,8 @@ class CachedImages:
                 try:
                     self._open(damaged)
                 finally:
-                    os.close(damaged)
+                    if damaged is not None:
+                        os.close(damaged)
         raise InputError(
             f"The cache {self.path} is damaged again and again: choose another cache_dir."
         )
@@ -172,11 +173,13 @@ class CachedImages:
         cuts = (np.flatnonzero(rows[1:] != rows[:-1] + 1) + 1).tolist()
         starts, stops = [0, *cuts], [*cuts, len(rows)]
         places = (self._offset + rows[starts] * size).tolist()
+        handle = self._handle
+        assert handle is not None
         for start, stop, place in zip(starts, stops, places, strict=True):
             part = view[start * size : stop * size]
             while part:
                 try:
-                    got = os.preadv(self._handle, [part], place)
+                    got = os.preadv(handle, [part], place)
                 except OSError:
                     return False
                 if got == 0:

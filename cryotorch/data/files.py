@@ -26,7 +26,7 @@ class Unpacked(io.RawIOBase):
         most: bytes that it may unpack to; who knows what is to come may set it.
     """
 
-    def __init__(self, stream: BinaryIO, path: Path, size: int) -> None:
+    def __init__(self, stream: io.BufferedIOBase, path: Path, size: int) -> None:
         self._stream, self._path = stream, path
         self.most, self._seen = max(UNPACKED, TIMES * size), 0
 
@@ -55,7 +55,7 @@ class Unpacked(io.RawIOBase):
 
 
 @contextmanager
-def open_input(path: str | Path) -> Iterator[BinaryIO]:
+def open_input(path: str | Path) -> Iterator[io.BufferedReader]:
     """A file to read as bytes; gzip and bzip2 are recognised by their first bytes and unpacked.
 
     Raises:
@@ -88,7 +88,7 @@ def open_input(path: str | Path) -> Iterator[BinaryIO]:
         raise InputError(f"File {path} cannot be read ({error}): check it.") from None
 
 
-def _bounded(stream: BinaryIO, path: Path) -> io.BufferedReader:
+def _bounded(stream: io.BufferedIOBase, path: Path) -> io.BufferedReader:
     return io.BufferedReader(Unpacked(stream, path, os.path.getsize(path)), 2**20)
 
 

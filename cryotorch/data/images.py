@@ -95,7 +95,7 @@ class ParticleImages(Dataset):
         self._mended: dict[int, str] = {}
         self._brought: dict[int, str] = {}
         self._limits: Tensor | None = None
-        self.unit: float | None = None
+        self.unit = 1.0
         self._corners: dict[int, Corners] = {}
         self.marks = np.zeros(len(file.particles), np.uint64)
         self._address = file.particles.address.numpy()
@@ -237,6 +237,7 @@ class ParticleImages(Dataset):
     def _clean(self, index: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Images as extracted without their outliers, and a note on each."""
         raw, mean, sigma, reach = self._raw(index)
+        assert self._limits is not None
         notes = np.zeros(len(index), np.int32)
         # not a number is not below a limit
         for i in torch.nonzero(~(reach <= self._limits).all(1) | (sigma == 0))[:, 0].tolist():
@@ -264,7 +265,7 @@ class ParticleImages(Dataset):
         flat = raw.flatten(1)
         low, high = flat.amin(1), flat.amax(1)  # 30 times faster than aminmax
         for i in torch.nonzero((high > MOST_GREY) | (low < -MOST_GREY))[:, 0].tolist():
-            self._drop_huge(raw[i], index[i])
+            self._drop_huge(raw[i], int(index[i]))
             low[i] = high[i] = torch.nan
         mean, sigma = self._corners[box](raw)
         for i in torch.nonzero(sigma.isnan())[:, 0].tolist():  # rare: such pixels in every corner

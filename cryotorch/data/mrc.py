@@ -59,14 +59,16 @@ class Header:
     @property
     def size(self) -> tuple[int, int, int]:
         """Voxels along (x, y, z)."""
-        return tuple(self.shape[self.axes.index(axis)] for axis in (1, 2, 3))
+        x, y, z = (self.shape[self.axes.index(axis)] for axis in (1, 2, 3))
+        return x, y, z
 
     @property
     def cube_corner(self) -> tuple[float, float, float]:
         """The corner, Å, of the cube that ``read_volume(pad=True)`` makes; that of a cubic map is its own."""
         box = max(self.size)
         rows = zip(self.corner, self.size, self.pixel_size, strict=True)
-        return tuple(start - (box // 2 - n // 2) * step for start, n, step in rows)
+        x, y, z = (start - (box // 2 - n // 2) * step for start, n, step in rows)
+        return x, y, z
 
 
 def _plausible(header: np.ndarray) -> bool:
@@ -107,7 +109,7 @@ def parse_header(raw: bytes, path: str | Path) -> Header:
         raise InputError(
             f"File {path} has an extended header of {extended} bytes: its header is damaged."
         )
-    axes = tuple(int(header[name]) for name in ("maps", "mapr", "mapc"))
+    axes = (int(header["maps"]), int(header["mapr"]), int(header["mapc"]))
     if axes == (0, 0, 0):  # left empty by old programs
         axes = (3, 2, 1)
     if sorted(axes) != [1, 2, 3]:
@@ -145,11 +147,12 @@ def _corner(
 
     Maps cut out of larger ones and those of the EMDB carry one or the other; ChimeraX reads them in this order.
     """
-    origin = [float(header["origin"][axis]) for axis in "xyz"]
-    if any(origin) and np.isfinite(origin).all():
-        return tuple(origin)
+    x, y, z = (float(header["origin"][axis]) for axis in "xyz")
+    if (x or y or z) and np.isfinite([x, y, z]).all():
+        return x, y, z
     starts = [int(header[name]) for name in ("nzstart", "nystart", "nxstart")]
-    return tuple(starts[axes.index(axis)] * pixel_size[axis - 1] for axis in (1, 2, 3))
+    x, y, z = (starts[axes.index(axis)] * pixel_size[axis - 1] for axis in (1, 2, 3))
+    return x, y, z
 
 
 def read_header(path: str | Path) -> Header:
@@ -167,7 +170,8 @@ def read_corner(path: str | Path, pixel_size: float | None = None) -> tuple[floa
     header = read_header(path)
     stated = header.pixel_size[0] or pixel_size or 0.0
     scale = (pixel_size or stated) / stated if stated else 1.0
-    return tuple(c * scale for c in replace(header, pixel_size=(stated,) * 3).cube_corner)
+    x, y, z = replace(header, pixel_size=(stated,) * 3).cube_corner
+    return x * scale, y * scale, z * scale
 
 
 def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | None]:
@@ -215,6 +219,17 @@ def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | No
     volume = (
         np.array(stored, np.float32, order="C") if len(set(header.shape)) == 1 else _cube(stored)
     )
+    _check_values(volume, path)
+    x, y, z = header.pixel_size
+    if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
+        raise InputError(
+            f"Volume {path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å, and only cubic ones are supported: resample it "
+            f"in another program, with 'volume resample #1 spacing {min(x, y, z):.4g}' in ChimeraX for example"
+        )
+    return torch.from_numpy(volume), (x or None)
+
+
+def _check_values(volume: np.ndarray, path: str | Path) -> None:
     bad = np.count_nonzero(~np.isfinite(volume))
     if bad:
         raise InputError(
@@ -227,13 +242,6 @@ def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | No
             f"Volume {path} has values of up to {most:.2g}, which is no density: write it again with the program that made it, "
             "or bring its values to about 1 there"
         )
-    x, y, z = header.pixel_size
-    if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
-        raise InputError(
-            f"Volume {path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å, and only cubic ones are supported: resample it "
-            f"in another program, with 'volume resample #1 spacing {min(x, y, z):.4g}' in ChimeraX for example"
-        )
-    return torch.from_numpy(volume), (x or None)
 
 
 def _cube(values: np.ndarray) -> np.ndarray:

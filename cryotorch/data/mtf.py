@@ -70,7 +70,7 @@ def mtf_of_groups(
             )
             continue
         found[name] = read_mtf(file)
-    if not found:
+    if not found or detector is None:
         return None
     curves = np.ones((len(names), POINTS), dtype=np.float32)
     pixels = optics.floats(detector, star)

@@ -122,8 +122,12 @@ def read_optics(
     if GROUP not in optics:  # one group without a number
         optics = Table({GROUP: np.arange(1, optics.rows + 1), **{x: optics.raw(x) for x in optics}})
     none = np.full(optics.rows, np.nan)
-    lens = (tensor(optics.floats(x, path) if x in optics else none) for x in LENS)
-    groups = Optics(*lens, tensor(pixel_size), **read_aberrations(optics, path))
+    voltage, aberration, contrast = (
+        tensor(optics.floats(x, path) if x in optics else none) for x in LENS
+    )
+    groups = Optics(
+        voltage, aberration, contrast, tensor(pixel_size), **read_aberrations(optics, path)
+    )
     number = optics.integers(GROUP, path)[row]
     return OpticsOfFile(groups, row, number, pixel_size, box, optics, written)
 

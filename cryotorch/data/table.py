@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ class Table(MutableMapping[str, np.ndarray]):
         single: written as label-value pairs instead of a loop (one row).
     """
 
-    def __init__(self, columns: dict[str, Iterable] | None = None, single: bool = False):
+    def __init__(self, columns: Mapping[str, Iterable] | None = None, single: bool = False):
         self._columns: dict[str, np.ndarray] = {}
         self.single = single
         for label, values in (columns or {}).items():
@@ -139,7 +139,7 @@ class Table(MutableMapping[str, np.ndarray]):
             parts = np.array([part for row in rows for part in row], dtype=bytes)
             numbers = _numbers(parts).reshape(len(rows), width)
         bad = ~(np.abs(numbers) < BIGGEST)
-        self._refuse(bad.any(1), label, path, "finite numbers")
+        self._refuse(np.asarray(bad.any(1)), label, path, "finite numbers")
         return numbers
 
     def _refuse(self, bad: np.ndarray, label: str, path: str | Path, wish: str) -> None:

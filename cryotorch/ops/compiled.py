@@ -1,5 +1,8 @@
 """How loops are compiled."""
 
+# pyright: reportMissingParameterType=false
+# numba finds the types of what it compiles
+
 from __future__ import annotations
 
 import logging

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def backproject(
     return collect(sums)
 
 
-def noise_sample(images, particles: Particles) -> list[Batch]:
+def noise_sample(images: Any, particles: Particles) -> list[Batch]:
     """Some images of every optics group, evenly spread over the file, for ``start.initial_noise``.
 
     ``images[rows]`` is a tensor (b, d, d).

@@ -47,18 +47,21 @@ def transfer(
     All aberrations are those at M k, the frequency in the specimen, as in RELION; the MTF is at k, that of the detector.
     """
 
-    def of_rows(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows].to(device)
+    def of_rows(values: Tensor) -> Tensor:
+        return values[rows].to(device)
 
-    def of_group(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[particles.optics_group[rows]].to(device)
+    def of_group(values: Tensor) -> Tensor:
+        return values[particles.optics_group[rows]].to(device)
+
+    def if_any(values: Tensor | None) -> Tensor | None:
+        return None if values is None else of_group(values)
 
     optics = particles.optics
-    magnification, own_pixel = of_group(optics.magnification), of_group(optics.pixel_size)
+    magnification, own_pixel = if_any(optics.magnification), of_group(optics.pixel_size)
     at_image = half_plane(box, device).frequency / (box * pixel_size)
     frequency = of_each(at_image, magnification)
     voltage, aberration = of_group(optics.voltage_kv), of_group(optics.spherical_aberration)
-    even = of_group(optics.even_zernike)
+    even = if_any(optics.even_zernike)
     gain = contrast_transfer(
         frequency,
         of_rows(particles.defocus),
@@ -81,7 +84,7 @@ def transfer(
         nyquist = 1 / (2 * own_pixel) - 0.5 / (box * pixel_size)
         beyond = at_image.norm(dim=-1) >= nyquist[:, None]
         gain = gain.masked_fill(beyond & coarser[:, None], 0.0)
-    phase, tilt, odd = None, of_group(optics.beam_tilt), of_group(optics.odd_zernike)
+    phase, tilt, odd = None, if_any(optics.beam_tilt), if_any(optics.odd_zernike)
     if tilt is not None or odd is not None:
         turn = antisymmetric_phase(frequency, tilt, odd, voltage, aberration)
         phase = torch.polar(torch.ones_like(turn), turn)

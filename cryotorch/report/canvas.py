@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
 
 
 def add_panel(
-    figure: Figure, left: float, bottom: float, width: float, height: float, **options: object
+    figure: Figure, left: float, bottom: float, width: float, height: float, **options: Any
 ) -> Axes:
     """Axes at a place given in inches from the lower left corner, in the house look."""
     w, h = figure.get_size_inches()
@@ -66,7 +66,7 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.grid(color=GRID, linewidth=0.6)
 
 
-def legend(axes: Axes, **options: object) -> None:
+def legend(axes: Axes, **options: Any) -> None:
     """A legend without a frame, where there is anything to explain."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1.8, **options)

@@ -62,8 +62,9 @@ def positions_figure(position: Array, change: Array) -> Figure:
     across = min(BINS, math.sqrt(len(change) / EACH))
     bins = [max(1, round(across * e / max(edge))) for e in edge]
     extent = [[0, edge[0]], [0, edge[1]]]
-    count, *_ = np.histogram2d(*position.T, bins, extent)
-    total, *_ = np.histogram2d(*position.T, bins, extent, weights=change)
+    x, y = position.T
+    count, *_ = np.histogram2d(x, y, bins, extent)
+    total, *_ = np.histogram2d(x, y, bins, extent, weights=change)
     mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     top = max(float(np.nanpercentile(np.abs(mean), 98)), 1.0)
     look = {"origin": "lower", "cmap": "RdBu_r", "vmin": -top, "vmax": top}
@@ -113,7 +114,7 @@ def _images(
         np.add.at(data, at, measured.conj() if flipped else measured)
         np.add.at(fit, at, -fitted if flipped else fitted)
         np.add.at(count, at, 1)
-    smooth = gaussian_filter(data.real, SMOOTH) + 1j * gaussian_filter(data.imag, SMOOTH)
+    smooth = gaussian_filter(np.real(data), SMOOTH) + 1j * gaussian_filter(np.imag(data), SMOOTH)
     return np.angle(smooth), fit / np.maximum(count, 1), count > 0
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -93,17 +94,7 @@ def fsc_figure(
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
     claimed = next((n for n in CLAIMED if n in resolutions), None)
     if claimed is not None and math.isfinite(resolutions[claimed]):
-        curve = curves[claimed]
-        if not _ends_above(curve):
-            # the last shell before the curve falls below the threshold, as in RELION, or into the noise
-            shell = round(box * pixel_size / resolutions[claimed])
-            place = shell / (box * pixel_size), float(curve[shell])
-            axes.plot(*place, "o", color=canvas.VERMILION, markersize=5, zorder=5)
-        else:
-            sentence = (
-                f"FSC is still {float(curve[-1]):.2f} at Nyquist:\nextract with smaller pixels"
-            )
-            figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
+        _mark_claim(figure, axes, curves[claimed], resolutions[claimed], box * pixel_size)
     if onset is not None and "corrected" in curves and onset < len(curves["corrected"]):
         place = onset / (box * pixel_size)
         axes.axvline(place, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
@@ -117,6 +108,17 @@ def fsc_figure(
     angstrom_axis(axes)
     legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
+
+
+def _mark_claim(figure: Figure, axes: Axes, curve: Tensor, resolution: float, edge: float) -> None:
+    """The last shell before the curve falls below the threshold, as in RELION, or into the noise."""
+    if _ends_above(curve):
+        sentence = f"FSC is still {float(curve[-1]):.2f} at Nyquist:\nextract with smaller pixels"
+        figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
+    else:
+        shell = round(edge / resolution)
+        place = shell / edge, float(curve[shell])
+        axes.plot(*place, "o", color=canvas.VERMILION, markersize=5, zorder=5)
 
 
 def _ends_above(curve: Tensor) -> bool:
@@ -240,9 +242,9 @@ def progress(result: IterationResult) -> Figure:
             panel.set_ylim(bottom=0)
         panel.tick_params(labelbottom=place == 2)
         panel.set_xlim(*_whole_steps(step))
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]
     axes.set_xlim(*_whole_steps(step))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]
     axes.set_ylim(bottom=0)
     return figure
 

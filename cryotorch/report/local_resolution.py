@@ -74,5 +74,6 @@ def cutoff(result: IterationResult) -> Figure:
     """The local cutoff of the non-uniform regulariser over slices of the map, within the FSC mask."""
     title = "Non-uniform regularisation: cutoff of the local filter"
     subtitle = f"Iteration {result.iteration}, inside the FSC mask"
+    assert result.cutoff is not None
     volumes = (result.cutoff, result.map, result.mask_fsc)
     return local_resolution_figure(*volumes, result.pixel_size, title, subtitle, "Cutoff (Å)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -110,7 +111,7 @@ def mask_figure(
             levels = [v for v in _OUTLINE if values.min() < v < values.max()]
             if levels:
                 colours, widths = zip(*(_OUTLINE[v] for v in levels), strict=True)
-                look = {"colors": colours, "linewidths": widths}
+                look: dict[str, Any] = {"colors": colours, "linewidths": widths}
                 axes.contour(values, levels=levels, origin="lower", extent=extent, **look)
         scale_bar(axes, 0.05, -row * (1 + _GAP) + 0.05, volume.shape[-1] * pixel_size)
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ def band_figure(
     axes = add_panel(figure, 0.65, 0.5, 5.7, 2.6)
     x = frequencies(curves.shape[1], pixel_size, round(edge / pixel_size))
     y = curves.numpy()
-    look = {"linewidth": 0}
+    look: dict[str, Any] = {"linewidth": 0}
     axes.fill_between(x, y.min(0), y.max(0), color=canvas.SKY, alpha=0.3, label="All", **look)
     axes.fill_between(
         x, 0, noise.numpy(), color=canvas.FAINT, alpha=0.18, label="Noise in a cone", **look

@@ -25,7 +25,9 @@ def viewing_figure(direction: np.ndarray, error: np.ndarray, group: np.ndarray |
     n = len(direction)
     sigma = bandwidth(n)
     copies = 1 if group is None else len(group)
-    if copies > 1:  # a view stands for its symmetric copies; the search names only one of them
+    if (
+        group is not None and copies > 1
+    ):  # a view stands for its symmetric copies; the search names only one of them
         direction = np.einsum("ni,gij->gnj", direction, group).reshape(-1, 3)
         error = np.tile(error, copies)
     at = sphere_grid(180, 90)[2]
@@ -100,7 +102,7 @@ def hemisphere_panel(
     axes.set_xticks(np.radians([0, 60, 120, 180, 240, 300]))
     axes.set_xticklabels(["0°", "60°", "120°", "180°", "−120°", "−60°"])
     axes.set_yticks(np.sqrt(1 - np.sin(np.radians([30, 60]))), ["30°", "60°"], color="white")
-    axes.set_rlabel_position(90)
+    axes.set_rlabel_position(90)  # pyright: ignore[reportAttributeAccessIssue]
     axes.tick_params(labelsize=7.5, pad=1)
     axes.set_axisbelow(False)
     axes.grid(color="white", linewidth=0.5, alpha=0.45)

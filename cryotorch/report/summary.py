@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,8 +147,10 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
     }
     for name, value in (extras or {}).items():
         old = summary.get(name)
-        merge = isinstance(old, dict) and isinstance(value, Mapping)
-        summary[name] = {**old, **value} if merge else value
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            summary[name] = {**old, **value}
+        else:
+            summary[name] = value
     return summary
 
 
@@ -176,6 +179,6 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if hasattr(value, "item"):  # a NumPy number
+    if isinstance(value, np.generic):
         return _plain(value.item())
     return str(value)

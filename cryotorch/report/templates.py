@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ def contact_sheet(
         look = {"cmap": "gray", "vmin": low, "vmax": high_grey, "interpolation": "bicubic"}
         axes.imshow(image, origin="lower", extent=(x, x + 1, y - 1, y), aspect="auto", **look)
         text = f"{rot:.0f}°, {tilt:.0f}°".replace("-", "\N{MINUS SIGN}")
-        place = {"ha": "center", "va": "top"}
+        place: dict[str, Any] = {"ha": "center", "va": "top"}
         axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=canvas.INK, **place)
     axes.set_xlim(0, wide)
     axes.set_ylim(-high, 0)

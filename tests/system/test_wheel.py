@@ -50,7 +50,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_settings_and_nothing_foreign(wheel: Path, repository: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     configs = {str(p.relative_to(repository)) for p in (repository / "configs").rglob("*.yaml")}
-    assert {f"cryotorch/{name}" for name in configs} <= set(names)
+    assert {f"cryotorch/{name}" for name in configs} | {"cryotorch/py.typed"} <= set(names)
     assert {name.split("/")[0] for name in names} == {
         "cryotorch",
         f"cryotorch-{__version__}.dist-info",

@@ -86,7 +86,8 @@ def pick_alignment(
     if which is None:
         return fields, aligned
     rows = rows_of_class(found, which, path, messages)
-    return tuple({x: values[rows] for x, values in side.items()} for side in (fields, aligned))
+    fields, aligned = ({x: v[rows] for x, v in side.items()} for side in (fields, aligned))
+    return fields, aligned
 
 
 def rows_of_class(

@@ -40,8 +40,8 @@ def same_field(
     if name.startswith("location/center_") and micrograph_shape is not None:
         # RELION's positions are whole pixels
         slack = 0.51 / micrograph_shape[:, 1 if "_x_" in name else 0]
-    same = np.isclose(made, kept, rtol=1e-6, atol=slack)
-    return same.all(1) if same.ndim == 2 else same
+    same = np.asarray(np.isclose(made, kept, rtol=1e-6, atol=slack))
+    return np.asarray(same.all(1)) if same.ndim == 2 else same
 
 
 def same_column(label: str, made: np.ndarray, kept: Table, path: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[np.dtype, int]:
     return _checked_dtype(descr, path), shape[0]
 
 
-def _checked_dtype(descr: object, path: Path) -> np.dtype:
+def _checked_dtype(descr: Any, path: Path) -> np.dtype:
     """The type of a row, if it consists of numbers and text."""
     try:
         fields = [tuple(field) for field in descr]
@@ -214,7 +214,7 @@ def _check_stream(file: BinaryIO, path: Path) -> None:
 
 def _read_stream(path: Path) -> dict[str, np.ndarray]:
     try:
-        from cryosparc.dataset import Dataset
+        from cryosparc.dataset import Dataset  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             f"{path} is a compressed CSDAT file: install what reads it with pip install cryosparc-tools, or save it "

@@ -196,7 +196,7 @@ def _shifts(
     if any(label in table for label in ORIGINS):
         none = np.zeros(table.rows)
         shift = [table.floats(label, path) if label in table else none for label in ORIGINS]
-        found[f"{family}/shift"] = np.stack(shift / found[f"{family}/psize_A"], 1)
+        found[f"{family}/shift"] = np.stack([s / found[f"{family}/psize_A"] for s in shift], 1)
     return found
 
 

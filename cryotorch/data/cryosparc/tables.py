@@ -210,8 +210,10 @@ def _merged(
             if not _silent(label, made, whole):
                 table[label] = values
         elif label != GROUP and label != GROUP_NAME:
-            known = label in ANGLES and angles is not None
-            same = angles if known else same_column(label, values, table, path)
+            if label in ANGLES and angles is not None:
+                same = angles
+            else:
+                same = same_column(label, values, table, path)
             if not same.all():
                 texts = Table({label: values}).raw(label)
                 table[label] = np.where(same, table.raw(label), texts)

@@ -1,12 +1,16 @@
 """The jobs and their parameters as ``configs/`` tells them; reads YAML only, so that help comes at once.
 
 Every parameter stands in a YAML file below one comment line: meaning, unit, when to change it. The comment on top
-of a job's file says what the job does; ``# --- Title ---`` opens a group of parameters.
+of a job's file says what the job does; ``# --- Title (more in shared/...) ---`` opens a section. What several jobs
+share stands once, in the files of ``configs/shared`` that a job lists under ``defaults``: its own line without a
+comment changes the default of such a parameter, one with a comment replaces the meaning too.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import importlib
 import textwrap
 from collections.abc import Mapping
@@ -54,25 +58,24 @@ def find_job(name: str) -> str:
 
 
 def groups(job: str) -> list[str]:
-    """Config groups that a job pulls in, such as ``trainer``."""
-    entries = _load(CONFIGS / "job" / f"{job}.yaml").get("defaults", [])
-    return [key.lstrip("/") for e in entries if isinstance(e, Mapping) for key in e]
+    """Config groups whose presets a job offers, such as ``trainer``."""
+    return list(_presets(_job_file(job)))
 
 
 def parameters(job: str) -> list[Parameter]:
-    """All parameters of a job in the order of its file, those of its config groups last."""
-    found = _parameters(CONFIGS / "job" / f"{job}.yaml")
-    for group, option in _group_defaults(job).items():
-        inner = _parameters(CONFIGS / group / f"{option}.yaml")
+    """All parameters of a job by section, in the order of its file; those of its config groups last."""
+    found = _composed(_job_file(job))
+    for group, path in _presets(_job_file(job)).items():
         title = f"{group} (presets: {', '.join(f'{group}={o}' for o in options(group))})"
-        found += [dataclasses.replace(p, name=f"{group}.{p.name}", section=title) for p in inner]
+        for p in _composed(path):
+            found.append(dataclasses.replace(p, name=f"{group}.{p.name}", section=title))
     return found
 
 
 def summary(job: str) -> str:
     """What the job does: the comment on top of its file."""
     lines = []
-    for line in (CONFIGS / "job" / f"{job}.yaml").read_text(encoding="utf-8").splitlines():
+    for line in _job_file(job).read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @"):
@@ -91,10 +94,7 @@ def make_settings(job: str, **changes: Any) -> Any:
 
     Nested names take two underscores: ``make_settings("homo_refine", search__candidates=4)``. Raises InputError.
     """
-    values = _load(CONFIGS / "job" / f"{job}.yaml")
-    values.pop("defaults", None)
-    for group, option in _group_defaults(job).items():
-        values[group] = _load(CONFIGS / group / f"{option}.yaml")
+    values = _values(_job_file(job))
     for name, value in changes.items():
         *path, last = name.split("__")
         inner = values
@@ -162,18 +162,83 @@ def _entry(head: str, text: str, width: int) -> list[str]:
     return [f"  {head}", *body]
 
 
-def _group_defaults(job: str) -> dict[str, str]:
-    entries = _load(CONFIGS / "job" / f"{job}.yaml").get("defaults", [])
-    return {k.lstrip("/"): v for e in entries if isinstance(e, Mapping) for k, v in e.items()}
+def _job_file(job: str) -> Path:
+    return CONFIGS / "job" / f"{job}.yaml"
 
 
-def _load(path: Path) -> dict[str, Any]:
+@functools.cache
+def _parsed(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
-def _parameters(path: Path) -> list[Parameter]:
-    """The leaves of a YAML file, each with the comment lines right above it."""
+def _load(path: Path) -> dict[str, Any]:
+    return copy.deepcopy(_parsed(path))
+
+
+def _shared(path: Path) -> list[Path]:
+    """The files whose parameters a file takes over: those of ``/shared: [a, b]``, and presets of its own group."""
+    found = []
+    for entry in _load(path).get("defaults", []):
+        if isinstance(entry, Mapping):
+            lists = {
+                key.lstrip("/"): names for key, names in entry.items() if isinstance(names, list)
+            }
+            found += [
+                CONFIGS / group / f"{n}.yaml" for group, names in lists.items() for n in names
+            ]
+        elif entry != "_self_":
+            found.append(path.with_name(f"{entry}.yaml"))
+    return found
+
+
+def _presets(path: Path) -> dict[str, Path]:
+    """The preset that a file takes of each group, as ``/trainer: auto``."""
+    entries = [e for e in _load(path).get("defaults", []) if isinstance(e, Mapping)]
+    pairs = [(key.lstrip("/"), name) for entry in entries for key, name in entry.items()]
+    return {group: CONFIGS / group / f"{n}.yaml" for group, n in pairs if isinstance(n, str)}
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """Names and defaults as Hydra composes them: what is shared, then the presets, then the file's own."""
+    values: dict[str, Any] = {}
+    for base in _shared(path):
+        _merge(values, _values(base))
+    for group, preset in _presets(path).items():
+        values[group] = _values(preset)
+    _merge(values, _load(path))
+    values.pop("defaults", None)
+    return values
+
+
+def _merge(values: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for name, value in new.items():
+        if isinstance(value, Mapping) and name in values:
+            _merge(values[name], value)
+        else:
+            values[name] = value
+
+
+def _composed(path: Path) -> list[Parameter]:
+    """The parameters of a file and of those that it shares; in each section its own come first."""
+    titles, own = _read(path)
+    shared: dict[str, Parameter] = {}
+    for p in (p for base in _shared(path) for p in _composed(base)):
+        shared.pop(p.name, None)
+        shared[p.name] = p
+    for p in own:
+        if p.meaning:
+            shared.pop(p.name, None)
+        else:
+            shared[p.name] = dataclasses.replace(shared[p.name], default=p.default)
+    found = [p for p in own if p.meaning] + list(shared.values())
+    order = list(dict.fromkeys([*titles, *(p.section for p in found)]))
+    return sorted(found, key=lambda p: order.index(p.section))
+
+
+def _read(path: Path) -> tuple[list[str], list[Parameter]]:
+    """The titles of the sections of a YAML file, and its leaves, each with the comment lines right above it."""
     values = _load(path)
+    titles: list[str] = []
     found: list[Parameter] = []
     comment: list[str] = []
     parents: list[tuple[int, str]] = []
@@ -181,7 +246,8 @@ def _parameters(path: Path) -> list[Parameter]:
     for line in path.read_text(encoding="utf-8").splitlines():
         text = line.strip()
         if text.startswith("# ---"):
-            section, comment = text.strip("# -"), []
+            section, comment = text.strip("# -").partition(" (")[0], []
+            titles.append(section)
         elif text.startswith("#"):
             comment.append(text.lstrip("# "))
         elif ":" in text and not text.startswith("-"):
@@ -199,4 +265,4 @@ def _parameters(path: Path) -> list[Parameter]:
             comment = []
         else:
             comment = []
-    return found
+    return titles, found

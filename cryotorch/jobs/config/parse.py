@@ -105,7 +105,7 @@ def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
     require(diameter is None or diameter >= least, name, diameter, wish)
 
 
-def mask_widths(settings: object) -> None:
+def mask_widths(settings: Any) -> None:
     """Raises InputError unless mask_near < mask_far; pixels and Å are compared when ``in_angstrom`` has made all Å."""
     near, far = settings.mask_near, settings.mask_far
     low, high = (parse_length(value, 1.0) for value in (near, far))

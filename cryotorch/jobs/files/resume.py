@@ -92,7 +92,7 @@ def completed(job: str, values: Mapping[str, Any], given: Collection[str]) -> di
                 )
                 continue
             found[key] = then[key]
-            if elsewhere and name in paths and isinstance(then[key], str):
+            if start is not None and elsewhere and name in paths and isinstance(then[key], str):
                 found[key] = os.path.join(start, then[key])
         return found
 

@@ -91,7 +91,8 @@ def load_map(
         raise InputError(
             f"{name}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
         )
-    if pixel_size is None and stated is None:
+    used = stated if pixel_size is None else pixel_size
+    if used is None:
         raise InputError(f"{name}={path} does not state its pixel size: add pixel_size=<Å>")
     if pixel_size is None and stated == DOUBTED:
         log.info(
@@ -99,13 +100,12 @@ def load_map(
             "if it is another, add pixel_size=<Å>",
             *(name, path),
         )
-    odd = pixel_size is not None and stated not in (None, DOUBTED)
-    if odd and abs(pixel_size / stated - 1) > OTHER:
+    if stated is not None and stated != DOUBTED and abs(used / stated - 1) > OTHER:
         log.info(
             "The header of %s=%s says %.4g Å: pixel_size=%.4g is used",
-            *(name, path, stated, pixel_size),
+            *(name, path, stated, used),
         )
-    return volume, stated if pixel_size is None else pixel_size
+    return volume, used
 
 
 def looks_inverted(volume: Tensor) -> bool:

@@ -48,7 +48,8 @@ class Grid:
     @property
     def middle(self) -> Point:
         """Where voxel d // 2 lies, Å: what a refinement turns about."""
-        return tuple(c + self.box // 2 * self.pixel_size for c in self.corner)
+        x, y, z = (c + self.box // 2 * self.pixel_size for c in self.corner)
+        return x, y, z
 
     @property
     def centred(self) -> bool:
@@ -89,7 +90,8 @@ def apart(own: Grid, other: Grid) -> Point:
 def between(own: Grid, other: Grid) -> Point:
     """How far the middle of ``own`` lies from that of ``other`` (x, y, z), Å; 0 where that is rounding."""
     step = (a - b for a, b in zip(own.middle, other.middle, strict=True))
-    return tuple(v if abs(v) > 0.01 * other.pixel_size else 0.0 for v in step)
+    x, y, z = (v if abs(v) > 0.01 * other.pixel_size else 0.0 for v in step)
+    return x, y, z
 
 
 def bring(
@@ -114,7 +116,8 @@ def bring(
     pixel_size = grid.pixel_size if abs(own.pixel_size / grid.pixel_size - 1) <= SAME else None
     steps = [v / grid.pixel_size for v in away]
     if pixel_size and all(abs(s - round(s)) < 0.02 for s in steps):  # voxels are copied
-        away = tuple(round(s) * pixel_size for s in steps)
+        x, y, z = (round(s) * pixel_size for s in steps)
+        away = x, y, z
     return resample_volume(
         volume, pixel_size or own.pixel_size, grid.box, grid.pixel_size, away
     ), warning

@@ -182,7 +182,7 @@ def diagnose(
     directions = fibonacci_directions(settings.n_directions)[: settings.n_directions // 2]
     with tqdm(total=cones.coefficients(box), desc="cones", unit_scale=True, disable=None) as bar:
         angle = math.radians(settings.cone_angle)
-        held = cones.conical_fsc(*masked, directions, angle, bar.update)
+        held = cones.conical_fsc(masked[0], masked[1], directions, angle, bar.update)
     curves = held.curves.cpu()
     numbers = independent_numbers(made.mask, None, noise_profile(maps))
     band = cones.cone_band(numbers, directions, angle, halves.known.group)

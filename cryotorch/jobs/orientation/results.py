@@ -256,7 +256,7 @@ def _of_directions(found: Diagnosis, edge: float) -> dict[str, object]:
     """Resolutions in Å, the direction of the worst in degrees, and the resolutions of whole shells; null without a score."""
     names = ("directional_resolution", "worst_direction", "resolution_all_together", "resolution")
     if found.cfar is None:
-        return dict.fromkeys(names)
+        return {name: None for name in names}
     x, y, z = found.directions[int(found.resolutions.argmax())].tolist()
     worst = {"rot": math.degrees(math.atan2(y, x)), "tilt": math.degrees(math.acos(z))}
     values = (_resolutions(found), worst, found.together, found.resolution)

@@ -28,7 +28,7 @@ LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
 
 @dataclass(frozen=True)
 class Search:
-    """The pose search; meanings and defaults in ``configs/job/*_refine.yaml``."""
+    """The pose search; meanings and defaults in ``configs/shared/refinement.yaml``."""
 
     method: Literal["newton", "branch_and_bound"]
     coarse_limit: int
@@ -40,7 +40,7 @@ class Search:
 
 @dataclass(frozen=True)
 class NonUniformSettings:
-    """The filters of ``regularizer=nonuniform``; meanings and defaults in ``configs/job/*_refine.yaml``."""
+    """The filters of ``regularizer=nonuniform``; meanings and defaults in ``configs/shared/refinement.yaml``."""
 
     filter_type: Literal["butterworth", "gaussian", "rectangular"]
     filter_order: int
@@ -49,7 +49,7 @@ class NonUniformSettings:
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """Meanings and defaults in ``configs/job/*_refine.yaml``, lengths in Å."""
+    """Meanings and defaults in ``configs/shared/refinement.yaml``, lengths in Å."""
 
     trainer: TrainerSettings
     particles: str | None

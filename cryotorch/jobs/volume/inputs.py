@@ -72,7 +72,8 @@ class Work:
         """Take a volume on another grid, with its middle where that of the old one is."""
         half = volume.shape[-1] // 2 * pixel_size
         # rounded: a corner that comes back to 0 is 0
-        self.corner = tuple(round(c - half, 4) + 0.0 for c in self.grid.middle)
+        x, y, z = (round(c - half, 4) + 0.0 for c in self.grid.middle)
+        self.corner = x, y, z
         self.volume, self.pixel_size = volume, pixel_size
 
     def need(self, condition: bool, name: str, wish: str) -> None:

@@ -62,6 +62,7 @@ def edit(work: Work, settings: VolumeTools) -> Work:
     _outline(work, settings)
     if settings.invert:
         _needs_mask(work, settings, "invert")
+        assert work.mask is not None
         work.mask = 1 - work.mask
         work.did("Inverted the mask")
     _combine(work, settings)
@@ -203,6 +204,7 @@ def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
 
 
 def _above(work: Work, settings: VolumeTools) -> Tensor:
+    assert settings.threshold is not None  # without one there is no mask to make
     relative, high = settings.relative_threshold, float(high_percentile(work.volume))
     if work.kind == "mask":
         high = 1.0

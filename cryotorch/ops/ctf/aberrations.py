@@ -6,6 +6,7 @@ R_n^|m|(k) sin |m| phi for m < 0 (Zivanov, Nakane & Scheres 2020, doi:10.1107/S2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import factorial, isqrt
 
 import torch
@@ -75,6 +76,9 @@ def antisymmetric_phase(
     return phase
 
 
-def _sum(frequency: Tensor, coefficients: Tensor, order) -> Tensor:
+def _sum(
+    frequency: Tensor, coefficients: Tensor, order: Callable[[int], tuple[int, int]]
+) -> Tensor:
     functions = [zernike(frequency, *order(i)) for i in range(coefficients.shape[1])]
-    return sum(c[:, None] * z for c, z in zip(coefficients.T, functions, strict=True))
+    terms = (c[:, None] * z for c, z in zip(coefficients.T, functions, strict=True))
+    return sum(terms, coefficients.new_zeros(()))

@@ -4,6 +4,9 @@ They compute what ``slices.sample``, ``slices.add_slices_`` and ``likelihood.gra
 reference. Compiled code is kept on disk; the first call on a machine takes some seconds.
 """
 
+# pyright: reportMissingParameterType=false
+# numba finds the types of what it compiles
+
 from __future__ import annotations
 
 import math
@@ -91,9 +94,10 @@ def ascend(
         rule: first, least and most damping, longest turn (radians) and move (pixels) of a step; prior: (5,) precision.
     """
     known, which = start is not None, poses[0].numpy()
-    out = _array(start).copy() if known else np.empty((len(which), 7, 7), np.float32)
+    out = np.empty((len(which), 7, 7), np.float32) if start is None else _array(start).copy()
     turn, shift = (_array(values).copy() for values in poses[1:])
-    fixed, how = _fixed(slices, images), (steps, known, rule, prior.double().numpy())
+    fixed = _fixed(slices, images)
+    how: tuple = (steps, known, rule, prior.double().numpy())
 
     def part(start: int, stop: int) -> None:
         _ascend(fixed, *(values[start:stop] for values in (which, turn, shift, out)), *how)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 from cryotorch.ops.geometry.rotations import euler_to_matrix, fibonacci_directions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ def matrix_to_euler(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     free = torch.atan2(r[..., 1, 2], -r[..., 0, 2])
     at_pole = torch.atan2(-r[..., 1, 0] * r[..., 2, 2].sign(), r[..., 0, 0] * r[..., 2, 2].sign())
     psi = torch.where(pole, at_pole, free)
-    return tuple(angle.to(rotation.dtype) for angle in (rot, tilt, psi))
+    rot, tilt, psi = (angle.to(rotation.dtype) for angle in (rot, tilt, psi))
+    return rot, tilt, psi
 
 
 def from_rotation_vector(vector: Tensor) -> Tensor:
@@ -107,7 +109,9 @@ def fibonacci_directions(n: int) -> Tensor:
 
 def rotation_grid(
     step: float,
-    keep=lambda directions: torch.ones(len(directions), dtype=torch.bool),
+    keep: Callable[[Tensor], Tensor] = lambda directions: torch.ones(
+        len(directions), dtype=torch.bool
+    ),
     span: float = 2 * math.pi,
 ) -> Tensor:
     """Evenly spaced rotations (r, 3, 3) float32, ``step`` radians apart: Fibonacci directions x in-plane angles.

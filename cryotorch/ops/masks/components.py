@@ -11,7 +11,7 @@ def piece_numbers(binary: Tensor) -> Tensor:
     """For each True voxel of ``binary`` (any shape), in order, (n,) int64: a number that its piece alone has."""
     if binary.is_cuda:
         return joined(binary)
-    labels, _ = scipy.ndimage.label(binary.numpy())
+    labels, _ = scipy.ndimage.label(binary.numpy())  # pyright: ignore[reportGeneralTypeIssues]
     return torch.from_numpy(labels)[binary].long()
 
 

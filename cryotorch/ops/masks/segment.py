@@ -30,7 +30,7 @@ def connected_components(region: Tensor) -> Tensor:
 
     0 = outside, 1 = the largest piece, 2 = the next.
     """
-    labels, _ = scipy.ndimage.label(region.cpu().numpy())
+    labels, _ = scipy.ndimage.label(region.cpu().numpy())  # pyright: ignore[reportGeneralTypeIssues]
     return _by_size(labels, region)
 
 
@@ -63,12 +63,12 @@ def _flooded(values: numpy.ndarray, inside: numpy.ndarray, scale: float) -> nump
     from skimage.segmentation import watershed as flood
 
     height = scipy.ndimage.gaussian_filter(values, SIGMA_PER_WIDTH * scale, mode="constant")
-    depth = scipy.ndimage.distance_transform_edt(inside)
+    depth = numpy.asarray(scipy.ndimage.distance_transform_edt(inside))
     height = height / max(float(height.max()), 1e-30) + PLATEAU * depth / depth.max()
     height[~inside] = 0
     places = peak_local_max(height, min_distance=max(1, round(scale / 2)), exclude_border=False)
     # a piece whose maximum was thinned away by a neighbour's keeps its highest voxel
-    pieces, n = scipy.ndimage.label(inside)
+    pieces, n = scipy.ndimage.label(inside)  # pyright: ignore[reportGeneralTypeIssues]
     lost = numpy.setdiff1d(numpy.arange(1, n + 1), pieces[tuple(places.T)])
     if len(lost):
         places = numpy.concatenate([places, scipy.ndimage.maximum_position(height, pieces, lost)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def compiled_products():
     """``products`` compiled for all shapes; the plain one where compiling fails, for want of a C++ compiler say."""
     compiled, working = torch.compile(products, dynamic=True), [True]
 
-    def call(*arguments) -> Tensor:
+    def call(*arguments: Any) -> Tensor:
         if working[0]:
             try:
                 return compiled(*arguments)

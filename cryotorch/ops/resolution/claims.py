@@ -115,8 +115,9 @@ def judge(
     box = half_maps.shape[-1]
     draw = torch.Generator().manual_seed(seed)
     another = mask if loose is None else loose
-    drawn = dict(generator=draw, first_shell=onset, no_mask=no_mask)
-    curves = fsc_curves(half_maps, pixel_size, mask, another, **drawn)
+    curves = fsc_curves(
+        half_maps, pixel_size, mask, another, generator=draw, first_shell=onset, no_mask=no_mask
+    )
     if onset is None:
         onset = first_randomised_shell(curves["no_mask"])
     if loose is None:

@@ -64,6 +64,7 @@ def local_resolution(
             share = (here[falls] - threshold) / (here[falls] - finer[falls])
             found[falls] = shells[place] + (shells[place + 1] - shells[place]) * share
         finer = here
+    assert finer is not None  # there is a band
     found[finer < threshold] = shells[0]
     return edge / found
 

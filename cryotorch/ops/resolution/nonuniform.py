@@ -119,12 +119,12 @@ def local_cutoff(
     both = torch.fft.rfftn((half_maps[0] + half_maps[1]).div_(2), norm="forward")
     apart = torch.fft.rfftn((half_maps[0] - half_maps[1]).div_(2), norm="forward")
     reach = _reach(kind, order)
-    grid = min(box, next_fast_len(math.ceil(SAMPLES * edge / bank[-1])))
+    grid = min(box, _fast_length(math.ceil(SAMPLES * edge / bank[-1])))
     chosen = half_maps.new_zeros((grid,) * 3)
     excess, before = torch.zeros_like(chosen), torch.zeros_like(chosen)
     largest = half_maps.new_zeros(())
     for j, (coarse, fine) in enumerate(pairwise(bank)):
-        size = min(box, next_fast_len(max(8, math.ceil(2 * reach * edge / fine) + 1)))
+        size = min(box, _fast_length(max(8, math.ceil(2 * reach * edge / fine) + 1)))
         low, high = (shared * low_pass_gain(k * r / edge, kind, order) for r in (coarse, fine))
         sigma = window * math.sqrt(coarse * fine / 20)
         gaussian = torch.exp(-2 * (math.pi * sigma / edge * k).square())
@@ -266,3 +266,8 @@ def _enlarged(values: Tensor, box: int) -> Tensor:
     closed = pad(values[None, None], (0, 1) * 3, mode="circular")
     fine = interpolate(closed, size=(box + 1,) * 3, mode="trilinear", align_corners=True)
     return fine[0, 0, :-1, :-1, :-1].contiguous()
+
+
+def _fast_length(n: int) -> int:
+    """The next number that Fourier transforms are fast at."""
+    return next_fast_len(n)  # pyright: ignore[reportReturnType]

@@ -52,7 +52,7 @@ def fit_doubts(fit: GuinierFit) -> list[str]:
     if shells < FEW_SHELLS:
         coarse, fine = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist()
         doubts.append(f"it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å")
-    if fit.bfactor < STEEP:
+    if fit.bfactor is not None and fit.bfactor < STEEP:
         doubts.append(f"below {STEEP:g} Å² a map is mostly its noise")
     return doubts
 

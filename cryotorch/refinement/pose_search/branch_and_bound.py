@@ -198,6 +198,7 @@ class _Descent:
     def open_globally(self, centre: Tensor, extent: float) -> Cells:
         """Every rotation of the grid at every shift; a rotation that the cap drops counts with all its shifts."""
         at, grid = self.levels[0], self.reference.grid
+        assert grid is not None
         shifts = centre[:, None] + shift_grid(max(extent, at.move), at.move, centre.device)
         low = self.seen.limited(self._count(at.limit))
         score = grid_scores(low, shifts, grid)
@@ -350,7 +351,8 @@ class _Descent:
         dropped = (peak & ~taken).sum(1)
         self.by_cap += int(dropped.sum())
         self.capped |= dropped > 0
-        return taken.nonzero(as_tuple=True)
+        image, cell = taken.nonzero(as_tuple=True)
+        return image, cell
 
     def _pose(self, image: Tensor, rotation: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations (p, 3, 3) and shifts (p, 2) of cells."""

@@ -53,21 +53,26 @@ class Climb:
     def __call__(self, seen: Observation, start: Start) -> tuple[Poses, None]:
         """The best pose of every image."""
         reference, s = self.reference, self.settings
+        assert reference is not None  # ``use`` comes first
         if start.settled is not None:
-            return self._unsettled(seen, start), None
+            return self._unsettled(seen, start, start.settled), None
         where = start.rotation, start.shift_px
         with self.clock.phase("coarse"):
             if start.prior is not None:
-                candidates = local_candidates(reference, seen, *where, start.prior, s)
+                assert start.rotation is not None  # a local search starts from poses
+                here = start.rotation, start.shift_px
+                candidates = local_candidates(reference, seen, *here, start.prior, s)
             else:
                 candidates = coarse_candidates(reference, seen, *where, extent(start, s), s)
         with self.clock.phase("polish"):
             return polish(reference, seen, *candidates, s, start.prior), None
 
-    def _unsettled(self, seen: Observation, start: Start) -> Poses:
+    def _unsettled(self, seen: Observation, start: Start, settled: Tensor) -> Poses:
         """A global search for those that need one; settled poses climb on from where they are."""
         reference, s = self.reference, self.settings
-        moving, resting = (torch.nonzero(x)[:, 0] for x in (~start.settled, start.settled))
+        assert reference is not None
+        assert start.rotation is not None  # settled poses are known
+        moving, resting = (torch.nonzero(x)[:, 0] for x in (~settled, settled))
         found = []
         if len(moving):
             some = seen.of(moving)
@@ -105,6 +110,7 @@ class Bound:
         s = self.settings
         where = start.rotation, start.shift_px, extent(start, s), start.prior
         with self.clock.phase("bound"):
+            assert self.reference is not None and self.table is not None  # ``use`` comes first
             return bounded_search(self.reference, self.table, seen, *where, s)
 
 

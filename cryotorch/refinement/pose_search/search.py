@@ -148,10 +148,12 @@ def coarse_candidates(
     low = seen.limited(count)
     step = max(1.0, seen.box / (4 * reference.coarse_limit))
     shifts = shift_px[:, None] + shift_grid(max(extent, step), step, device)
-    scores = grid_scores(low, shifts, reference.grid)
+    grid = reference.grid
+    assert grid is not None  # a local search has none, and does not come here
+    scores = grid_scores(low, shifts, grid)
     kept = min(settings.candidates, scores.shape[1])
     top = scores.topk(kept, 1)
-    found, stays = reference.grid.rotation[top.indices], worth_a_climb(top.values, SURE)
+    found, stays = grid.rotation[top.indices], worth_a_climb(top.values, SURE)
     if rotation is not None:
         stays = torch.cat([stays, torch.ones_like(stays[:, :1])], 1)
         found = torch.cat([found, rotation[:, None]], 1)
@@ -248,8 +250,10 @@ def ascend(
     if tether is not None or rotation.device.type != "cpu":
         return ascend_by_tensors(slices, seen, *poses, steps, terms, fused, tether)
     start, prior = None if terms is None else terms.gram, _prior_precision(rotation)
-    gram, *ends = slices_cpu.ascend(*for_kernels(slices, seen), poses, steps, RULE, prior, start)
-    return PoseTerms(gram), *ends
+    gram, turned, moved = slices_cpu.ascend(
+        *for_kernels(slices, seen), poses, steps, RULE, prior, start
+    )
+    return PoseTerms(gram), turned, moved
 
 
 def ascend_by_tensors(
@@ -313,6 +317,7 @@ def covariance(
     if tether is None:
         normal, along = terms.normal.double(), None
     else:
+        assert rotation is not None and shift_px is not None
         normal = tether.derivatives(terms, rotation, shift_px)[1].double()
         along = tether.with_fulcrum(rotation).double()
     precision = 2 * normal + torch.diag(_prior_precision(terms.normal).double())

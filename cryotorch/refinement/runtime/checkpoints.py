@@ -25,7 +25,7 @@ MOST_VALUES = 2**21  # names, numbers and tensors; a thousand iterations make a 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes beside the final name, then renames; what is read again is what was written, or an error."""
 
-    def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
+    def save_checkpoint(self, checkpoint: dict, path: Any, storage_options: Any = None) -> None:
         """Raises InputError where the file cannot be written."""
         path = Path(path)
         part = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -47,7 +47,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
                 ) from None
             raise
 
-    def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = None
+    ) -> dict:
         """All on the CPU. Raises InputError for a file that is not what was written."""
         return read_checkpoint(path)
 

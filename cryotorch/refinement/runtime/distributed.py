@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
@@ -19,7 +20,7 @@ class EMStrategy(DDPStrategy):
 
     strategy_name = "ddp_em"
 
-    def __init__(self, watch: Watch | None = None, **options) -> None:
+    def __init__(self, watch: Watch | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.watch = watch
 
@@ -61,7 +62,7 @@ class Batches(Dataset):
         seed: of the draw of shares.
     """
 
-    def __init__(self, images, half: Tensor, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, images: Any, half: Tensor, batch_size: int, seed: int = 0) -> None:
         self.images, self.half, self.seed = images, half, seed
         self.rows = plan_batches(half, batch_size)
         self._keep: torch.device | None = None

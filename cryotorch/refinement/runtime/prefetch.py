@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+
+class Loader(Sized, Iterable, Protocol):
+    """What has a length and gives items, such as a ``DataLoader``."""
 
 
 class Ahead:
@@ -13,7 +18,7 @@ class Ahead:
     Ctrl-C too, the thread ends after the item that it is at.
     """
 
-    def __init__(self, loader: Sized) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def __len__(self) -> int:

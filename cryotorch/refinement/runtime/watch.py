@@ -15,9 +15,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
@@ -27,7 +29,10 @@ from cryotorch.errors import TOLD, InputError, first_to_tell
 PARENT = "CRYOTORCH_RANK_0"  # its process, in the environment of those that it starts
 OFTEN = 0.5  # seconds between looks
 GRACE = 8.0  # seconds that the main thread has to end by itself
-STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal, as shells have it
+STOPPED: dict[int, int] = {
+    signal.SIGINT: 130,
+    signal.SIGTERM: 143,
+}  # 128 + the signal, as shells have it
 
 
 class Watch(threading.Thread):
@@ -139,11 +144,11 @@ class Watch(threading.Thread):
 class Launcher(_SubprocessScriptLauncher):
     """Starts the other ranks and has them watched; Lightning's own observer would kill this process without a word."""
 
-    def __init__(self, watch: Watch, *args) -> None:
+    def __init__(self, watch: Watch, *args: Any) -> None:
         super().__init__(*args)
         self.watch = watch
 
-    def launch(self, function, *args, trainer=None, **kwargs):
+    def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Start them, unless a cluster does, then call ``function``."""
         environment = self.cluster_environment
         try:
