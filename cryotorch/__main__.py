@@ -6,10 +6,7 @@ traceback as well.
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import datetime
-import gc
 import importlib
 import io
 import itertools
@@ -26,6 +23,7 @@ from typing import Any, NoReturn
 from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import build, closest
+from cryotorch.jobs.config.process import collect_rarely, keep_freed_memory
 from cryotorch.jobs.files.ranks import starter
 from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name
 from cryotorch.version import __version__
@@ -82,29 +80,6 @@ def main() -> None:
 
 def _terminated(number: int, frame: object) -> None:
     raise Stopped(code=128 + number)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed for the next array.
-
-    By default it hands every large array back to the system, which must clear the pages of the next one: at a box of 256 that
-    is measured to take half of the time of a job on maps.
-    """
-    trim_threshold, mmap_max = -1, -4  # malloc.h
-    with suppress(OSError, AttributeError):  # not glibc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, -1)
-
-
-def collect_rarely() -> None:
-    """Look for cycles of dead objects rarely, and not at the end.
-
-    The imports make 400,000 objects that stay. Looking through them again and again is measured to take a fifth of the imports' time,
-    and a second when the process ends.
-    """
-    gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
 
 
 def _answer(arguments: Sequence[str]) -> bool:

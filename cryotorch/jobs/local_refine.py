@@ -118,18 +118,19 @@ def prepare(settings: LocalRefine, file, images, group):
             reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract
         ),
     )
-    box = images.box
-    corner = [f + box // 2 for f in reach.fulcrum]
-    log.info(
-        "fulcrum %s voxels from the corner of the box (%s Å)",
-        *(
-            "[" + ", ".join(f"{v * size:.1f}" for v in corner) + "]"
-            for size in (1.0, images.pixel_size)
-        ),
-    )
+    corner = [f + images.box // 2 for f in reach.fulcrum]
+    log.info("fulcrum %s", _place(corner, images.pixel_size))
     log.info("%s", describe(reach, images.pixel_size))
     extras = {"fulcrum_voxels": corner, "half_sets_from": note}
     return Inputs(planned, volume, particles, [note, source], extras)
+
+
+def _place(corner: list[float], pixel_size: float) -> str:
+    """Voxels from the corner of the box, and the same in Å."""
+    voxels, lengths = (
+        "[" + ", ".join(f"{v * size:.1f}" for v in corner) + "]" for size in (1.0, pixel_size)
+    )
+    return f"{voxels} voxels from the corner of the box ({lengths} Å)"
 
 
 def _reach(settings: LocalRefine, mask, pixel_size: float, file):

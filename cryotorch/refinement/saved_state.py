@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -31,7 +32,7 @@ _LIMITS = {
 }
 
 
-def check_saved(known: Mapping, saved: object) -> None:
+def check_saved(known: Mapping[str, Any], saved: Any) -> None:
     """Raises InputError for a saved state that the state ``known`` of the same particles cannot take over."""
     _same_kinds(known, saved)
     n, box = len(known["known"]), known["references"].shape[-1]
@@ -81,7 +82,7 @@ def _require(good: bool, name: str) -> None:
         raise InputError(f"the checkpoint cannot be used: {name} is not what it was")
 
 
-def _same_kinds(known: Mapping, saved: object, place: str = "the state") -> None:
+def _same_kinds(known: Mapping[str, Any], saved: Any, place: str = "the state") -> None:
     """Refuse a saved state that lacks an entry, or has one of another type, or a tensor of another kind or shape."""
     names = saved.keys() if isinstance(saved, Mapping) else ()
     for name in known.keys() ^ names:

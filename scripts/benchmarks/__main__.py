@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks import claims, fsc, load, local, real, refinement, relion, scale
 from benchmarks.table import markdown
-from cryotorch.__main__ import keep_freed_memory
 from cryotorch.errors import InputError
+from cryotorch.jobs.config.process import keep_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

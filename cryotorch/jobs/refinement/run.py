@@ -236,6 +236,7 @@ def refine_in_memory(
     trainer = make_trainer(None, given.trainer, most, [judge_of(read.inputs), IterationLog()])
     module = first_module(read, trainer, {})
     fit(trainer, module, None)
+    assert module.result is not None  # fit raises, or does an iteration
     return module.result, read.file
 
 

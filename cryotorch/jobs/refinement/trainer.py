@@ -13,10 +13,10 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError, Stopped, out_of_memory
@@ -73,18 +73,7 @@ def make_trainer(
     watch: Watch | None = None,
 ) -> L.Trainer:
     """A trainer whose epochs are EM iterations: one checkpoint each, no gradients, no sampler of its own; it writes into ``out``, None = nothing."""
-    for noise in (
-        ".*treespec, LeafSpec.*",
-        ".*does not have many workers.*",
-        ".*log_every_n_steps.*",
-        ".*isinstance.treespec.*",
-        ".*Checkpoint directory.*not empty.*",
-        ".*dirpath has changed.*",  # another spelling of it
-        ".*srun.*is not used.*",
-    ):
-        warnings.filterwarnings("ignore", noise)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _quiet()
     accelerator = settings.accelerator
     if accelerator == "auto":  # not mps, which has no float64
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -129,6 +118,22 @@ def make_trainer(
         raise InputError(
             f"there is no trainer with {given} ({reason}): correct that, or use trainer=auto"
         ) from None
+
+
+def _quiet() -> None:
+    """Silence what Lightning says of ways to use it that are meant here."""
+    for noise in (
+        ".*treespec, LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*log_every_n_steps.*",
+        ".*isinstance.treespec.*",
+        ".*Checkpoint directory.*not empty.*",
+        ".*dirpath has changed.*",  # another spelling of it
+        ".*srun.*is not used.*",
+    ):
+        warnings.filterwarnings("ignore", noise)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _cause(end: SystemExit) -> KeyboardInterrupt:

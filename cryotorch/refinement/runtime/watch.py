@@ -108,7 +108,7 @@ class Watch(threading.Thread):
         if self.children or self._parent:
             time.sleep(GRACE)
 
-    def _unraisable(self, what) -> None:
+    def _unraisable(self, what: Any) -> None:
         if isinstance(what.exc_value, KeyboardInterrupt):
             self.missed = getattr(what.exc_value, "code", STOPPED[signal.SIGINT])
         else:
