@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cryotorch"
 FILES = sorted(ROOT.rglob("*.py"))
-BASE = {"cryotorch", "cryotorch.particles", "cryotorch.results", "cryotorch.errors"}
+BASE = {
+    "cryotorch",
+    "cryotorch.particles",
+    "cryotorch.results",
+    "cryotorch.errors",
+    "cryotorch.findings",
+}
 
 # Layer -> what of ours it may import besides itself and the conventions.
 BELOW = {

@@ -57,6 +57,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     from cryotorch.jobs.inputs.particles import load_particles, normalise_needed, shared_before
     from cryotorch.jobs.reconstruction.results import judge, write
     from cryotorch.refine.half_sets import assign_half_sets, counted_over, image_numbers
+    from cryotorch.report.sentences import line
 
     log = logging.getLogger("cryotorch")
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
@@ -72,8 +73,8 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
         file.particles, settings.half_sets == "resplit", settings.seed
     )
     shared, presumed = shared_before(file, settings.shared_resolution, not keep)
-    for sentence in (note, *counted_over(particles, group, settings.symmetry), *presumed):
-        log.info(sentence)
+    for finding in (note, *counted_over(particles, group, settings.symmetry), *presumed):
+        log.info(line(finding))
     if settings.flip_hand:
         particles = other_hand(particles)
     log.info(
@@ -84,9 +85,9 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     halves, particles, loud, verdict = _symmetric(settings, particles, images, group, device)
     damaged = damage.damaged_images(images, loud)
     if damaged:
-        log.warning(damage.sentence(damaged, len(particles)))
+        log.warning(line(damage.finding(damaged, len(particles))))
     inserted = time.perf_counter()
-    warnings = [line for line in (verdict.warning, *presumed) if line.startswith("WARNING")]
+    warnings = [w for w in (verdict.warning, *presumed) if w is not None and w.serious]
     found = judge(settings, halves, images.pixel_size, device, shared, warnings)
     judged = time.perf_counter()
     for ending in dict.fromkeys(settings.write):

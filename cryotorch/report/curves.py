@@ -19,6 +19,7 @@ from cryotorch.report.canvas import (
     log_axis,
     new_figure,
 )
+from cryotorch.report.sentences import say
 from cryotorch.results import CURVES, Guinier, IterationResult, told
 
 THRESHOLD = 0.143
@@ -140,7 +141,7 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
             subtitle = f"{subtitle}{', ' if subtitle else ''}fitted: {fit.bfactor:.1f}{spread} Å²"
     subtitle = subtitle.replace(" -", " \N{MINUS SIGN}")
     title = title.replace("-", "\N{MINUS SIGN}")
-    figure = new_figure(6.0, 4.2, title, f"No fit, {fit.reason}" if fit.reason else subtitle)
+    figure = new_figure(6.0, 4.2, title, f"No fit, {say(fit.reason)}" if fit.reason else subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
     x, y = fit.inverse_d2.numpy(), fit.log_amplitude.numpy()
     used = fit.used.numpy() & done

@@ -18,6 +18,7 @@ from torch import Tensor
 import cryotorch
 from cryotorch.data.files import replace_file
 from cryotorch.ops.resolution.claims import ended_by
+from cryotorch.report.sentences import in_summary, line, say
 from cryotorch.results import IterationResult
 
 
@@ -125,9 +126,9 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "bfactor": fit.applied,
         "bfactor_fitted": fit.bfactor,
         "bfactor_error": fit.error,
-        "bfactor_refused": fit.reason or None,
+        "bfactor_refused": fit.reason and say(fit.reason),
         "shells": {"shared": result.shared, "inserted": result.inserted},
-        "warnings": list(result.warnings),
+        **in_summary(result.warnings),
         "iterations": result.iteration,
         "final": result.final,
         "particles": len(particles),
@@ -141,7 +142,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "seconds": seconds_per_phase(result),
         "device": "cpu",
         **provenance(),
-        "messages": list(result.messages),
+        "messages": [line(message) for message in result.messages],
         "history": [dict(row) for row in result.history],
     }
     for name, value in (extras or {}).items():

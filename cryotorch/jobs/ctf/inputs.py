@@ -36,6 +36,7 @@ from cryotorch.refine.settings import (
     SearchSettings,
     Settings,
 )
+from cryotorch.report.sentences import say
 
 log = logging.getLogger("cryotorch")
 # Masks of a run folder, ours and CryoSPARC's; that of the FSC may be drawn in too tightly to predict images.
@@ -86,7 +87,7 @@ def load(given: CtfRefine) -> CtfInput:
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalise = normalise_needed(images, settings.normalize)
     maps, source = load_references(settings.volume, file, images)
-    log.info(source.replace("starts from", "is compared with").replace("start from", "with"))
+    log.info(say(source.plus(compared=True)))
     warn_if_inverted(maps.mean(0), settings.volume)
     maps = maps.to(device)
     mask = _mask(settings, maps, file, images)

@@ -24,6 +24,7 @@ from cryotorch.report import ctf
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.sentences import line
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
@@ -99,7 +100,7 @@ def write(
         log.info("WARNING: %s", warning)
     damaged = damage.damaged_images(given.images, loud)
     if damaged:
-        log.warning(damage.sentence(damaged, len(new)))
+        log.warning(line(damage.finding(damaged, len(new))))
     extra = {}
     if settings.defocus:
         extra[SIGMAS[0]] = sigma[:, 0].numpy()

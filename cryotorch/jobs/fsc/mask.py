@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.inputs.half_maps import HalfMaps, load_mask, looks_inverted
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.ops.masks.soft import (
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
     from cryotorch.jobs.fsc.settings import ValidationFsc
 
 log = logging.getLogger("cryotorch")
-INVERTED = (
-    "The half maps look inverted, their strong densities are negative: masks are made of positive "
-    "density, multiply the maps by -1"
-)
+INVERTED = Finding("half_maps_inverted")
 LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
 HARD_EDGE = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 WIDEST = 20.0  # Å: a wider edge reaches far into the solvent and disturbs nothing less
@@ -45,7 +43,7 @@ class FscMask:
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
         region: (d, d, d) bool, the density that a generated mask grows around.
         tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else "".
-        warnings: sentences.
+        warnings: what is wrong with it.
     """
 
     mask: Tensor
@@ -56,7 +54,7 @@ class FscMask:
     tightened: bool = False
     candidates: list[Candidate] = field(default_factory=list)
     reason: str = ""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
     @property
     def fraction(self) -> float:

@@ -21,6 +21,7 @@ from cryotorch.report.curves import CURVE_LOOK, THRESHOLD, fsc_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_files
 from cryotorch.report.maps import mask_figure
+from cryotorch.report.sentences import in_summary
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -117,7 +118,7 @@ def write_summary(
         "pixel_size": pixel_size,
         "pixel_size_corrected": settings.pixel_size is not None,
         "nyquist": 2 * pixel_size,
-        "warnings": found.warnings,
+        **in_summary(found.warnings),
         **extras,
         **provenance(),
     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.fsc import mask as fsc_mask
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
@@ -45,7 +46,7 @@ class Validation:
         band: (d//2 + 1,) FSC that noise in the mask stays below.
         resolutions: threshold -> curve -> Å, curve "randomised" left out.
         onset: first shell with random phases, d//2 + 1 if there is none.
-        warnings: sentences.
+        warnings: what is wrong with half maps, mask and curves.
         seconds: phase -> wall seconds.
         known: of the half maps.
         last: the shell of the resolution, or where the corrected curve falls below 0.143 though nothing can be claimed.
@@ -58,7 +59,7 @@ class Validation:
     band: Tensor
     resolutions: dict[float, dict[str, float]]
     onset: int
-    warnings: list[str]
+    warnings: list[Finding]
     seconds: dict[str, float]
     known: Background
     last: int

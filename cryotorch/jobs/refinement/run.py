@@ -17,6 +17,7 @@ from torch import Tensor
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import Stopped
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import require_search_room
@@ -37,6 +38,7 @@ from cryotorch.refine.runtime.distributed import Batches
 from cryotorch.refine.runtime.watch import Watch
 from cryotorch.refine.settings import Settings
 from cryotorch.report.run_log import RunLog
+from cryotorch.report.sentences import line, say
 from cryotorch.report.summary import ending
 from cryotorch.results import IterationResult, told
 
@@ -51,17 +53,17 @@ class Inputs:
         plan: the parameters in the algorithm's units, masks included.
         volume: (d, d, d), or (2, d, d, d) with a map for each half set.
         particles: with their half sets.
-        beginning: sentences that are true of a run that begins, not of one that goes on.
+        beginning: what is true of a run that begins, not of one that goes on.
         extras: entries of ``summary.json``.
-        warnings: sentences about them that the end of the run repeats.
+        warnings: about them, which the end of the run repeats.
     """
 
     plan: Settings
     volume: Tensor
     particles: Particles
-    beginning: list[str]
+    beginning: list[Finding]
     extras: dict[str, object]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
 
 def refine(
@@ -124,12 +126,12 @@ def _refine(
     for sentence in damaged:
         log.info("WARNING: %s: the run goes on from the one before", sentence)
     if checkpoint is None:
-        for sentence in ready.beginning:
-            log.info(sentence)
+        for note in ready.beginning:
+            log.info(line(note))
     else:
         then, changes = coming(saved, plan), folder.changes(given)
         if isinstance(then, Stop):
-            log.info("The run in %s has finished already: %s.", folder.path, then.reason)
+            log.info("The run in %s has finished already: %s.", folder.path, say(then.reason))
             return
         log.info("goes on from %s, with its poses and half sets", checkpoint)
         for change in changes:
@@ -160,7 +162,7 @@ def _refine(
             fresh=checkpoint is None,
         )
     for note in notes:
-        log.info(note)
+        log.info(line(note))
     extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
     module = Refinement(state, plan, batches)
     log.open(folder.open(given) / "log.txt")

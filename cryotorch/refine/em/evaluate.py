@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.masks.soft import density_mask, grow_in_box
 from cryotorch.ops.resolution.claims import Background, Judged, judge
 from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
@@ -36,7 +37,7 @@ class Evaluation(NamedTuple):
     reached: float
     leading: Tensor
     inside: Tensor
-    messages: list[str]
+    messages: list[Finding]
 
 
 def evaluate(
@@ -85,7 +86,7 @@ def for_the_eye(
 
 def _fsc_mask(
     half_maps: Tensor, no_mask: Tensor, s: Settings, around: Callable[[], Tensor]
-) -> tuple[Tensor, list[str]]:
+) -> tuple[Tensor, list[Finding]]:
     """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
     if s.mask.judge is not None:
         return s.mask.judge.to(half_maps.device), []
@@ -93,7 +94,7 @@ def _fsc_mask(
     try:
         return holding_mask(half_maps, s.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
-        return around(), [f"The FSC mask is a soft sphere: {refused}"]
+        return around(), [Finding("fsc_mask_sphere", serious=False, reason=str(refused))]
 
 
 def _loose_mask(volume: Tensor, s: Settings, around: Callable[[], Tensor]) -> Tensor:
