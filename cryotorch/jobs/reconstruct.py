@@ -92,8 +92,7 @@ def _reconstruct(given: Reconstruct, folder: Path, started: float) -> None:
     judged = time.perf_counter()
     for ending in dict.fromkeys(settings.write):
         for message in write_particles(folder / f"particles.{ending}", file, particles):
-            # not the folder that the files are in while the job runs
-            log.info("WARNING: %s", message.replace(str(folder), str(settings.out)))
+            log.info(line(message))
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}
     extras = {
         "particles": len(particles),

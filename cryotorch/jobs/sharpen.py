@@ -118,6 +118,7 @@ def _write_summary(
     seconds: dict[str, float],
 ) -> None:
     from cryotorch.jobs.fsc.mask import mask_summary
+    from cryotorch.ops.resolution.fsc import THRESHOLD
     from cryotorch.report.sentences import in_summary, say
     from cryotorch.report.summary import provenance, write_json
 
@@ -127,7 +128,7 @@ def _write_summary(
     summary: dict[str, object] = {
         "resolution": found.resolution,
         "resolutions": found.resolutions,
-        "threshold": 0.143,
+        "threshold": THRESHOLD,
         "bfactor": next(iter(found.maps)) if alone else list(found.maps),
         "guinier": {
             "map": settings.guinier_map,

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report import canvas
 from cryotorch.report.canvas import (
     add_panel,
@@ -22,7 +23,6 @@ from cryotorch.report.canvas import (
 from cryotorch.report.sentences import say
 from cryotorch.results import CURVES, Guinier, IterationResult, told
 
-THRESHOLD = 0.143
 CLAIMED = (
     "corrected",
     "tight",
@@ -88,7 +88,9 @@ def fsc_figure(
         axes.fill_between(x, -band.numpy(), band.numpy(), label="Noise, 3 errors", **look)
     axes.axhline(0, color=canvas.INK, linewidth=0.7)
     axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
-    axes.text(0.012 * nyquist, THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
+    axes.text(
+        0.012 * nyquist, THRESHOLD + 0.015, f"{THRESHOLD:g}", fontsize=8, color=canvas.VERMILION
+    )
     axes.axvline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     note = f"Nyquist {1 / nyquist:.2f} Å"
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from cryotorch.findings import Finding
-from cryotorch.report.words import half_maps, inputs, refinement
+from cryotorch.report.words import ctf, files, half_maps, inputs, refinement
 
 WARNING = "WARNING: "  # what a line begins with that the user must look at
 # Code -> a template for its values, or a function of them. Findings among the values are put into words first.
@@ -13,6 +13,8 @@ TABLE: dict[str, str | Callable[..., str]] = {
     **half_maps.SAID,
     **refinement.SAID,
     **inputs.SAID,
+    **ctf.SAID,
+    **files.SAID,
 }
 
 

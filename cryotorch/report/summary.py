@@ -18,6 +18,7 @@ from torch import Tensor
 import cryotorch
 from cryotorch.data.files import replace_file
 from cryotorch.ops.resolution.claims import ended_by
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.sentences import in_summary, line, say
 from cryotorch.results import IterationResult
 
@@ -121,7 +122,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
     summary: dict[str, object] = {
         "resolution": result.resolution,
         "resolutions": dict(result.resolutions),
-        "threshold": 0.143,
+        "threshold": THRESHOLD,
         "ended_by": ending(result) or None,
         "bfactor": fit.applied,
         "bfactor_fitted": fit.bfactor,

@@ -33,7 +33,7 @@ NO_OPTICS = {"tilt": False, "trefoil": False, "defocus_min_resolution": 25}
 
 @pytest.fixture(autouse=True)
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("reconstruct_results", "validation_files"):
+    for module in ("reconstruction.results", "fsc.results"):
         monkeypatch.setattr(f"cryotorch.jobs.{module}.render", lambda figure: Picture(b"", 1, 1))
 
 
@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     expand(file, folder / "mixed.star", np.arange(4 * N) % 2)
     write_volume(folder / "mask.mrc", soft_sphere(BOX, 7, 6), PIXEL)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("reconstruct_results", "validation_files"):
+        for module in ("reconstruction.results", "fsc.results"):
             patch.setattr(f"cryotorch.jobs.{module}.render", lambda figure: Picture(b"", 1, 1))
         run(reconstruct, folder / "plain.star", folder / "plain", symmetry="C4")
     return folder

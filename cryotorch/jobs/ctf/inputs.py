@@ -14,6 +14,7 @@ from torch import Tensor
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
 from cryotorch.jobs.inputs.half_maps import background, pick_device, summary_of
@@ -36,7 +37,7 @@ from cryotorch.refine.settings import (
     SearchSettings,
     Settings,
 )
-from cryotorch.report.sentences import say
+from cryotorch.report.sentences import line, say
 
 log = logging.getLogger("cryotorch")
 # Masks of a run folder, ours and CryoSPARC's; that of the FSC may be drawn in too tightly to predict images.
@@ -216,7 +217,7 @@ def _limit(
             f"{said}, and defocus and aberrations would be fitted to noise: give a run that resolves something, or add "
             "max_resolution=<Å> where it is known from elsewhere",
         )
-        log.warning("WARNING: %s: max_resolution=%g is taken as told", said, asked)
+        log.warning(line(Finding("resolution_as_told", reason=said, resolution=asked)))
         return max(asked, nyquist), curves
     if "resolution" in summary:
         log.info("the resolution is that in %s, %.2f Å", source, claimed)

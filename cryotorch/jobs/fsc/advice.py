@@ -19,13 +19,13 @@ from cryotorch.jobs.inputs.half_maps import looks_inverted
 from cryotorch.ops.resolution.claims import Background, Judged
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
+    THRESHOLD,
     crossing_shell,
     first_randomised_shell,
     resolution,
 )
 from cryotorch.ops.resolution.shared_density import WEAK, left_out, shared_density
 from cryotorch.ops.resolution.significance import independent_numbers, noise_profile, noise_share
-from cryotorch.report.curves import THRESHOLD
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.mask import FscMask

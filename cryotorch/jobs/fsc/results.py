@@ -15,9 +15,10 @@ from cryotorch.jobs.fsc.validate import STRICTER, Validation
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.resolution.claims import ENDED
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
-from cryotorch.report.curves import CURVE_LOOK, THRESHOLD, fsc_figure
+from cryotorch.report.curves import CURVE_LOOK, fsc_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_files
 from cryotorch.report.maps import mask_figure

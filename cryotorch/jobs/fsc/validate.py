@@ -19,15 +19,15 @@ from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.map_grid import Grid
-from cryotorch.ops.masks.soft import density_mask
 from cryotorch.ops.resolution.claims import Background, judge
 from cryotorch.ops.resolution.fsc import (
     RANDOMISE_BELOW,
+    THRESHOLD,
     first_randomised_shell,
+    loose_mask,
     resolution,
     shell_correlation,
 )
-from cryotorch.report.curves import THRESHOLD
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.settings import ValidationFsc
@@ -184,7 +184,7 @@ def _loose_mask(mask: FscMask, maps: Tensor, pixel_size: float) -> Tensor | None
     if mask.kind == "sphere":
         return None
     try:
-        return density_mask(maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
+        return loose_mask(maps.mean(0), pixel_size)
     except ValueError as refused:
         log.info("There is no curve with a loose mask: %s", refused)
         return None

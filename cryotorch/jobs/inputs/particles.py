@@ -9,6 +9,7 @@ from cryotorch.data.half_sets import SHARED, shared_resolution
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.findings import Finding
+from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 
@@ -20,7 +21,7 @@ def load_particles(path: str | Path, of_class: int | None, **needs: bool) -> Par
     """
     file = read_particles(path, of_class=of_class, **needs)
     for message in file.messages:
-        log.info(message)
+        log.info(line(message))
     return file
 
 

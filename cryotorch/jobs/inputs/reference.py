@@ -98,11 +98,7 @@ def load_mask(
         )
     weight = voxels * images.pixel_size**3 / PER_KDA
     if weight < LEAST_KDA:
-        log.warning(
-            "WARNING: mask=%s holds %.2g kDa of protein, too little to align particles by: what is claimed may be aligned noise; "
-            "choose a larger region",
-            *(path, weight),
-        )
+        log.warning(line(Finding("mask_light", file=str(path), mass=weight)))
     return mask
 
 
@@ -181,17 +177,11 @@ def _grid(
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
     """Masks need positive densities."""
     if looks_inverted(volume):
-        log.warning(
-            "WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive",
-            path,
-        )
+        log.warning(line(Finding("volume_inverted", file=str(path))))
 
 
 def warn_if_hard(mask: Tensor, path: str | Path) -> None:
     """A hard edge rings in Fourier space."""
     width = edge_width(mask)
     if width < HARD:
-        log.warning(
-            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
-            *(path, SOFT),
-        )
+        log.warning(line(Finding("given_mask_hard", file=str(path), soften=SOFT)))

@@ -18,9 +18,9 @@ from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.orientation.diagnose import EVEN_CFAR, EVEN_SCF, Diagnosis
 from cryotorch.ops.resolution.claims import ENDED
 from cryotorch.ops.resolution.conical_fsc import curve_area, limits
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
-from cryotorch.report.curves import THRESHOLD
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.orientation import band_figure, resolution_figure, sampling_figure
 from cryotorch.report.orientation_page import Page, Score, page_html, page_picture

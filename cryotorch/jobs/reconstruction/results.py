@@ -123,7 +123,7 @@ def _judged(
     except InputError as refused:
         if chosen.mask is not None:
             raise
-        log.info("WARNING: the density makes no mask, a soft sphere takes its place: %s", refused)
+        log.info(line(Finding("no_mask_made", reason=str(refused))))
         chosen = replace(chosen, generate_mask=False)
         return validate(chosen, halves, device, adjustable=False, no_mask=no_mask)
 

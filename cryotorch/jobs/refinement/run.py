@@ -123,8 +123,8 @@ def _refine(
     particles, plan = ready.particles, ready.plan
     belongs = fingerprint(given, file, particles, images, settings.symmetry)
     checkpoint, saved, damaged = folder.checkpoint(belongs)
-    for sentence in damaged:
-        log.info("WARNING: %s: the run goes on from the one before", sentence)
+    for reason in damaged:
+        log.info(line(Finding("checkpoint_damaged", reason=reason)))
     if checkpoint is None:
         for note in ready.beginning:
             log.info(line(note))

@@ -25,6 +25,7 @@ from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.symmetry import rotate_volume
 from cryotorch.ops.geometry.symmetry_frame import mates, z_fold
 from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.ops.resolution.significance import antisymmetric_numbers
 from cryotorch.refine.em.expectation import Found
 from cryotorch.refine.settings import Settings
@@ -32,7 +33,6 @@ from cryotorch.refine.state import State
 
 FINE = 8.0  # Å: maps that agree so far have the same hand
 CLEAR = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
-AGREES = 0.143  # correlation of what both frames have in common, up to which shells are looked at
 CLEARLY = 0.5  # such a correlation beyond doubt, which must show a hand
 LEAST = 3  # shells
 SURE = 0.9999  # a correlation beyond which the maps' own interpolation counts
@@ -113,7 +113,7 @@ class Agreement:
         sqrt(-(v - 1) log(1 - r^2)) standard errors: a few numbers tell the frame where they agree well. Over the shells in which the
         even parts agree, which say nothing of the frame, so that the choice is not biased, up to the one that tells most.
         """
-        band = slice(self.first, max(self.reach(AGREES), self.first + LEAST))
+        band = slice(self.first, max(self.reach(THRESHOLD), self.first + LEAST))
         numbers = self.freedom[band].cumsum(0)
         together = (self.freedom[band] * self.odd[band].clamp(-1, 1)).cumsum(0)
         r = (together / numbers.clamp_min(1e-12)).clamp(-SURE, SURE)

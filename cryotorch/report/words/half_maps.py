@@ -181,6 +181,7 @@ SAID = {
         "job=volume_tools soften={soften:g}"
     ),
     "density_cut": "{part:.0%} of the strong density of {file} lies outside the box and is cut off",
+    "no_mask_made": "the density makes no mask, a soft sphere takes its place: {reason}",
     "map_inverted": "The map looks inverted, its strong densities are negative: add {cure}",
     # the Guinier fit and the sharpened map
     "fit_coarse": "the resolution of {resolution:.1f} Å is worse than {coarsest:g} Å",

@@ -57,6 +57,13 @@ SAID = {
         "(correlations with turned copies, all shells alike: {correlation:.2f} for {symmetry}, above {least:.2f} for {shows})"
     ),
     "map_not_symmetric": _map_not_symmetric,
+    "volume_inverted": "volume={file} looks inverted, its strong densities are negative; masks need them positive",
+    "mask_light": (
+        "mask={file} holds {mass:.2g} kDa of protein, too little to align particles by: what is claimed may be aligned noise; "
+        "choose a larger region"
+    ),
+    "given_mask_hard": "mask={file} has a hard edge: soften it, with job=volume_tools soften={soften:g} for example",
+    "checkpoint_damaged": "{reason}: the run goes on from the one before",
     # masks and models of volume tools
     "atoms_cut": "{part:.0%} of {file} lies outside {box} and is cut off: {cure}",
     "mask_near_border": (

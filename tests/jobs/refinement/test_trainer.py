@@ -444,7 +444,7 @@ def test_two_cannot_use_one_folder(
             said.append(str(caught.value))
         fit(*arguments)
 
-    monkeypatch.setattr(trainer, "fit", second)
+    monkeypatch.setattr("cryotorch.jobs.refinement.run.fit", second)
     refine(inputs, out, overwrite=True)
     assert len(said) == 3 and f"process {os.getpid()} on" in said[0]
     assert not (out / ".lock").exists()

@@ -71,7 +71,7 @@ def e_step(world, state) -> Expectation:
 
 def test_iterations_come_nearer_and_never_leave_extents_or_half_sets(simulate: Callable) -> None:
     world, start, state, notes = local_world(simulate)
-    assert notes[0].startswith("grey scale") and "WARNING" not in notes[0]
+    assert notes[0].code == "grey_scale" and notes[0]["match"] is None
     assert torch.equal(state.references[0] * (MASK == 0), torch.zeros(24, 24, 24))
     for _ in range(2):
         result = maximize(state, e_step(world, state), world.settings, alone)
