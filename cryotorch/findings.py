@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Union
 
@@ -15,14 +16,14 @@ class Finding:
     Attributes:
         code: what it is.
         pairs: names and values; numbers in Å, degrees or as a part of 1. A finding may hold others, as reasons or as what to do.
-        serious: whether the user must look at it, False for what is only worth knowing.
+        serious: whether the user must look at it; of a ``remark``, which is only worth knowing, False.
     """
 
     code: str
     pairs: tuple[tuple[str, Value], ...]
     serious: bool
 
-    def __init__(self, code: str, /, *, serious: bool = True, **values: Value) -> None:
+    def __init__(self, code: str, serious: bool = True, /, **values: Value) -> None:
         object.__setattr__(self, "code", code)
         object.__setattr__(self, "pairs", tuple(values.items()))
         object.__setattr__(self, "serious", serious)
@@ -37,9 +38,14 @@ class Finding:
 
     def plus(self, **more: Value) -> Finding:
         """The same with more values, or others."""
-        return Finding(self.code, serious=self.serious, **{**self.values, **more})
+        return Finding(self.code, self.serious, **{**self.values, **more})
 
 
-def codes(findings: list[Finding]) -> list[str]:
+def remark(code: str, /, **values: Value) -> Finding:
+    """A finding that is only worth knowing."""
+    return Finding(code, False, **values)
+
+
+def codes(findings: Iterable[Finding]) -> list[str]:
     """Their codes, in order."""
     return [finding.code for finding in findings]

@@ -9,7 +9,7 @@ import numpy as np
 from cryotorch.data.optics import BOX, OpticsOfFile
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 
 # A pixel size in the STAR file that differs less from the stack's is a later calibration, not a mistake.
 CALIBRATION = 0.05
@@ -58,7 +58,7 @@ def boxes_of_groups(
     count = dict(differing=len({name for *_, name in calibrated}), stacks=len(stacks.paths))
     sizes = dict(stated=float(stated), header=float(size))
     where = dict(file=str(path), stack=str(name))
-    return box, [Finding("pixel_sizes_differ", serious=False, **sizes, **where, **count)]
+    return box, [remark("pixel_sizes_differ", **sizes, **where, **count)]
 
 
 def several_grids(optics: OpticsOfFile, path: Path) -> list[Finding]:
@@ -70,4 +70,4 @@ def several_grids(optics: OpticsOfFile, path: Path) -> list[Finding]:
     sizes = dict(least_size=float(size.min()), most_size=float(size.max()))
     boxes = dict(least_box=int(box.min()), most_box=int(box.max()))
     onto = dict(size=float(optics.pixel_size[optics.main]), box=int(optics.box[optics.main]))
-    return [Finding("several_grids", serious=False, file=str(path), **sizes, **boxes, **onto)]
+    return [remark("several_grids", file=str(path), **sizes, **boxes, **onto)]

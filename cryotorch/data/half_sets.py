@@ -8,7 +8,7 @@ import numpy as np
 
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 
 HALF = "rlnRandomSubset"
 ORIGINS = ("rlnImageOriginalName", "cs/sym_expand/src_uid")
@@ -43,12 +43,12 @@ def read_half_sets(
             raise InputError(
                 f"{error}: correct the column, or add half_sets=resplit to draw half sets anew."
             ) from None
-        return none, [Finding("half_sets_unknown", serious=False, reason=str(error))]
+        return none, [remark("half_sets_unknown", reason=str(error))]
     if names == (first, first + 1):
         return half, []
     called = dict(first=names[0], second=names[1], usual_first=first, usual_second=first + 1)
     where = dict(column=f"_{HALF}", file=str(path))
-    return half, [Finding("half_sets_named", serious=False, **where, **called)]
+    return half, [remark("half_sets_named", **where, **called)]
 
 
 def shared_resolution(table: Table, path: Path) -> float | None:
@@ -106,7 +106,7 @@ def read_origins(
     if len(found) >= images or len(pairs) > images:
         return None, []
     where = dict(file=str(path), column=label.removeprefix("cs/"))
-    made = Finding("images_of_few", serious=False, images=images, originals=len(found), **where)
+    made = remark("images_of_few", images=images, originals=len(found), **where)
     return origin.ravel().astype(np.int64), [made]
 
 
@@ -117,5 +117,5 @@ def told_copies(address: np.ndarray, path: Path) -> list[Finding]:
         return []
     rows = dict(rows=len(address), file=str(path), images=len(times), times=int(times.max()))
     if times.min() == times.max():
-        return [Finding("rows_expanded", serious=False, **rows)]
-    return [Finding("rows_partly_expanded", serious=False, **rows)]
+        return [remark("rows_expanded", **rows)]
+    return [remark("rows_partly_expanded", **rows)]

@@ -12,7 +12,7 @@ from cryotorch.data.image_names import find_stacks
 from cryotorch.data.star import read_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 
 FILE = "rlnMtfFileName"
 # Pixel size of the detector; the second label is of older files.
@@ -60,12 +60,12 @@ def mtf_of_groups(
     for name in dict.fromkeys(name for name in names if name not in ("", "None")):
         if detector is None:
             what = dict(mtf=name, file=str(star), column=f"_{DETECTOR[0]}")
-            told.append(Finding("mtf_not_applied", serious=False, **what))
+            told.append(remark("mtf_not_applied", **what))
             continue
         try:
             file = find_stacks([name], star, project)[0]
         except InputError:
-            told.append(Finding("mtf_missing", serious=False, mtf=name, file=str(star)))
+            told.append(remark("mtf_missing", mtf=name, file=str(star)))
             continue
         found[name] = read_mtf(file)
     if not found:

@@ -18,7 +18,7 @@ from cryotorch.data.aberrations import (
 )
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.particles import Optics
 
 OLD_PIXEL = ("rlnDetectorPixelSize", "rlnMagnification")
@@ -232,4 +232,4 @@ def _per_particle(optics: Table, particles: Table, row: np.ndarray, path: Path) 
     if not tilts:
         return []
     what = dict(columns=", ".join(tilts), file=str(path))
-    return [Finding("columns_not_applied", serious=False, **what)]
+    return [remark("columns_not_applied", **what)]

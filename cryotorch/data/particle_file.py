@@ -33,7 +33,7 @@ from cryotorch.data.stacks import Stacks
 from cryotorch.data.star import NotStarError, read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import euler_to_matrix, matrix_to_euler
 from cryotorch.particles import Particles
 
@@ -157,7 +157,7 @@ def _from_blocks(
         said = f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         if need_images:
             raise InputError(said)
-        messages.append(Finding("no_ctf", serious=False, reason=said))
+        messages.append(remark("no_ctf", reason=said))
     refuse_partial_poses(table, path)
     optics = read_optics(blocks.get("optics"), table, path, need_images)
     messages += optics.ignored
@@ -204,7 +204,7 @@ def _from_blocks(
         )
     if defocus[:, :2].max() < 0:
         what = dict(file=str(path), column=f"_{DEFOCUS[0]}")
-        messages.append(Finding("overfocused", serious=False, **what))
+        messages.append(remark("overfocused", **what))
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
     reach = np.abs(np.stack(shift)).max(0)
     edge = (optics.box * optics.pixel_size)[optics.row]
@@ -225,7 +225,7 @@ def _from_blocks(
         )
     if bfactor.min() < 0:
         what = dict(column=f"_{BFACTOR}", particles=int(np.count_nonzero(bfactor < 0)))
-        messages.append(Finding("bfactors_negative", serious=False, **what, file=str(path)))
+        messages.append(remark("bfactors_negative", **what, file=str(path)))
 
     particles = Particles(
         rotation=rotation,
@@ -343,7 +343,7 @@ def _told_repeated(uid: np.ndarray | None, path: Path, refuse: bool) -> list[Fin
     said = f"{path} gives {len(again)} of its uid to more than one particle, the first being {again[0]}: keep one row of each."
     if refuse:
         raise InputError(said)
-    return [Finding("uid_twice", serious=False, reason=said)]
+    return [remark("uid_twice", reason=said)]
 
 
 def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path], np.ndarray]:

@@ -90,7 +90,7 @@ def _prepare(settings: HomoRefine, file, images, group):
     import logging
 
     from cryotorch.data.image_names import refuse_duplicates
-    from cryotorch.findings import Finding
+    from cryotorch.findings import remark
     from cryotorch.jobs.inputs.reference import load_mask, load_reference, warn_if_inverted
     from cryotorch.jobs.inputs.reference_axes import onto_axes
     from cryotorch.jobs.refinement.run import Inputs
@@ -112,5 +112,5 @@ def _prepare(settings: HomoRefine, file, images, group):
         planned = replace(planned, mask=replace(planned.mask, given=mask))
     beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):
-        beginning.append(Finding("poses_not_used", serious=False, file=str(file.path)))
+        beginning.append(remark("poses_not_used", file=str(file.path)))
     return Inputs(planned, volume, particles, beginning, {}, told)

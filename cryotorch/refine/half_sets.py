@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.particles import Particles
 
@@ -51,7 +51,7 @@ def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Pa
         )
     rows = [int((half == h).sum()) for h in (0, 1)]
     made = dict(how=how, seed=seed, drawn=int((~known).sum()), first=rows[0], second=rows[1])
-    return particles, Finding("half_sets", serious=False, **made)
+    return particles, remark("half_sets", **made)
 
 
 def draw_half_sets(n: int, seed: int) -> Tensor:

@@ -12,7 +12,7 @@ from cryotorch.data.half_sets import SHARED, read_half_sets, shared_resolution, 
 from cryotorch.data.particle_file import read_particles, write_particles, write_tables
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding, codes
+from cryotorch.findings import Finding, codes, remark
 from cryotorch.report.sentences import say
 
 PATH = Path("p.star")
@@ -155,7 +155,7 @@ def test_copies_are_counted():
     assert words in say(whole)
     (partly,) = told_copies(once[[0, 0, 1]], PATH)
     values = dict(rows=3, file="p.star", images=2, times=2)
-    assert partly == Finding("rows_partly_expanded", serious=False, **values)
+    assert partly == remark("rows_partly_expanded", **values)
 
 
 def test_the_finest_resolution_in_common_counts_and_gaps_say_nothing():

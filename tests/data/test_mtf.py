@@ -8,7 +8,7 @@ from cryotorch.data.mtf import mtf_of_groups, read_mtf
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, write_star
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding, codes
+from cryotorch.findings import codes, remark
 
 
 def curve(frequency: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_what_is_missing_is_said_and_left_out(tmp_path):
     found, messages = mtf_of_groups(table, np.ones(2), star, None)
     assert found is None
     values = dict(mtf="m.star", file=str(star), column="_rlnMicrographOriginalPixelSize")
-    assert messages == [Finding("mtf_not_applied", serious=False, **values)]
+    assert messages == [remark("mtf_not_applied", **values)]
     table["rlnMicrographPixelSize"] = ["1", "1"]
     found, messages = mtf_of_groups(table, np.ones(2), star, None)
     assert found is None

@@ -9,7 +9,7 @@ import pytest
 from cryotorch.data.optics import optics_table, read_optics
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import remark
 
 PATH = Path("p.star")
 
@@ -151,7 +151,7 @@ def test_new_files_take_the_tilt_from_the_optics_table():
     optics = read_optics(groups(rlnBeamTiltX=["0.2", "0"]), particles, PATH)
     assert optics.groups.beam_tilt.tolist() == pytest.approx(np.array([[0.2, 0], [0, 0]]))
     values = dict(columns="_rlnBeamTiltX", file="p.star")
-    assert optics.ignored == [Finding("columns_not_applied", serious=False, **values)]
+    assert optics.ignored == [remark("columns_not_applied", **values)]
     particles["rlnCtfDataAreCtfPremultiplied"] = ["1", "1"]
     with pytest.raises(InputError, match=r"Premultiplied of the particles .* correct data_optics"):
         read_optics(groups(), particles, PATH)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryotorch.findings import Finding
+from cryotorch.findings import remark
 from cryotorch.particles import Optics, unposed
 from cryotorch.results import Departures, Guinier, IterationResult
 
@@ -70,7 +70,7 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
         shift_change=torch.full((n,), 0.4),
         seconds=dict(coarse=1.5, solve=0.5),
         history=history,
-        messages=[Finding("no_gain", gain=0.3, serious=False)],
+        messages=[remark("no_gain", gain=0.3)],
         departures=moved,
         cutoff=6 + 0.2 * distance,
     )

@@ -8,7 +8,7 @@ from string import Formatter
 
 import pytest
 
-from cryotorch.findings import Finding, codes
+from cryotorch.findings import Finding, codes, remark
 from cryotorch.report.sentences import TABLE, in_summary, line, plain, said, say
 
 ROOT = Path(__file__).parents[2] / "cryotorch"
@@ -19,10 +19,10 @@ def made() -> list[tuple[str, set[str] | None]]:
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Finding", "remark"):
                 code, names = node.args[0], {word.arg for word in node.keywords}
                 if isinstance(code, ast.Constant):
-                    found.append((code.value, None if None in names else names - {"serious"}))
+                    found.append((code.value, None if None in names else names))
                 else:
                     assert path.name == "findings.py", f"{path}: a code that is not written out"
     return found
@@ -63,7 +63,7 @@ def test_a_finding_is_said_with_those_that_it_holds() -> None:
 
 def test_lines_that_are_serious_begin_with_warning() -> None:
     assert line(Finding("hands_differ", errors=5.1)).startswith("WARNING: half map B agrees better")
-    assert line(Finding("too_coarse_for_hand", serious=False)).startswith("The half maps are too")
+    assert line(remark("too_coarse_for_hand")).startswith("The half maps are too")
 
 
 def test_the_summary_holds_words_and_values() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 
 MULTI = "alignments3D_multi"
 # The fields of one alignment that become columns, and how many values each holds per particle.
@@ -66,7 +66,7 @@ def pick_alignment(
     posed, poses = "alignments3D/pose" in fields, "pose" in classes.each
     if posed and poses and which is None:
         where = dict(file=str(path), family=classes.family)
-        return fields, {}, [Finding("class_poses_unused", serious=False, **where)]
+        return fields, {}, [remark("class_poses_unused", **where)]
     aligned = {
         f"alignments3D/{name}": values[row, best] if _per_class(name, values) else values
         for name, values in classes.each.items()
@@ -78,11 +78,11 @@ def pick_alignment(
         counts = ", ".join(f"{k}: {c}" for k, c in zip(numbers, count - there, strict=True))
         what = "pose" if poses else "number"
         where = dict(file=str(path), family=classes.family)
-        taken = Finding("likeliest_class", serious=False, **where, what=what, counts=counts)
+        taken = remark("likeliest_class", **where, what=what, counts=counts)
         return fields, aligned, [taken]
     rows, told = rows_of_class(found, which, path)
-    both = ({x: values[rows] for x, values in side.items()} for side in (fields, aligned))
-    return *both, [told]
+    taken, aligned = ({x: v[rows] for x, v in side.items()} for side in (fields, aligned))
+    return taken, aligned, [told]
 
 
 def rows_of_class(found: np.ndarray | None, which: int, path: Path) -> tuple[np.ndarray, Finding]:
@@ -99,7 +99,7 @@ def rows_of_class(found: np.ndarray | None, which: int, path: Path) -> tuple[np.
             f"class={which} cannot be used: no particle of {path} is of that class, choose one of {there}."
         )
     count = {"particles": len(found), "taken": len(rows), "class": which}
-    return rows, Finding("class_taken", serious=False, file=str(path), **count)
+    return rows, remark("class_taken", file=str(path), **count)
 
 
 def _per_class(name: str, values: np.ndarray) -> bool:

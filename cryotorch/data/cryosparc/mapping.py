@@ -39,7 +39,7 @@ from cryotorch.data.image_names import parse_names
 from cryotorch.data.optics import GROUP, read_optics
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import (
     euler_to_matrix,
     from_rotation_vector,
@@ -96,7 +96,7 @@ def columns_of(
             if "alignments2D/class" in fields and "alignments3D/class" not in fields:
                 columns["rlnClassNumber"] = field("alignments2D/class").astype(np.int64) + 1
             if columns.keys() & {"rlnAnglePsi", *ORIGINS}:
-                told.append(Finding("origins_of_2d", serious=False, file=str(path)))
+                told.append(remark("origins_of_2d", file=str(path)))
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if f"alignments3D/{name}" in fields:
                 columns[label] = field(f"alignments3D/{name}").astype(np.int64) + 1
@@ -259,10 +259,10 @@ def _optics_columns(fields, field, first, path) -> tuple[dict[str, np.ndarray], 
             raise InputError(f"ctf/anisomag of {path} is not a magnification: correct it.")
         inverse = np.linalg.inv(matrix).reshape(-1, 4)
         columns |= dict(zip(MAGNIFICATION, np.round(inverse, 6).T, strict=True))
-        told.append(Finding("magnification_read", serious=False, file=str(path)))
+        told.append(remark("magnification_read", file=str(path)))
     for name in ("ctf/trefoil_A", "ctf/tetra_A", "ctf/shift_A"):
         if name in fields and field(name).any():
-            told.append(Finding("field_not_applied", serious=False, field=name, file=str(path)))
+            told.append(remark("field_not_applied", field=name, file=str(path)))
     return columns, told
 
 
@@ -276,11 +276,11 @@ def _origins(fields, field, family: str, path: Path) -> tuple[dict[str, np.ndarr
     unknown = ~(pixel > 0)
     told, what = [], dict(field=name, file=str(path))
     if name not in fields:
-        told.append(Finding("shifts_in_pixels", serious=False, **what))
+        told.append(remark("shifts_in_pixels", **what))
     elif unknown.any():
         count = dict(unknown=int(np.count_nonzero(unknown)), particles=len(pixel))
         value = float(pixel[unknown][0])
-        told.append(Finding("some_shifts_in_pixels", serious=False, **what, value=value, **count))
+        told.append(remark("some_shifts_in_pixels", **what, value=value, **count))
     found = field(shift) * np.where(unknown, images, pixel)[:, None]
     return dict(zip(ORIGINS, np.round(found, 6).T, strict=True)), told
 

@@ -9,7 +9,7 @@ import numpy as np
 from cryotorch.data.cryosparc.fields import FIELDS, IMAGES, NEEDED
 from cryotorch.data.cryosparc.file import read_cs
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 
 
 def read_joined(
@@ -42,12 +42,12 @@ def read_joined(
             if new and np.isin(fields["uid"], second["uid"]).all():
                 fields = _joined(fields, second, path, other)
                 what = dict(file=str(path), other=str(other), fields=", ".join(new))
-                found.append(Finding("fields_joined", serious=False, **what))
+                found.append(remark("fields_joined", **what))
         except InputError as error:
             if any(name not in fields for name in NEEDED):
                 raise
             what = dict(other=other.name, file=str(path), reason=str(error))
-            found.append(Finding("passthrough_unused", serious=False, **what))
+            found.append(remark("passthrough_unused", **what))
     return _needed(fields, path, need_ctf), found
 
 

@@ -44,7 +44,7 @@ from cryotorch.data.cryosparc.mapping import columns_of, fields_of
 from cryotorch.data.optics import GROUP
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 
 STAR, STAR_OPTICS = "star/", "star_optics/"
 # RELION's words that CryoSPARC has none for and that change the images' model, with the value that changes nothing.
@@ -155,7 +155,7 @@ def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[Fi
     if not unused:
         return []
     families = ", ".join(f"{x}/..." for x in unused)
-    return [Finding("fields_unused", serious=False, file=str(path), fields=families)]
+    return [remark("fields_unused", file=str(path), fields=families)]
 
 
 def _rows(optics: Table, particles: Table) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.particle_file import write_particles
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.ctf.inputs import SIGMAS, CtfInput
 from cryotorch.jobs.inputs import damage
 from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
@@ -133,11 +133,11 @@ def told(name: str, number: Number) -> Finding:
     """A number for the log."""
     about = dict(name=name.replace("_", " "), sigma=number.sigma, unit=number.unit)
     if not number.known:
-        return Finding("number_unknown", serious=False, **about)
+        return remark("number_unknown", **about)
     about["value"] = number.value
     if not number.significant:
-        return Finding("number_unclear", serious=False, **about, level=CLEAR)
-    return Finding("number_changed", serious=False, **about, change=number.change)
+        return remark("number_unclear", **about, level=CLEAR)
+    return remark("number_changed", **about, change=number.change)
 
 
 def insignificant(groups: list[dict]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryotorch.data.half_sets import SHARED, shared_resolution
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
@@ -40,9 +40,9 @@ def shared_before(
         return shared, [Finding("half_sets_mixed")]
     if shared is None:
         where = dict(file=str(file.path), column=SHARED)
-        return None, [Finding("shared_unknown", serious=False, **where)]
+        return None, [remark("shared_unknown", **where)]
     by = f"shared_resolution={told:g}" if shared == told else f"{SHARED} in {file.path}"
-    return shared, [Finding("shared_known", serious=False, resolution=shared, source=by)]
+    return shared, [remark("shared_known", resolution=shared, source=by)]
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:

@@ -14,7 +14,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import LEAST_DIAMETER
 from cryotorch.jobs.inputs.half_maps import HARD, SOFT, half_paths, looks_inverted
 from cryotorch.jobs.inputs.map_grid import (
@@ -64,11 +64,9 @@ def load_references(
             for half, tell in ((a, True), (b, False))
         ]
         names = dict(first=a.name, second=b.name)
-        return torch.stack(halves), Finding(
-            "from_half_maps", serious=False, **names, compared=False
-        )
+        return torch.stack(halves), remark("from_half_maps", **names, compared=False)
     volume = load_reference(path, "volume", file, images)
-    source = Finding("from_map", serious=False, file=str(path), compared=False)
+    source = remark("from_map", file=str(path), compared=False)
     return volume.expand(2, -1, -1, -1).clone(), source
 
 

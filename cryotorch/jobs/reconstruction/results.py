@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.fsc import results
 from cryotorch.jobs.fsc.advice import SHARED
@@ -110,7 +110,7 @@ def judge(
     about = judged.mask.mask, curve, reached, settings.bfactor
     sharp, fit = sharpened(halves.maps, pixel_size, *about, claims=judged.claims)
     if settings.bfactor is None and fit.bfactor is None:
-        log.info(say(Finding("map_not_sharpened", serious=False, reason=fit.reason)))
+        log.info(say(remark("map_not_sharpened", reason=fit.reason)))
     halves = replace(halves, maps=halves.maps.cpu())
     return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), fit.cpu())
 

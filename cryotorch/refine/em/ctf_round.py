@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.particles import Batch, Optics
 from cryotorch.refine.ctf.compare import pick_sample
 from cryotorch.refine.ctf.refine import AGAIN, CtfPass
@@ -72,7 +72,7 @@ class CtfRound:
     def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> Finding:
         """Give the state's particles the defocus and optics that follow; what has changed."""
         if self.found is None:
-            return Finding("ctf_not_refined", serious=False, reasons=tuple(self.too_coarse))
+            return remark("ctf_not_refined", reasons=tuple(self.too_coarse))
         reduce(self.found.sums.tensors())
         solved, particles = self.found.solve(), state.particles
         refined, notes = solved.particles, []
@@ -84,7 +84,7 @@ class CtfRound:
             notes.append(_of_optics(solved.groups, refined.optics))
         state.particles = particles.replace(defocus=refined.defocus, optics=refined.optics)
         changes = (*notes, *self.too_coarse)
-        return Finding("ctf_refined", serious=False, changes=changes)
+        return remark("ctf_refined", changes=changes)
 
 
 def _of_optics(groups: list[GroupFit], optics: Optics) -> Finding:

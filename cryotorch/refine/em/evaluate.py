@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.resolution.claims import Background, Judged, judge
 from cryotorch.ops.resolution.fsc import crossing_shell, loose_mask, resolution, shell_correlation
 from cryotorch.ops.resolution.shared_density import holding_mask
@@ -92,4 +92,4 @@ def _fsc_mask(
     try:
         return holding_mask(half_maps, s.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
-        return around(), [Finding("fsc_mask_sphere", serious=False, reason=str(refused))]
+        return around(), [remark("fsc_mask_sphere", reason=str(refused))]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.coarse import coarse_sums
 from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly, symmetrise
 from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_count, shell_sum
@@ -187,14 +187,14 @@ def agree(
         before = resize_volume(state.references.mean(0), box) * sphere
         moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
         which = dict(half="AB"[moved], other="AB"[1 - moved], mirrored=frame.mirrored)
-        note = Finding("half_set_moved", serious=False, **which, errors=-doubt)
+        note = remark("half_set_moved", **which, errors=-doubt)
         carried = _carry(state, carried, frame, (moved,), note)
         inside[moved] = frame.map(inside[moved])
     if state.given is not None:
         doubt, frame = worst((_given(state, box) * sphere, inside.mean(0)), unseen(s))
         if doubt <= -CLEAR:
             how = dict(mirrored=frame.mirrored, errors=-doubt)
-            note = Finding("both_half_sets_moved", serious=False, **how)
+            note = remark("both_half_sets_moved", **how)
             carried = _carry(state, carried, frame, (0, 1), note)
     return carried if carried.notes else None
 
@@ -221,7 +221,7 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
     if doubt < CLEAR:
         agree = min(a.reach(CLEARLY) for a in found)
         if agree < math.ceil(s.split) + LEAST:
-            return [Finding("too_coarse_for_hand", serious=False)]
+            return [remark("too_coarse_for_hand")]
         reached = s.box * s.pixel_size / agree
         return [Finding("no_hand", resolution=reached, symmetry=s.symmetry)]
     told, first = 0.0, unseen(s)
@@ -229,14 +229,14 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
         pair = _given(state, box) * sphere, (small * sphere).mean(0)
         told = min(compare(*pair, f, s.group, radius, first).doubt for f in mirrored)
     if told >= CLEAR:
-        return [Finding("hand_of_initial_map", serious=False, errors=doubt, shown=told)]
+        return [remark("hand_of_initial_map", errors=doubt, shown=told)]
     known = slice(1, first)
     told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)
     start = s.box * s.pixel_size / s.schedule.first_limit
     if told > UNTOLD:
         given = dict(resolution=start, power=told)
-        return [Finding("hand_put_in", serious=False, errors=doubt, **given)]
-    return [Finding("hand_unknown", serious=False, errors=doubt)]
+        return [remark("hand_put_in", errors=doubt, **given)]
+    return [remark("hand_unknown", errors=doubt)]
 
 
 def as_given(volume: Tensor, s: Settings) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.filters import filter_shells, low_pass
 from cryotorch.ops.fourier.slices import extract_slices
 from cryotorch.ops.fourier.transforms import half_plane
@@ -94,7 +94,7 @@ def _rescale(state: State, sample: list[Batch], s: Settings) -> Finding:
     if state.rest is not None:
         state.rest = state.rest * factor
     match = doubt if s.local is not None and doubt < POSE_DOUBT else None
-    return Finding("grey_scale", serious=False, factor=factor, match=match)
+    return remark("grey_scale", factor=factor, match=match)
 
 
 def _sample(batches: Batches) -> list[Batch]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.reconstruct import (
     Sums,
     collect,
@@ -72,7 +72,7 @@ def in_one_frame(
     carried = hands.agree(state, found, halves, s, limit)
     if carried is None:
         return found, halves, notes
-    note = Finding("frames_changed", serious=False, changes=carried.notes)
+    note = remark("frames_changed", changes=carried.notes)
     return carried.found, carried.halves, [*notes, note]
 
 

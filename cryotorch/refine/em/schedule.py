@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.refine.settings import ScheduleSettings
 from cryotorch.refine.state import Course
 
@@ -42,7 +42,7 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     """
     done, first = len(course), min(settings.first_limit, settings.most)
     if done >= settings.max_iterations:
-        return Stop(Finding("most_iterations", iterations=settings.max_iterations, serious=False))
+        return Stop(remark("most_iterations", iterations=settings.max_iterations))
     ahead = 2 if done < 3 else 1
     limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
     if done and not course.turns[-1] * course.limits[-1] < settings.resolved:
@@ -55,12 +55,12 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     if converged is None:
         return Next(limit)
     if len(course.ctf_after) < settings.ctf_rounds:
-        return Next(limit, Finding("next_refines_ctf", serious=False), refine_ctf=True)
+        return Next(limit, remark("next_refines_ctf"), refine_ctf=True)
     if done >= converged + settings.extra_final_passes:
-        return Stop(Finding("no_gain", gain=settings.least_gain, serious=False))
+        return Stop(remark("no_gain", gain=settings.least_gain))
     if converged == done:
         passes = settings.extra_final_passes
-        return Next(limit, Finding("final_passes", passes=passes, serious=False))
+        return Next(limit, remark("final_passes", passes=passes))
     return Next(limit)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refine import image_weight
@@ -55,7 +55,7 @@ def take_over(state: State, found: Found, s: Settings) -> Learnt:
     messages = []
     if s.search.method == "branch_and_bound":
         pruning = Pruning(*map(int, found.pruning.tolist()))
-        messages.append(Finding("pruning", serious=False, **pruning.fractions()))
+        messages.append(remark("pruning", **pruning.fractions()))
     aligned = state.limit
     changes = _take_poses(state, found, s)
     learnt = Learnt(*changes, loud, image_weight.over_all(found.ratio, s.box), messages)
@@ -79,14 +79,14 @@ def plan_next(
     messages = []
     if state.share < 1:
         of = dict(seen=int(found.seen.sum()), particles=len(found.seen))
-        messages.append(Finding("some_particles", serious=False, **of))
+        messages.append(remark("some_particles", **of))
     step = advance(state.course, s.schedule)
     if isinstance(step, Stop):
         if s.bfactor is None and fit.bfactor is None:
-            messages.append(Finding("run_not_sharpened", serious=False, reason=fit.reason))
+            messages.append(remark("run_not_sharpened", reason=fit.reason))
         messages += hands.closing(state, half_maps, s, limit)
         state.stopped = step.reason.code
-        return [*messages, Finding("finished", serious=False, reason=step.reason)]
+        return [*messages, remark("finished", reason=step.reason)]
     finite.check_state(state)
     state.limit, state.share = step.limit, step.share
     if step.refine_ctf:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryotorch.findings import Finding
+from cryotorch.findings import remark
 from cryotorch.refine.em import schedule
 from cryotorch.refine.em.schedule import Next, Stop, converged_at, share_of
 from cryotorch.refine.settings import ScheduleSettings
@@ -65,7 +65,7 @@ def test_the_limit_stays_within_its_bounds() -> None:
 def test_stops_when_nothing_improves_for_two_iterations() -> None:
     assert isinstance(advance([8, 10, 10.1], PLAN), Next)
     stop = advance([8, 10, 10.1, 10.2], PLAN)
-    assert stop == Stop(Finding("no_gain", gain=0.3, serious=False))
+    assert stop == Stop(remark("no_gain", gain=0.3))
     # small gains add up: they are measured from the best that counted
     assert isinstance(advance([8, 10, 10.2, 10.35], PLAN), Next)
     assert isinstance(advance([10, 9.9, 9.8], PLAN), Stop)
@@ -83,7 +83,7 @@ def test_extra_passes_follow_convergence_whatever_they_bring() -> None:
     two = plan(extra_final_passes=2)
     crossings = [8.0, 10.0, 10.0, 10.0]
     step = advance(crossings, two)
-    assert step == Next(11.0, Finding("final_passes", passes=2, serious=False))
+    assert step == Next(11.0, remark("final_passes", passes=2))
     assert advance([*crossings, 10.0], two) == Next(11.0)
     assert isinstance(advance([*crossings, 10.0, 10.0], two), Stop)
     assert isinstance(advance([*crossings, 12.0, 14.0], two), Stop)
