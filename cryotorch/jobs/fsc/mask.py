@@ -22,6 +22,7 @@ from cryotorch.ops.masks.soft import (
 )
 from cryotorch.ops.resolution.fsc import corrected_fsc, resolution
 from cryotorch.ops.resolution.mask_tightening import Candidate, tighten
+from cryotorch.report.sentences import say
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.settings import ValidationFsc
@@ -42,7 +43,7 @@ class FscMask:
         kind: generated, given or sphere.
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
         region: (d, d, d) bool, the density that a generated mask grows around.
-        tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else "".
+        tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else None.
         warnings: what is wrong with it.
     """
 
@@ -53,7 +54,7 @@ class FscMask:
     region: Tensor | None = None
     tightened: bool = False
     candidates: list[Candidate] = field(default_factory=list)
-    reason: str = ""
+    reason: Finding | None = None
     warnings: list[Finding] = field(default_factory=list)
 
     @property
@@ -164,7 +165,7 @@ def tightened(
     region = _core(start.mask, near, far, pixel_size) if start.region is None else start.region
     draw = torch.Generator().manual_seed(settings.seed)
     found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell, no_mask)
-    log.info("    %s", found.reason)
+    log.info("    %s", say(found.reason))
     tried = replace(start, candidates=list(found.candidates), reason=found.reason)
     if start.kind == "given":
         reached = min(c.resolution for c in found.candidates if c.accepted)

@@ -22,7 +22,7 @@ from cryotorch.report.curves import CURVE_LOOK, fsc_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_files
 from cryotorch.report.maps import mask_figure
-from cryotorch.report.sentences import in_summary
+from cryotorch.report.sentences import in_summary, say
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -135,6 +135,6 @@ def _mask_summary(
         "threshold": settings.threshold if generated else None,
         "relative_threshold": settings.relative_threshold if generated else None,
         "tightened": mask.tightened,
-        "tightening_ended": mask.reason or None,
+        "tightening_ended": mask.reason and say(mask.reason),
         "candidates": [candidate._asdict() for candidate in mask.candidates],
     }

@@ -183,6 +183,18 @@ SAID = {
     "density_cut": "{part:.0%} of the strong density of {file} lies outside the box and is cut off",
     "no_mask_made": "the density makes no mask, a soft sphere takes its place: {reason}",
     "map_inverted": "The map looks inverted, its strong densities are negative: add {cure}",
+    # why its tightening ended
+    "tightening_at_nyquist": "The corrected curve reaches Nyquist, which no tighter mask improves.",
+    "tightening_untold": (
+        "Too few shells lie between the onset of random phases ({begin:.3g} Å) and the "
+        "resolution ({resolution:.3g} Å) to tell a better mask from a bias."
+    ),
+    "tightening_tried": "{masks} masks were tried.",
+    "tighter_loses_density": "A mask that ends at {far:.3g} Å leaves out more than {most:.0%} of the density.",
+    "tighter_loses_signal": "A mask that ends at {far:.3g} Å loses as much signal as noise.",
+    "tighter_too_sharp": (
+        "Any mask tighter than one that ends at {far:.3g} Å would have an edge narrower than the resolution of {resolution:.3g} Å."
+    ),
     # the Guinier fit and the sharpened map
     "fit_coarse": "the resolution of {resolution:.1f} Å is worse than {coarsest:g} Å",
     "fit_short": "of the shells only {shells} lie between {coarsest:g} Å and {resolution:.1f} Å",
