@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.particles import Particles
 
 AT_END, MANY = 0.98, 0.25  # of an extent; share of the particles
@@ -27,7 +28,7 @@ class Guinier:
         used: (s,) bool, shells in the fit.
         bfactor: Å², 4 * slope, negative sharpens; None where the fit was refused.
         intercept: of the line.
-        reason: why the fit was refused, else "".
+        reason: why the fit was refused, else None.
         error: Å², standard error of the fitted B-factor by the scatter about the line; None where there is no fit.
         applied: Å², the B-factor that sharpened the map.
     """
@@ -37,9 +38,14 @@ class Guinier:
     used: Tensor
     bfactor: float | None
     intercept: float
-    reason: str = ""
+    reason: Finding | None = None
     error: float | None = None
     applied: float = 0.0
+
+    def cpu(self) -> Guinier:
+        """The same with its tensors on the CPU."""
+        line = dict(inverse_d2=self.inverse_d2.cpu(), log_amplitude=self.log_amplitude.cpu())
+        return replace(self, **line, used=self.used.cpu())
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,17 @@ class Departures:
     most_rotation: float
     most_shift: float
 
-    def warnings(self) -> list[str]:
-        """A sentence for each extent at which many particles stopped."""
-        told = []
+    def warnings(self) -> list[Finding]:
+        """The extents at which many particles stopped."""
+        found = []
         for name, moved, most in (
             ("rotation", self.rotation, self.most_rotation),
             ("shift", self.shift, self.most_shift),
         ):
             share = float((moved >= AT_END * most).float().mean())
             if most > 0 and share > MANY:
-                told.append(
-                    f"WARNING: {share:.0%} of the particles stopped at the {name} extent: widen it, or check that the map is that of "
-                    "these particles"
-                )
-        return told
+                found.append(Finding("poses_at_extent", share=share, extent=name))
+        return found
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,14 @@ class IterationResult:
         seconds: phase -> wall seconds of this iteration (coarse, polish, insert, solve, fsc, ...).
         history: one dict of numbers per iteration so far (iteration, resolution, limit, rotation_change, shift_change,
             seconds, ...), this one last.
-        messages: sentences for the log (warnings and outcomes).
+        messages: for the log, warnings and outcomes.
         final: True for the last one.
         group: (g, 3, 3) point group of the particles; None = C1.
         departures: of a local search, else None.
         cutoff: (d, d, d) Å, of the non-uniform regulariser, else None.
         band: (s,) FSC that noise in mask_fsc stays below, see ``ops.significance.noise_band``; None = not known.
         shared, inserted: shells up to which the half sets had a common reference, and images were inserted.
-        warnings: what is wrong with half maps, mask and curves, and what to do about it.
+        warnings: what is wrong with half maps, mask, curves and the run.
         loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.
     """
 
@@ -124,7 +127,7 @@ class IterationResult:
     shift_change: Tensor
     seconds: dict[str, float]
     history: list[dict[str, float]] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
+    messages: list[Finding] = field(default_factory=list)
     final: bool = False
     group: Tensor | None = None
     departures: Departures | None = None
@@ -132,6 +135,6 @@ class IterationResult:
     band: Tensor | None = None
     shared: float = 0.0
     inserted: float = math.inf
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
     loud: dict[int, str] = field(default_factory=dict)
     noise_factor: Tensor | None = None

@@ -21,6 +21,7 @@ BASE = {
     "cryotorch.results",
     "cryotorch.errors",
     "cryotorch.version",
+    "cryotorch.findings",
 }
 
 # Layer -> what of ours it may import besides itself and the conventions.

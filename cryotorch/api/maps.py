@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.report.sentences import said
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.validate import Validation
@@ -72,7 +73,7 @@ def fsc(
         write(folder, found, halves, relabelled=True)
         write_summary(folder, found, halves, given, {"seed": given.seed})
 
-    parts = found.resolution, found.curves, found.band, found.mask.mask.cpu(), found.warnings
+    parts = found.resolution, found.curves, found.band, found.mask.mask.cpu(), said(found.warnings)
     return FscResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 
@@ -115,7 +116,7 @@ def sharpen(
         job.write_summary(folder, given, found, halves, {})
 
     bfactor, volume = next(iter(found.maps.items()))
-    parts = volume, bfactor, found.maps, found.resolution, found.local, found.warnings
+    parts = volume, bfactor, found.maps, found.resolution, found.local, said(found.warnings)
     return SharpenResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 
@@ -163,7 +164,14 @@ def diagnose_orientations(
         write_summary(folder, found, halves, given, {"seed": given.seed})
 
     scf_star = None if found.sampling is None else found.sampling.scf_star
-    parts = found.directions, found.resolutions, found.cfar, scf_star, found.reading, found.warnings
+    parts = (
+        found.directions,
+        found.resolutions,
+        found.cfar,
+        scf_star,
+        found.reading,
+        said(found.warnings),
+    )
     return OrientationResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 

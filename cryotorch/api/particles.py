@@ -15,6 +15,7 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.particles import Particles
+from cryotorch.report.sentences import said
 from cryotorch.results import IterationResult
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Refined(Saved):
     @property
     def warnings(self) -> list[str]:
         """What is wrong with half maps, mask and curves, and what to do about it."""
-        return self.result.warnings
+        return said(self.result.warnings)
 
 
 def refine(

@@ -9,17 +9,18 @@ import numpy as np
 from cryotorch.data.optics import BOX, OpticsOfFile
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 
 # A pixel size in the STAR file that differs less from the stack's is a later calibration, not a mistake.
 CALIBRATION = 0.05
 
 
 def boxes_of_groups(
-    stacks: Stacks, address: np.ndarray, optics: OpticsOfFile, path: Path, messages: list[str]
-) -> np.ndarray:
+    stacks: Stacks, address: np.ndarray, optics: OpticsOfFile, path: Path
+) -> tuple[np.ndarray, list[Finding]]:
     """The box of each optics group (g,), after comparing what file and headers say; unused groups keep theirs.
 
-    Of pixel sizes that differ a little the file's wins, with a message.
+    Of pixel sizes that differ a little the file's wins, which is told.
 
     Raises:
         InputError: file and header contradict each other, or the images of a group have several boxes.
@@ -51,27 +52,22 @@ def boxes_of_groups(
                 "that is wrong."
             )
         calibrated.append((stated, size, name))
-    if calibrated:
-        stated, size, name = calibrated[0]
-        messages.append(
-            f"The pixel size is {stated:g} Å in {path} but {size:g} Å in the header of {name}"
-            f" ({len({name for *_, name in calibrated})} of {len(stacks.paths)} stacks differ): the STAR file's is used."
-        )
-    return box
+    if not calibrated:
+        return box, []
+    stated, size, name = calibrated[0]
+    count = dict(differing=len({name for *_, name in calibrated}), stacks=len(stacks.paths))
+    sizes = dict(stated=float(stated), header=float(size))
+    where = dict(file=str(path), stack=str(name))
+    return box, [remark("pixel_sizes_differ", **sizes, **where, **count)]
 
 
-def several_grids(optics: OpticsOfFile, path: Path) -> list[str]:
-    """A sentence where the groups in use differ in box or pixel size."""
+def several_grids(optics: OpticsOfFile, path: Path) -> list[Finding]:
+    """Whether the groups in use differ in box or pixel size."""
     used = np.unique(optics.row)
     box, size = optics.box[used], optics.pixel_size[used]
     if np.ptp(box) == 0 and np.ptp(size) <= 1e-4 * size.max():
         return []
-    return [
-        f"The images of {path} have {_range(size)} Å per pixel and {_range(box)} pixels: all are brought to "
-        f"{optics.pixel_size[optics.main]:g} Å and {optics.box[optics.main]} pixels, those of the largest optics group."
-    ]
-
-
-def _range(values: np.ndarray) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    sizes = dict(least_size=float(size.min()), most_size=float(size.max()))
+    boxes = dict(least_box=int(box.min()), most_box=int(box.max()))
+    onto = dict(size=float(optics.pixel_size[optics.main]), box=int(optics.box[optics.main]))
+    return [remark("several_grids", file=str(path), **sizes, **boxes, **onto)]

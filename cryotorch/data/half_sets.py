@@ -8,6 +8,7 @@ import numpy as np
 
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 
 HALF = "rlnRandomSubset"
 ORIGINS = ("rlnImageOriginalName", "cs/sym_expand/src_uid")
@@ -17,23 +18,23 @@ SHOWN = 5  # values named in a sentence
 
 
 def read_half_sets(
-    table: Table, path: Path, needed: bool, messages: list[str], first: int = 1
-) -> np.ndarray:
-    """Half set (n,) int64 of every particle, 0 or 1, or -1 for all where none are known.
+    table: Table, path: Path, needed: bool, first: int = 1
+) -> tuple[np.ndarray, list[Finding]]:
+    """Half set (n,) int64 of every particle, 0 or 1, or -1 for all where none are known; what they are called, where not as usual.
 
     Two distinct whole numbers are two half sets, the smaller one the first, whatever they are.
 
     Args:
         needed: False tells of a column that is no half sets, instead of refusing it.
-        messages: what the half sets are called, where not as usual, is appended.
         first: what the file counts from where the column counts from 1: 0 for CryoSPARC, which writes 0 for all particles
             where it knows no half sets.
 
     Raises:
         InputError: values that are no whole numbers, or one or more than two of them.
     """
+    none = np.full(table.rows, -1, dtype=np.int64)
     if HALF not in table:
-        return np.full(table.rows, -1, dtype=np.int64)
+        return none, []
     try:
         half, names = _ranked(table, path, first)
     except InputError as error:
@@ -42,14 +43,12 @@ def read_half_sets(
             raise InputError(
                 f"{error}: correct the column, or add half_sets=resplit to draw half sets anew."
             ) from None
-        messages.append(f"{error}: no half sets are known.")
-        return np.full(table.rows, -1, dtype=np.int64)
-    if names != (first, first + 1):
-        messages.append(
-            f"_{HALF} of {path} is {names[0]} or {names[1]}: {names[0]} is taken as half set A, {names[1]} as half set B "
-            f"({first} and {first + 1} as a rule)."
-        )
-    return half
+        return none, [remark("half_sets_unknown", reason=str(error))]
+    if names == (first, first + 1):
+        return half, []
+    called = dict(first=names[0], second=names[1], usual_first=first, usual_second=first + 1)
+    where = dict(column=f"_{HALF}", file=str(path))
+    return half, [remark("half_sets_named", **where, **called)]
 
 
 def shared_resolution(table: Table, path: Path) -> float | None:
@@ -87,41 +86,36 @@ def _ranked(table: Table, path: Path, first: int) -> tuple[np.ndarray, tuple[int
 
 
 def read_origins(
-    table: Table, address: np.ndarray, path: Path, messages: list[str]
-) -> np.ndarray | None:
-    """Number (n,) int64 of the image that each row's was made of; None where no two of different images were made of one.
+    table: Table, address: np.ndarray, path: Path
+) -> tuple[np.ndarray | None, list[Finding]]:
+    """Number (n,) int64 of the image that each row's was made of, and that it is so; None where no two of different images were made of one.
 
     RELION names it in ``rlnImageOriginalName``, CryoSPARC in ``sym_expand/src_uid``. A name without a number of an image, or
     several names for one image, say something else.
     """
     label = next((x for x in ORIGINS if x in table), None)
     if label is None:
-        return None
+        return None, []
     names = table.raw(label)
     if label == ORIGINS[0] and not all(b"@" in name for name in names.tolist()):
-        return None
+        return None, []
     found, origin = np.unique(names, return_inverse=True)
     _, image = np.unique(address, axis=0, return_inverse=True)
     images = int(image.max()) + 1
     pairs = np.unique(np.stack([image.ravel(), origin.ravel()], 1), axis=0)
     if len(found) >= images or len(pairs) > images:
-        return None
-    messages.append(
-        f"The {images:,} images of {path} were made of {len(found):,} ({label.removeprefix('cs/')}), whose noise they share: those of "
-        "one belong into one half set."
-    )
-    return origin.ravel().astype(np.int64)
+        return None, []
+    where = dict(file=str(path), column=label.removeprefix("cs/"))
+    made = remark("images_of_few", images=images, originals=len(found), **where)
+    return origin.ravel().astype(np.int64), [made]
 
 
-def told_copies(address: np.ndarray, path: Path) -> list[str]:
-    """A sentence where several rows show one image; addresses (n, 2)."""
+def told_copies(address: np.ndarray, path: Path) -> list[Finding]:
+    """Whether several rows show one image; addresses (n, 2)."""
     _, times = np.unique(address, axis=0, return_counts=True)
     if len(times) == len(address):
         return []
-    rows = f"{len(address):,} rows of {path} show {len(times):,} images"
+    rows = dict(rows=len(address), file=str(path), images=len(times), times=int(times.max()))
     if times.min() == times.max():
-        return [f"{rows}, each {times[0]} times: they are taken as symmetry-expanded particles."]
-    return [
-        f"{rows}, each up to {times.max()} times: they are taken as some of symmetry-expanded particles. Where they are not, keep "
-        "one row of each image."
-    ]
+        return [remark("rows_expanded", **rows)]
+    return [remark("rows_partly_expanded", **rows)]

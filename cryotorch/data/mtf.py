@@ -12,6 +12,7 @@ from cryotorch.data.image_names import find_stacks
 from cryotorch.data.star import read_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 
 FILE = "rlnMtfFileName"
 # Pixel size of the detector; the second label is of older files.
@@ -44,34 +45,31 @@ def mtf_of_groups(
     pixel_size: np.ndarray,
     star: Path,
     project: str | Path | None,
-    messages: list[str],
-) -> Tensor | None:
-    """``Optics.mtf`` (g, q): each group's MTF at equally spaced frequencies from 0 to its Nyquist frequency.
+) -> tuple[Tensor | None, list[Finding]]:
+    """``Optics.mtf`` (g, q): each group's MTF at equally spaced frequencies from 0 to its Nyquist frequency, and what is not applied.
 
     None where no group has one. Files are looked for where image stacks are; one that is missing, or a group
-    without the detector's pixel size, is a message, and the group's MTF is 1.
+    without the detector's pixel size, is told, and the group's MTF is 1.
     """
     if FILE not in optics:
-        return None
+        return None, []
     names = optics[FILE].tolist()
     detector = next((label for label in DETECTOR if label in optics), None)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    told: list[Finding] = []
     for name in dict.fromkeys(name for name in names if name not in ("", "None")):
         if detector is None:
-            messages.append(
-                f"The MTF {name} of {star} is not applied: _{DETECTOR[0]} is missing in data_optics."
-            )
+            what = dict(mtf=name, file=str(star), column=f"_{DETECTOR[0]}")
+            told.append(remark("mtf_not_applied", **what))
             continue
         try:
             file = find_stacks([name], star, project)[0]
         except InputError:
-            messages.append(
-                f"The MTF {name} of {star} does not exist: it is not applied; put the file beside the STAR file to have it."
-            )
+            told.append(remark("mtf_missing", mtf=name, file=str(star)))
             continue
         found[name] = read_mtf(file)
     if not found or detector is None:
-        return None
+        return None, told
     curves = np.ones((len(names), POINTS), dtype=np.float32)
     pixels = optics.floats(detector, star)
     if (pixels <= 0).any():
@@ -80,4 +78,4 @@ def mtf_of_groups(
         if name in found:
             inverse = np.linspace(0, 0.5, POINTS) / pixel_size[group]  # 1/Å
             curves[group] = np.interp(inverse * pixels[group], *found[name])
-    return torch.from_numpy(curves)
+    return torch.from_numpy(curves), told

@@ -18,6 +18,7 @@ from cryotorch.data.aberrations import (
 )
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.particles import Optics
 
 OLD_PIXEL = ("rlnDetectorPixelSize", "rlnMagnification")
@@ -40,6 +41,7 @@ class OpticsOfFile:
         box: (g,) pixels of the images as extracted, 0 where the file does not say.
         read: the table that the groups were read from.
         written: whether the file has such a table; RELION 3.0 files have not.
+        ignored: columns of the particles that are not applied.
     """
 
     groups: Optics
@@ -49,6 +51,7 @@ class OpticsOfFile:
     box: np.ndarray
     read: Table
     written: bool
+    ignored: list[Finding]
 
     @property
     def main(self) -> int:
@@ -79,7 +82,6 @@ def read_optics(
     optics: Table | None,
     particles: Table,
     path: Path,
-    messages: list[str],
     need_ctf: bool = True,
 ) -> OpticsOfFile:
     """Optics groups from the table of optics, or from the columns of the particles when there is none.
@@ -113,8 +115,7 @@ def read_optics(
         wrong = box[np.unique(row)].min()
         if wrong < 2:
             raise InputError(f"_{BOX} is {wrong} in {path}: give the box of the images.")
-    if written:
-        messages += _per_particle(optics, particles, row, path)
+    ignored = _per_particle(optics, particles, row, path) if written else []
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32))
@@ -129,7 +130,7 @@ def read_optics(
         voltage, aberration, contrast, tensor(pixel_size), **read_aberrations(optics, path)
     )
     number = optics.integers(GROUP, path)[row]
-    return OpticsOfFile(groups, row, number, pixel_size, box, optics, written)
+    return OpticsOfFile(groups, row, number, pixel_size, box, optics, written, ignored)
 
 
 def _from_columns(particles: Table, path: Path) -> tuple[Table, np.ndarray]:
@@ -218,7 +219,7 @@ def _check_dimensions(optics: Table, particles: Table, path: Path) -> None:
                 )
 
 
-def _per_particle(optics: Table, particles: Table, row: np.ndarray, path: Path) -> list[str]:
+def _per_particle(optics: Table, particles: Table, row: np.ndarray, path: Path) -> list[Finding]:
     """Since RELION 3.1 the table of optics alone counts; where the particles' columns say otherwise."""
 
     def differs(label: str) -> bool:
@@ -234,6 +235,5 @@ def _per_particle(optics: Table, particles: Table, row: np.ndarray, path: Path) 
     tilts = [f"_{label}" for label in TILT if differs(label)]
     if not tilts:
         return []
-    return [
-        f"{', '.join(tilts)} of the particles of {path} is not applied: since RELION 3.1 data_optics counts."
-    ]
+    what = dict(columns=", ".join(tilts), file=str(path))
+    return [remark("columns_not_applied", **what)]

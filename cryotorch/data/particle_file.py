@@ -33,6 +33,7 @@ from cryotorch.data.stacks import Stacks
 from cryotorch.data.star import NotStarError, read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import euler_to_matrix, matrix_to_euler
 from cryotorch.particles import Particles
 
@@ -57,7 +58,7 @@ class ParticleFile:
             not needed and the file does not say.
         pixel_size: Å per pixel of these. Images of other groups are brought to this grid.
         tables: everything in the file, in the layout of RELION 3.1: blocks "optics" and "particles" and the others.
-        messages: sentences for the log: what was assumed or overruled.
+        messages: for the log: what was assumed or overruled.
         sign: (n,) float32, 1 or -1, what images are multiplied by; None = 1.
     """
 
@@ -67,7 +68,7 @@ class ParticleFile:
     box: int
     pixel_size: float
     tables: dict[str, Table]
-    messages: list[str] = field(default_factory=list)
+    messages: list[Finding] = field(default_factory=list)
     sign: np.ndarray | None = None
 
 
@@ -96,16 +97,16 @@ def read_particles(
         InputError: anything missing, doubled, contradictory or not a number, with what to do.
     """
     path = Path(path)
-    messages: list[str] = []
     needs = (project, need_images, need_half_sets)
     if is_cs(path):
         try:
-            fields = read_joined(path, passthrough, messages, need_images)
-            blocks = to_tables(fields, path, messages, of_class)
-            file = _from_blocks(blocks, path, *needs, messages, fields["uid"])
+            fields, joined = read_joined(path, passthrough, need_images)
+            blocks, told = to_tables(fields, path, of_class)
+            file = _from_blocks(blocks, path, *needs, fields["uid"])
         except InputError as error:  # of columns that the user has not
             raise InputError(in_fields(str(error))) from None
-        return replace(file, messages=[in_fields(text) for text in messages])
+        messages = [*joined, *told, *file.messages]
+        return replace(file, messages=[_in_fields(message) for message in messages])
     if passthrough is not None:
         raise InputError(
             f"{path} is a STAR file, to which passthrough={passthrough} cannot be joined: leave passthrough out."
@@ -115,19 +116,26 @@ def read_particles(
     except NotStarError as error:
         reason = str(error).removesuffix(".")
         raise InputError(f"{reason}, nor is it a .cs file: name a file of particles.") from None
-    if of_class is not None:
-        blocks = _of_class(blocks, of_class, path, messages)
-    return _from_blocks(blocks, path, *needs, messages)
+    if of_class is None:
+        return _from_blocks(blocks, path, *needs)
+    blocks, taken = _of_class(blocks, of_class, path)
+    file = _from_blocks(blocks, path, *needs)
+    return replace(file, messages=[taken, *file.messages])
 
 
-def _of_class(
-    blocks: dict[str, Table], which: int, path: Path, messages: list[str]
-) -> dict[str, Table]:
-    """The blocks with the particles of one class alone."""
+def _in_fields(finding: Finding) -> Finding:
+    """The same with the names of fields in the places of the columns that they became."""
+    texts = {name: in_fields(v) for name, v in finding.pairs if isinstance(v, str)}
+    return finding.plus(**texts)
+
+
+def _of_class(blocks: dict[str, Table], which: int, path: Path) -> tuple[dict[str, Table], Finding]:
+    """The blocks with the particles of one class alone, and how many there are."""
     name = particle_block(blocks, path)
     table = blocks[name]
     found = table.integers("rlnClassNumber", path) if "rlnClassNumber" in table else None
-    return {**blocks, name: table.taken(rows_of_class(found, which, path, messages))}
+    rows, taken = rows_of_class(found, which, path)
+    return {**blocks, name: table.taken(rows)}, taken
 
 
 def _from_blocks(
@@ -136,12 +144,11 @@ def _from_blocks(
     project: str | Path | None,
     need_images: bool,
     need_half_sets: bool,
-    messages: list[str],
     uid: np.ndarray | None = None,
 ) -> ParticleFile:
     """The particles of the tables of a file, checked; ``uid`` are their numbers in a .cs file."""
     name = particle_block(blocks, path)
-    table = blocks[name]
+    table, messages = blocks[name], list[Finding]()
     n = table.rows
     if not n:
         raise InputError(f"{path} holds no particles: its table data_{name} has no rows.")
@@ -150,9 +157,10 @@ def _from_blocks(
         said = f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         if need_images:
             raise InputError(said)
-        messages.append(said)
+        messages.append(remark("no_ctf", reason=said))
     refuse_partial_poses(table, path)
-    optics = read_optics(blocks.get("optics"), table, path, messages, need_images)
+    optics = read_optics(blocks.get("optics"), table, path, need_images)
+    messages += optics.ignored
 
     names, address = parse_names(table.raw("rlnImageName"), path)
     stacks = [Path(stack) for stack in names]
@@ -161,17 +169,12 @@ def _from_blocks(
         stacks, address = _merge_aliases(stacks, address)
         opened = Stacks(stacks)
         opened.check(address)
-        optics = replace(
-            optics,
-            box=boxes_of_groups(opened, address, optics, path, messages),
-            groups=optics.groups.replace(
-                mtf=mtf_of_groups(optics.read, optics.pixel_size, path, project, messages)
-            ),
-        )
-        messages += several_grids(optics, path)
-    messages += told_copies(address, path)
-    origin = read_origins(table, address, path, messages)
-    messages += _told_repeated(uid, path, need_images)
+        boxes, calibrated = boxes_of_groups(opened, address, optics, path)
+        mtf, lost = mtf_of_groups(optics.read, optics.pixel_size, path, project)
+        optics = replace(optics, box=boxes, groups=optics.groups.replace(mtf=mtf))
+        messages += [*calibrated, *lost, *several_grids(optics, path)]
+    origin, made_of = read_origins(table, address, path)
+    messages += [*told_copies(address, path), *made_of, *_told_repeated(uid, path, need_images)]
     box, pixel_size = int(optics.box[optics.main]), float(optics.pixel_size[optics.main])
     if box % 2:
         raise InputError(f"The box of {path} must be even, got {box}: pad to {box + 1}.")
@@ -200,9 +203,8 @@ def _from_blocks(
             f"{MOST_DEFOCUS:.0e}, or remove the particle."
         )
     if defocus[:, :2].max() < 0:
-        messages.append(
-            f"All particles of {path} are overfocused: _{DEFOCUS[0]} is negative (underfocus is positive)."
-        )
+        what = dict(file=str(path), column=f"_{DEFOCUS[0]}")
+        messages.append(remark("overfocused", **what))
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
     reach = np.abs(np.stack(shift)).max(0)
     edge = (optics.box * optics.pixel_size)[optics.row]
@@ -213,7 +215,8 @@ def _from_blocks(
             f"The origin of particle {row + 1} of {path} is {reach[row]:.4g} Å from the middle of its image, outside of the "
             f"{edge[row]:.4g} Å box: correct it (_{ORIGINS[0]}; _{ORIGINS_PX[0]} would be in pixels) or remove it."
         )
-    half = read_half_sets(table, path, need_half_sets, messages, 1 if uid is None else 0)
+    half, named = read_half_sets(table, path, need_half_sets, 1 if uid is None else 0)
+    messages += named
     sigma = np.stack([np.deg2rad(column(SIGMAS[0])), column(SIGMAS[1])], 1)
     bfactor, factor = column(BFACTOR), column(FACTOR, 1.0)
     if not factor.any():
@@ -221,10 +224,8 @@ def _from_blocks(
             f"_{FACTOR} is 0 for all particles of {path}: remove the column, it is a factor on the CTF."
         )
     if bfactor.min() < 0:
-        messages.append(
-            f"_{BFACTOR} is negative for {np.count_nonzero(bfactor < 0)} particles of {path}: their CTF grows with "
-            "resolution, as in RELION; change the sign where a decay is meant."
-        )
+        what = dict(column=f"_{BFACTOR}", particles=int(np.count_nonzero(bfactor < 0)))
+        messages.append(remark("bfactors_negative", **what, file=str(path)))
 
     particles = Particles(
         rotation=rotation,
@@ -254,8 +255,8 @@ def write_particles(
     source: ParticleFile,
     particles: Particles,
     extra: Mapping[str, np.ndarray] | None = None,
-) -> list[str]:
-    """Write ``particles``, the same rows as in ``source``, atomically; sentences on what the format cannot say.
+) -> list[Finding]:
+    """Write ``particles``, the same rows as in ``source``, atomically; what the format cannot say.
 
     A name that ends in .cs gives CryoSPARC's format, any other RELION's STAR in the layout of 3.1.
 
@@ -291,22 +292,20 @@ def write_particles(
     return write_tables(path, {**source.tables, "optics": optics, "particles": table})
 
 
-def write_tables(path: str | Path, tables: dict[str, Table]) -> list[str]:
+def write_tables(path: str | Path, tables: dict[str, Table]) -> list[Finding]:
     """Write the tables of a ``ParticleFile`` as they are, as STAR or, where the name ends in .cs, for CryoSPARC.
 
-    Returns sentences on what the format cannot say; they name the file without its folder, which may be a temporary one.
+    Returns what the format cannot say; the file is named without its folder, which may be a temporary one.
     """
-    messages: list[str] = []
     name = Path(Path(path).name)
     if name.suffix.lower() == ".cs":
-        write_cs(path, to_fields(tables, name, messages))
-    else:
-        write_star(path, tables)
-        if _signs(tables["particles"], name) is not None:
-            messages.append(
-                f"The images of {name} are dark on bright: cryotorch heeds its column _{SIGN}, RELION needs inverted images."
-            )
-    return messages
+        fields, unseen = to_fields(tables, name)
+        write_cs(path, fields)
+        return unseen
+    write_star(path, tables)
+    if _signs(tables["particles"], name) is None:
+        return []
+    return [Finding("dark_on_bright", file=str(name), column=f"_{SIGN}")]
 
 
 def new_particle_file(
@@ -335,8 +334,8 @@ def _defocus_columns(particles: Particles) -> dict[str, np.ndarray]:
     return dict(zip(DEFOCUS, (u, v, np.rad2deg(angle)), strict=True))
 
 
-def _told_repeated(uid: np.ndarray | None, path: Path, refuse: bool) -> list[str]:
-    """A sentence, or InputError, when two particles of a .cs file go by one number (n,)."""
+def _told_repeated(uid: np.ndarray | None, path: Path, refuse: bool) -> list[Finding]:
+    """A finding, or InputError, when two particles of a .cs file go by one number (n,)."""
     number, times = np.unique([] if uid is None else uid, return_counts=True)
     again = number[times > 1]
     if not len(again):
@@ -344,7 +343,7 @@ def _told_repeated(uid: np.ndarray | None, path: Path, refuse: bool) -> list[str
     said = f"{path} gives {len(again)} of its uid to more than one particle, the first being {again[0]}: keep one row of each."
     if refuse:
         raise InputError(said)
-    return [said]
+    return [remark("uid_twice", reason=said)]
 
 
 def _merge_aliases(stacks: list[Path], address: np.ndarray) -> tuple[list[Path], np.ndarray]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def run(settings: Convert) -> Path:
     from cryotorch.data.particle_file import read_particles, write_tables
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
+    from cryotorch.report.sentences import WARNING, in_summary, say
     from cryotorch.report.summary import provenance, write_json
 
     with RunLog() as log:
@@ -58,16 +60,13 @@ def run(settings: Convert) -> Path:
                 of_class=settings.class_,
             )
             warnings = list(file.messages)
-            file, said = _named(file, settings.project, Path(settings.out))
-            warnings += said
+            file, told = _named(file, settings.project, Path(settings.out))
+            warnings += told
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
                 warnings += write_tables(folder / name, file.tables)
             if "particles.star" in names and _counts_from_below(file):
-                warnings.append(
-                    "_rlnCoordinateY counts from above, location/center_y_frac of CryoSPARC from below: micrographs of Patch "
-                    "Motion Correction are upside down to RELION's own, so look at some positions before you extract."
-                )
+                warnings.append(Finding("positions_upside_down"))
             particles = file.particles
             halves = [int((particles.half == half).sum()) for half in (0, 1)]
             log.info("%s: %d particles", file.path, len(particles))
@@ -75,14 +74,14 @@ def run(settings: Convert) -> Path:
             log.info("poses: %s", "yes" if particles.has_pose else "none")
             log.info("half sets: %s", f"{halves[0]} and {halves[1]}" if any(halves) else "none")
             for warning in warnings:
-                log.info("WARNING: %s", warning)
+                log.info("%s%s", WARNING, say(warning))
             summary = {
                 "particles": len(particles),
                 "optics_groups": len(particles.optics),
                 "has_pose": particles.has_pose,
                 "half_sets": halves,
                 "files": names,
-                "warnings": warnings,
+                **in_summary(warnings),
                 "seconds": {"total": time.perf_counter() - started},
                 **provenance(),
             }
@@ -98,8 +97,10 @@ def _counts_from_below(file: ParticleFile) -> bool:
     return is_cs(file.path) and "cs/location/center_y_frac" in file.tables["particles"]
 
 
-def _named(file: ParticleFile, project: str | None, out: Path) -> tuple[ParticleFile, list[str]]:
-    """Image names that lead to the images from the new file, and a sentence where they have changed or lead nowhere.
+def _named(
+    file: ParticleFile, project: str | None, out: Path
+) -> tuple[ParticleFile, list[Finding]]:
+    """Image names that lead to the images from the new file, and whether they have changed or lead nowhere.
 
     With ``project``: relative to it where the images lie in it, absolute otherwise. Without: as they were where the new file
     leads to the same images, absolute where only the old one does.
@@ -120,18 +121,12 @@ def _named(file: ParticleFile, project: str | None, out: Path) -> tuple[Particle
         rows = np.isin(address[:, 0], [names.index(name) for name in moved])
         table["rlnImageName"] = np.where(rows, full, table["rlnImageName"])
         file = replace(file, tables={**file.tables, "particles": table})
-    said = []
+    told = []
     if moved:
-        said.append(
-            f"Images are named by their whole path, as relative names such as {moved[0]} are not found from {out}: for names that "
-            "are relative to a folder, add project=<folder>."
-        )
+        told.append(Finding("names_absolute", name=moved[0], folder=str(out)))
     if lost:
-        said.append(
-            f"Images with relative names such as {lost[0]} are not found from {out}: name the project folder that they are relative "
-            "to, project=<folder>, or use the new file in it."
-        )
-    return file, said
+        told.append(Finding("names_lost", name=lost[0], folder=str(out)))
+    return file, told
 
 
 def _absolute(name: str, file: ParticleFile, out: Path, lost: list[str], moved: list[str]) -> Path:

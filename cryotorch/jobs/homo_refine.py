@@ -90,11 +90,12 @@ def prepare(settings: HomoRefine, file, images, group):
     import logging
 
     from cryotorch.data.image_names import refuse_duplicates
+    from cryotorch.findings import remark
     from cryotorch.jobs.inputs.reference import load_mask, load_reference, warn_if_inverted
     from cryotorch.jobs.inputs.reference_axes import onto_axes
-    from cryotorch.jobs.refinement.advice import WARNING
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.refinement.half_sets import assign_half_sets
+    from cryotorch.report.sentences import line
 
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     particles, note = assign_half_sets(
@@ -104,14 +105,12 @@ def prepare(settings: HomoRefine, file, images, group):
     volume = load_reference(settings.volume, "volume", file, images)
     warn_if_inverted(volume, settings.volume)
     volume, told = onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
-    for sentence in told:
-        logging.getLogger("cryotorch").warning("%s%s", WARNING, sentence)
+    for warning in told:
+        logging.getLogger("cryotorch").warning(line(warning))
     if settings.mask is not None and settings.mask_mode != "none":
         mask = load_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
     beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):
-        beginning.append(
-            f"orientations in {file.path} are not used, the search is global; it starts at the origins given there"
-        )
+        beginning.append(remark("poses_not_used", file=str(file.path)))
     return Inputs(planned, volume, particles, beginning, {}, told)

@@ -84,6 +84,7 @@ def prepare(settings: LocalRefine, file, images, group):
     from cryotorch.jobs.refinement.settings import plan
     from cryotorch.refinement.half_sets import assign_half_sets, counted_over
     from cryotorch.refinement.settings import Local
+    from cryotorch.report.sentences import line, say
 
     log = logging.getLogger("cryotorch")
     particles = file.particles
@@ -100,8 +101,8 @@ def prepare(settings: LocalRefine, file, images, group):
         )
     particles, note = assign_half_sets(particles, resplit, settings.seed)
     shared, presumed = shared_before(file, settings.shared_resolution, resplit)
-    for sentence in (*counted_over(particles, group, settings.symmetry), *presumed):
-        log.info(sentence)
+    for finding in (*counted_over(particles, group, settings.symmetry), *presumed):
+        log.info(line(finding))
     volume, source = load_references(settings.volume, file, images)
     warn_if_inverted(volume.mean(0), settings.volume)
     mask = load_mask(settings.mask, settings.volume, file, images)
@@ -121,7 +122,7 @@ def prepare(settings: LocalRefine, file, images, group):
     corner = [f + images.box // 2 for f in reach.fulcrum]
     log.info("fulcrum %s", _place(corner, images.pixel_size))
     log.info("%s", describe(reach, images.pixel_size))
-    extras = {"fulcrum_voxels": corner, "half_sets_from": note}
+    extras = {"fulcrum_voxels": corner, "half_sets_from": say(note)}
     return Inputs(planned, volume, particles, [note, source], extras)
 
 

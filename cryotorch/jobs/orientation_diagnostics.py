@@ -26,6 +26,7 @@ def run(settings: OrientationDiagnostics) -> Path:
     from cryotorch.jobs.orientation.diagnose import diagnose, load_views
     from cryotorch.jobs.orientation.results import table, write, write_summary
     from cryotorch.report.run_log import RunLog
+    from cryotorch.report.sentences import line
 
     inputs = (settings.half_map_a, settings.half_map_b, settings.mask, settings.particles)
     with RunLog() as log:
@@ -39,10 +40,10 @@ def run(settings: OrientationDiagnostics) -> Path:
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             views = load_views(settings)
             found = diagnose(in_angstrom(settings, pixel_size), halves, views, device)
-            for line in table(found):
-                log.info(line)
+            for row in table(found):
+                log.info(row)
             for warning in found.warnings:
-                log.info("WARNING: %s", warning)
+                log.info(line(warning))
             write(folder, found, halves, settings)
             seconds = {**found.seconds, "total": time.perf_counter() - started}
             extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}

@@ -55,11 +55,13 @@ def write_files(settings: Reconstruct, folder: Path, made: Reconstructed) -> Non
     """Particles, maps, curves, figures and summary into ``folder``, from where they move to ``settings.out``."""
     from cryotorch.data.particle_file import write_particles
     from cryotorch.jobs.reconstruction.results import write
+    from cryotorch.report.sentences import line
 
     for ending in dict.fromkeys(settings.write):
-        for message in write_particles(folder / f"particles.{ending}", made.file, made.particles):
+        name = f"particles.{ending}"
+        for message in write_particles(folder / name, made.file, made.particles):
             # not the folder that the files are in while the job runs
-            log.info("WARNING: %s", message.replace(str(folder), str(settings.out)))
+            log.info(line(message.plus(file=str(Path(settings.out) / name))))
     write(folder, Path(settings.out), made.found, made.particles, made.group, made.extras)
 
 
@@ -82,6 +84,7 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     from cryotorch.jobs.inputs.particles import load_particles, normalise_needed, shared_before
     from cryotorch.jobs.reconstruction.results import judge
     from cryotorch.refinement.half_sets import assign_half_sets, counted_over, image_numbers
+    from cryotorch.report.sentences import line
 
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
     keep = given.half_sets == "keep"
@@ -96,8 +99,8 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
         file.particles, settings.half_sets == "resplit", settings.seed
     )
     shared, presumed = shared_before(file, settings.shared_resolution, not keep)
-    for sentence in (note, *counted_over(particles, group, settings.symmetry), *presumed):
-        log.info(sentence)
+    for finding in (note, *counted_over(particles, group, settings.symmetry), *presumed):
+        log.info(line(finding))
     if settings.flip_hand:
         particles = other_hand(particles)
     log.info(
@@ -108,9 +111,9 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     halves, particles, loud, verdict = _symmetric(settings, particles, images, group, device)
     damaged = damage.damaged_images(images, loud)
     if damaged:
-        log.warning(damage.sentence(damaged, len(particles)))
+        log.warning(line(damage.finding(damaged, len(particles))))
     inserted = time.perf_counter()
-    warnings = [line for line in (verdict.warning, *presumed) if line.startswith("WARNING")]
+    warnings = [w for w in (verdict.warning, *presumed) if w is not None and w.serious]
     found = judge(settings, halves, images.pixel_size, device, shared, warnings)
     judged = time.perf_counter()
     seconds = {"read": read - started, "insert": inserted - read, "maps": judged - inserted}

@@ -28,6 +28,7 @@ def run(settings: Sharpen) -> Path:
     from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
     from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
     from cryotorch.report.run_log import RunLog
+    from cryotorch.report.sentences import line
 
     inputs = (settings.volume, settings.half_map_a, settings.half_map_b, settings.mask)
     with RunLog() as log:
@@ -42,7 +43,7 @@ def run(settings: Sharpen) -> Path:
             reading = time.perf_counter() - started
             found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:
-                log.info("WARNING: %s", warning)
+                log.info(line(warning))
             sharpening = time.perf_counter() - started - reading
             write(folder, found, halves, settings.guinier_map)
             seconds = {"reading": reading, "sharpening": sharpening}
@@ -65,6 +66,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     from cryotorch.report.figures import write_pictures
     from cryotorch.report.local_resolution import local_resolution_figure
     from cryotorch.report.maps import sharp_name, slice_figure
+    from cryotorch.report.sentences import say
     from cryotorch.results import told
 
     pixel_size, corner = halves.pixel_size, halves.corner
@@ -93,7 +95,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
         ),
         "guinier": guinier_figure(
             found.fit,
-            found.fit.reason
+            (found.fit.reason and say(found.fit.reason))
             or f"{guinier_map.capitalize()} mean of the half maps, weighted by the FSC; fitted: {fitted} ± {found.fit.error or 0:.1f} Å²",
             f"Guinier plot: applied B = {applied} Å²",
         ),
@@ -116,6 +118,8 @@ def write_summary(
     seconds: dict[str, float],
 ) -> None:
     from cryotorch.jobs.fsc.mask import mask_summary
+    from cryotorch.ops.resolution.fsc import THRESHOLD
+    from cryotorch.report.sentences import in_summary, say
     from cryotorch.report.summary import provenance, write_json
 
     fit, alone = found.fit, len(found.maps) == 1
@@ -124,7 +128,7 @@ def write_summary(
     summary: dict[str, object] = {
         "resolution": found.resolution,
         "resolutions": found.resolutions,
-        "threshold": 0.143,
+        "threshold": THRESHOLD,
         "bfactor": next(iter(found.maps)) if alone else list(found.maps),
         "guinier": {
             "map": settings.guinier_map,
@@ -134,7 +138,7 @@ def write_summary(
             "from": ends[0],
             "to": ends[1],
             "shells": int(fit.used.sum()),
-            "refused": fit.reason or None,
+            "refused": fit.reason and say(fit.reason),
             f"bfactor_of_{other}_map": found.other,
         },
         "fsc_weight": settings.fsc_weight,
@@ -147,7 +151,7 @@ def write_summary(
         "box": len(found.mean),
         "pixel_size": halves.pixel_size,
         "nyquist": 2 * halves.pixel_size,
-        "warnings": found.warnings,
+        **in_summary(found.warnings),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         **provenance(),
     }

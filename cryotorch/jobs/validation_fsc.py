@@ -25,6 +25,7 @@ def run(settings: ValidationFsc) -> Path:
     from cryotorch.jobs.fsc.validate import validate
     from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
     from cryotorch.report.run_log import RunLog
+    from cryotorch.report.sentences import line
 
     loaded = time.perf_counter()
     inputs = (settings.volume, settings.half_map_a, settings.half_map_b, settings.mask)
@@ -39,10 +40,10 @@ def run(settings: ValidationFsc) -> Path:
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             ready = time.perf_counter()
             found = validate(in_angstrom(settings, pixel_size), halves, device)
-            for line in table(found):
-                log.info(line)
+            for row in table(found):
+                log.info(row)
             for warning in found.warnings:
-                log.info("WARNING: %s", warning)
+                log.info(line(warning))
             judged = time.perf_counter()
             write(folder, found, halves, relabelled=settings.pixel_size is not None)
             done = time.perf_counter()

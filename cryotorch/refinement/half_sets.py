@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.particles import Particles
 
@@ -17,8 +18,8 @@ SAME_POSE = math.radians(
 )  # copies made by symmetry expansion differ from the group's rotations by rounding
 
 
-def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, str]:
-    """Keep the half sets, or draw equal ones where there are none or ``resplit``; what was done, as a sentence.
+def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, Finding]:
+    """Keep the half sets, or draw equal ones where there are none or ``resplit``; what was done.
 
     All particles of one image come into the same half set: halves that share images share their noise.
 
@@ -29,16 +30,16 @@ def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Pa
     half = particles.half.clone()
     if resplit or not known.any():
         half = _drawn(image, seed)
-        note = f"half sets drawn with seed {seed}"
+        how = "drawn"
     elif known.all():
-        note = "half sets kept as in the input"
+        how = "kept"
     else:
         of_image = torch.full((int(image.max()) + 1,), -1, dtype=torch.int64)
         of_image[image[known]] = half[known]
         half = torch.where(known, half, of_image[image])
         left = half < 0
         half[left] = _drawn(image[left], seed)
-        note = f"half sets kept, and drawn with seed {seed} for the {int((~known).sum())} particles without one"
+        how = "completed"
     particles = particles.replace(half=half)
     refuse_shared_images(particles, "add half_sets=resplit to draw them anew, image by image")
     count = [len(image[half == h].unique()) for h in (0, 1)]
@@ -49,7 +50,8 @@ def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Pa
             f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: {cure}"
         )
     rows = [int((half == h).sum()) for h in (0, 1)]
-    return particles, f"{note}: {rows[0]} and {rows[1]} particles"
+    made = dict(how=how, seed=seed, drawn=int((~known).sum()), first=rows[0], second=rows[1])
+    return particles, remark("half_sets", **made)
 
 
 def draw_half_sets(n: int, seed: int) -> Tensor:
@@ -98,16 +100,13 @@ def copies_by_symmetry(particles: Particles, group: Tensor) -> int:
     return int((angle < SAME_POSE).sum())
 
 
-def counted_over(particles: Particles, group: Tensor, symmetry: str) -> list[str]:
-    """A sentence where the symmetry that is applied to the map has made copies of the particles before."""
+def counted_over(particles: Particles, group: Tensor, symmetry: str) -> list[Finding]:
+    """Whether the symmetry that is applied to the map has made copies of the particles before."""
     copies = copies_by_symmetry(particles, group) if len(group) > 1 else 0
     if not copies:
         return []
-    return [
-        f"WARNING: {copies:,} of {len(particles):,} particles are copies that symmetry={symmetry} makes of others, as they are "
-        "symmetry-expanded, and it is applied to the map once more: their images count more than once, which adds nothing, and "
-        "numbers of particles and views say more than there is. Use symmetry=C1, or the particles before expansion"
-    ]
+    numbers = dict(copies=copies, particles=len(particles))
+    return [Finding("counted_over", **numbers, symmetry=symmetry)]
 
 
 def _drawn(image: Tensor, seed: int) -> Tensor:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report import canvas
 from cryotorch.report.canvas import (
     add_panel,
@@ -20,9 +21,9 @@ from cryotorch.report.canvas import (
     log_axis,
     new_figure,
 )
+from cryotorch.report.sentences import say
 from cryotorch.results import CURVES, Guinier, IterationResult, told
 
-THRESHOLD = 0.143
 CLAIMED = (
     "corrected",
     "tight",
@@ -88,7 +89,9 @@ def fsc_figure(
         axes.fill_between(x, -band.numpy(), band.numpy(), label="Noise, 3 errors", **look)
     axes.axhline(0, color=canvas.INK, linewidth=0.7)
     axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
-    axes.text(0.012 * nyquist, THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
+    axes.text(
+        0.012 * nyquist, THRESHOLD + 0.015, f"{THRESHOLD:g}", fontsize=8, color=canvas.VERMILION
+    )
     axes.axvline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     note = f"Nyquist {1 / nyquist:.2f} Å"
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
@@ -142,7 +145,7 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
             subtitle = f"{subtitle}{', ' if subtitle else ''}fitted: {fit.bfactor:.1f}{spread} Å²"
     subtitle = subtitle.replace(" -", " \N{MINUS SIGN}")
     title = title.replace("-", "\N{MINUS SIGN}")
-    figure = new_figure(6.0, 4.2, title, f"No fit, {fit.reason}" if fit.reason else subtitle)
+    figure = new_figure(6.0, 4.2, title, f"No fit, {say(fit.reason)}" if fit.reason else subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
     x, y = fit.inverse_d2.numpy(), fit.log_amplitude.numpy()
     used = fit.used.numpy() & done

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from cryotorch.report.run_log import LOGGER
+from cryotorch.report.sentences import line
 from cryotorch.report.summary import median, seconds_of
 from cryotorch.results import IterationResult, told
 
@@ -38,4 +39,4 @@ class IterationLog(Callback):
         log = logging.getLogger(LOGGER)
         log.info(iteration_line(result))
         for message in result.messages:
-            log.info("    %s", message)
+            log.info("    %s", line(message))

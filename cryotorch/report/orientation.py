@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report import canvas
 from cryotorch.report.canvas import add_panel, angstrom_axis, label, legend, new_figure
-from cryotorch.report.curves import THRESHOLD, frequencies
+from cryotorch.report.curves import frequencies
 from cryotorch.report.poses import hemisphere_panel
 from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid
 from cryotorch.results import told
@@ -48,7 +49,9 @@ def band_figure(
     axes.plot(x, fsc.numpy(), color=canvas.INK, linewidth=1.6, label="All directions together")
     axes.axhline(0, color=canvas.INK, linewidth=0.7)
     axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
-    axes.text(0.012 * x[-1], THRESHOLD + 0.015, "0.143", fontsize=8, color=canvas.VERMILION)
+    axes.text(
+        0.012 * x[-1], THRESHOLD + 0.015, f"{THRESHOLD:g}", fontsize=8, color=canvas.VERMILION
+    )
     axes.set_xlim(0, 1.02 * x[-1])
     axes.set_ylim(max(-0.5, min(-0.06, float(y.min()) - 0.03)), 1.03)
     label(axes, "Spatial frequency (1/Å)", "FSC")
@@ -78,7 +81,7 @@ def resolution_figure(
     panel = _on_sphere(directions.numpy()[known], values)
     shown = max(float(panel.min()), best), min(float(panel.max()), worst)
     shown = shown[0], max(shown[1], (1 + SPREAD) * shown[0])
-    name = "Resolution (Å), FSC = 0.143 or noise"
+    name = f"Resolution (Å), FSC = {THRESHOLD:g} or noise"
     grey = directions[empty].numpy()
     hemisphere_panel(figure, 0.4, 0.5, panel, name, "viridis", shown, grey)
     axes = _histogram(figure, values, np.linspace(*limits, 41), canvas.BLUE)

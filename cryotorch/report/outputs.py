@@ -14,6 +14,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.report.bild import orientation_bild
 from cryotorch.report.fsc_files import write_fsc_files
+from cryotorch.report.sentences import line
 from cryotorch.report.summary import write_summary
 from cryotorch.results import IterationResult
 
@@ -66,7 +67,7 @@ def write_outputs(
             paths.append(folder / f"particles.{ending}")
             unseen = write_particles(paths[-1], source, result.particles, _columns(result))
             for message in unseen:
-                logging.getLogger("cryotorch").warning("WARNING: %s", message)
+                logging.getLogger("cryotorch").warning(line(message))
     paths.append(folder / "summary.json")
     write_summary(paths[-1], result, extras)
     return paths

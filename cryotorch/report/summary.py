@@ -19,6 +19,8 @@ from torch import Tensor
 from cryotorch import version
 from cryotorch.data.files import replace_file
 from cryotorch.ops.resolution.claims import ended_by
+from cryotorch.ops.resolution.fsc import THRESHOLD
+from cryotorch.report.sentences import in_summary, line, say
 from cryotorch.results import IterationResult
 
 
@@ -121,14 +123,14 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
     summary: dict[str, object] = {
         "resolution": result.resolution,
         "resolutions": dict(result.resolutions),
-        "threshold": 0.143,
+        "threshold": THRESHOLD,
         "ended_by": ending(result) or None,
         "bfactor": fit.applied,
         "bfactor_fitted": fit.bfactor,
         "bfactor_error": fit.error,
-        "bfactor_refused": fit.reason or None,
+        "bfactor_refused": fit.reason and say(fit.reason),
         "shells": {"shared": result.shared, "inserted": result.inserted},
-        "warnings": list(result.warnings),
+        **in_summary(result.warnings),
         "iterations": result.iteration,
         "final": result.final,
         "particles": len(particles),
@@ -142,7 +144,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "seconds": seconds_per_phase(result),
         "device": "cpu",
         **provenance(),
-        "messages": list(result.messages),
+        "messages": [line(message) for message in result.messages],
         "history": [dict(row) for row in result.history],
     }
     for name, value in (extras or {}).items():

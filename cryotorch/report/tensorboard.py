@@ -22,6 +22,7 @@ from cryotorch.report.board import add_pictures, write_curves
 from cryotorch.report.canvas import Picture
 from cryotorch.report.figures import FIGURES, draw, write_pictures
 from cryotorch.report.mesh import isosurface
+from cryotorch.report.sentences import line
 from cryotorch.report.summary import median, seconds_of
 from cryotorch.results import IterationResult
 
@@ -88,7 +89,7 @@ def write_iteration(
     add_pictures(writer, pictures, step)
     write_surface(writer, result)
     if result.messages:
-        writer.add_text("messages", "\n".join(f"* {line}" for line in result.messages), step)
+        writer.add_text("messages", "\n".join(f"* {line(m)}" for m in result.messages), step)
     drawn = {**result.curves, **({} if result.band is None else {"noise_band": result.band})}
     write_curves(Path(writer.log_dir) / f"iteration_{step:03d}", drawn)
     writer.flush()

@@ -11,6 +11,8 @@ from cryotorch.data.optics import OpticsOfFile, read_optics
 from cryotorch.data.stacks import Stacks
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import codes
+from cryotorch.report.sentences import say
 
 PATH = Path("p.star")
 # One particle of group 1 in each of the first two stacks, one of group 2 in the third; group 3 has none.
@@ -36,15 +38,13 @@ def optics(sizes=(1.5, 2.0, 9.0), boxes=None, groups=(1, 1, 2)) -> OpticsOfFile:
     }
     if boxes is not None:
         columns["rlnImageSize"] = np.array(boxes)
-    return read_optics(Table(columns), Table({"rlnOpticsGroup": np.array(groups)}), PATH, [])
+    return read_optics(Table(columns), Table({"rlnOpticsGroup": np.array(groups)}), PATH)
 
 
 def test_boxes_come_from_the_headers_where_the_file_is_silent(stacks):
-    messages: list[str] = []
-    assert boxes_of_groups(stacks, ADDRESS, optics(), PATH, messages).tolist() == [8, 6, 0]
-    stated = optics(boxes=(8, 6, 4))
-    assert boxes_of_groups(stacks, ADDRESS, stated, PATH, messages).tolist() == [8, 6, 4]
-    assert messages == []
+    for stated, boxes in ((optics(), [8, 6, 0]), (optics(boxes=(8, 6, 4)), [8, 6, 4])):
+        found, told = boxes_of_groups(stacks, ADDRESS, stated, PATH)
+        assert found.tolist() == boxes and told == []
 
 
 @pytest.mark.parametrize(
@@ -57,21 +57,23 @@ def test_boxes_come_from_the_headers_where_the_file_is_silent(stacks):
 )
 def test_contradictions_are_refused(stacks, given, message):
     with pytest.raises(InputError, match=message):
-        boxes_of_groups(stacks, ADDRESS, optics(**given), PATH, [])
+        boxes_of_groups(stacks, ADDRESS, optics(**given), PATH)
 
 
 def test_a_calibration_wins_and_is_said(stacks):
-    messages: list[str] = []
-    boxes_of_groups(stacks, ADDRESS, optics(sizes=(1.52, 1.95, 1)), PATH, messages)
-    assert len(messages) == 1
-    assert "is 1.52 Å in p.star but 1.5 Å in the header of" in messages[0]
-    assert "(2 of 3 stacks differ): the STAR file's is used." in messages[0]
+    _, told = boxes_of_groups(stacks, ADDRESS, optics(sizes=(1.52, 1.95, 1)), PATH)
+    assert codes(told) == ["pixel_sizes_differ"]
+    values = dict(stated=1.52, header=1.5, file="p.star", differing=2, stacks=3)
+    assert {name: told[0][name] for name in values} == pytest.approx(values)
 
 
 def test_several_grids_are_said_and_one_is_not():
     assert several_grids(optics(sizes=(2, 2, 9), boxes=(8, 8, 4)), PATH) == []
     found = several_grids(optics(boxes=(8, 6, 4)), PATH)[0]
-    assert found.startswith("The images of p.star have 1.5 to 2 Å per pixel and 6 to 8 pixels: ")
-    assert found.endswith("brought to 1.5 Å and 8 pixels, those of the largest optics group.")
+    assert say(found) == (
+        "The images of p.star have 1.5 to 2 Å per pixel and 6 to 8 pixels: all are brought to 1.5 Å and 8 pixels, those of the largest "
+        "optics group."
+    )
     same_size = several_grids(optics(sizes=(2, 2, 9), boxes=(8, 6, 4)), PATH)[0]
-    assert "have 2 Å per pixel and 6 to 8 pixels" in same_size
+    assert same_size["least_size"] == same_size["most_size"] == 2
+    assert (same_size["least_box"], same_size["most_box"]) == (6, 8)

@@ -12,28 +12,31 @@ from cryotorch.data.half_sets import SHARED, read_half_sets, shared_resolution, 
 from cryotorch.data.particle_file import read_particles, write_particles, write_tables
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, codes, remark
+from cryotorch.report.sentences import say
 
 PATH = Path("p.star")
 
 
 def read(values, needed: bool = True, first: int = 1):
-    messages: list[str] = []
-    half = read_half_sets(Table({"rlnRandomSubset": values}), PATH, needed, messages, first)
+    half, messages = read_half_sets(Table({"rlnRandomSubset": values}), PATH, needed, first)
     return half.tolist(), messages
+
+
+def named(message: Finding) -> tuple[int, ...]:
+    """What the half sets are called, and what they are as a rule."""
+    return tuple(message[name] for name in ("first", "second", "usual_first", "usual_second"))
 
 
 @pytest.mark.parametrize(
     ("values", "names"),
-    [
-        (["0", "1", "1"], "is 0 or 1: 0 is taken as half set A, 1 as half set B (1 and 2 as"),
-        (["-1", "1", "1"], "is -1 or 1: -1 is taken as half set A"),
-        (["2.0", "7.0", "7.0"], "is 2 or 7: 2 is taken as half set A"),
-    ],
+    [(["0", "1", "1"], (0, 1)), (["-1", "1", "1"], (-1, 1)), (["2.0", "7.0", "7.0"], (2, 7))],
 )
 def test_two_numbers_are_two_half_sets(values, names):
     half, messages = read(values)
     assert half == [0, 1, 1]
-    assert len(messages) == 1 and names in messages[0]
+    assert codes(messages) == ["half_sets_named"]
+    assert named(messages[0]) == (*names, 1, 2)
 
 
 @pytest.mark.parametrize("values", [[1, 2, 2], ["1.0", "2.0", "2.0"]])
@@ -44,10 +47,7 @@ def test_one_and_two_are_as_usual(values):
 def test_cryosparc_counts_from_zero():
     assert read([1, 2, 2], first=0) == ([0, 1, 1], [])
     half, messages = read([2, 3, 3], first=0)
-    assert (
-        half == [0, 1, 1]
-        and "is 1 or 2: 1 is taken as half set A, 2 as half set B (0" in messages[0]
-    )
+    assert half == [0, 1, 1] and named(messages[0]) == (1, 2, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,12 @@ def test_all_else_is_refused_with_the_remedy_or_told(values, says):
     assert says in str(caught.value) and "add half_sets=resplit" in str(caught.value)
     half, messages = read(values, needed=False)
     assert set(half) == {-1} and len(half) == len(values)
-    assert len(messages) == 1 and says in messages[0] and "resplit" not in messages[0]
+    assert codes(messages) == ["half_sets_unknown"]
+    assert says in messages[0]["reason"] and "resplit" not in messages[0]["reason"]
 
 
 def test_no_column_is_no_half_sets():
-    assert read_half_sets(Table({"rlnX": [1, 2]}), PATH, True, []).tolist() == [-1, -1]
+    assert read_half_sets(Table({"rlnX": [1, 2]}), PATH, True)[0].tolist() == [-1, -1]
 
 
 @pytest.mark.parametrize("ending", ["star", "cs"])
@@ -80,7 +81,7 @@ def test_other_names_become_the_usual_ones(particle_set, ending):
     usual = read_particles(particle_set.write()).particles.half
     particle_set.particles["rlnRandomSubset"] = usual.numpy() * 2 - 1
     file = read_particles(particle_set.write())
-    assert file.particles.half.equal(usual) and "is -1 or 1" in file.messages[0]
+    assert file.particles.half.equal(usual) and named(file.messages[0])[:2] == (-1, 1)
     for number, write in enumerate((write_particles, write_tables)):
         path = particle_set.folder / f"{number}.{ending}"
         write(path, *((file, file.particles) if write is write_particles else (file.tables,)))
@@ -97,7 +98,8 @@ def test_splits_of_a_cs_file_are_named_as_it_names_them(particle_set):
     write_cs(path, {**fields, "alignments3D/split": fields["alignments3D/split"] + np.uint32(4)})
     shifted = read_particles(path)
     assert shifted.particles.half.equal(file.particles.half)
-    assert "alignments3D/split of" in shifted.messages[0] and "is 4 or 5" in shifted.messages[0]
+    assert shifted.messages[0]["column"] == "alignments3D/split"
+    assert named(shifted.messages[0])[:2] == (4, 5)
     split = fields["alignments3D/split"].copy()
     split[0] = 5
     write_cs(path, {**fields, "alignments3D/split": split})
@@ -109,7 +111,7 @@ def test_splits_of_a_cs_file_are_named_as_it_names_them(particle_set):
     write_cs(path, {**fields, "alignments3D/split": split * 0})  # as where there are none
     unknown = read_particles(path)
     assert unknown.particles.half.max() == -1
-    assert "is 0 for all 12 particles" in unknown.messages[0]
+    assert "alignments3D/split is 0 for all 12 particles" in unknown.messages[0]["reason"]
 
 
 @pytest.mark.parametrize("label", ["rlnImageOriginalName", "cs/sym_expand/src_uid"])
@@ -119,8 +121,9 @@ def test_images_made_of_one_are_known(particle_set, label):
     particle_set.particles[label] = names
     file = read_particles(particle_set.write())
     assert file.particles.origin.tolist() == [i // 3 for i in range(12)]
-    assert len(file.messages) == 1 and "12 images of" in file.messages[0]
-    assert f"were made of 4 ({label.removeprefix('cs/')})" in file.messages[0]
+    assert codes(file.messages) == ["images_of_few"]
+    values = dict(images=12, originals=4, column=label.removeprefix("cs/"))
+    assert values.items() <= file.messages[0].values.items()
 
 
 @pytest.mark.parametrize(
@@ -145,14 +148,14 @@ def test_two_origins_of_one_image_are_none(particle_set):
 def test_copies_are_counted():
     once = np.array([[0, 1], [1, 1], [0, 2]])
     assert told_copies(once, PATH) == []
-    assert (
+    (whole,) = told_copies(np.stack([np.zeros(1200, int), np.arange(1200) // 4], 1), PATH)
+    words = (
         "1,200 rows of p.star show 300 images, each 4 times: they are taken as symmetry-expanded"
-        in (told_copies(np.stack([np.zeros(1200, int), np.arange(1200) // 4], 1), PATH)[0])
     )
-    assert (
-        "3 rows of p.star show 2 images, each up to 2 times"
-        in told_copies(once[[0, 0, 1]], PATH)[0]
-    )
+    assert words in say(whole)
+    (partly,) = told_copies(once[[0, 0, 1]], PATH)
+    values = dict(rows=3, file="p.star", images=2, times=2)
+    assert partly == remark("rows_partly_expanded", **values)
 
 
 def test_the_finest_resolution_in_common_counts_and_gaps_say_nothing():

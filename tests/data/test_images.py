@@ -16,6 +16,7 @@ from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, write_star
 from cryotorch.errors import InputError
 from cryotorch.ops.fourier.transforms import pack, resize_images
+from cryotorch.report.sentences import said
 
 N, BOX = 12, 16
 
@@ -118,7 +119,7 @@ def several(tmp_path):
 @pytest.mark.parametrize("box", [None, 36])
 def test_images_of_several_grids_come_on_that_of_the_largest_group(several, tmp_path, box):
     assert (several.box, several.pixel_size) == (48, 1.5)
-    assert several.messages == [
+    assert said(several.messages) == [
         f"The images of {several.path} have 1.5 to 2 Å per pixel and 24 to 64 pixels: all are brought to 1.5 Å and "
         "48 pixels, those of the largest optics group."
     ]

@@ -8,6 +8,7 @@ from cryotorch.data.mtf import mtf_of_groups, read_mtf
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import Table, write_star
 from cryotorch.errors import InputError
+from cryotorch.findings import codes, remark
 
 
 def curve(frequency: np.ndarray) -> np.ndarray:
@@ -58,7 +59,7 @@ def test_groups_have_the_curve_at_their_own_pixel_size(tmp_path):
         }
     )
     pixel_size = np.array([1.6, 1.6, 0.5])
-    found = mtf_of_groups(table, pixel_size, tmp_path / "p.star", None, messages := [])
+    found, messages = mtf_of_groups(table, pixel_size, tmp_path / "p.star", None)
     assert messages == []
     nyquist = torch.linspace(0, 1, found.shape[1]).double().numpy()
     # Nyquist of 1.6 Å pixels is a quarter of a 0.8 Å pixel's inverse
@@ -70,20 +71,22 @@ def test_groups_have_the_curve_at_their_own_pixel_size(tmp_path):
 def test_what_is_missing_is_said_and_left_out(tmp_path):
     table = Table({"rlnMtfFileName": ["m.star", "m.star"]})
     star = tmp_path / "p.star"
-    assert mtf_of_groups(table, np.ones(2), star, None, messages := []) is None
-    assert messages == [
-        f"The MTF m.star of {star} is not applied: _rlnMicrographOriginalPixelSize is missing in data_optics."
-    ]
+    found, messages = mtf_of_groups(table, np.ones(2), star, None)
+    assert found is None
+    values = dict(mtf="m.star", file=str(star), column="_rlnMicrographOriginalPixelSize")
+    assert messages == [remark("mtf_not_applied", **values)]
     table["rlnMicrographPixelSize"] = ["1", "1"]
-    assert mtf_of_groups(table, np.ones(2), star, None, messages := []) is None
-    assert len(messages) == 1 and "does not exist: it is not applied" in messages[0]
+    found, messages = mtf_of_groups(table, np.ones(2), star, None)
+    assert found is None
+    assert codes(messages) == ["mtf_missing"]
     write_mtf(tmp_path / "m.star")
-    assert mtf_of_groups(table, np.ones(2), star, None, messages := []).shape[0] == 2
+    found, messages = mtf_of_groups(table, np.ones(2), star, None)
+    assert found.shape[0] == 2
     assert messages == []
     table["rlnMicrographPixelSize"] = ["1", "0"]
     with pytest.raises(InputError, match="_rlnMicrographPixelSize is 0"):
-        mtf_of_groups(table, np.ones(2), star, None, [])
-    assert mtf_of_groups(Table({"x": ["1"]}), np.ones(1), star, None, []) is None
+        mtf_of_groups(table, np.ones(2), star, None)
+    assert mtf_of_groups(Table({"x": ["1"]}), np.ones(1), star, None)[0] is None
 
 
 def test_a_particle_file_with_an_mtf(particle_set):

@@ -9,6 +9,7 @@ import pytest
 from cryotorch.data.optics import optics_table, read_optics
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import remark
 
 PATH = Path("p.star")
 
@@ -32,7 +33,7 @@ def members(*numbers: int) -> Table:
 
 
 def test_groups_are_joined_by_number():
-    optics = read_optics(groups(), members(3, 7, 3), PATH, [])
+    optics = read_optics(groups(), members(3, 7, 3), PATH)
     assert optics.row.tolist() == [1, 0, 1]
     assert optics.number.tolist() == [3, 7, 3]
     assert optics.groups.voltage_kv.tolist() == [300, 200]
@@ -53,7 +54,7 @@ def test_old_columns_make_groups_in_order_of_appearance():
             "rlnDetectorPixelSize": ["5"] * 3,
         }
     )
-    optics = read_optics(None, particles, PATH, [])
+    optics = read_optics(None, particles, PATH)
     assert optics.row.tolist() == [0, 1, 0]
     assert optics.number.tolist() == [1, 2, 1]
     assert optics.groups.voltage_kv.tolist() == [300, 200]
@@ -62,7 +63,7 @@ def test_old_columns_make_groups_in_order_of_appearance():
     assert "rlnImageSize" not in optics.table()
     written = replace(optics, box=np.array([64, 64])).table()
     assert written.integers("rlnImageSize").tolist() == [64, 64]
-    again = read_optics(written, members(*optics.number), PATH, [])
+    again = read_optics(written, members(*optics.number), PATH)
     assert again.row.tolist() == optics.row.tolist()
     assert again.groups.pixel_size.tolist() == pytest.approx(
         optics.groups.pixel_size.tolist(), abs=1e-6
@@ -72,7 +73,7 @@ def test_old_columns_make_groups_in_order_of_appearance():
 
 def test_one_group_needs_no_numbers():
     table = Table({label: groups()[label][:1] for label in groups() if label != "rlnOpticsGroup"})
-    optics = read_optics(table, Table({"x": ["a", "b"]}), PATH, [])
+    optics = read_optics(table, Table({"x": ["a", "b"]}), PATH)
     assert optics.row.tolist() == [0, 0]
     assert optics.number.tolist() == [1, 1]
     assert optics.table()["rlnOpticsGroup"].tolist() == ["1"]
@@ -106,20 +107,20 @@ def test_one_group_needs_no_numbers():
 )
 def test_bad_optics_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        read_optics(groups(**changes), members(3, 7), PATH, [])
+        read_optics(groups(**changes), members(3, 7), PATH)
 
 
 def test_groups_may_differ_in_pixel_size_and_box():
     table = groups(rlnImagePixelSize=["1.5", "3"], rlnImageSize=["64", "32"])
-    optics = read_optics(table, members(3, 3, 7), PATH, [])
+    optics = read_optics(table, members(3, 3, 7), PATH)
     assert (optics.pixel_size.tolist(), optics.box.tolist()) == ([1.5, 3], [64, 32])
     assert optics.main == 1
-    assert read_optics(table, members(7, 3), PATH, []).main == 0  # the first of equals
+    assert read_optics(table, members(7, 3), PATH).main == 0  # the first of equals
 
 
 def test_an_unused_group_needs_no_box():
     table = groups(rlnImageSize=["64", "0"])
-    assert read_optics(table, members(7, 7), PATH, []).box[0] == 64
+    assert read_optics(table, members(7, 7), PATH).box[0] == 64
 
 
 def test_old_files_tell_groups_apart_by_their_beam_tilt():
@@ -134,24 +135,23 @@ def test_old_files_tell_groups_apart_by_their_beam_tilt():
             "rlnCtfDataAreCtfPremultiplied": ["1", "1", "0"],
         }
     )
-    optics = read_optics(None, particles, PATH, messages := [])
+    optics = read_optics(None, particles, PATH)
     assert optics.row.tolist() == [0, 0, 1]
     assert optics.groups.beam_tilt.tolist() == [[0.5, 0], [-0.25, 1]]
     assert optics.groups.premultiplied.tolist() == [True, False]
     # written as RELION 3.1, beside the columns of the particles, they agree
     particles["rlnOpticsGroup"] = optics.number
-    again = read_optics(optics.table(), particles, PATH, messages)
+    again = read_optics(optics.table(), particles, PATH)
     assert again.groups.beam_tilt.tolist() == optics.groups.beam_tilt.tolist()
-    assert messages == []
+    assert optics.ignored == again.ignored == []
 
 
 def test_new_files_take_the_tilt_from_the_optics_table():
     particles = Table({"rlnOpticsGroup": ["3", "7"], "rlnBeamTiltX": ["0.1", "0.2"]})
-    optics = read_optics(groups(rlnBeamTiltX=["0.2", "0"]), particles, PATH, messages := [])
+    optics = read_optics(groups(rlnBeamTiltX=["0.2", "0"]), particles, PATH)
     assert optics.groups.beam_tilt.tolist() == pytest.approx(np.array([[0.2, 0], [0, 0]]))
-    assert messages == [
-        "_rlnBeamTiltX of the particles of p.star is not applied: since RELION 3.1 data_optics counts."
-    ]
+    values = dict(columns="_rlnBeamTiltX", file="p.star")
+    assert optics.ignored == [remark("columns_not_applied", **values)]
     particles["rlnCtfDataAreCtfPremultiplied"] = ["1", "1"]
     with pytest.raises(InputError, match=r"Premultiplied of the particles .* correct data_optics"):
-        read_optics(groups(), particles, PATH, [])
+        read_optics(groups(), particles, PATH)

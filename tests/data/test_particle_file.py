@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -19,8 +18,10 @@ from cryotorch.data.particle_file import (
 )
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
+from cryotorch.findings import codes
 from cryotorch.ops.geometry.rotations import euler_to_matrix, random_rotations, rotation_angle
 from cryotorch.particles import Optics, unposed
+from cryotorch.report.sentences import say
 
 N = 12
 
@@ -97,7 +98,8 @@ def test_numbers_that_occur_twice_are_refused_or_told(particle_set, tmp_path):
         InputError, match=r"gives 1 of its uid to more than one particle, .* 5: keep"
     ):
         read_particles(path)
-    assert "gives 1 of its uid" in read_particles(path, need_images=False).messages[0]
+    (twice,) = read_particles(path, need_images=False).messages
+    assert twice.code == "uid_twice" and "gives 1 of its uid" in say(twice)
 
 
 @pytest.mark.parametrize("need_images", [True, False])
@@ -105,14 +107,16 @@ def test_numbers_that_occur_twice_are_refused_or_told(particle_set, tmp_path):
 def test_rows_that_show_one_image_are_counted(particle_set, tmp_path, ending, need_images):
     """Symmetry expansion gives them, with a uid of their own."""
     file = read_particles(particle_set.write())
-    for images, says in ((4, "12 rows of .* show 4 images, each 3 times: "), (5, "each up to 3")):
+    for images, code in ((4, "rows_expanded"), (5, "rows_partly_expanded")):
         table = particle_set.particles.copy()
         table["rlnImageName"] = [f"{i % images + 1}@stack.mrcs" for i in range(N)]
         path = particle_set.folder / f"again.{ending}"
         write_tables(path, {**file.tables, "particles": table})
         again = read_particles(path, need_images=need_images)
         assert len(again.particles.address.unique(dim=0)) == images
-        assert len(again.messages) == 1 and re.search(says, again.messages[0])
+        assert codes(again.messages) == [code]
+        values = dict(rows=12, images=images, times=3)
+        assert values.items() <= again.messages[0].values.items()
 
 
 def test_nothing_is_joined_to_a_star_file(particle_set, tmp_path):
@@ -228,8 +232,8 @@ def test_the_star_file_overrules_the_header(particle_set):
     particle_set.optics["rlnImagePixelSize"] = ["2.450000"]  # calibrated since
     file = read_particles(particle_set.write())
     assert file.pixel_size == pytest.approx(2.45)
-    assert len(file.messages) == 1
-    assert "2.45 Å" in file.messages[0] and "2.5 Å in the header" in file.messages[0]
+    assert codes(file.messages) == ["pixel_sizes_differ"]
+    assert (file.messages[0]["stated"], file.messages[0]["header"]) == (2.45, 2.5)
     for meaningless in (0, 1):
         write_stack(particle_set.stack, [particle_set.images], N, 16, meaningless)
         assert read_particles(particle_set.star).messages == []
@@ -259,7 +263,9 @@ def test_envelope_and_factor_of_a_particle(particle_set, tmp_path):
     assert torch.allclose(again.bfactor, file.particles.bfactor)
     assert torch.allclose(again.ctf_scale, file.particles.ctf_scale)
     particle_set.particles["rlnCtfBfactor"] = -b
-    assert "_rlnCtfBfactor is negative for 11" in read_particles(particle_set.write()).messages[0]
+    (grows,) = read_particles(particle_set.write()).messages
+    assert grows.code == "bfactors_negative" and grows["particles"] == 11
+    assert grows["column"] == "_rlnCtfBfactor"
 
 
 def test_origins_in_pixels_are_those_of_the_particles_group(particle_set):
@@ -273,7 +279,9 @@ def test_origins_in_pixels_are_those_of_the_particles_group(particle_set):
     assert file.particles.shift[:, 0].tolist() == pytest.approx(sizes)
     assert file.tables["particles"].floats("rlnOriginXAngst").tolist() == pytest.approx(sizes)
     assert file.particles.optics.pixel_size.tolist() == pytest.approx(sizes[-3::2])
-    assert "have 2.5 to 2.53165 Å per pixel and 16 pixels: all are brought" in file.messages[-1]
+    assert "have 2.5 to 2.53165 Å per pixel and 16 pixels: all are brought" in say(
+        file.messages[-1]
+    )
 
 
 def test_refined_defocus_and_optics_are_written_and_the_rest_stays(particle_set, tmp_path):

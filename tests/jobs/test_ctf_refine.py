@@ -18,7 +18,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs import ctf_refine, reconstruct, simulate
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.ctf.inputs import _require_band, load
-from cryotorch.jobs.ctf.results import Number, insignificant, sentence, untold
+from cryotorch.jobs.ctf.results import Number, insignificant, told, untold
 from cryotorch.ops.ctf.defocus_fit import to_form
 from cryotorch.ops.fourier.filters import filter_shells
 from cryotorch.ops.masks.soft import soft_sphere
@@ -225,8 +225,8 @@ def test_one_map_needs_no_half_sets_and_draws_none(data: Path, tmp_path: Path) -
 def test_what_is_not_told_from_zero_is_said() -> None:
     near = Number(0.0, 0.0, 0.5, "rad Å³", True, significant=False)
     far = Number(3.0, 3.0, 0.5, "rad Å³", True)
-    assert "not 3 standard errors from zero: left as it was" in sentence("trefoil_cos", near)
-    assert sentence("trefoil_cos", far).endswith("changed by 3")
+    assert told("trefoil_cos", near).code == "number_unclear"
+    assert told("trefoil_cos", far)["change"] == 3
     groups = [{"numbers": {"beam_tilt_x": far, "beam_tilt_y": near, "trefoil_cos": near}}]
     assert insignificant(groups) == ["trefoil"]
 
@@ -312,7 +312,9 @@ def test_defocus_alone_needs_no_detail_of_the_optics(data: Path, tmp_path: Path)
 
 def test_a_group_of_coarse_pixels_is_told_that_it_was_not_fitted() -> None:
     group = {"name": "g2", "particles": 40, "resolution_limit": 12.0}
-    said = untold(group, ["beam_tilt_x"], 10.0)
-    assert "was not fitted: its images end at 12.00 Å" in said and "begins. Its beam tilt x" in said
+    values = dict(group="g2", particles=40, numbers="beam tilt x", begin=10.0)
+    found = untold(group, ["beam_tilt_x"], 10.0)
+    assert found.code == "group_not_fitted" and found.values == {**values, "end": 12.0}
     group["resolution_limit"] = 6.0
-    assert "with detail from 10 to 6.00 Å" in untold(group, ["beam_tilt_x"], 10.0)
+    found = untold(group, ["beam_tilt_x"], 10.0)
+    assert found.code == "group_vague" and found.values == {**values, "end": 6.0}

@@ -64,10 +64,8 @@ def command(*arguments: str) -> tuple[int, str, str]:
 def reconstruct(out: str, particles: Path, *arguments: str, drawn: bool = False) -> dict:
     """A run that must go well; the summary. Figures take half of its time and are blank unless ``drawn``."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in () if drawn else ("reconstruction", "fsc"):
-            patch.setattr(
-                f"cryotorch.jobs.{module}.results.render", lambda figure: Picture(b"", 1, 1)
-            )
+        for module in () if drawn else ("reconstruction.results", "fsc.results"):
+            patch.setattr(f"cryotorch.jobs.{module}.render", lambda figure: Picture(b"", 1, 1))
         code, _, err = command(f"particles={particles}", f"out={out}", *arguments)
     assert code == 0, err
     return json.loads(Path(out, "summary.json").read_text())

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from cryotorch.jobs import sharpen, validation_fsc
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.sharpening import sharpen_maps
 from cryotorch.ops.fourier import filters
-from cryotorch.ops.fourier.filters import GuinierFit, guinier_fit, low_pass, radial_amplitude
+from cryotorch.ops.fourier.filters import guinier_fit, low_pass, radial_amplitude
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.models.phantom import phantom
+from cryotorch.results import Guinier
 
 BOX, PX = 64, 2.0
 ALWAYS = {
@@ -203,21 +205,22 @@ def test_doubts_about_a_fit() -> None:
     shells = torch.arange(33)
     s2 = (shells / (BOX * PX)) ** 2
 
-    def fit(bfactor: float, last: int = 27) -> GuinierFit:
+    def fit(bfactor: float, last: int = 27) -> Guinier:
         used = (shells >= 13) & (shells <= last)
-        return GuinierFit(s2, 0.0 * s2, used, bfactor, 0.0)
+        return Guinier(s2, 0.0 * s2, used, bfactor, 0.0)
 
     settings = make_settings("sharpen")
     assert sharpen_maps._doubts(settings, fit(-100), fit(-60)) == []
-    assert sharpen_maps._doubts(settings, fit(-100), fit(-60)._replace(bfactor=None)) == []
-    for doubted, other, words in (
-        (fit(-100, 19), fit(-60, 19), "7 shells"),
-        (fit(-1500), fit(-1000), "mostly its noise"),
-        (fit(-100), fit(-40), "the whole map has -40"),
-        (fit(-100), fit(30), "the whole map has 30"),
+    assert sharpen_maps._doubts(settings, fit(-100), replace(fit(-60), bfactor=None)) == []
+    few = dict(coarse=BOX * PX / 13, fine=BOX * PX / 19)
+    for doubted, other, code, values in (
+        (fit(-100, 19), fit(-60, 19), "few_shells", dict(shells=7, **few)),
+        (fit(-1500), fit(-1000), "steep", dict(limit=-1000)),
+        (fit(-100), fit(-40), "other_bfactor", dict(map="whole", bfactor=-40)),
+        (fit(-100), fit(30), "other_bfactor", dict(map="whole", bfactor=30)),
     ):
-        (said,) = sharpen_maps._doubts(settings, doubted, other)
-        assert words in said
+        (found,) = sharpen_maps._doubts(settings, doubted, other)
+        assert found.code == code and found.values == pytest.approx(values)
 
 
 def test_half_maps_and_mask_of_a_validation_folder(folder: Path, tmp_path: Path) -> None:

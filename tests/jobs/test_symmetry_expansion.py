@@ -33,10 +33,8 @@ NO_OPTICS = {"tilt": False, "trefoil": False, "defocus_min_resolution": 25}
 
 @pytest.fixture(autouse=True)
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("reconstruction", "fsc"):
-        monkeypatch.setattr(
-            f"cryotorch.jobs.{module}.results.render", lambda figure: Picture(b"", 1, 1)
-        )
+    for module in ("reconstruction.results", "fsc.results"):
+        monkeypatch.setattr(f"cryotorch.jobs.{module}.render", lambda figure: Picture(b"", 1, 1))
 
 
 def expand(file: ParticleFile, path: Path, half: np.ndarray | None = None) -> Path:
@@ -69,10 +67,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     expand(file, folder / "mixed.star", np.arange(4 * N) % 2)
     write_volume(folder / "mask.mrc", soft_sphere(BOX, 7, 6), PIXEL)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("reconstruction", "fsc"):
-            patch.setattr(
-                f"cryotorch.jobs.{module}.results.render", lambda figure: Picture(b"", 1, 1)
-            )
+        for module in ("reconstruction.results", "fsc.results"):
+            patch.setattr(f"cryotorch.jobs.{module}.render", lambda figure: Picture(b"", 1, 1))
         run(reconstruct, folder / "plain.star", folder / "plain", symmetry="C4")
     return folder
 

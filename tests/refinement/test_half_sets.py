@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.particles import Particles
@@ -24,14 +25,14 @@ def test_half_sets_of_the_input_are_kept(simulate: Callable) -> None:
     particles = simulate(40).blind
     kept, note = assign_half_sets(particles, resplit=False, seed=3)
     assert torch.equal(kept.half, particles.half)
-    assert note == "half sets kept as in the input: 20 and 20 particles"
+    assert (note["how"], note["first"], note["second"]) == ("kept", 20, 20)
 
 
 def test_missing_half_sets_are_drawn_equal_by_the_seed(simulate: Callable) -> None:
     particles = simulate(41).blind.replace(half=torch.full((41,), -1))
     first, note = assign_half_sets(particles, False, seed=3)
     assert [int((first.half == h).sum()) for h in (0, 1)] == [20, 21]
-    assert "drawn with seed 3" in note
+    assert note["how"] == "drawn" and note["seed"] == 3
     assert torch.equal(first.half, assign_half_sets(particles, False, 3)[0].half)
     assert not torch.equal(first.half, assign_half_sets(particles, False, 4)[0].half)
     assert (particles.half == -1).all()  # the input is not changed
@@ -40,7 +41,7 @@ def test_missing_half_sets_are_drawn_equal_by_the_seed(simulate: Callable) -> No
 def test_resplit_draws_anew(simulate: Callable) -> None:
     particles = simulate(40).blind
     drawn, note = assign_half_sets(particles, resplit=True, seed=1)
-    assert torch.equal(drawn.half, draw_half_sets(40, 1)) and "drawn" in note
+    assert torch.equal(drawn.half, draw_half_sets(40, 1)) and note["how"] == "drawn"
     assert not torch.equal(drawn.half, particles.half)
 
 
@@ -50,7 +51,7 @@ def test_particles_without_a_half_set_among_others_get_one(simulate: Callable) -
     half[:10] = -1
     mixed, note = assign_half_sets(particles.replace(half=half), False, seed=0)
     assert torch.equal(mixed.half[10:], particles.half[10:])
-    assert mixed.half[:10].sum() == 5 and "10 particles without one" in note
+    assert mixed.half[:10].sum() == 5 and note["drawn"] == 10
 
 
 @pytest.mark.parametrize("half", [[0] * 33 + [1] * 7, [0] * 40])
@@ -87,7 +88,7 @@ def test_all_particles_of_an_image_come_into_one_half_set(
         particles = particles.replace(half=torch.full((90,), -1))
     drawn, note = assign_half_sets(particles, resplit, seed=2)
     halves = drawn.half.view(30, 3)
-    assert (halves == halves[:, :1]).all() and note.endswith("45 and 45 particles")
+    assert (halves == halves[:, :1]).all() and note["first"] == note["second"] == 45
     assert torch.equal(halves[:, 0], draw_half_sets(30, 2))
 
 
@@ -140,4 +141,5 @@ def test_copies_made_by_the_symmetry_are_counted(simulate: Callable) -> None:
     assert copies_by_symmetry(once, group) == 0
     assert counted_over(once, group, "D2") == []
     assert counted_over(particles, point_group("C1"), "C1") == []
-    assert "30 of 40 particles" in counted_over(particles, group, "D2")[0]
+    warning = Finding("counted_over", copies=30, particles=40, symmetry="D2")
+    assert counted_over(particles, group, "D2") == [warning]

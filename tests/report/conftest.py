@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cryotorch.findings import remark
 from cryotorch.particles import Optics, unposed
 from cryotorch.results import Departures, Guinier, IterationResult
 
@@ -32,7 +33,7 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
     resolutions = dict(no_mask=13.3, spherical=11.4, loose=10.0, tight=8.9, corrected=9.41)
     inverse_d2 = (shell / (BOX * PIXEL)).square()
     guinier = Guinier(
-        inverse_d2, 5 - 30 * inverse_d2, (shell > 7) & (shell < 14), -120.0, 5.0, "", 6.0, -100.0
+        inverse_d2, 5 - 30 * inverse_d2, (shell > 7) & (shell < 14), -120.0, 5.0, None, 6.0, -100.0
     )
     optics = Optics(*[torch.tensor([v]) for v in (300.0, 2.7, 0.1, PIXEL)])
     rotation = torch.linalg.qr(torch.randn(n, 3, 3, generator=generator))[0]
@@ -69,7 +70,7 @@ def make_result(iteration: int = 4, n: int = 400, **changes: object) -> Iteratio
         shift_change=torch.full((n,), 0.4),
         seconds=dict(coarse=1.5, solve=0.5),
         history=history,
-        messages=["Resolution improved."],
+        messages=[remark("no_gain", gain=0.3)],
         departures=moved,
         cutoff=6 + 0.2 * distance,
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryotorch.findings import Finding
 from cryotorch.report import curves
 from cryotorch.results import IterationResult
 
@@ -73,9 +74,10 @@ def test_guinier_figure_draws_the_fitted_line(result: IterationResult) -> None:
 
 
 def test_guinier_figure_tells_why_there_is_no_fit(result: IterationResult) -> None:
-    refused = replace(result.guinier, bfactor=None, reason="of the shells only 3", applied=0.0)
+    few = Finding("fit_short", shells=3, coarsest=10.0, resolution=8.0)
+    refused = replace(result.guinier, bfactor=None, reason=few, applied=0.0)
     figure = curves.guinier(replace(result, guinier=refused))
-    said = ["Guinier plot: no fit", "No fit, of the shells only 3"]
+    said = ["Guinier plot: no fit", "No fit, of the shells only 3 lie between 10 Å and 8.0 Å"]
     assert [t.get_text() for t in figure.texts] == said
     (axes,) = figure.axes[:1]
     assert texts(axes) == ["shells"]  # no fitted ones, no line

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cryotorch.findings import Finding
 from cryotorch.report.figures import FIGURES, draw, write_pictures
 from cryotorch.results import Guinier, IterationResult
 
@@ -59,7 +60,7 @@ def poor(make) -> dict[str, tuple[IterationResult, str]]:
         used=torch.zeros(shells, dtype=torch.bool),
         bfactor=None,
         intercept=0.0,
-        reason="too few shells",
+        reason=Finding("nothing_claimed"),
     )
     full, empty = torch.ones_like(good.map), torch.zeros_like(good.map)
     return {

@@ -46,9 +46,10 @@ def test_log_goes_to_file_and_terminal(
     assert lines[0] == "earlier run"
     assert lines[1].endswith("before there was a file")
     assert lines[2].endswith(iteration_line(result)) and lines[2][:4].isdigit()
-    assert lines[3].endswith("    Resolution improved.")
+    assert lines[3].endswith("    the FSC no longer improves by 0.3 shell")
     shown = capsys.readouterr().out.splitlines()
-    assert shown == ["before there was a file", iteration_line(result), "    Resolution improved."]
+    assert shown[:2] == ["before there was a file", iteration_line(result)]
+    assert shown[2:] == ["    the FSC no longer improves by 0.3 shell"]
     assert logging.getLogger("cryotorch").handlers == []
 
 

@@ -121,7 +121,7 @@ def test_layout_and_messages(log) -> None:
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     text = events.Tensors("messages/text_summary")
     assert [e.step for e in text] == [1, 2, 3]
-    assert text[0].tensor_proto.string_val[0] == b"* Resolution improved."
+    assert text[0].tensor_proto.string_val[0] == b"* the FSC no longer improves by 0.3 shell"
 
 
 def test_a_run_that_ends_without_a_final_result_is_drawn_whole(make, tmp_path: Path) -> None:

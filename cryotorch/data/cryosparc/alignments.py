@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 
 MULTI = "alignments3D_multi"
 # The fields of one alignment that become columns, and how many values each holds per particle.
@@ -42,9 +43,9 @@ class Classes:
 
 
 def pick_alignment(
-    fields: dict[str, np.ndarray], which: int | None, path: Path, messages: list[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The fields of the particles of class ``which`` (None: of all), and one alignment of each where there are several.
+    fields: dict[str, np.ndarray], which: int | None, path: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Finding]]:
+    """The fields of the particles of class ``which`` (None: of all), one alignment of each where there are several, and what was chosen.
 
     That is the one against the map of the most probable class, as fields ``alignments3D/...``. Poses that are there already stay,
     unless a class is chosen.
@@ -56,44 +57,36 @@ def pick_alignment(
     if classes is None:
         name = next((x for x in PLAIN if x in fields), None)
         if which is None:
-            return fields, {}
-        rows = rows_of_class(None if name is None else fields[name], which, path, messages)
-        return {x: values[rows] for x, values in fields.items()}, {}
+            return fields, {}, []
+        rows, told = rows_of_class(None if name is None else fields[name], which, path)
+        return {x: values[rows] for x, values in fields.items()}, {}, [told]
     best = np.where(np.isnan(classes.posterior), -np.inf, classes.posterior).argmax(1)
     row = np.arange(len(best))
     found = classes.number[row, best]
     posed, poses = "alignments3D/pose" in fields, "pose" in classes.each
     if posed and poses and which is None:
-        messages.append(
-            f"{path} holds the poses of several classes too ({classes.family}), which are kept but not used, as alignments3D/pose "
-            "is there: class=<number> takes those of a class."
-        )
-        return fields, {}
+        where = dict(file=str(path), family=classes.family)
+        return fields, {}, [remark("class_poses_unused", **where)]
     aligned = {
         f"alignments3D/{name}": values[row, best] if _per_class(name, values) else values
         for name, values in classes.each.items()
     }
+    aligned["alignments3D/class"] = found
     if which is None:
         numbers, count = np.unique(np.append(found, classes.number[0]), return_counts=True)
         there = np.isin(numbers, classes.number[0])
         counts = ", ".join(f"{k}: {c}" for k, c in zip(numbers, count - there, strict=True))
         what = "pose" if poses else "number"
-        messages.append(
-            f"Each particle of {path} takes the {what} of its most probable class ({classes.family}), particles by class: {counts}. "
-            "class=<number> takes those of one class."
-        )
-    aligned["alignments3D/class"] = found
-    if which is None:
-        return fields, aligned
-    rows = rows_of_class(found, which, path, messages)
-    fields, aligned = ({x: v[rows] for x, v in side.items()} for side in (fields, aligned))
-    return fields, aligned
+        where = dict(file=str(path), family=classes.family)
+        taken = remark("likeliest_class", **where, what=what, counts=counts)
+        return fields, aligned, [taken]
+    rows, told = rows_of_class(found, which, path)
+    taken, aligned = ({x: v[rows] for x, v in side.items()} for side in (fields, aligned))
+    return taken, aligned, [told]
 
 
-def rows_of_class(
-    found: np.ndarray | None, which: int, path: Path, messages: list[str]
-) -> np.ndarray:
-    """Rows of the particles of class ``which`` among ``found`` (n,), None = not known; raises InputError where there are none."""
+def rows_of_class(found: np.ndarray | None, which: int, path: Path) -> tuple[np.ndarray, Finding]:
+    """Rows of the particles of class ``which`` among ``found`` (n,), None = not known, and how many; raises InputError where there are none."""
     if found is None:
         raise InputError(
             f"class={which} cannot be used: {path} says of no particle which class it is of, leave it out."
@@ -105,10 +98,8 @@ def rows_of_class(
         raise InputError(
             f"class={which} cannot be used: no particle of {path} is of that class, choose one of {there}."
         )
-    messages.append(
-        f"Of the {len(found)} particles of {path} only the {len(rows)} of class {which} are taken."
-    )
-    return rows
+    count = {"particles": len(found), "taken": len(rows), "class": which}
+    return rows, remark("class_taken", file=str(path), **count)
 
 
 def _per_class(name: str, values: np.ndarray) -> bool:

@@ -39,6 +39,7 @@ from cryotorch.data.image_names import parse_names
 from cryotorch.data.optics import GROUP, read_optics
 from cryotorch.data.table import BIGGEST, Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import (
     euler_to_matrix,
     from_rotation_vector,
@@ -52,9 +53,9 @@ AT_ONCE = 2**16  # poses turned together, which bounds the memory
 
 
 def columns_of(
-    fields: dict[str, np.ndarray], path: Path, messages: list[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """RELION's columns of particles (n,) and of optics groups (g,), and each particle's row (n,) among these.
+    fields: dict[str, np.ndarray], path: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray, list[Finding]]:
+    """RELION's columns of particles (n,) and of optics groups (g,), each particle's row (n,) among these, and what is assumed or not applied.
 
     Angles and lengths are rounded to six decimals as in a STAR file, what CryoSPARC holds in the same unit stays
     float32. Raises InputError for a field of another type or length than CryoSPARC's.
@@ -68,7 +69,7 @@ def columns_of(
 
     with np.errstate(all="ignore"):  # what is not finite is refused later, and named with its row
         row, first = _groups(fields, field)
-        optics = _optics_columns(fields, field, first, path, messages)
+        optics, told = _optics_columns(fields, field, first, path)
         images = zip(field("blob/idx").tolist(), field("blob/path").tolist(), strict=True)
         columns = {
             NAME: np.array(
@@ -84,24 +85,25 @@ def columns_of(
         columns[GROUP] = row + 1
         if "alignments3D/pose" in fields:
             columns |= dict(zip(ANGLES, _angles(field("alignments3D/pose")), strict=True))
-            columns |= _origins(fields, field, "alignments3D", path, messages)
+            shift, doubts = _origins(fields, field, "alignments3D", path)
+            columns |= shift
+            told += doubts
         else:  # as 2D classification leaves them, whose shifts have the same sign
-            columns |= _origins(fields, field, "alignments2D", path, messages)
+            shift, doubts = _origins(fields, field, "alignments2D", path)
+            columns |= shift
+            told += doubts
             if "alignments2D/pose" in fields:
                 columns["rlnAnglePsi"] = degrees("alignments2D/pose")
             if "alignments2D/class" in fields and "alignments3D/class" not in fields:
                 columns["rlnClassNumber"] = field("alignments2D/class").astype(np.int64) + 1
             if columns.keys() & {"rlnAnglePsi", *ORIGINS}:
-                messages.append(
-                    f"{path} has no alignments3D/pose: origins, in-plane angles and class numbers are those of 2D classification "
-                    "(alignments2D), and a search starts at these origins."
-                )
+                told.append(remark("origins_of_2d", file=str(path)))
         for label, name in (("rlnRandomSubset", "split"), ("rlnClassNumber", "class")):
             if f"alignments3D/{name}" in fields:
                 columns[label] = field(f"alignments3D/{name}").astype(np.int64) + 1
         if "alignments3D/alpha" in fields:
             columns["cryotorchScale"] = field("alignments3D/alpha")
-    return columns, optics, row
+    return columns, optics, row, told
 
 
 @np.errstate(all="ignore")
@@ -120,7 +122,7 @@ def fields_of(
         InputError: the columns contradict each other or are no numbers.
     """
     table = tables["particles"]
-    optics = read_optics(tables.get("optics"), table, path, [], need_ctf=False)
+    optics = read_optics(tables.get("optics"), table, path, need_ctf=False)
     groups, row = optics.groups, optics.row
     names, address = parse_names(table.raw(NAME), path)
     stacks = np.array([os.fsencode(name) for name in names])
@@ -236,8 +238,9 @@ def _groups(fields, field) -> tuple[np.ndarray, np.ndarray]:
     return row, np.unique(row, return_index=True)[1]
 
 
-def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarray]:
+def _optics_columns(fields, field, first, path) -> tuple[dict[str, np.ndarray], list[Finding]]:
     """The groups whose first particles are ``first``."""
+    told = []
     number = np.arange(1, len(first) + 1)
     columns = {
         GROUP: number,
@@ -265,35 +268,30 @@ def _optics_columns(fields, field, first, path, messages) -> dict[str, np.ndarra
             raise InputError(f"ctf/anisomag of {path} is not a magnification: correct it.")
         inverse = np.linalg.inv(matrix).reshape(-1, 4)
         columns |= dict(zip(MAGNIFICATION, np.round(inverse, 6).T, strict=True))
-        messages.append(
-            f"Anisotropic magnification of {path} is taken as RELION's matrix = inverse of (1 + ctf/anisomag); whether it "
-            "should be transposed is not known: compare refinements with and without it."
-        )
+        told.append(remark("magnification_read", file=str(path)))
     for name in ("ctf/trefoil_A", "ctf/tetra_A", "ctf/shift_A"):
         if name in fields and field(name).any():
-            messages.append(
-                f"{name} of {path} is kept but not applied: its sign and scale in CryoSPARC are not documented."
-            )
-    return columns
+            told.append(remark("field_not_applied", field=name, file=str(path)))
+    return columns, told
 
 
-def _origins(fields, field, family: str, path: Path, messages: list[str]) -> dict[str, np.ndarray]:
+def _origins(fields, field, family: str, path: Path) -> tuple[dict[str, np.ndarray], list[Finding]]:
     """The shifts of ``alignments3D`` or ``alignments2D``, Å."""
     shift, name = f"{family}/shift", f"{family}/psize_A"
     if shift not in fields:
-        return {}
+        return {}, []
     images = field("blob/psize_A").astype(np.float64)
     pixel = field(name).astype(np.float64) if name in fields else images
     unknown = ~(pixel > 0)
+    told, what = [], dict(field=name, file=str(path))
     if name not in fields:
-        messages.append(f"{path} has no {name}: shifts are taken to be in pixels of the images.")
+        told.append(remark("shifts_in_pixels", **what))
     elif unknown.any():
-        messages.append(
-            f"{name} of {path} is {pixel[unknown][0]:g} for {np.count_nonzero(unknown)} of {len(pixel)} particles: their shifts are "
-            "taken to be in pixels of the images."
-        )
+        count = dict(unknown=int(np.count_nonzero(unknown)), particles=len(pixel))
+        value = float(pixel[unknown][0])
+        told.append(remark("some_shifts_in_pixels", **what, value=value, **count))
     found = field(shift) * np.where(unknown, images, pixel)[:, None]
-    return dict(zip(ORIGINS, np.round(found, 6).T, strict=True))
+    return dict(zip(ORIGINS, np.round(found, 6).T, strict=True)), told
 
 
 def _position(fields, field) -> dict[str, np.ndarray]:

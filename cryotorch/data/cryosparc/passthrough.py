@@ -9,15 +9,15 @@ import numpy as np
 from cryotorch.data.cryosparc.fields import FIELDS, IMAGES, NEEDED
 from cryotorch.data.cryosparc.file import read_cs
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 
 
 def read_joined(
     path: str | Path,
     passthrough: str | Path | None,
-    messages: list[str],
     need_ctf: bool = True,
-) -> dict[str, np.ndarray]:
-    """The fields of a .cs file of particles, and those it lacks from its passthrough file; without ``need_ctf`` the CTF may be missing.
+) -> tuple[dict[str, np.ndarray], list[Finding]]:
+    """The fields of a .cs file of particles, those it lacks from its passthrough file, and which these are; without ``need_ctf`` the CTF may be missing.
 
     Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are joined where they hold all its
     particles and fields that it lacks and cryotorch knows: images, CTF, poses, half sets, positions. Particles keep
@@ -28,11 +28,10 @@ def read_joined(
             fields.
     """
     path = Path(path)
-    fields = read_cs(path)
+    fields, found = read_cs(path), []
     if passthrough is not None:
-        return _needed(
-            _joined(fields, read_cs(passthrough), path, Path(passthrough)), path, need_ctf
-        )
+        fields = _joined(fields, read_cs(passthrough), path, Path(passthrough))
+        return _needed(fields, path, need_ctf), []
     for other in sorted(path.absolute().parent.glob("*passthrough_particles*.cs")):
         lacking = [name for name in FIELDS if name not in fields]
         if not lacking or other == path.absolute():
@@ -42,14 +41,14 @@ def read_joined(
             new = [name for name in lacking if name in second]
             if new and np.isin(fields["uid"], second["uid"]).all():
                 fields = _joined(fields, second, path, other)
-                messages.append(
-                    f"Fields that {path} lacks are taken from {other}: {', '.join(new)}."
-                )
+                what = dict(file=str(path), other=str(other), fields=", ".join(new))
+                found.append(remark("fields_joined", **what))
         except InputError as error:
             if any(name not in fields for name in NEEDED):
                 raise
-            messages.append(f"{other.name} beside {path} is not used: {error}")
-    return _needed(fields, path, need_ctf)
+            what = dict(other=other.name, file=str(path), reason=str(error))
+            found.append(remark("passthrough_unused", **what))
+    return _needed(fields, path, need_ctf), found
 
 
 def _joined(

@@ -44,6 +44,7 @@ from cryotorch.data.cryosparc.mapping import check_kinds, columns_of, fields_of
 from cryotorch.data.optics import GROUP
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 
 STAR, STAR_OPTICS = "star/", "star_optics/"
 # RELION's words that CryoSPARC has none for and that change the images' model, with the value that changes nothing.
@@ -59,14 +60,12 @@ UNSEEN = {
 def to_tables(
     fields: dict[str, np.ndarray],
     path: str | Path,
-    messages: list[str],
     which: int | None = None,
-) -> dict[str, Table]:
-    """The tables "optics" and "particles" of RELION 3.1, and "cryosparc_fields" where fields are carried.
+) -> tuple[dict[str, Table], list[Finding]]:
+    """The tables "optics" and "particles" of RELION 3.1, "cryosparc_fields" where fields are carried; what is assumed or not applied.
 
     Args:
-        path: named in messages and errors.
-        messages: what is assumed or not applied is appended.
+        path: named in findings and errors.
         which: the class whose particles are taken alone, as CryoSPARC counts, from 0; None = all particles.
 
     Raises:
@@ -75,11 +74,11 @@ def to_tables(
     path = Path(path)
     if not len(fields["uid"]):
         raise InputError(f"{path} holds no particles.")
-    fields, aligned = pick_alignment(fields, which, path, messages)
+    fields, aligned, found = pick_alignment(fields, which, path)
     plain = {x: v for x, v in fields.items() if not x.startswith((STAR, STAR_OPTICS))}
     check_kinds(plain, path)
-    columns, optics, row = columns_of(plain | aligned, path, messages)
-    messages += _unused(plain, bool(aligned), path)
+    columns, optics, row, told = columns_of(plain | aligned, path)
+    found += [*told, *_unused(plain, bool(aligned), path)]
     _, first = np.unique(row, return_index=True)
     kept = _kept(fields, STAR, path)
     kept_optics = _kept(fields, STAR_OPTICS, path)
@@ -99,17 +98,16 @@ def to_tables(
         for name in carried:
             tables["particles"][PREFIX + name] = to_column(plain[name])
         tables[LIST] = fields_table(plain)
-    return tables
+    return tables, found
 
 
 def to_fields(
-    tables: dict[str, Table], path: str | Path, messages: list[str]
-) -> dict[str, np.ndarray]:
-    """The fields of a .cs file for tables in the layout of RELION 3.1.
+    tables: dict[str, Table], path: str | Path
+) -> tuple[dict[str, np.ndarray], list[Finding]]:
+    """The fields of a .cs file for tables in the layout of RELION 3.1, and what CryoSPARC will not see.
 
     Args:
-        path: of the file to come, named in messages and errors.
-        messages: what CryoSPARC will not see is appended.
+        path: of the file to come, named in findings and errors.
 
     Raises:
         InputError: columns that cannot be converted.
@@ -145,12 +143,11 @@ def to_fields(
     row = _rows(optics, particles)
     of_groups = _left(optics, OF_OPTICS, STAR_OPTICS, told, {})
     fields |= {label: values[row] for label, values in of_groups.items()}
-    messages += _unseen(tables, fields, path)
-    return fields
+    return fields, _unseen(tables, fields, path)
 
 
-def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[str]:
-    """A sentence on the families of fields that no column tells of."""
+def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[Finding]:
+    """The families of fields that no column tells of."""
     used = {*FAMILIES, "uid"}
     if "alignments3D/pose" not in fields and not several:
         used.add("alignments2D")
@@ -158,9 +155,8 @@ def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[st
     unused = [x for x in families if x not in used and not (several and MANY.match(x))]
     if not unused:
         return []
-    return [
-        f"Fields of {path} that are kept but not used: {', '.join(f'{x}/...' for x in unused)}."
-    ]
+    families = ", ".join(f"{x}/..." for x in unused)
+    return [remark("fields_unused", file=str(path), fields=families)]
 
 
 def _rows(optics: Table, particles: Table) -> np.ndarray:
@@ -299,12 +295,12 @@ def _fits(values: np.ndarray, dtype: np.dtype) -> bool:
     return np.array_equal(again, values, equal_nan=True)
 
 
-def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path) -> list[str]:
+def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path) -> list[Finding]:
     """What CryoSPARC will not find in a .cs file."""
-    messages = []
+    found, file = [], str(path)
     lost = [f"data_{name}" for name in tables if name not in ("optics", "particles", LIST)]
     if lost:
-        messages.append(f"{', '.join(lost)} cannot be kept in {path}: keep the STAR file.")
+        found.append(Finding("tables_lost", tables=", ".join(lost), file=file))
 
     def changes(table: Table, label: str) -> bool:
         if label not in table:
@@ -319,26 +315,15 @@ def _unseen(tables: dict[str, Table], fields: dict[str, np.ndarray], path: Path)
     if not tilt.any():  # which is a length: without spherical aberration there is none
         unseen += [f"_{x}" for x in TILT if x in optics and optics.floats(x, path).any()]
     if unseen:
-        messages.append(
-            f"CryoSPARC will not see {', '.join(unseen)}: {path} carries what it has no word of known meaning for."
-        )
+        found.append(Finding("columns_unseen", columns=", ".join(unseen), file=file))
     if "blob/shape" not in fields:
-        messages.append(
-            f"{path} has no blob/shape, as the box is not known: add _rlnImageSize to the STAR file where CryoSPARC asks for it."
-        )
+        found.append(Finding("box_unseen", file=file))
     if POSITION[0] in tables["particles"] and "location/center_x_frac" not in fields:
-        messages.append(
-            f"_{POSITION[0]} and _{POSITION[1]} are carried in {path}, not converted: CryoSPARC counts positions as "
-            "fractions of the micrograph, whose size is not known."
-        )
+        columns = dict(x=f"_{POSITION[0]}", y=f"_{POSITION[1]}")
+        found.append(Finding("positions_carried", **columns, file=file))
     idle = set(optics.integers(GROUP).tolist()) - set(tables["particles"].integers(GROUP).tolist())
     if idle:
-        messages.append(
-            f"Optics groups without particles are not in {path}: {', '.join(map(str, sorted(idle)))}."
-        )
+        found.append(Finding("groups_lost", file=file, groups=", ".join(map(str, sorted(idle)))))
     if fields.get("ctf/anisomag", np.zeros(1)).any():
-        messages.append(
-            f"Anisotropic magnification is written to {path} as ctf/anisomag = inverse of RELION's matrix - 1; whether it "
-            "should be transposed is not known: check it in CryoSPARC."
-        )
-    return messages
+        found.append(Finding("magnification_written", file=file))
+    return found

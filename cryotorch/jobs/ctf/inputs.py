@@ -14,6 +14,7 @@ from torch import Tensor
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
 from cryotorch.jobs.inputs.half_maps import background, pick_device, summary_of
@@ -29,7 +30,11 @@ from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.particles import Particles
 from cryotorch.refinement.ctf.refine import AGAIN
 from cryotorch.refinement.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
-from cryotorch.refinement.settings import CtfWhat, ImageGrid
+from cryotorch.refinement.settings import (
+    CtfWhat,
+    ImageGrid,
+)
+from cryotorch.report.sentences import line, say
 
 log = logging.getLogger("cryotorch")
 # Masks of a run folder, ours and CryoSPARC's; that of the FSC may be drawn in too tightly to predict images.
@@ -80,7 +85,7 @@ def load(given: CtfRefine) -> CtfInput:
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalise = normalise_needed(images, settings.normalize)
     maps, source = load_references(settings.volume, file, images)
-    log.info(source.replace("starts from", "is compared with").replace("start from", "with"))
+    log.info(say(source.plus(compared=True)))
     warn_if_inverted(maps.mean(0), settings.volume)
     maps = maps.to(device)
     mask = _mask(settings, maps, file, images)
@@ -200,7 +205,7 @@ def _limit(
             f"{said}, and defocus and aberrations would be fitted to noise: give a run that resolves something, or add "
             "max_resolution=<Å> where it is known from elsewhere",
         )
-        log.warning("WARNING: %s: max_resolution=%g is taken as told", said, asked)
+        log.warning(line(Finding("resolution_as_told", reason=said, resolution=asked)))
         return max(asked, nyquist), curves
     if "resolution" in summary:
         log.info("the resolution is that in %s, %.2f Å", source, claimed)

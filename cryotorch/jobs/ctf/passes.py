@@ -7,6 +7,7 @@ import logging
 from tqdm import tqdm
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.ctf.inputs import CtfInput
 from cryotorch.particles import Optics
 from cryotorch.refinement.backproject import noise_sample
@@ -17,6 +18,7 @@ from cryotorch.refinement.em.initialise import POSE_DOUBT, initial_noise
 from cryotorch.refinement.em.out_of_memory import batch_size
 from cryotorch.refinement.image_weight import Watch
 from cryotorch.refinement.runtime.distributed import Batches
+from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 
@@ -64,8 +66,4 @@ def _check_match(match: float, volume: str | None) -> None:
             "particles that are dark on bright), or invert the maps"
         )
     if match < POSE_DOUBT:
-        log.warning(
-            "WARNING: the particles hardly match volume=%s at their poses (correlation %.1f standard errors above zero): do they "
-            "belong together?",
-            *(volume, match),
-        )
+        log.warning(line(Finding("particles_hardly_match", volume=str(volume), match=match)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.particle_file import write_particles
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.ctf.inputs import SIGMAS, CtfInput
 from cryotorch.jobs.inputs import damage
 from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
@@ -24,6 +25,7 @@ from cryotorch.report import ctf
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.sentences import in_summary, line, say
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
@@ -71,7 +73,7 @@ def write(
     warnings = _warnings(given, found, groups, phases)
     for group in groups:
         for name, number in group["numbers"].items():
-            log.info("optics group %s: %s", group["name"], sentence(name, number))
+            log.info("optics group %s: %s", group["name"], say(told(name, number)))
     for switch in insignificant(groups):
         log.info(
             "all of that is within %g standard errors of zero, %s=false leaves it out",
@@ -96,20 +98,21 @@ def write(
             *(about["rms_change"], about["median_sigma"]),
         )
     for warning in warnings:
-        log.info("WARNING: %s", warning)
+        log.info(line(warning))
     damaged = damage.damaged_images(given.images, loud)
     if damaged:
-        log.warning(damage.sentence(damaged, len(new)))
+        log.warning(line(damage.finding(damaged, len(new))))
     extra = {}
     if settings.defocus:
         extra[SIGMAS[0]] = sigma[:, 0].numpy()
     if settings.astigmatism != "none":
         extra[SIGMAS[1]] = sigma[:, 1:].square().mean(1).sqrt().numpy()
     for ending in dict.fromkeys(settings.write):
-        for message in write_particles(folder / f"particles.{ending}", given.file, new, extra):
+        name = f"particles.{ending}"
+        for message in write_particles(folder / name, given.file, new, extra):
             # not the folder that the files are in while the job runs
-            warnings.append(message.replace(str(folder), str(settings.out)))
-            log.info("WARNING: %s", warnings[-1])
+            warnings.append(message.plus(file=str(Path(settings.out) / name)))
+            log.info(line(warnings[-1]))
     pictures = _pictures(given, found, phases, groups, change)
     write_pictures(pictures, folder)
     write_board(folder / "tensorboard", scalars, pictures, given.curves)
@@ -121,21 +124,22 @@ def write(
         "passes": settings.passes,
         "device": str(given.references.device),
         "seconds": dict(seconds),
-        "warnings": warnings,
+        **in_summary(warnings),
         damage.ENTRY: damaged,
         **provenance(),
     }
     write_json(folder / "summary.json", summary)
 
 
-def sentence(name: str, number: Number) -> str:
+def told(name: str, number: Number) -> Finding:
     """A number for the log."""
-    text = f"{name.replace('_', ' ')} {number.value:.4g} ± {number.sigma:.2g}{number.unit and ' '}{number.unit}"
+    about = dict(name=name.replace("_", " "), sigma=number.sigma, unit=number.unit)
     if not number.known:
-        return f"{name.replace('_', ' ')} cannot be told (± {number.sigma:.2g} {number.unit}), left as it was"
+        return remark("number_unknown", **about)
+    about["value"] = number.value
     if not number.significant:
-        return f"{text}, what was found is not {CLEAR:g} standard errors from zero: left as it was"
-    return f"{text}, changed by {number.change:.4g}"
+        return remark("number_unclear", **about, level=CLEAR)
+    return remark("number_changed", **about, change=number.change)
 
 
 def insignificant(groups: list[dict]) -> list[str]:
@@ -227,45 +231,34 @@ def _plain(groups: list[dict]) -> list[dict]:
     return [g | {"numbers": {k: asdict(n) for k, n in g["numbers"].items()}} for g in groups]
 
 
-def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[str]:
+def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[Finding]:
     warnings = []
     changes = [float(np.abs(fit).max()) for p in phases.values() for _, _, fit in p.values()]
     if max(changes, default=0) > LARGE and given.curves:
-        warnings.append(
-            f"the aberrations change by up to {max(changes):.1f} rad, and the half maps were made without that: new ones (job=reconstruct or a "
-            "refinement, with the particles written here) will be better, and so will this job be with them"
-        )
+        warnings.append(Finding("aberrations_large", change=max(changes)))
     for group in groups:
         vague = [name for name, n in group["numbers"].items() if not n.known]
         if vague:
             warnings.append(untold(group, vague, given.settings.optics_min_resolution))
         elif group["particles"] < FEW and group["numbers"]:
             worst = next(iter(group["numbers"].items()))
-            warnings.append(
-                f"optics group {group['name']} has only {group['particles']} particles: {sentence(*worst)}; join it with others"
-            )
+            of = dict(group=group["name"], particles=group["particles"])
+            warnings.append(Finding("group_small", **of, number=told(*worst)))
     ended = int(found.at_end.sum())
     if ended > 0.01 * len(found.at_end):
-        warnings.append(
-            f"{ended} particles end at the border of the search: raise defocus_range={given.settings.defocus_range:g}, or lower it where "
-            "there is too little signal to tell"
-        )
+        reach = given.settings.defocus_range
+        warnings.append(Finding("defocus_at_border", particles=ended, range=reach))
     return warnings
 
 
-def untold(group: dict, vague: list[str], begin: float) -> str:
+def untold(group: dict, vague: list[str], begin: float) -> Finding:
     """Why an optics group does not tell some of its numbers, whose fits begin at so many Å."""
-    listed, end = ", ".join(vague).replace("_", " "), group["resolution_limit"]
-    whose = f"optics group {group['name']} ({group['particles']} particles)"
+    listed = ", ".join(name.replace("_", " ") for name in vague)
+    end = group["resolution_limit"]
+    whose = dict(group=group["name"], particles=group["particles"], numbers=listed)
     if end >= begin:
-        return (
-            f"{whose} was not fitted: its images end at {end:.2f} Å, two of its pixels, where optics_min_resolution={begin:g} only "
-            f"begins. Its {listed} are left as they were; take a coarser optics_min_resolution"
-        )
-    return (
-        f"{whose} cannot tell its {listed} with detail from {begin:g} to {end:.2f} Å: left as they were; join it with other groups, "
-        "take a coarser optics_min_resolution, or switch that off"
-    )
+        return Finding("group_not_fitted", **whose, begin=begin, end=end)
+    return Finding("group_vague", **whose, begin=begin, end=end)
 
 
 def _pictures(

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.filters import radial_amplitude
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.masks.soft import soft_sphere
@@ -35,19 +36,14 @@ def masked_before(maps: Tensor) -> float:
     return float(constant.sum() / inside.sum())
 
 
-def masked_advice(maps: Tensor) -> list[str]:
-    """One sentence for half maps (2, d, d, d) that somebody has masked, else none."""
+def masked_advice(maps: Tensor) -> list[Finding]:
+    """Whether somebody has masked half maps (2, d, d, d)."""
     share = masked_before(maps)
-    if share < MASKED:
-        return []
-    return [
-        f"Both half maps are constant in {share:.0%} of their sphere: they were masked before, and share the mask, which "
-        "no FSC without a mask can tell from signal. Give the half maps as the refinement left them"
-    ]
+    return [] if share < MASKED else [Finding("masked_before", share=share)]
 
 
-def power_advice(maps: Tensor, reached: int, pixel_size: float) -> list[str]:
-    """One sentence where half maps (2, d, d, d) differ much in power in some shell up to the one ``reached``, else none.
+def power_advice(maps: Tensor, reached: int, pixel_size: float) -> list[Finding]:
+    """Whether half maps (2, d, d, d) differ much in power in some shell up to the one ``reached``.
 
     A correlation does not see it, but the mean of both is nearly one of them.
     """
@@ -58,14 +54,11 @@ def power_advice(maps: Tensor, reached: int, pixel_size: float) -> list[str]:
         return []
     louder, factor = "AB"[int(ratio[worst] < 0)], float(ratio[worst].abs().exp())
     at = maps.shape[-1] * pixel_size / (worst + 1)
-    return [
-        f"Half map {louder} has {factor:.3g} times the power of the other at {at:.3g} Å: their mean is nearly that one alone, and no "
-        "FSC sees it. Give both on one grey scale, neither filtered nor sharpened, of half sets of like size"
-    ]
+    return [Finding("unequal_power", half=louder, ratio=factor, resolution=at)]
 
 
-def offset_advice(maps: Tensor, mask: Tensor) -> list[str]:
-    """One sentence where half maps (2, d, d, d) have a solvent far from zero, which makes the mask (d, d, d) correlate; else none."""
+def offset_advice(maps: Tensor, mask: Tensor) -> list[Finding]:
+    """Whether half maps (2, d, d, d) have a solvent far from zero, which makes the mask (d, d, d) correlate."""
     solvent = 1 - mask
     room = float(solvent.sum())
     if room < 1:
@@ -77,16 +70,11 @@ def offset_advice(maps: Tensor, mask: Tensor) -> list[str]:
     ratio = float(
         (level.abs() * mask.square().mean().sqrt() / inside.sqrt().clamp_min(1e-30)).min()
     )
-    if ratio < OFFSET:
-        return []
-    return [
-        f"The solvent of both half maps is far from zero, {ratio:.1f} times the signal in the mask: the mask cuts a step there that "
-        "both have in common. Subtract the constant"
-    ]
+    return [] if ratio < OFFSET else [Finding("solvent_offset", ratio=ratio)]
 
 
-def frame_advice(maps: Tensor, pixel_size: float) -> str:
-    """How half map B must be moved to agree better with half map A; "" where it agrees best as it is.
+def frame_advice(maps: Tensor, pixel_size: float) -> Finding | None:
+    """How half map B lies against half map A, where it would agree better in another frame; None where it agrees best as it is.
 
     The peak of the cross-correlation of both maps, sampled at 5 Å, as they are and mirrored.
     """
@@ -96,11 +84,11 @@ def frame_advice(maps: Tensor, pixel_size: float) -> str:
     as_is, peak, shift = _peak(a, b)
     mirrored = max(_peak(a, b.flip(axis))[1] for axis in range(3))
     if mirrored > max(BETTER * peak, CLEAR):
-        return "half map B is the mirror image of half map A: flip one with job=volume_tools flip_hand=true"
+        return Finding("half_map_mirrored")
     distance = coarse * float(shift.double().norm())
     if peak > max(BETTER * as_is, CLEAR):
-        return f"half map B is shifted by about {distance:.0f} Å against half map A: move it with job=volume_tools shift"
-    return ""
+        return Finding("half_map_shifted", distance=distance)
+    return None
 
 
 def _peak(a: Tensor, b: Tensor) -> tuple[float, float, Tensor]:

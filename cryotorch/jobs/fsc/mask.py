@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.inputs.half_maps import HalfMaps, load_mask, looks_inverted
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.ops.masks.soft import (
@@ -21,15 +22,13 @@ from cryotorch.ops.masks.soft import (
 )
 from cryotorch.ops.resolution.fsc import corrected_fsc, resolution
 from cryotorch.ops.resolution.mask_tightening import Candidate, tighten
+from cryotorch.report.sentences import say
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.settings import ValidationFsc
 
 log = logging.getLogger("cryotorch")
-INVERTED = (
-    "The half maps look inverted, their strong densities are negative: masks are made of positive "
-    "density, multiply the maps by -1"
-)
+INVERTED = Finding("half_maps_inverted")
 LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
 HARD_EDGE = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 WIDEST = 20.0  # Å: a wider edge reaches far into the solvent and disturbs nothing less
@@ -44,8 +43,8 @@ class FscMask:
         kind: generated, given or sphere.
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
         region: (d, d, d) bool, the density that a generated mask grows around.
-        tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else "".
-        warnings: sentences.
+        tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else None.
+        warnings: what is wrong with it.
     """
 
     mask: Tensor
@@ -55,8 +54,8 @@ class FscMask:
     region: Tensor | None = None
     tightened: bool = False
     candidates: list[Candidate] = field(default_factory=list)
-    reason: str = ""
-    warnings: list[str] = field(default_factory=list)
+    reason: Finding | None = None
+    warnings: list[Finding] = field(default_factory=list)
 
     @property
     def fraction(self) -> float:
@@ -166,7 +165,7 @@ def tightened(
     region = _core(start.mask, near, far, pixel_size) if start.region is None else start.region
     draw = torch.Generator().manual_seed(settings.seed)
     found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell, no_mask)
-    log.info("    %s", found.reason)
+    log.info("    %s", say(found.reason))
     tried = replace(start, candidates=list(found.candidates), reason=found.reason)
     if start.kind == "given":
         reached = min(c.resolution for c in found.candidates if c.accepted)

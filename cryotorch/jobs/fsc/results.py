@@ -15,12 +15,14 @@ from cryotorch.jobs.fsc.validate import STRICTER, Validation
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.resolution.claims import ENDED
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
-from cryotorch.report.curves import CURVE_LOOK, THRESHOLD, fsc_figure
+from cryotorch.report.curves import CURVE_LOOK, fsc_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_files
 from cryotorch.report.maps import mask_figure
+from cryotorch.report.sentences import in_summary, say
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -117,7 +119,7 @@ def write_summary(
         "pixel_size": pixel_size,
         "pixel_size_corrected": settings.pixel_size is not None,
         "nyquist": 2 * pixel_size,
-        "warnings": found.warnings,
+        **in_summary(found.warnings),
         **extras,
         **provenance(),
     }
@@ -133,6 +135,6 @@ def _mask_summary(
         "threshold": settings.threshold if generated else None,
         "relative_threshold": settings.relative_threshold if generated else None,
         "tightened": mask.tightened,
-        "tightening_ended": mask.reason or None,
+        "tightening_ended": mask.reason and say(mask.reason),
         "candidates": [candidate._asdict() for candidate in mask.candidates],
     }

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.fsc import mask as fsc_mask
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.map_grid import Grid
-from cryotorch.ops.masks.soft import density_mask
 from cryotorch.ops.resolution.claims import Background, judge
 from cryotorch.ops.resolution.fsc import (
     RANDOMISE_BELOW,
+    THRESHOLD,
     first_randomised_shell,
+    loose_mask,
     resolution,
     shell_correlation,
 )
-from cryotorch.report.curves import THRESHOLD
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.settings import ValidationFsc
@@ -45,7 +46,7 @@ class Validation:
         band: (d//2 + 1,) FSC that noise in the mask stays below.
         resolutions: threshold -> curve -> Å, curve "randomised" left out.
         onset: first shell with random phases, d//2 + 1 if there is none.
-        warnings: sentences.
+        warnings: what is wrong with half maps, mask and curves.
         seconds: phase -> wall seconds.
         known: of the half maps.
         last: the shell of the resolution, or where the corrected curve falls below 0.143 though nothing can be claimed.
@@ -58,7 +59,7 @@ class Validation:
     band: Tensor
     resolutions: dict[float, dict[str, float]]
     onset: int
-    warnings: list[str]
+    warnings: list[Finding]
     seconds: dict[str, float]
     known: Background
     last: int
@@ -183,7 +184,7 @@ def _loose_mask(mask: FscMask, maps: Tensor, pixel_size: float) -> Tensor | None
     if mask.kind == "sphere":
         return None
     try:
-        return density_mask(maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
+        return loose_mask(maps.mean(0), pixel_size)
     except ValueError as refused:
         log.info("There is no curve with a loose mask: %s", refused)
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from cryotorch.findings import Finding
+
 if TYPE_CHECKING:
     from cryotorch.data.images import ParticleImages
 
@@ -20,12 +22,8 @@ def damaged_images(images: ParticleImages, loud: Mapping[int, str] | None = None
     return {images.name(row): "; ".join(dict.fromkeys(told)) for row, told in reasons.items()}
 
 
-def sentence(found: Mapping[str, str], n: int) -> str:
-    """What the log says about damaged images among ``n``."""
+def finding(found: Mapping[str, str], n: int) -> Finding:
+    """That so many images among ``n`` are damaged."""
     first = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:SHOWN])
-    more = " and others" if len(found) > SHOWN else ""
-    look = "looks" if len(found) == 1 else "look"
-    return (
-        f"WARNING: {len(found)} of {n} images {look} damaged: {first}{more}. Pixels were mended, and what is too loud counts for less; "
-        f"{ENTRY} in summary.json lists all"
-    )
+    count, more = dict(damaged=len(found), images=n), len(found) > SHOWN
+    return Finding("images_damaged", **count, examples=first, more=more)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.inputs.map_grid import (
     BELIEVED,
     DOUBTED,
@@ -224,8 +225,8 @@ def _judged_halves(folder: Path) -> tuple[Path, Path] | None:
 
 def load_mask(
     path: str | Path, grid: Grid, name: str = "mask", any_pixel_size: bool = False
-) -> tuple[Tensor, list[str]]:
-    """A mask (d, d, d) with values from 0 to 1 on a known grid, resampled where need be, and what is to be said about it.
+) -> tuple[Tensor, list[Finding]]:
+    """A mask (d, d, d) with values from 0 to 1 on a known grid, resampled where need be, and what is wrong with it.
 
     ``any_pixel_size``: the header's is not compared, as the true one was given by the user.
 
@@ -265,7 +266,10 @@ def load_mask(
         log.info("%s=%s: %s", name, path, how(own, grid, away))
     mask, cut = bring(mask, own, grid, away, f"{name}={path}")
     mask = mask.clamp(0, 1)
-    return mask, [*([cut] if cut else []), *_advice(mask, f"{name}={path}")]
+    found, width = [cut] if cut else [], edge_width(mask)
+    if width < HARD:
+        found.append(Finding("mask_hard", file=f"{name}={path}", width=width, soften=SOFT))
+    return mask, found
 
 
 def _why_unknown(stated: float | None) -> str:
@@ -274,16 +278,6 @@ def _why_unknown(stated: float | None) -> str:
     if stated == DOUBTED:
         return "its header says 1 Å per voxel, as of programs that do not know it"
     return f"whether the {stated:.4g} Å per voxel of its header are wrong too, as pixel_size= says of the map's, nobody knows"
-
-
-def _advice(mask: Tensor, said: str) -> list[str]:
-    width = edge_width(mask)
-    if width >= HARD:
-        return []
-    return [
-        f"{said} has a hard edge ({width:.1f} voxels wide), which correlates the half maps by itself: soften it with "
-        f"job=volume_tools soften={SOFT:g}"
-    ]
 
 
 def pick_device(name: str) -> torch.device:

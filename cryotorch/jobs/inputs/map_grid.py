@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_corner, read_header
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import high_percentile
@@ -96,8 +97,8 @@ def between(own: Grid, other: Grid) -> Point:
 
 def bring(
     volume: Tensor, own: Grid, grid: Grid, away: Point, said: str, cure: str = ELSEWHERE_CURE
-) -> tuple[Tensor, str | None]:
-    """A volume (d, d, d) on another grid, ``away`` Å from its middle, and a sentence where density is cut off.
+) -> tuple[Tensor, Finding | None]:
+    """A volume (d, d, d) on another grid, ``away`` Å from its middle, and whether density is cut off.
 
     Raises:
         InputError: by its header most of it lies outside; ``said`` names the file in it, ``cure`` a way out.
@@ -110,7 +111,7 @@ def bring(
         )
     warning = None
     if part > CUT:
-        warning = f"{part:.0%} of the strong density of {said} lies outside the box and is cut off"
+        warning = Finding("density_cut", part=part, file=said)
     if not any(away) and own.samples_like(grid):
         return volume, warning
     pixel_size = grid.pixel_size if abs(own.pixel_size / grid.pixel_size - 1) <= SAME else None

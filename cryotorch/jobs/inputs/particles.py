@@ -8,6 +8,8 @@ from pathlib import Path
 from cryotorch.data.half_sets import SHARED, shared_resolution
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.findings import Finding, remark
+from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 
@@ -19,37 +21,28 @@ def load_particles(path: str | Path, of_class: int | None, **needs: bool) -> Par
     """
     file = read_particles(path, of_class=of_class, **needs)
     for message in file.messages:
-        log.info(message)
+        log.info(line(message))
     return file
 
 
 def shared_before(
     file: ParticleFile, told: float | None, resplit: bool
-) -> tuple[float | None, list[str]]:
+) -> tuple[float | None, list[Finding]]:
     """Up to which resolution, Å, given poses had the two half sets aligned to one map, and what is to be said about it.
 
-    None where nobody knows; ``told``: by the user, Å. The finer counts of what the file and the user say. The sentences begin with
-    WARNING where a resolution may be claimed that the images do not hold.
+    None where nobody knows; ``told``: by the user, Å. The finer counts of what the file and the user say. It is serious where
+    a resolution may be claimed that the images do not hold.
     """
     stated = shared_resolution(file.tables["particles"], file.path)
     known = [value for value in (told, stated) if value is not None]
     shared = min(known) if known else None
     if resplit and told is None:
-        return shared, [
-            "WARNING: half_sets=resplit mixes the half sets: if these poses were found with these images, both new ones hold noise that "
-            "the poses of the other have followed, and any resolution may be too good. Keep the half sets, or add "
-            "shared_resolution=<Å>, the finest that the poses were aligned to"
-        ]
+        return shared, [Finding("half_sets_mixed")]
     if shared is None:
-        return None, [
-            f"Up to which resolution the half sets of {file.path} were aligned to one map is not known ({SHARED} in files of "
-            "refinements): the resolution claimed presumes that poses of either half set owe nothing to images of the other. Where "
-            "they do, add shared_resolution=<Å>"
-        ]
+        where = dict(file=str(file.path), column=SHARED)
+        return None, [remark("shared_unknown", **where)]
     by = f"shared_resolution={told:g}" if shared == told else f"{SHARED} in {file.path}"
-    return shared, [
-        f"The half sets were aligned to one map up to {shared:.4g} Å ({by}): what they have in common up to there is no resolution"
-    ]
+    return shared, [remark("shared_known", resolution=shared, source=by)]
 
 
 def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:

@@ -14,6 +14,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import LEAST_DIAMETER
 from cryotorch.jobs.inputs.half_maps import HARD, SOFT, half_paths, looks_inverted
 from cryotorch.jobs.inputs.map_grid import (
@@ -28,6 +29,7 @@ from cryotorch.jobs.inputs.map_grid import (
 )
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import edge_width
+from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 PER_KDA = 1210.0  # Å³: protein has 1.35 g / cm³ (doi:10.1110/ps.04688204)
@@ -50,8 +52,8 @@ def load_reference(
 
 def load_references(
     path: str | Path, file: ParticleFile, images: ParticleImages
-) -> tuple[Tensor, str]:
-    """A map for each half set (2, d, d, d), and where they come from as a sentence.
+) -> tuple[Tensor, Finding]:
+    """A map for each half set (2, d, d, d), and where they come from.
 
     Half maps of a run folder, or one map twice.
     """
@@ -61,10 +63,11 @@ def load_references(
             load_reference(half, "volume", file, images, tell)
             for half, tell in ((a, True), (b, False))
         ]
-        said = f"each half set starts from its own half map, {a.name} and {b.name}"
-        return torch.stack(halves), said
+        names = dict(first=a.name, second=b.name)
+        return torch.stack(halves), remark("from_half_maps", **names, compared=False)
     volume = load_reference(path, "volume", file, images)
-    return volume.expand(2, -1, -1, -1).clone(), f"both half sets start from the map {path}"
+    source = remark("from_map", file=str(path), compared=False)
+    return volume.expand(2, -1, -1, -1).clone(), source
 
 
 def load_mask(
@@ -93,11 +96,7 @@ def load_mask(
         )
     weight = voxels * images.pixel_size**3 / PER_KDA
     if weight < LEAST_KDA:
-        log.warning(
-            "WARNING: mask=%s holds %.2g kDa of protein, too little to align particles by: what is claimed may be aligned noise; "
-            "choose a larger region",
-            *(path, weight),
-        )
+        log.warning(line(Finding("mask_light", file=str(path), mass=weight)))
     return mask
 
 
@@ -139,7 +138,7 @@ def _load(
         log.info("%s=%s: %s", what, path, how(own, frame, away))
     volume, warning = bring(volume, own, frame, away, f"{what}={path}")
     if tell and warning:
-        log.warning("WARNING: %s", warning)
+        log.warning(line(warning))
     return volume
 
 
@@ -176,17 +175,11 @@ def _grid(
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:
     """Masks need positive densities."""
     if looks_inverted(volume):
-        log.warning(
-            "WARNING: volume=%s looks inverted, its strong densities are negative; masks need them positive",
-            path,
-        )
+        log.warning(line(Finding("volume_inverted", file=str(path))))
 
 
 def warn_if_hard(mask: Tensor, path: str | Path) -> None:
     """A hard edge rings in Fourier space."""
     width = edge_width(mask)
     if width < HARD:
-        log.warning(
-            "WARNING: mask=%s has a hard edge: soften it, with job=volume_tools soften=%g for example",
-            *(path, SOFT),
-        )
+        log.warning(line(Finding("given_mask_hard", file=str(path), soften=SOFT)))

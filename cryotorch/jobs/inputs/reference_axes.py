@@ -1,4 +1,4 @@
-"""A reference on the axes of its point group, and what is said of one that lacks the symmetry."""
+"""A reference on the axes of its point group, and whether one lacks the symmetry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.filters import whitened
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.symmetry import rotate_volume, symmetry_correlation
@@ -22,12 +23,12 @@ SMALL = 48  # voxels: a box that shows them
 
 def onto_axes(
     volume: Tensor, group: Tensor, symmetry: str, frame: str = "check"
-) -> tuple[Tensor, list[str]]:
-    """Average a map over its point group, and a sentence when it does not have it in RELION's frame.
+) -> tuple[Tensor, list[Finding]]:
+    """Average a map over its point group, and whether it does not have it in RELION's frame.
 
-    The sentence names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    The finding names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
     """
-    told: list[str] = []
+    told: list[Finding] = []
     if len(group) == 1:
         return volume, told
     if frame != "trust":
@@ -38,7 +39,7 @@ def onto_axes(
 
 def _on_axes(
     volume: Tensor, group: Tensor, symmetry: str, turned: bool
-) -> tuple[Tensor, list[str]]:
+) -> tuple[Tensor, list[Finding]]:
     """Look at all shells of the map alike: at low resolution much looks symmetric."""
     fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
     worst = float(symmetry_correlation(fine, group)[1:].min())
@@ -49,27 +50,20 @@ def _on_axes(
         if turned:
             log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
             return rotate_volume(volume, axes.turn), []
-        return volume, [
-            f"The initial map is not {symmetry} about the axes that RELION uses, but is after {axes.words}: add symmetry_frame=auto, "
-            f"which makes it (correlations with turned copies, all shells alike: {worst:.2f} as it is, {best:.2f} after it)"
-        ]
+        seen = dict(as_is=worst, turned=best)
+        return volume, [Finding("map_about_other_axes", symmetry=symmetry, turn=axes.words, **seen)]
     least = max(ON_OTHERS, worst + CLEARLY)
 
     def fits(operators: Tensor) -> bool:
         return float(symmetry_correlation(fine, operators).min()) > least
 
     other = largest_group(group, fits) if worst < ON_AXES else None
-    shown = f"it shows {other[0]}, give symmetry={other[0]} if that is theirs" if other else ""
+    shows = other[0] if other else ""
     if other is not None and not all(holds(group.double(), r) for r in other[1]):
-        return volume, [
-            f"The initial map is not {symmetry} about the axes that RELION uses: {shown} (correlations with turned copies, all shells "
-            f"alike: {worst:.2f} for {symmetry}, above {least:.2f} for {other[0]})"
-        ]
+        seen = dict(shows=shows, correlation=worst, least=least)
+        return volume, [Finding("map_of_other_symmetry", symmetry=symmetry, **seen)]
     worst = float(symmetry_correlation(volume, group)[1:].min())
     if worst >= ON_AXES:
         return volume, []
-    return volume, [
-        f"The initial map is not {symmetry} about the axes that RELION uses: it correlates only {worst:.2f} with its rotated copy. Turn "
-        f"it onto the axes, or choose another symmetry{f': {shown}' if shown else ''}. One that the particles lack makes a resolution that "
-        "they do not have"
-    ]
+    seen = dict(correlation=worst, shows=shows)
+    return volume, [Finding("map_not_symmetric", symmetry=symmetry, **seen)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.half_map_advice import masked_advice
@@ -27,6 +28,7 @@ from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_corre
 from cryotorch.ops.resolution.sampling import Sampling, sampling_compensation, slices_per_point
 from cryotorch.ops.resolution.significance import independent_numbers, noise_profile
 from cryotorch.refinement.half_sets import counted_over
+from cryotorch.report.sentences import line
 
 if TYPE_CHECKING:
     from cryotorch.jobs.orientation.settings import OrientationDiagnostics
@@ -105,7 +107,7 @@ class Diagnosis:
         resolution: Å that may be claimed by the corrected one, as job=validation_fsc says, else NaN; ended_by: what ends that, or "".
         cfar: None where the half maps allow no score.
         views, slices (n,), sampling: None without particles; counted: how many particles were counted.
-        reading: what the scores say; warnings: sentences; seconds: phase -> wall seconds.
+        reading: what the scores say, a sentence; warnings: what is wrong; seconds: phase -> wall seconds.
     """
 
     mask: FscMask
@@ -125,7 +127,7 @@ class Diagnosis:
     sampling: Sampling | None
     counted: int
     reading: str
-    warnings: list[str]
+    warnings: list[Finding]
     seconds: dict[str, float]
 
 
@@ -149,8 +151,8 @@ def load_views(settings: OrientationDiagnostics) -> Views | None:
             f"particles={path} has no orientations (rlnAngleRot and the others): give the particles of a refinement"
         )
     log.info("%d particles with poses of %s, symmetry %s", len(particles), path, symmetry)
-    for sentence in counted_over(particles, group, symmetry):
-        log.info(sentence)
+    for finding in counted_over(particles, group, symmetry):
+        log.info(line(finding))
     error = particles.pose_sigma[:, 0].rad2deg()
     return Views(Path(path), particles.rotation[:, 2], error, group, symmetry.upper())
 
@@ -236,23 +238,17 @@ def _some(direction: Tensor, most: int, seed: int) -> Tensor:
     return direction[torch.randperm(len(direction), generator=draw)[:most]]
 
 
-def _empty(empty: Tensor) -> list[str]:
+def _empty(empty: Tensor) -> list[Finding]:
     if not empty.any():
         return []
-    return [
-        f"In {float(empty.double().mean()):.1%} of the directions (grey dots in the map) the half maps hold less than "
-        f"{cones.EMPTY:.0%} of the mean power, as where no particle was seen from the side that shows them: their FSC is what "
-        "the mask smears in from other directions, alike in both, and the map is worse there than any of the curves says"
-    ]
+    share = float(empty.double().mean())
+    return [Finding("empty_directions", share=share, level=cones.EMPTY)]
 
 
-def _scarce(sampling: Sampling | None, counted: int) -> list[str]:
+def _scarce(sampling: Sampling | None, counted: int) -> list[Finding]:
     if sampling is None or sampling.mean >= SCARCE:
         return []
-    return [
-        f"{counted} particles make {sampling.mean:.1f} slices per point only, so that chance changes SCF*: compare it with that "
-        "of as many particles, or take a smaller sampling_radius"
-    ]
+    return [Finding("few_slices", particles=counted, slices=float(sampling.mean))]
 
 
 def _reading(cfar: float | None, sampling: Sampling | None) -> str:

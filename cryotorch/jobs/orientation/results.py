@@ -18,13 +18,14 @@ from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.orientation.diagnose import EVEN_CFAR, EVEN_SCF, Diagnosis
 from cryotorch.ops.resolution.claims import ENDED
 from cryotorch.ops.resolution.conical_fsc import curve_area, limits
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import Picture, render
-from cryotorch.report.curves import THRESHOLD
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.orientation import band_figure, resolution_figure, sampling_figure
 from cryotorch.report.orientation_page import Page, Score, page_html, page_picture
 from cryotorch.report.poses import viewing_figure
+from cryotorch.report.sentences import in_summary, said
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -194,7 +195,7 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         facts["Resolution"] = _claimed(found)
         facts["Noise in a cone"] = _noise_in_cones(found, box * pixel_size)
     origin = f"Half maps of {halves.folder or halves.paths[0].parent}"
-    return Page(origin, scores, found.reading, found.warnings, facts, EXPLANATIONS)
+    return Page(origin, scores, found.reading, said(found.warnings), facts, EXPLANATIONS)
 
 
 def _noise_in_cones(found: Diagnosis, edge: float) -> str:
@@ -245,7 +246,7 @@ def write_summary(
         "box": box,
         "pixel_size": pixel_size,
         "nyquist": 2 * pixel_size,
-        "warnings": found.warnings,
+        **in_summary(found.warnings),
         **extras,
         **provenance(),
     }

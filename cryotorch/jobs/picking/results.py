@@ -15,6 +15,7 @@ from cryotorch.particles import Optics, unposed
 from cryotorch.report.board import write_board
 from cryotorch.report.canvas import render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.sentences import in_summary
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.report.templates import contact_sheet, shown
 
@@ -67,7 +68,7 @@ def write_summary(path: Path, made: Templates, found: Measured, seconds: float) 
         "largest_gap_deg": made.gap,
         "ideal_gap_deg": made.ideal,
         "angles_deg": made.angles,
-        "warnings": found.warnings,
+        **in_summary(found.warnings),
         "seconds": {"total": round(seconds, 3)},
         **provenance(),
     }

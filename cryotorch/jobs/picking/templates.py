@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_header
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.inputs.half_maps import load_map, symmetry_group
 from cryotorch.jobs.picking.settings import CreateTemplates
@@ -22,6 +23,7 @@ from cryotorch.ops.geometry.rotations import euler_to_matrix
 from cryotorch.ops.geometry.symmetry import symmetry_correlation
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.ops.models.templates import template_images
+from cryotorch.report.sentences import line
 from cryotorch.report.templates import shown
 
 log = logging.getLogger("cryotorch")
@@ -87,13 +89,13 @@ class Measured:
         sheet: (k, box, box) the templates that ``report.templates.shown`` picks, on the grey scale of the files.
         factor: what the images are multiplied by.
         spread: standard deviation of the grey values in the circle, mean of all templates.
-        warnings: sentences.
+        warnings: what the user should look at.
     """
 
     sheet: Tensor
     factor: float
     spread: float
-    warnings: list[str]
+    warnings: list[Finding]
 
 
 def arrange(path: Path, settings: CreateTemplates) -> Templates:
@@ -166,14 +168,13 @@ def measure(made: Templates) -> Measured:
         kept.append(held)
         spread.append(images[:, circle].std(1))
     present = float(torch.cat(spread).mean())
-    least, warnings = float(torch.cat(kept).min()), list[str]()
+    least, warnings = float(torch.cat(kept).min()), list[Finding]()
     if least < CUT:
-        width = f"box_size={made.box}" if s.diameter is None else f"diameter={s.diameter:g}"
-        warnings.append(
-            f"{width} cuts {1 - least:.0%} off the power of a projection, where density lies at its border: use a larger one"
-        )
+        given = ("box_size", made.box) if s.diameter is None else ("diameter", s.diameter)
+        size = dict(zip(("parameter", "size"), given, strict=True))
+        warnings.append(Finding("templates_cut", **size, part=1 - least))
     for warning in warnings:
-        log.info("WARNING: %s", warning)
+        log.info(line(warning))
     if s.contrast is None:
         log.info("Grey values: standard deviation %.3g, as the map says", present)
     factor = 1.0 if s.contrast is None else s.contrast / present

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.fsc import results
 from cryotorch.jobs.fsc.advice import SHARED
@@ -34,6 +35,7 @@ from cryotorch.report.curves import guinier_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import central_slices, image_figure, projections, sharp_name
 from cryotorch.report.poses import viewing_figure
+from cryotorch.report.sentences import line, say
 from cryotorch.report.sphere import viewing_directions
 from cryotorch.results import Guinier, told
 
@@ -69,7 +71,7 @@ def judge(
     pixel_size: float,
     device: torch.device,
     shared: float | None = None,
-    warnings: Sequence[str] = (),
+    warnings: Sequence[Finding] = (),
 ) -> Found:
     """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it.
 
@@ -87,15 +89,14 @@ def judge(
     if chosen.mask is None:
         chosen = replace(chosen, threshold=mask_threshold(chosen, halves, no_mask))
     judged = _judged(chosen, halves, device, no_mask)
-    for line in results.table(judged):
-        log.info(line)
+    for row in results.table(judged):
+        log.info(row)
     other = "invert=false" if settings.invert else "invert=true"
-    contrast = f"The map looks inverted, its strong densities are negative: add {other}"
-    told = [warning.removeprefix("WARNING: ") for warning in warnings]
-    told += [contrast if w == INVERTED else w for w in judged.warnings]
-    judged = replace(judged, warnings=told)
+    contrast = Finding("map_inverted", cure=other)
+    own = [contrast if w == INVERTED else w for w in judged.warnings]
+    judged = replace(judged, warnings=[*warnings, *own])
     for warning in judged.warnings:
-        log.info("WARNING: %s", warning)
+        log.info(line(warning))
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
     merged = sums[0] + sums[1]
     if not settings.regularize:
@@ -109,13 +110,9 @@ def judge(
     about = judged.mask.mask, curve, reached, settings.bfactor
     sharp, fit = sharpened(halves.maps, pixel_size, *about, claims=judged.claims)
     if settings.bfactor is None and fit.bfactor is None:
-        log.info(
-            "map_sharp.mrc is weighted and filtered but not sharpened: %s; job=sharpen makes others",
-            fit.reason,
-        )
-    guinier = Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
+        log.info(say(remark("map_not_sharpened", reason=fit.reason)))
     halves = replace(halves, maps=halves.maps.cpu())
-    return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), guinier)
+    return Found(halves, judged, chosen, full.cpu(), sharp.cpu(), fit.cpu())
 
 
 def _judged(
@@ -126,7 +123,7 @@ def _judged(
     except InputError as refused:
         if chosen.mask is not None:
             raise
-        log.info("WARNING: the density makes no mask, a soft sphere takes its place: %s", refused)
+        log.info(line(Finding("no_mask_made", reason=str(refused))))
         chosen = replace(chosen, generate_mask=False)
         return validate(chosen, halves, device, adjustable=False, no_mask=no_mask)
 
@@ -189,6 +186,6 @@ def write(
         "bfactor": found.guinier.applied,
         "bfactor_fitted": found.guinier.bfactor,
         "bfactor_error": found.guinier.error,
-        "bfactor_refused": found.guinier.reason or None,
+        "bfactor_refused": found.guinier.reason and say(found.guinier.reason),
     }
     results.write_summary(folder, found.judged, there, found.judge, {**about, **extras})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from cryotorch.findings import Finding
 from cryotorch.jobs.fsc.advice import Advice, advice, insignificance, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.refinement.duplicates import NONE_TWICE, Twins, over_ranks, twins
@@ -18,9 +19,8 @@ from cryotorch.ops.resolution.fsc import first_randomised_shell
 from cryotorch.ops.resolution.sharpening import fit_doubts
 from cryotorch.refinement.em.module import Refinement
 from cryotorch.report.summary import median
-from cryotorch.results import IterationResult, told
+from cryotorch.results import IterationResult
 
-WARNING = "WARNING: "  # what a message of an iteration begins with that is one
 JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
 RESTLESS = 3.0  # median turns in units of their standard error
 TURN = 2.0  # degrees
@@ -37,7 +37,7 @@ class JudgeClaims(Callback):
 
     mask: str
     start: Beginning = NOTHING
-    said: set[str] = field(default_factory=set)
+    said: set[Finding] = field(default_factory=set)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """All ranks look for images that are there twice, the rest is for rank 0."""
@@ -70,7 +70,7 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
         return Advice(not nothing and not nothing_shared(curves["no_mask"]), [])
     made = FscMask(result.mask_fsc, mask)
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
-    own = [line.removeprefix(WARNING) for line in result.messages if line.startswith(WARNING)]
+    own = [message for message in result.messages if message.serious]
     found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
     if found.claims and shell is not None:
         found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
@@ -79,15 +79,14 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
 
 def with_twins(found: Advice, twice: Twins) -> Advice:
     """The same in view of images that are there twice; half sets that share many of them claim nothing."""
-    if not twice.sentence:
+    if twice.warning is None:
         return found
-    return Advice(found.claims and not twice.spoil, [twice.sentence, *found.warnings])
+    return Advice(found.claims and not twice.spoil, [twice.warning, *found.warnings])
 
 
-def with_advice(result: IterationResult, found: Advice, said: set[str]) -> IterationResult:
-    """The result with that; sentences that were ``said`` before are no messages again."""
-    news = [WARNING + line for line in found.warnings if line not in said]
-    news = [line for line in news if line not in result.messages]
+def with_advice(result: IterationResult, found: Advice, said: set[Finding]) -> IterationResult:
+    """The result with that; what was ``said`` before is no message again."""
+    news = [w for w in found.warnings if w not in said and w not in result.messages]
     changes: dict = {"warnings": found.warnings, "messages": [*result.messages, *news]}
     if not found.claims:
         history = [*result.history[:-1], {**result.history[-1], "resolution": math.nan}]
@@ -96,36 +95,28 @@ def with_advice(result: IterationResult, found: Advice, said: set[str]) -> Itera
     return replace(result, **changes)
 
 
-def sharpening_advice(result: IterationResult) -> list[str]:
-    """One sentence where the B-factor behind map_sharp.mrc is a fit that tells little, else none."""
+def sharpening_advice(result: IterationResult) -> list[Finding]:
+    """Whether the B-factor behind map_sharp.mrc is a fit that tells little."""
     fit = result.guinier
     if fit.bfactor is None or fit.applied != fit.bfactor or not (doubts := fit_doubts(fit)):
         return []
-    return [
-        f"map_sharp.mrc has the fitted B-factor of {fit.bfactor:.0f} Å², which is uncertain, {'; '.join(doubts)}: look at guinier.png "
-        "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
-    ]
+    return [Finding("run_bfactor_uncertain", bfactor=fit.bfactor, doubts=tuple(doubts))]
 
 
-def convergence_advice(result: IterationResult) -> list[str]:
-    """One sentence where the last iteration still changed resolution or poses much, else none."""
-    seen = []
+def convergence_advice(result: IterationResult) -> list[Finding]:
+    """Whether the last iteration still changed resolution or poses much."""
+    jumped = restless = None
     if len(result.history) > 1:
         before, now = (row["resolution"] for row in result.history[-2:])
         known = math.isfinite(before), math.isfinite(now)
         if known[0] != known[1] or (all(known) and not 1 / JUMP <= now / before <= JUMP):
-            seen.append(f"the resolution went from {told(before)} to {told(now)}")
+            jumped = Finding("resolution_jumped", before=before, now=now)
     turn, sigma = (
         median(result.rotation_change),
         median(result.particles.pose_sigma[:, 0].rad2deg()),
     )
     if turn > TURN and turn > RESTLESS * sigma:
-        seen.append(
-            f"half of the particles turned by more than {turn:.1f}°, {sigma:.1f}° is their standard error"
-        )
-    if not seen:
+        restless = Finding("poses_restless", turn=turn, sigma=sigma)
+    if jumped is None and restless is None:
         return []
-    return [
-        f"Not converged, in the last iteration {' and '.join(seen)}: map and resolution are not final. Add resume=true with a "
-        "higher max_iterations and extra_final_passes; where that does not settle it, check initial map, symmetry and particle_diameter"
-    ]
+    return [Finding("not_converged", resolution=jumped, poses=restless)]

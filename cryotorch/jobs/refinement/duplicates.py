@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cryotorch.findings import Finding
 from cryotorch.refinement.runtime.distributed import of_every_rank
 
 SPOILT = 0.02  # of the images with a twin in the other half set: what they share is an FSC of as much, or more, in every shell
@@ -16,15 +17,15 @@ class Twins(NamedTuple):
     """Images that are there twice.
 
     Attributes:
-        sentence: about them, "" where there are none.
+        warning: about them, None where there are none.
         spoil: whether the half sets share so many that their FSC says nothing.
     """
 
-    sentence: str
+    warning: Finding | None
     spoil: bool
 
 
-NONE_TWICE = Twins("", False)
+NONE_TWICE = Twins(None, False)
 
 
 def over_ranks(marks: np.ndarray, world_size: int) -> np.ndarray:
@@ -35,10 +36,10 @@ def over_ranks(marks: np.ndarray, world_size: int) -> np.ndarray:
 def twins(
     marks: np.ndarray, half: np.ndarray, address: np.ndarray, name: Callable[[int], str]
 ) -> Twins:
-    """What is to be said about images with equal marks (n,) at different addresses (n, 2); a mark of 0 is none.
+    """Images with equal marks (n,) at different addresses (n, 2); a mark of 0 is none.
 
     Rows with one address are one image, as symmetry expansion makes them: half sets (n,) hold it once. The ``name`` of a row is for
-    the sentence.
+    the warning.
     """
     first_rows = np.zeros(len(marks), bool)
     first_rows[np.unique(address, axis=0, return_index=True)[1]] = True
@@ -52,13 +53,6 @@ def twins(
     across = int((in_half[0] & in_half[1] & (marks != 0)).sum())
     first = int(again[0])
     second = int(again[marks[again] == marks[first]][1])
-    told = (
-        f"{len(again)} of {len(marks)} images hold the same pixels as another one, {name(first)} as {name(second)} for example, and "
-        f"{across} of them as one of the other half set"
-    )
-    if across:
-        told += ": the half maps share their noise, which passes for resolution"
-    return Twins(
-        f"{told}. Remove duplicates: particles that were picked or extracted twice, or files that were joined twice",
-        across > SPOILT * len(marks),
-    )
+    count = dict(images=len(marks), twice=len(again), across=across)
+    warning = Finding("images_twice", **count, one=name(first), other=name(second))
+    return Twins(warning, across > SPOILT * len(marks))

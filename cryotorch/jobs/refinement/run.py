@@ -20,6 +20,7 @@ from torch import Tensor
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError, Stopped
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, shown
 from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import require_search_room
@@ -43,6 +44,7 @@ from cryotorch.refinement.runtime.watch import Watch
 from cryotorch.refinement.settings import Settings
 from cryotorch.report.log import IterationLog
 from cryotorch.report.run_log import RunLog
+from cryotorch.report.sentences import line, say
 from cryotorch.report.summary import ending
 from cryotorch.results import IterationResult, told
 
@@ -58,17 +60,17 @@ class Inputs:
         plan: the parameters in the algorithm's units, masks included.
         volume: (d, d, d), or (2, d, d, d) with a map for each half set.
         particles: with their half sets.
-        beginning: sentences that are true of a run that begins, not of one that goes on.
+        beginning: what is true of a run that begins, not of one that goes on.
         extras: entries of ``summary.json``.
-        warnings: sentences about them that the end of the run repeats.
+        warnings: about them, which the end of the run repeats.
     """
 
     plan: Settings
     volume: Tensor
     particles: Particles
-    beginning: list[str]
+    beginning: list[Finding]
     extras: dict[str, object]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -162,15 +164,15 @@ def _refine(
     particles, plan = ready.particles, ready.plan
     belongs = fingerprint(given, file, particles, images, settings.symmetry)
     checkpoint, saved, damaged = folder.checkpoint(belongs)
-    for sentence in damaged:
-        log.info("WARNING: %s: the run goes on from the one before", sentence)
+    for reason in damaged:
+        log.info(line(Finding("checkpoint_damaged", reason=reason)))
     if checkpoint is None:
-        for sentence in ready.beginning:
-            log.info(sentence)
+        for note in ready.beginning:
+            log.info(line(note))
     else:
         then, changes = coming(saved, plan), folder.changes(given)
         if isinstance(then, Stop):
-            log.info("The run in %s has finished already: %s.", folder.path, then.reason)
+            log.info("The run in %s has finished already: %s.", folder.path, say(then.reason))
             return
         log.info("goes on from %s, with its poses and half sets", checkpoint)
         for change in changes:
@@ -215,7 +217,7 @@ def first_module(
             fresh=fresh,
         )
     for note in notes:
-        log.info(note)
+        log.info(line(note))
     return Refinement(state, plan, batches)
 
 
@@ -230,8 +232,8 @@ def refine_in_memory(
 ) -> tuple[IterationResult, ParticleFile]:
     """The same as ``refine`` on one device, without a folder: what the last iteration left, and the file of its particles."""
     read = read_inputs(given, prepare)
-    for sentence in read.inputs.beginning:
-        log.info(sentence)
+    for note in read.inputs.beginning:
+        log.info(say(note))
     most = given.max_iterations + given.extra_final_passes
     trainer = make_trainer(None, given.trainer, most, [judge_of(read.inputs), IterationLog()])
     module = first_module(read, trainer, {})

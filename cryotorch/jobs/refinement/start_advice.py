@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.filters import radial_amplitude
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import mask_reach, soft_sphere
@@ -37,13 +38,13 @@ class Beginning:
 
     volume: Tensor | None = None
     first: float = 0.0
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
 
 NOTHING = Beginning()
 
 
-def began_with(volume: Tensor, s: Settings, warnings: list[str]) -> Beginning:
+def began_with(volume: Tensor, s: Settings, warnings: list[Finding]) -> Beginning:
     """A run's, from the initial map (d, d, d); those of a local search (2, d, d, d) are not compared."""
     if volume.dim() > 3:
         return Beginning(warnings=warnings)
@@ -51,8 +52,8 @@ def began_with(volume: Tensor, s: Settings, warnings: list[str]) -> Beginning:
     return Beginning(small, s.schedule.first_limit, warnings)
 
 
-def initial_map_advice(result: IterationResult, start: Beginning, shell: int) -> list[str]:
-    """One sentence where the map has another size than the initial one, or little in common with it, else none.
+def initial_map_advice(result: IterationResult, start: Beginning, shell: int) -> list[Finding]:
+    """Whether the map has another size than the initial one, or little in common with it.
 
     ``shell``: that is claimed. In a sphere, as masks agree where maps need not.
     """
@@ -71,19 +72,12 @@ def initial_map_advice(result: IterationResult, start: Beginning, shell: int) ->
     reach = crossing_shell(sizes.best, AGREE)
     fine = max(seen, DETAIL * box / radius)
     if best > (1 + GAIN) * as_is and abs(sizes.factor - 1) > FAR and reach >= fine:
-        return [
-            f"The map is {sizes.factor:.2f} times as large as the initial map: the pixel size of one of them is wrong. Where the initial map "
-            f"is right the particles have {result.pixel_size / sizes.factor:.4g} Å instead of {result.pixel_size:.4g}; their CTF is wrong "
-            "too then, so correct the particles and refine again"
-        ]
+        pixels = dict(right=result.pixel_size / sizes.factor, given=result.pixel_size)
+        return [Finding("other_size", factor=sizes.factor, **pixels)]
     reach = max(1, int(crossing_shell(sizes.as_is, AGREE)))
     if reach >= seen:
         return []
-    return [
-        f"The map agrees with the initial map to {edge / reach:.3g} Å only, though the search began with {edge / seen:.3g} Å of it: the "
-        "initial map is of another molecule or state, or has the wrong symmetry or a poor start, or the map is wrong. It may be the mirror "
-        "image, which no resolution tells, and lie turned: compare it with a known structure, and start again from this map or a better one"
-    ]
+    return [Finding("other_map", resolution=edge / reach, first=edge / seen)]
 
 
 def _filled(volume: Tensor, like: Tensor) -> int:

@@ -36,6 +36,7 @@ from cryotorch.refinement.runtime.watch import Watch
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.progress import IterationBar
+from cryotorch.report.sentences import line
 from cryotorch.report.tensorboard import TensorBoardReport
 from cryotorch.report.trace import Trace
 
@@ -261,7 +262,7 @@ class WriteResults(Callback):
         every = of_every_rank(found, trainer.world_size)
         found = {name: why for part in every for name, why in part.items()}
         if len(found) > self.told or (found and result.final):
-            log.warning(damage.sentence(found, len(self.source.particles)))
+            log.warning(line(damage.finding(found, len(self.source.particles))))
         self.told = max(self.told, len(found))
         return found
 

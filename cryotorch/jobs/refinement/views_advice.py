@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from cryotorch.findings import Finding
 from cryotorch.ops.geometry.directions import random_views
 from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution.sampling import sampling_compensation, slices_per_point
@@ -14,8 +15,8 @@ MOST = 200_000  # views, copies by symmetry included, that tell the share of the
 UNEVEN = 0.5  # of the score of as many random views: views within 60 degrees of one axis have 0.8, within 40 degrees 0.4, within 20 degrees 0.05 to 0.3
 
 
-def views_advice(result: IterationResult, shell: int) -> list[str]:
-    """One sentence where the views leave much of a Fourier shell unsampled, else none.
+def views_advice(result: IterationResult, shell: int) -> list[Finding]:
+    """Whether the views leave much of a Fourier shell unsampled.
 
     The sampling compensation factor SCF* over that of as many random views, which have less than 1 by chance. Few particles
     leave gaps too: those are no preferred views.
@@ -23,19 +24,16 @@ def views_advice(result: IterationResult, shell: int) -> list[str]:
     rotation = result.particles.rotation
     group = torch.eye(3)[None] if result.group is None else result.group.cpu()
     every = max(1, len(rotation) * len(group) // MOST)
-    seen = rotation[::every, 2].cpu()
+    directions = rotation[::every, 2].cpu()
     points = fibonacci_directions(POINTS)[: POINTS // 2]
-    even = random_views(len(seen), generator=torch.Generator().manual_seed(0))[:, 2]
+    even = random_views(len(directions), generator=torch.Generator().manual_seed(0))[:, 2]
     own, chance = (
         sampling_compensation(slices_per_point(points, views, shell, group))
-        for views in (seen, even)
+        for views in (directions, even)
     )
     if own.scf_star >= UNEVEN * chance.scf_star:
         return []
     edge = result.map.shape[-1] * result.pixel_size
-    return [
-        f"The views are uneven: they leave {own.unsampled:.0%} of Fourier space at {edge / shell:.3g} Å unseen and sample it with "
-        f"SCF* {own.scf_star:.2f}, as many random views {chance.unsampled:.0%} and {chance.scf_star:.2f}. The resolution is that of what was seen; "
-        "elsewhere the map is smeared, and may be wrong. Preferred orientation: take particles of other views, tilt, or other grids; "
-        "job=orientation_diagnostics volume=<this folder> shows the directions"
-    ]
+    seen = dict(unseen=own.unsampled, scf=own.scf_star)
+    by_chance = dict(unseen_by_chance=chance.unsampled, scf_by_chance=chance.scf_star)
+    return [Finding("views_uneven", resolution=edge / shell, **seen, **by_chance)]

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.fsc.advice import advice
 from cryotorch.jobs.fsc.mask import FscMask, find_mask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.ops.fourier.filters import GuinierFit, guinier_fit, sharpen
+from cryotorch.ops.fourier.filters import guinier_fit, sharpen
 from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.ops.resolution.fsc import (
     first_randomised_shell,
@@ -24,7 +25,7 @@ from cryotorch.ops.resolution.fsc import (
 )
 from cryotorch.ops.resolution.local_resolution import local_low_pass, local_resolution
 from cryotorch.ops.resolution.sharpening import FEW_SHELLS, fit_doubts, inner_sphere, refused
-from cryotorch.results import told
+from cryotorch.results import Guinier, told
 
 if TYPE_CHECKING:
     from cryotorch.jobs.sharpening.settings import Sharpen
@@ -47,7 +48,7 @@ class Sharpened:
         filter_resolution: Å, of the Butterworth filter.
         maps: B-factor -> (d, d, d).
         local: (d, d, d) Å, or None.
-        warnings: sentences.
+        warnings: what is wrong with half maps, mask, curves and fit.
     """
 
     mean: Tensor
@@ -59,12 +60,12 @@ class Sharpened:
     resolutions: dict[str, float]
     resolution: float
     onset: int
-    fit: GuinierFit
+    fit: Guinier
     other: float | None
     filter_resolution: float
     maps: dict[float, Tensor] = field(default_factory=dict)
     local: Tensor | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
     @property
     def local_range(self) -> dict[str, float] | None:
@@ -132,7 +133,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
             resolutions["corrected"],
             onset,
         ),
-        *(_on_cpu(fit), other.bfactor, cut),
+        *(fit.cpu(), other.bfactor, cut),
         warnings=[*warnings, *said, *also],
     )
     local = None
@@ -159,59 +160,48 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     return found
 
 
-def _on_cpu(fit: GuinierFit) -> GuinierFit:
-    return GuinierFit(*(v.cpu() if isinstance(v, Tensor) else v for v in fit))
-
-
 def _bfactors(
-    settings: Sharpen, fit: GuinierFit, other: GuinierFit, edge: float
-) -> tuple[list[float], list[str]]:
-    """The B-factors to apply in a box of ``edge`` Å, and what is to be said about them."""
+    settings: Sharpen, fit: Guinier, other: Guinier, edge: float
+) -> tuple[list[float], list[Finding]]:
+    """The B-factors to apply in a box of ``edge`` Å, and what is wrong with them."""
     given = settings.bfactor
     if given is not None:
         return given if isinstance(given, list) else [given], []
-    remedy = "give bfactor=<Å²>" + _wider_fit(settings, fit, edge)
+    wider = _wider_fit(settings, fit, edge)
     if fit.bfactor is None:
-        return [0.0], [
-            f"The Guinier fit was refused, {fit.reason}: the map is weighted and filtered but not sharpened, {remedy}"
-        ]
+        return [0.0], [Finding("fit_refused", reason=fit.reason, wider=wider)]
     if fit.bfactor > 0:
-        return [fit.bfactor], [
-            f"The fitted B-factor of {fit.bfactor:.0f} Å² is positive and blurs the map: were the half maps sharpened "
-            "before? Give unsharpened ones, or bfactor=0"
-        ]
-    doubts = _doubts(settings, fit, other)
+        return [fit.bfactor], [Finding("bfactor_positive", bfactor=fit.bfactor)]
+    doubts = tuple(_doubts(settings, fit, other))
     if not doubts:
         return [fit.bfactor], []
-    return [fit.bfactor], [
-        f"The fitted B-factor of {fit.bfactor:.0f} Å² is uncertain, {'; '.join(doubts)}: look at guinier.png and "
-        f"slices.png, {remedy}"
-    ]
+    uncertain = Finding("bfactor_uncertain", bfactor=fit.bfactor, doubts=doubts, wider=wider)
+    return [fit.bfactor], [uncertain]
 
 
-def _doubts(settings: Sharpen, fit: GuinierFit, other: GuinierFit) -> list[str]:
+def _doubts(settings: Sharpen, fit: Guinier, other: Guinier) -> list[Finding]:
     """Reasons not to trust a fit."""
     doubts = fit_doubts(fit)
     if other.bfactor is not None and not 1 / APART < other.bfactor / fit.bfactor < APART:
         name = "whole" if settings.guinier_map == "masked" else "masked"
-        doubts.append(f"the {name} map has {other.bfactor:.0f} Å²")
+        doubts.append(Finding("other_bfactor", map=name, bfactor=other.bfactor))
     return doubts
 
 
-def _wider_fit(settings: Sharpen, fit: GuinierFit, edge: float) -> str:
-    """`` or fit_from=15`` where that gives the fit shells enough."""
+def _wider_fit(settings: Sharpen, fit: Guinier, edge: float) -> float | None:
+    """Å from which on a fit that begins too late has shells enough, where there is such a one."""
     if settings.fit_from >= WIDER_FIT or int(fit.used.sum()) >= FEW_SHELLS:
-        return ""
+        return None
     with_signal = fit.log_amplitude.isfinite()
     shell = torch.arange(len(with_signal), device=with_signal.device)
     last = int(shell[fit.used].max()) if fit.used.any() else 0
-    return f", or fit_from={WIDER_FIT:g}" if last - edge / WIDER_FIT >= 4 else ""
+    return WIDER_FIT if last - edge / WIDER_FIT >= 4 else None
 
 
 def _filter_resolution(
     settings: Sharpen, reached: int, box: int, pixel_size: float
-) -> tuple[float, list[str]]:
-    """Resolution of the Butterworth filter in Å, and what is to be said about it."""
+) -> tuple[float, list[Finding]]:
+    """Resolution of the Butterworth filter in Å, and what is wrong with it."""
     wanted = settings.filter_resolution
     shell = (reached if wanted is None else box * pixel_size / wanted) + settings.filter_offset
     offset, base = settings.filter_offset, shell - settings.filter_offset
@@ -222,8 +212,5 @@ def _filter_resolution(
     said = []
     # beyond that nothing passes the weight
     if settings.fsc_weight and wanted is not None and shell > reached + 2:
-        said.append(
-            f"filter_resolution={wanted:g} is finer than the {box * pixel_size / reached:.2f} Å of the half maps: what "
-            "lies beyond is weak, as fsc_weight=true weighs it, and mostly noise"
-        )
+        said.append(Finding("filter_fine", wanted=wanted, resolution=box * pixel_size / reached))
     return box * pixel_size / shell, said

@@ -13,12 +13,14 @@ from torch import Tensor
 from cryotorch.data.atoms import Atoms, density, read_atoms
 from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.memory import require_room
 from cryotorch.jobs.inputs.half_maps import load_map
 from cryotorch.jobs.inputs.map_grid import BELIEVED, DOUBTED, Grid, Point, grid_of, point_text
 from cryotorch.jobs.volume.settings import VolumeTools, listed
 from cryotorch.ops.masks.segment import Segment
+from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")
@@ -42,7 +44,7 @@ class Work:
         labels, segments: the segmentation, where there is one, and its table.
         kept: labels of the segments that were kept.
         background: the map whose grid an atomic model was put on, to be looked at.
-        steps, warnings: sentences.
+        steps: sentences; warnings: what the user should look at.
     """
 
     given: VolumeTools
@@ -58,7 +60,7 @@ class Work:
     kept: list[int] = field(default_factory=list)
     background: Tensor | None = None
     steps: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
     @property
     def box(self) -> int:
@@ -85,10 +87,10 @@ class Work:
         self.steps.append(sentence)
         log.info("%s", sentence)
 
-    def warn(self, sentence: str) -> None:
+    def warn(self, finding: Finding) -> None:
         """Note what the user should look at."""
-        self.warnings.append(sentence)
-        log.info("WARNING: %s", sentence)
+        self.warnings.append(finding)
+        log.info(line(finding))
 
 
 def load(settings: VolumeTools, device: torch.device) -> Work:
@@ -220,8 +222,8 @@ def _box_for(atoms: Atoms, pixel_size: float) -> int:
     return 2 * math.ceil(1.2 * reach / pixel_size)
 
 
-def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> str | None:
-    """What is to be said of atoms outside the box; InputError where that cannot be meant."""
+def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> Finding | None:
+    """Whether atoms lie outside the box; InputError where that cannot be meant."""
     beyond = (atoms.position / grid.pixel_size).abs().amax(1) > grid.box / 2
     part = float(atoms.weight[beyond].sum() / atoms.weight.sum())
     if part <= OUTSIDE:
@@ -242,4 +244,4 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> str
         wish = "add centre=true to put it into the middle, or use a larger box_size"
     if part > ELSEWHERE:
         raise InputError(f"{part:.0%} of {path} lies outside {into}: {wish}")
-    return f"{part:.0%} of {path} lies outside {into} and is cut off: {wish}"
+    return Finding("atoms_cut", part=part, file=str(path), box=into, cure=wish)

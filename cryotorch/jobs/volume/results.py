@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
+from cryotorch.findings import Finding
 from cryotorch.jobs.fsc.mask import WIDEST
 from cryotorch.jobs.inputs.half_maps import HARD, SOFT
 from cryotorch.jobs.volume.inputs import Work
@@ -20,6 +21,7 @@ from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import mask_figure, slice_figure
 from cryotorch.report.segments import segment_figure
+from cryotorch.report.sentences import in_summary
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
@@ -63,7 +65,7 @@ def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> No
         "corner": work.corner,
         **numbers,
         "steps": work.steps,
-        "warnings": work.warnings,
+        **in_summary(work.warnings),
         "device": str(work.volume.device),
         "seconds": {"total": round(time.perf_counter() - started, 3)},
         **provenance(),
@@ -159,16 +161,14 @@ def _softness(work: Work, width: float, settings: VolumeTools) -> None:
     pixel_size, finest = work.pixel_size, None if work.kind == "model" else settings.resolution
     if width < HARD:
         need = SOFT if finest is None else _edge(finest)
-        work.warn(
-            f"The mask has a hard edge, which correlates half maps by itself: add soften={need:g} before you use it"
-        )
+        work.warn(Finding("mask_made_hard", soften=need))
         return
     wide = width * pixel_size
     said = f"Soft edge: about {width:.1f} voxels ({wide:.1f} Å)"
     log.info("%s; five times the resolution is advised, %g Å at most", said, WIDEST)
     if finest is not None and wide < 0.9 * _edge(finest):
         need = _edge(finest)
-        work.warn(f"At {finest:g} Å a soft edge of {need:g} Å is advised: add soften={need:g}")
+        work.warn(Finding("mask_edge_narrow", resolution=finest, soften=need))
 
 
 def _edge(finest: float) -> float:
@@ -180,9 +180,7 @@ def _at_border(work: Work) -> None:
     mask = work.mask
     faces = [mask.select(axis, place) for axis in range(3) for place in (0, -1)]
     if max(float(face.max()) for face in faces) > 0.05 and float(mask.mean()) < 0.5:
-        work.warn(
-            "The mask reaches the border of the box, which cuts it off: raise threshold, or add soften=15 to let it end there"
-        )
+        work.warn(Finding("mask_at_border"))
 
 
 def _segment_lines(work: Work) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, shown
 from cryotorch.jobs.config.units import parse_length
 from cryotorch.jobs.files.memory import require_room
@@ -85,7 +86,7 @@ def _onto(work: Work, grid: Grid) -> None:
     if moved:
         work.did(f"Like {work.given.like}: {how(own, grid, away)}")
     if warning:
-        work.warn(warning[0].upper() + warning[1:])
+        work.warn(warning)
 
 
 def _regrid(work: Work, box: int, pixel_size: float, name: str) -> None:
@@ -196,10 +197,7 @@ def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
     if edge:
         work.did(f"Soft edge of {edge:.4g} voxels, {settings.soften:.4g} Å{where}")
     if room < CLOSE * (near + edge):
-        work.warn(
-            f"What the mask grows from comes within {room * work.pixel_size:.3g} Å of the border of the box, where there is hardly "
-            "room for an edge: raise threshold, or keep_largest=true where it is noise; a molecule there needs particles in a larger box"
-        )
+        work.warn(Finding("mask_near_border", distance=room * work.pixel_size))
     return mask
 
 
@@ -270,11 +268,11 @@ def _chosen(work: Work, settings: VolumeTools) -> list[int]:
 def _combine(work: Work, settings: VolumeTools) -> None:
     for name, path in settings.others:
         _needs_mask(work, settings, name)
-        other, said = load_mask(path, work.grid, name)
+        other, found = load_mask(path, work.grid, name)
         work.mask = COMBINE[name](work.mask, other.to(work.mask.device))
         work.did(f"{name.capitalize()}: {path}")
-        for sentence in said:
-            work.warn(sentence)
+        for finding in found:
+            work.warn(finding)
         if not bool((work.mask > HALF).any()):
             raise InputError(
                 f"{name}={path} leaves nothing of the mask: check that both lie in the same frame"

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.transforms import multiply_radial_, shell_count, shell_sum, wave_numbers
+from cryotorch.results import Guinier
 
 SMALLEST_CORRELATION = 1e-4  # FSC below which a shell is taken to hold nothing
-
-
-class GuinierFit(NamedTuple):
-    """Fields and meaning of ``cryotorch.results.Guinier``."""
-
-    inverse_d2: Tensor
-    log_amplitude: Tensor
-    used: Tensor
-    bfactor: float | None
-    intercept: float
-    reason: str = ""
-    error: float | None = None
-    applied: float = 0.0
 
 
 def low_pass(
@@ -98,7 +86,7 @@ def fsc_weight(curve: Tensor) -> Tensor:
 
 def guinier_fit(
     volume: Tensor, curve: Tensor, pixel_size: float, resolution: float, coarsest: float = 10.0
-) -> GuinierFit:
+) -> Guinier:
     """The B-factor of a merged map (d, d, d) with half-map FSC (d//2 + 1,).
 
         ln( sqrt(2F/(1+F)) mean |F(k)| ) = intercept + slope / d^2,      bfactor = 4 slope
@@ -115,18 +103,19 @@ def guinier_fit(
     used = (shell >= first - 1e-6) & (shell <= last + 1e-6) & (weighted > 0)
     x = (shell / (box * pixel_size)).square()
     y = torch.where(weighted > 0, weighted.log(), math.nan)
-    bfactor, intercept, reason, error = None, math.nan, "", None
+    bfactor, intercept, reason, error = None, math.nan, None, None
     if resolution > coarsest:
-        reason = f"the resolution of {resolution:.1f} Å is worse than {coarsest:g} Å"
+        reason = Finding("fit_coarse", resolution=resolution, coarsest=coarsest)
     elif used.sum() < 5:
-        reason = f"of the shells only {int(used.sum())} lie between {coarsest:g} Å and {resolution:.1f} Å"
+        between = dict(coarsest=coarsest, resolution=resolution)
+        reason = Finding("fit_short", shells=int(used.sum()), **between)
     else:
         centred = x[used] - x[used].mean()
         slope = float((centred * y[used]).sum() / centred.square().sum())
         bfactor, intercept = 4 * slope, float(y[used].mean()) - slope * float(x[used].mean())
         left = (y[used] - intercept - slope * x[used]).square().sum() / (int(used.sum()) - 2)
         error = 4 * float((left / centred.square().sum()).sqrt())
-    return GuinierFit(x.float(), y.float(), used, bfactor, intercept, reason, error)
+    return Guinier(x.float(), y.float(), used, bfactor, intercept, reason, error)
 
 
 def sharpen(

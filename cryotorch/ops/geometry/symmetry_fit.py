@@ -15,13 +15,13 @@ from cryotorch.ops.fourier.slices import projector, sample
 from cryotorch.ops.fourier.transforms import fft_volume, shell_sum, volume_shells
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.fsc import THRESHOLD
 
 POINTS = 8000  # coefficients that are compared
 SEEN = 0.2  # of the shell's mean weight, from which on a coefficient counts as measured
 RANDOM = 24  # turns that tell how well a wrong operator correlates by chance
 LEAST, FINEST = 4, 48  # shells
 FEW = 100.0  # coefficients: with fewer an operator is not judged
-AGREES = 0.143
 WRONG, CLEAR = 0.5, 3.0  # what an operator lacks to be called wrong, and in standard errors
 
 
@@ -85,7 +85,7 @@ class SymmetryFit:
         cross = shell_sum((transforms[0] * transforms[1].conj()).real, box)
         curve = cross / (power[0] * power[1]).sqrt().clamp_min(1e-30)
         curve[int(min(limit, box / 2 - 1)) + 1 :] = 0
-        fallen = torch.nonzero(curve[1:] < AGREES)
+        fallen = torch.nonzero(curve[1:] < THRESHOLD)
         self.high = int(fallen[0]) if len(fallen) else len(curve) - 1
         self.low = max(2, self.high // 3)
         self.resolves = self.high >= self.low + LEAST

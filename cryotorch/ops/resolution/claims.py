@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
+    THRESHOLD,
     claimed_shell,
     crossing_shell,
     first_randomised_shell,
@@ -77,13 +78,13 @@ class Judged(NamedTuple):
 THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS = "threshold", "noise", "nyquist"
 # As a remark beside a resolution.
 ENDED = {
-    THRESHOLD_ENDS: "corrected FSC = 0.143",
+    THRESHOLD_ENDS: f"corrected FSC = {THRESHOLD:g}",
     NOISE_ENDS: "beyond it the corrected FSC lies within noise, 3 standard errors",
-    NYQUIST_ENDS: "the corrected FSC never falls below 0.143, the pixel size is the limit",
+    NYQUIST_ENDS: f"the corrected FSC never falls below {THRESHOLD:g}, the pixel size is the limit",
 }
 
 
-def ended_by(curve: Tensor, shell: int, threshold: float = 0.143) -> str:
+def ended_by(curve: Tensor, shell: int, threshold: float = THRESHOLD) -> str:
     """Whether the threshold, noise or Nyquist ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
 
     A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's.

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import volume_shells
 from cryotorch.ops.geometry.rotations import fibonacci_directions
-from cryotorch.ops.resolution.fsc import FEW_NUMBERS
+from cryotorch.ops.resolution.fsc import FEW_NUMBERS, THRESHOLD
 from cryotorch.ops.resolution.significance import noise_band
 
-THRESHOLD = 0.143
 PAIRS = 1 << 20  # directions x coefficients at a time: in a CPU's cache
 GPU_PAIRS = 1 << 26
 FEW = 10  # coefficients below which a cone says nothing about a shell

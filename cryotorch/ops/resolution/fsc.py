@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import shell_sum, slabs, volume_shells
-from cryotorch.ops.masks.soft import density_mask, soft_sphere
+from cryotorch.ops.masks.soft import density_mask, grow_in_box, soft_sphere
 from cryotorch.ops.resolution.significance import ERRORS
 
+THRESHOLD = 0.143  # FSC of half maps at the resolution (doi:10.1016/j.jmb.2003.07.013)
 RANDOMISE_BELOW = 0.8  # unmasked FSC from which on phases are randomised (RELION's choice)
+LOOSER = (10.0, 25.0)  # Å around a given tight mask: where the loose one begins and ends to fall
 NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
 FEW_NUMBERS = 0.5  # band of noise above which a shell cannot testify against
 # five numbers: as many as the pose of a single image, and noise whose peaks are aligned agrees in them to 0.99 (32 pixels, I)
@@ -150,6 +152,17 @@ def correct_for_mask(
     return corrected
 
 
+def loose_mask(volume: Tensor, pixel_size: float, given: Tensor | None = None) -> Tensor:
+    """The mask (d, d, d) of the loose curve: around the density of a map (d, d, d), or around a ``given`` tight mask.
+
+    Density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; ValueError where there is none.
+    """
+    if given is not None:
+        lengths = (length / pixel_size for length in LOOSER)
+        return grow_in_box(given.to(volume.device) > 0.5, *lengths)[0]
+    return density_mask(volume, pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
+
+
 def fsc_curves(
     half_maps: Tensor,
     pixel_size: float,
@@ -163,14 +176,14 @@ def fsc_curves(
     """The curves of ``cryotorch.results.CURVES``, each (d//2 + 1,), of two half maps (2, d, d, d).
 
     no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
-    density above half the 99.99th percentile, grown by 25 Å, soft to 40 Å; tight: ``mask``;
+    ``loose_mask``; tight: ``mask``;
     corrected and randomised: ``mask`` with phases randomised from the first shell on whose unmasked
     FSC falls below ``randomise_below`` after having been above, or from ``first_shell`` on. Without
     a generator the random phases are those of seed 0: the same maps give the same curves. ``no_mask`` is computed when not given.
     """
     box = half_maps.shape[-1]
     if loose is None:
-        loose = density_mask(half_maps.mean(0), pixel_size, 0.5, near=25, far=40, low_pass=20)
+        loose = loose_mask(half_maps.mean(0), pixel_size)
     transforms = [_transform(half) for half in half_maps]
     if no_mask is None:
         no_mask = _correlate(*transforms)
@@ -208,7 +221,7 @@ def _first_below(curve: Tensor, threshold: float) -> int:
     return int(below[0]) + 1 if len(below) else len(curve)
 
 
-def crossing_shell(curve: Tensor, threshold: float = 0.143, interpolate: bool = False) -> float:
+def crossing_shell(curve: Tensor, threshold: float = THRESHOLD, interpolate: bool = False) -> float:
     """The shell that a curve (s,) reaches: the last one before the first value below ``threshold``.
 
     With ``interpolate`` the straight line between that shell and the next is followed down to the
@@ -223,7 +236,7 @@ def crossing_shell(curve: Tensor, threshold: float = 0.143, interpolate: bool = 
 
 
 def claimed_shell(
-    curve: Tensor, band: Tensor, shared: float = 0.0, threshold: float = 0.143
+    curve: Tensor, band: Tensor, shared: float = 0.0, threshold: float = THRESHOLD
 ) -> int | None:
     """The shell that half maps with this FSC (s,) may be said to resolve; None where noise explains the curve.
 
@@ -249,7 +262,11 @@ def claimed_shell(
 
 
 def resolution(
-    curve: Tensor, box: int, pixel_size: float, threshold: float = 0.143, interpolate: bool = False
+    curve: Tensor,
+    box: int,
+    pixel_size: float,
+    threshold: float = THRESHOLD,
+    interpolate: bool = False,
 ) -> float:
     """Resolution in Å of a curve (s,): box * pixel_size / ``crossing_shell``, at best Nyquist."""
     return box * pixel_size / crossing_shell(curve, threshold, interpolate)

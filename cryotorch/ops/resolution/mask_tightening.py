@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.masks.soft import distance_transform, edge_in_box
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
@@ -54,13 +55,13 @@ class Candidate(NamedTuple):
 
 
 class Tightened(NamedTuple):
-    """mask (d, d, d) float32, near and far in Å, the candidates in order, and one sentence why it ended there."""
+    """mask (d, d, d) float32, near and far in Å, the candidates in order, and why it ended there."""
 
     mask: Tensor
     near: float
     far: float
     candidates: list[Candidate]
-    reason: str
+    reason: Finding
 
 
 def tighten(
@@ -104,17 +105,17 @@ def tighten(
     while True:
         reason = _nothing_to_gain(best, first_shell) or _enough(len(candidates))
         following = _tighter(near, far, best.resolution, pixel_size)
-        if reason or following is None:
+        if reason is not None or following is None:
             break
         near, far = following
         new = maps.look(near, far)
         gain, error = _gain(best, new, first_shell)
         if new.shared < least:
-            reason = f"A mask that ends at {far:.3g} Å leaves out more than {1 - KEPT:.0%} of the density."
+            reason = remark("tighter_loses_density", far=far, most=1 - KEPT)
         elif gain < rise:
-            reason = f"A mask that ends at {far:.3g} Å loses as much signal as noise."
+            reason = remark("tighter_loses_signal", far=far)
         better = (
-            not reason
+            reason is None
             and new.shell >= best.shell + max(1, round(0.02 * best.shell))
             and gain > SURE * error
             and _leak(best, new) <= LEAK
@@ -122,14 +123,12 @@ def tighten(
         )
         candidates.append(new.candidate(better))
         watch(candidates[-1])
-        if reason:
+        if reason is not None:
             break
         rise = 0.0 if better else gain
         best = new if better else best
-    reason = reason or (
-        f"Any mask tighter than one that ends at {far:.3g} Å would have an edge narrower than "
-        f"the resolution of {best.resolution:.3g} Å."
-    )
+    if reason is None:
+        reason = remark("tighter_too_sharp", far=far, resolution=best.resolution)
     return Tightened(best.mask, best.near, best.far, candidates, reason)
 
 
@@ -221,20 +220,17 @@ def _sum(values: Tensor) -> float:
     return float(values.sum(dtype=torch.float64))
 
 
-def _nothing_to_gain(best: _Look, first_shell: int) -> str:
+def _nothing_to_gain(best: _Look, first_shell: int) -> Finding | None:
     if best.shell >= len(best.corrected) - 1:
-        return "The corrected curve reaches Nyquist, which no tighter mask improves."
+        return remark("tightening_at_nyquist")
     if best.shell - first_shell - NEXT_TO_ONSET + 1 < FEWEST or first_shell < 2:
         begins = best.resolution * best.shell / max(first_shell, 1)
-        return (
-            f"Too few shells lie between the onset of random phases ({begins:.3g} Å) and the "
-            f"resolution ({best.resolution:.3g} Å) to tell a better mask from a bias."
-        )
-    return ""
+        return remark("tightening_untold", begin=begins, resolution=best.resolution)
+    return None
 
 
-def _enough(tried: int) -> str:
-    return f"{MOST} masks were tried." if tried >= MOST else ""
+def _enough(tried: int) -> Finding | None:
+    return remark("tightening_tried", masks=MOST) if tried >= MOST else None
 
 
 def _tighter(

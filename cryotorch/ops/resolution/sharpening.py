@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import Tensor
 
-from cryotorch.ops.fourier.filters import GuinierFit, guinier_fit, sharpen
+from cryotorch.findings import Finding
+from cryotorch.ops.fourier.filters import guinier_fit, sharpen
 from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.results import Guinier
 
 SPHERE = 0.95  # of half the box, where the soft sphere begins to fall
 FIT_FROM = 10.0  # Å
@@ -20,7 +23,7 @@ class Sharp(NamedTuple):
     """The sharpened map (d, d, d), and the fit with the B-factor that was applied."""
 
     map: Tensor
-    fit: GuinierFit
+    fit: Guinier
 
 
 def sharpened(
@@ -43,23 +46,23 @@ def sharpened(
         fit = refused(fit)
     applied = (fit.bfactor or 0.0) if bfactor is None else bfactor
     sharp = sharpen(mean, pixel_size, applied, curve, resolution, ORDER)
-    return Sharp(sharp.mul_(inner_sphere(mean)), fit._replace(applied=applied))
+    return Sharp(sharp.mul_(inner_sphere(mean)), replace(fit, applied=applied))
 
 
-def fit_doubts(fit: GuinierFit) -> list[str]:
+def fit_doubts(fit: Guinier) -> list[Finding]:
     """Reasons not to trust the B-factor of a fit, whose own error knows nothing of them."""
     doubts, shells = [], int(fit.used.sum())
     if shells < FEW_SHELLS:
         coarse, fine = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist()
-        doubts.append(f"it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å")
+        doubts.append(Finding("few_shells", shells=shells, coarse=coarse, fine=fine))
     if fit.bfactor is not None and fit.bfactor < STEEP:
-        doubts.append(f"below {STEEP:g} Å² a map is mostly its noise")
+        doubts.append(Finding("steep", limit=STEEP))
     return doubts
 
 
-def refused(fit: GuinierFit) -> GuinierFit:
+def refused(fit: Guinier) -> Guinier:
     """The same where nothing can be claimed: a B-factor would be one of noise."""
-    return fit._replace(bfactor=None, error=None, reason="no resolution can be claimed")
+    return replace(fit, bfactor=None, error=None, reason=Finding("nothing_claimed"))
 
 
 def inner_sphere(like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from cryotorch.findings import Finding, remark
 from cryotorch.particles import Batch, Optics
 from cryotorch.refinement.ctf.compare import pick_sample
 from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
@@ -21,7 +22,7 @@ SAMPLE = 500  # images of each half set to calibrate with
 
 
 class CtfRound:
-    """What the images of one iteration say about their CTF; ``note`` says why nothing, where the map is too coarse.
+    """What the images of one iteration say about their CTF; nothing where the map is too coarse.
 
     Args:
         what: its limit is replaced by that of the iteration.
@@ -41,7 +42,7 @@ class CtfRound:
         reached = edge / state.limit
         fine = {name for name, least in needed.items() if reached <= least}
         self.too_coarse = [
-            f"the map is too coarse to refine the {name} with, {reached:.3g} Å where {needed[name]:.3g} Å are needed"
+            Finding("map_too_coarse_for_ctf", what=name, reached=reached, needed=needed[name])
             for name in needed
             if name not in fine
         ]
@@ -68,30 +69,29 @@ class CtfRound:
         shift_px = expectation.found.shift[rows] / expectation.settings.pixel_size
         self.found.add(batch, self.noise, expectation.found.rotation[rows], shift_px)
 
-    def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> str:
-        """Give the state's particles the defocus and optics that follow; what has changed as a sentence."""
+    def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> Finding:
+        """Give the state's particles the defocus and optics that follow; what has changed."""
         if self.found is None:
-            return "; ".join(self.too_coarse)
+            return remark("ctf_not_refined", reasons=tuple(self.too_coarse))
         reduce(self.found.sums.tensors())
         solved, particles = self.found.solve(), state.particles
         refined, notes = solved.particles, []
         if self.what.defocus:
             change = (refined.defocus - particles.defocus)[:, :2].mean(1)
-            notes.append(f"defocus changed by {float(change.square().mean().sqrt()):.0f} Å (rms)")
+            notes.append(Finding("defocus_changed", rms=float(change.square().mean().sqrt())))
             state.defocus_sigma = float(solved.sigma[:, 0].median())
         if self.what.optics:
             notes.append(_of_optics(solved.groups, refined.optics))
         state.particles = particles.replace(defocus=refined.defocus, optics=refined.optics)
-        return f"CTF refined: {'; '.join([*notes, *self.too_coarse])}"
+        changes = (*notes, *self.too_coarse)
+        return remark("ctf_refined", changes=changes)
 
 
-def _of_optics(groups: list[GroupFit], optics: Optics) -> str:
+def _of_optics(groups: list[GroupFit], optics: Optics) -> Finding:
     """What has changed about the optics, which is what was clear of its standard error in some group."""
     clear = {name for group in groups for name in group.values if name in ("tilt", "trefoil")}
     if not clear:
-        return f"no aberration {CLEAR:g} standard errors from zero, the optics stay"
-    notes = [f"{name} changed" for name in sorted(clear)]
-    if "tilt" in clear and optics.beam_tilt is not None:
-        tilts = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in optics.beam_tilt.tolist())
-        notes = [f"beam tilt {tilts} mrad", *notes[1:]]
-    return ", ".join(notes)
+        return Finding("no_aberration", level=CLEAR)
+    tilts = [] if optics.beam_tilt is None else optics.beam_tilt.tolist()
+    told = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in tilts)
+    return Finding("optics_changed", tilt="tilt" in clear, trefoil="trefoil" in clear, tilts=told)

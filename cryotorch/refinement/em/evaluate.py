@@ -7,19 +7,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from cryotorch.ops.masks.soft import density_mask, grow_in_box
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.resolution.claims import Background, Judged, judge
-from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
+from cryotorch.ops.resolution.fsc import crossing_shell, loose_mask, resolution, shell_correlation
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import Sharp, sharpened
 from cryotorch.refinement.settings import Settings
 from cryotorch.refinement.state import State
 
 FSC_MASK = dict(near=6.0, far=12.0, cut=12.0)  # the tight mask, Å
-LOOSER = (
-    10.0,
-    25.0,
-)  # Å around a given tight mask: where the loose one starts to fall, and where it ends
 
 
 class Evaluation(NamedTuple):
@@ -36,7 +32,7 @@ class Evaluation(NamedTuple):
     reached: float
     leading: Tensor
     inside: Tensor
-    messages: list[str]
+    messages: list[Finding]
 
 
 def evaluate(
@@ -51,7 +47,10 @@ def evaluate(
     mean = half_maps.mean(0)
     no_mask = shell_correlation(*half_maps)
     mask, messages = _fsc_mask(half_maps, no_mask, s, around)
-    loose = _loose_mask(mean, s, around)
+    try:
+        loose = loose_mask(mean, s.pixel_size, s.mask.judge)
+    except ValueError:
+        loose = around()
     del mean
     known = Background(s.group, s.in_common, inserted)
     judged = judge(half_maps, s.pixel_size, mask, loose, known, no_mask=no_mask)
@@ -85,7 +84,7 @@ def for_the_eye(
 
 def _fsc_mask(
     half_maps: Tensor, no_mask: Tensor, s: Settings, around: Callable[[], Tensor]
-) -> tuple[Tensor, list[str]]:
+) -> tuple[Tensor, list[Finding]]:
     """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
     if s.mask.judge is not None:
         return s.mask.judge.to(half_maps.device), []
@@ -93,14 +92,4 @@ def _fsc_mask(
     try:
         return holding_mask(half_maps, s.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
-        return around(), [f"The FSC mask is a soft sphere: {refused}"]
-
-
-def _loose_mask(volume: Tensor, s: Settings, around: Callable[[], Tensor]) -> Tensor:
-    if s.mask.judge is not None:
-        near_it = s.mask.judge.to(volume.device) > 0.5
-        return grow_in_box(near_it, *(length / s.pixel_size for length in LOOSER))[0]
-    try:
-        return density_mask(volume, s.pixel_size, 0.5, near=25.0, far=40.0, low_pass=20.0)
-    except ValueError:
-        return around()
+        return around(), [remark("fsc_mask_sphere", reason=str(refused))]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.coarse import coarse_sums
 from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly, symmetrise
 from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_count, shell_sum
@@ -24,6 +25,7 @@ from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.symmetry import rotate_volume
 from cryotorch.ops.geometry.symmetry_frame import mates, z_fold
 from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.ops.resolution.significance import antisymmetric_numbers
 from cryotorch.refinement.em.expectation import Found
 from cryotorch.refinement.settings import Settings
@@ -31,7 +33,6 @@ from cryotorch.refinement.state import State
 
 FINE = 8.0  # Å: maps that agree so far have the same hand
 CLEAR = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
-AGREES = 0.143  # correlation of what both frames have in common, up to which shells are looked at
 CLEARLY = 0.5  # such a correlation beyond doubt, which must show a hand
 LEAST = 3  # shells
 SURE = 0.9999  # a correlation beyond which the maps' own interpolation counts
@@ -70,11 +71,6 @@ class Frame:
         return (
             replace(sums, numerator=sums.numerator.conj().resolve_conj()) if self.mirrored else sums
         )
-
-    def __str__(self) -> str:
-        if self.mirrored:
-            return "mirror image"
-        return "copy turned by a pseudo-symmetry"
 
 
 def frames(group: Tensor) -> list[Frame]:
@@ -117,7 +113,7 @@ class Agreement:
         sqrt(-(v - 1) log(1 - r^2)) standard errors: a few numbers tell the frame where they agree well. Over the shells in which the
         even parts agree, which say nothing of the frame, so that the choice is not biased, up to the one that tells most.
         """
-        band = slice(self.first, max(self.reach(AGREES), self.first + LEAST))
+        band = slice(self.first, max(self.reach(THRESHOLD), self.first + LEAST))
         numbers = self.freedom[band].cumsum(0)
         together = (self.freedom[band] * self.odd[band].clamp(-1, 1)).cumsum(0)
         r = (together / numbers.clamp_min(1e-12)).clamp(-SURE, SURE)
@@ -161,7 +157,7 @@ class Carried:
 
     found: Found
     halves: list[Sums]
-    note: str
+    notes: tuple[Finding, ...] = ()
 
 
 def agree(
@@ -180,7 +176,7 @@ def agree(
     small = coarse_maps(halves, box)
     sphere, radius = _sphere(state, s, box, small.device)
     inside, place, every = small * sphere, (s.group, radius), frames(s.group)
-    carried = Carried(found, halves, "")
+    carried = Carried(found, halves)
 
     def worst(pair: Tensor | tuple[Tensor, Tensor], first: int) -> tuple[float, Frame | None]:
         doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
@@ -190,23 +186,23 @@ def agree(
     if doubt <= -CLEAR:
         before = resize_volume(state.references.mean(0), box) * sphere
         moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
-        half, other = "AB"[moved], "AB"[1 - moved]
-        note = f"half map {half} agrees better with half map {other} as its {frame} ({-doubt:.0f} standard errors): "
-        note += f"the poses of half set {half} are carried over"
+        which = dict(half="AB"[moved], other="AB"[1 - moved], mirrored=frame.mirrored)
+        note = remark("half_set_moved", **which, errors=-doubt)
         carried = _carry(state, carried, frame, (moved,), note)
         inside[moved] = frame.map(inside[moved])
     if state.given is not None:
         doubt, frame = worst((_given(state, box) * sphere, inside.mean(0)), unseen(s))
         if doubt <= -CLEAR:
-            note = f"both half maps agree better with the initial map as their {frame} ({-doubt:.0f} standard errors): all poses are carried over"
+            how = dict(mirrored=frame.mirrored, errors=-doubt)
+            note = remark("both_half_sets_moved", **how)
             carried = _carry(state, carried, frame, (0, 1), note)
-    return carried if carried.note else None
+    return carried if carried.notes else None
 
 
-def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[str]:
+def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[Finding]:
     """At the end: the hands of both half maps, and what decides which of the two mirror images they show.
 
-    No sentence where the frame is open by more than a few turns (C1, Cn), and for a local search.
+    Nothing where the frame is open by more than a few turns (C1, Cn), and for a local search.
 
     Args:
         half_maps: (2, d, d, d); limit: the last shell that was inserted.
@@ -221,37 +217,26 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
     found = [compare(*(small * sphere), f, *place) for f in mirrored]
     doubt = min(a.doubt for a in found)
     if doubt < -CLEAR:
-        return [
-            f"WARNING: half map B agrees better with half map A as its mirror image ({-doubt:.0f} standard errors): the resolution "
-            "says nothing; start from a finer initial map, with a smaller initial_resolution"
-        ]
+        return [Finding("hands_differ", errors=-doubt)]
     if doubt < CLEAR:
         agree = min(a.reach(CLEARLY) for a in found)
         if agree < math.ceil(s.split) + LEAST:
-            return ["The half maps are too coarse to show a hand"]
-        return [
-            f"WARNING: the half maps agree up to {s.box * s.pixel_size / agree:.3g} Å and show no hand there, which every protein has: the "
-            f"poses may be a mixture of both hands, or symmetry={s.symmetry or 'as given'} is not theirs; no resolution describes such a "
-            "map: run with symmetry=C1 to see which there is, or start from a finer initial map, with a smaller initial_resolution"
-        ]
-    same = f"Both half maps have the same hand ({doubt:.0f} standard errors)"
+            return [remark("too_coarse_for_hand")]
+        reached = s.box * s.pixel_size / agree
+        return [Finding("no_hand", resolution=reached, symmetry=s.symmetry)]
     told, first = 0.0, unseen(s)
     if state.given is not None:
         pair = _given(state, box) * sphere, (small * sphere).mean(0)
         told = min(compare(*pair, f, s.group, radius, first).doubt for f in mirrored)
     if told >= CLEAR:
-        return [f"{same}, that of the initial map ({told:.0f} standard errors)"]
+        return [remark("hand_of_initial_map", errors=doubt, shown=told)]
     known = slice(1, first)
     told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)
     start = s.box * s.pixel_size / s.schedule.first_limit
     if told > UNTOLD:
-        return [
-            f"{same}, that of the initial map: at {start:.3g} Å {told:.1%} of the power tells it from its mirror image"
-        ]
-    return [
-        f"{same}; which of the two mirror images is right neither the images nor the initial map can tell: compare the map with a "
-        "known structure; job=volume_tools flip_hand=true makes the other, job=reconstruct flip_hand=true with its poses"
-    ]
+        given = dict(resolution=start, power=told)
+        return [remark("hand_put_in", errors=doubt, **given)]
+    return [remark("hand_unknown", errors=doubt)]
 
 
 def as_given(volume: Tensor, s: Settings) -> Tensor:
@@ -302,7 +287,7 @@ def _closer(half: Tensor, before: Tensor, frame: Frame) -> float:
 
 
 def _carry(
-    state: State, carried: Carried, frame: Frame, moved: tuple[int, ...], note: str
+    state: State, carried: Carried, frame: Frame, moved: tuple[int, ...], note: Finding
 ) -> Carried:
     """Change the frame of one half set or both, in the state too, so that nothing seems to have moved."""
     found, halves = carried.found, carried.halves
@@ -317,5 +302,4 @@ def _carry(
     certain = torch.where(mine, torch.zeros_like(found.certain), found.certain)  # search anew
     found = replace(found, rotation=turned(found.rotation), certain=certain)
     halves = [frame.sums(half) if i in moved else half for i, half in enumerate(halves)]
-    notes = [carried.note, note] if carried.note else [note]
-    return Carried(found, halves, "; ".join(notes))
+    return Carried(found, halves, (*carried.notes, note))

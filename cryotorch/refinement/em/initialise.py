@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.filters import filter_shells, low_pass
 from cryotorch.ops.fourier.slices import extract_slices
 from cryotorch.ops.fourier.transforms import half_plane
@@ -43,7 +44,7 @@ def begin(
     resolution: float,
     device: torch.device,
     fresh: bool = True,
-) -> tuple[State, list[str]]:
+) -> tuple[State, list[Finding]]:
     """The state before the first iteration, and what there is to say about it.
 
     ``volume`` (d, d, d), or (2, d, d, d) with a map for each half set. ``fresh=False`` leaves out the estimates, for a state that a checkpoint is about to replace.
@@ -78,8 +79,8 @@ def begin(
     return state, notes
 
 
-def _rescale(state: State, sample: list[Batch], s: Settings) -> str:
-    """Bring the references to the grey scale of the images; what was done, as a sentence."""
+def _rescale(state: State, sample: list[Batch], s: Settings) -> Finding:
+    """Bring the references to the grey scale of the images; what was done."""
     if s.local is None:
         factor, doubt = grey_scale(state, state.references.mean(0), sample, s)
     else:
@@ -92,10 +93,8 @@ def _rescale(state: State, sample: list[Batch], s: Settings) -> str:
     state.references = state.references * factor
     if state.rest is not None:
         state.rest = state.rest * factor
-    note = f"grey scale of the initial map multiplied by {factor:.3g}"
-    if s.local is not None and doubt < POSE_DOUBT:
-        note += f"; WARNING: the poses hardly match the map (correlation {doubt:.1f} standard errors above zero)"
-    return note
+    match = doubt if s.local is not None and doubt < POSE_DOUBT else None
+    return remark("grey_scale", factor=factor, match=match)
 
 
 def _sample(batches: Batches) -> list[Batch]:

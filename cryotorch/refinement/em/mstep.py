@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.reconstruct import (
     Sums,
     collect,
@@ -63,7 +64,7 @@ def gather(
 
 def in_one_frame(
     state: State, found: Found, sums: list[Accumulator], s: Settings, limit: float
-) -> tuple[Found, list[Sums], list[str]]:
+) -> tuple[Found, list[Sums], list[Finding]]:
     """The sums up to shell ``limit`` averaged over the point group, both half sets in one hand; what there is to say about it."""
     halves = [collect(a, limit) for a in sums]
     notes = symmetry_check.shown(state, halves, s, limit)
@@ -71,7 +72,8 @@ def in_one_frame(
     carried = hands.agree(state, found, halves, s, limit)
     if carried is None:
         return found, halves, notes
-    return carried.found, carried.halves, [*notes, carried.note]
+    note = remark("frames_changed", changes=carried.notes)
+    return carried.found, carried.halves, [*notes, note]
 
 
 def solve(halves: list[Sums], box: int) -> Solved:

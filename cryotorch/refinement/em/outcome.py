@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.refinement.em.evaluate import Evaluation
 from cryotorch.refinement.em.expectation import Expectation, Found
@@ -17,7 +18,7 @@ from cryotorch.refinement.pose_search.pose_error import error_factors
 from cryotorch.refinement.pose_search.pose_prior import Tether
 from cryotorch.refinement.settings import Settings
 from cryotorch.refinement.state import State
-from cryotorch.results import Departures, Guinier, IterationResult
+from cryotorch.results import Departures, IterationResult
 
 
 class Made(NamedTuple):
@@ -36,7 +37,7 @@ def outcome(
     learnt: Learnt,
     made: Made,
     aligned: float,
-    messages: list[str],
+    messages: list[Finding],
 ) -> IterationResult:
     """Add the iteration to the history, and put together what it leaves; ``aligned``: its limit, Fourier pixels."""
     s, seconds, judged = step.settings, step.clock.seconds, made.value.judged
@@ -72,7 +73,7 @@ def outcome(
         shared=s.in_common,
         inserted=step.insert_limit,
         noise=state.noise.cpu(),
-        guinier=Guinier(*(v.cpu() if isinstance(v, Tensor) else v for v in made.sharp.fit)),
+        guinier=made.sharp.fit.cpu(),
         particles=state.particles.replace(pose_sigma=state.particles.pose_sigma * factors)[known],
         rotation_change=learnt.rotation_change[known],
         shift_change=learnt.shift_change[known],

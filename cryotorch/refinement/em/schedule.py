@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cryotorch.findings import Finding, remark
 from cryotorch.refinement.settings import ScheduleSettings
 from cryotorch.refinement.state import Course
 
@@ -17,10 +18,10 @@ NEARLY_ALL = 0.3  # a larger share is not worth an iteration of its own
 
 @dataclass(frozen=True)
 class Next:
-    """The coming iteration aligns a ``share`` of each half set up to ``limit``, and may refine the CTF; ``note`` says why if it is news."""
+    """The coming iteration aligns a ``share`` of each half set up to ``limit``, and may refine the CTF; ``note``: why, if it is news."""
 
     limit: float
-    note: str = ""
+    note: Finding | None = None
     refine_ctf: bool = False
     share: float = 1.0
 
@@ -29,7 +30,7 @@ class Next:
 class Stop:
     """The run is over, and why."""
 
-    reason: str
+    reason: Finding
 
 
 def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
@@ -41,9 +42,7 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     """
     done, first = len(course), min(settings.first_limit, settings.most)
     if done >= settings.max_iterations:
-        return Stop(
-            f"max_iterations={settings.max_iterations} reached; raise it if the resolution still improves"
-        )
+        return Stop(remark("most_iterations", iterations=settings.max_iterations))
     ahead = 2 if done < 3 else 1
     limit = max(first, min(course.crossings[-1] + ahead, settings.most)) if done else first
     if done and not course.turns[-1] * course.limits[-1] < settings.resolved:
@@ -56,11 +55,12 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
     if converged is None:
         return Next(limit)
     if len(course.ctf_after) < settings.ctf_rounds:
-        return Next(limit, "converged; the next iteration refines the CTF", refine_ctf=True)
+        return Next(limit, remark("next_refines_ctf"), refine_ctf=True)
     if done >= converged + settings.extra_final_passes:
-        return Stop(f"the FSC no longer improves by {settings.least_gain} shell")
+        return Stop(remark("no_gain", gain=settings.least_gain))
     if converged == done:
-        return Next(limit, f"converged; {settings.extra_final_passes} extra final passes follow")
+        passes = settings.extra_final_passes
+        return Next(limit, remark("final_passes", passes=passes))
     return Next(limit)
 
 

@@ -1,4 +1,4 @@
-"""Do the particles show the symmetry that they are given, about these axes? What the sums before symmetrising say, in words."""
+"""Do the particles show the symmetry that they are given, about these axes? What the sums before symmetrising say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.reconstruct import Sums
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.geometry.symmetry_fit import Fit, SymmetryFit
@@ -35,7 +36,7 @@ class Verdict:
         fits: False where they contradict it; None where they say too little.
         fit: of its operators but the identity; resolution: Å, of the half maps without symmetry; None where nothing is resolved.
         turn: (3, 3) that brings the map onto the axes of the group, where one does; words: that turn.
-        warning: one sentence, "" where there is none.
+        warning: that they contradict it, and what would fit; None where they do not.
     """
 
     fits: bool | None
@@ -43,7 +44,7 @@ class Verdict:
     resolution: float | None = None
     turn: Tensor | None = None
     words: str = ""
-    warning: str = ""
+    warning: Finding | None = None
 
 
 def judge_symmetry(look: SymmetryFit, group: Tensor, name: str, edge: float) -> Verdict:
@@ -54,28 +55,29 @@ def judge_symmetry(look: SymmetryFit, group: Tensor, name: str, edge: float) -> 
     fit = look(group[1:])
     if not fit.wrong.any():
         return Verdict(True if fit.right.all() else None, fit, resolution)
-    told = (
-        f"The particles do not show symmetry {name} about the axes that RELION uses: without symmetry half maps agree to "
-        f"{resolution:.3g} Å, with their turned copies only {_range(fit)} as well as with each other"
-    )
     axes = _fitting(look, group)
     other = largest_group(group, lambda operators: bool(look(operators).right.all()))
     larger = other is not None and len(other[1]) > len(group)
     remedies = []
     if other is not None and (larger or axes is None):
-        remedies.append(f"symmetry={other[0]} fits as they are")
+        remedies.append(Finding("other_symmetry_fits", symmetry=other[0]))
     if axes is not None:
         also = next((n for n in ("I1", "I2", "I3", "I4") if _is(axes.group, n)), "")
-        turned = f"after {axes.words} they do: add symmetry_frame=auto, which makes it"
-        remedies.append(turned + (f", or give symmetry={also}" if also else ""))
-    told += (
-        f"; {'; '.join(remedies) or 'no other symmetry is seen to fit about these axes: take C1'}"
+        remedies.append(Finding("turn_fits", turn=axes.words, symmetry=also))
+    lowest, highest = _range(fit)
+    warning = Finding(
+        "symmetry_not_shown",
+        symmetry=name,
+        resolution=resolution,
+        lowest=lowest,
+        highest=highest,
+        remedies=tuple(remedies),
     )
     found = (axes.turn, axes.words) if axes is not None else (None, "")
-    return Verdict(False, fit, resolution, *found, f"WARNING: {told}")
+    return Verdict(False, fit, resolution, *found, warning)
 
 
-def shown(state: State, sums: list[Sums], s: Settings, limit: float) -> list[str]:
+def shown(state: State, sums: list[Sums], s: Settings, limit: float) -> list[Finding]:
     """In early iterations of a refinement: a warning where the sums (of all ranks, not symmetrised) contradict the symmetry.
 
     They do so only where it is far from true, as poses that are found against a symmetric reference adapt to it.
@@ -91,10 +93,10 @@ def shown(state: State, sums: list[Sums], s: Settings, limit: float) -> list[str
     return [verdict.warning] if verdict.warning else []
 
 
-def _range(fit: Fit) -> str:
-    seen = fit.score[~fit.score.isnan()]
-    low, high = (f"{min(max(float(v), 0), 1):.0%}" for v in (seen.min(), seen.max()))
-    return low if low == high else f"{low} to {high}"
+def _range(fit: Fit) -> tuple[float, float]:
+    """The lowest and the highest score, from 0 to 1."""
+    seen = fit.score[~fit.score.isnan()].clamp(0, 1)
+    return float(seen.min()), float(seen.max())
 
 
 def _is(group: Tensor, name: str) -> bool:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
-from cryotorch.ops.resolution.sharpening import GuinierFit
 from cryotorch.refinement import image_weight
 from cryotorch.refinement.em import finite, frame_drift, hands
 from cryotorch.refinement.em.expectation import Found
@@ -19,6 +19,7 @@ from cryotorch.refinement.pose_search.branch_and_bound import Pruning
 from cryotorch.refinement.pose_search.stable_poses import calmer
 from cryotorch.refinement.settings import Settings
 from cryotorch.refinement.state import State
+from cryotorch.results import Guinier
 
 SCALE_RANGE = (0.2, 3.0)
 
@@ -36,7 +37,7 @@ class Learnt(NamedTuple):
     shift_change: Tensor
     loud: dict[int, str]
     noise_factor: Tensor
-    messages: list[str]
+    messages: list[Finding]
 
     @property
     def change(self) -> tuple[float, float]:
@@ -53,7 +54,8 @@ def take_over(state: State, found: Found, s: Settings) -> Learnt:
     state.most = image_weight.coming_limits(found.ratio[~blank]).to(state.noise)
     messages = []
     if s.search.method == "branch_and_bound":
-        messages.append(str(Pruning(*map(int, found.pruning.tolist()))))
+        pruning = Pruning(*map(int, found.pruning.tolist()))
+        messages.append(remark("pruning", **pruning.fractions()))
     aligned = state.limit
     changes = _take_poses(state, found, s)
     learnt = Learnt(*changes, loud, image_weight.over_all(found.ratio, s.box), messages)
@@ -67,8 +69,8 @@ def take_over(state: State, found: Found, s: Settings) -> Learnt:
 
 
 def plan_next(
-    state: State, found: Found, half_maps: Tensor, limit: float, fit: GuinierFit, s: Settings
-) -> list[str]:
+    state: State, found: Found, half_maps: Tensor, limit: float, fit: Guinier, s: Settings
+) -> list[Finding]:
     """Set limit and share of the next iteration, or stop; what there is to say about it.
 
     Args:
@@ -76,21 +78,20 @@ def plan_next(
     """
     messages = []
     if state.share < 1:
-        messages.append(f"with {int(found.seen.sum())} of the {len(found.seen)} particles")
+        of = dict(seen=int(found.seen.sum()), particles=len(found.seen))
+        messages.append(remark("some_particles", **of))
     step = advance(state.course, s.schedule)
     if isinstance(step, Stop):
         if s.bfactor is None and fit.bfactor is None:
-            messages.append(
-                f"map_sharp.mrc is weighted and filtered but not sharpened: {fit.reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
-            )
+            messages.append(remark("run_not_sharpened", reason=fit.reason))
         messages += hands.closing(state, half_maps, s, limit)
-        state.stopped = step.reason
-        return [*messages, f"Finished: {step.reason}."]
+        state.stopped = step.reason.code
+        return [*messages, remark("finished", reason=step.reason)]
     finite.check_state(state)
     state.limit, state.share = step.limit, step.share
     if step.refine_ctf:
         state.course.ctf_after.append(state.iteration)
-    return [*messages, step.note] if step.note else messages
+    return messages if step.note is None else [*messages, step.note]
 
 
 def noise_power(found: Found, before: Tensor) -> Tensor:

@@ -89,14 +89,6 @@ class Pruning:
             "evaluations": self.evaluations / images,
         }
 
-    def __str__(self) -> str:
-        """One line for the log of an iteration."""
-        part = self.fractions()
-        return (
-            f"Branch and bound: {part['by_bound']:.1%} of the hypotheses discarded by the bound, {part['by_cap']:.1%} by the cap "
-            f"(active for {part['cap_active']:.0%} of the particles), {part['evaluations']:.0f} evaluations per particle"
-        )
-
 
 @dataclass(frozen=True)
 class PowerTable:

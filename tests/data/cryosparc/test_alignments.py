@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from cryotorch.data.cryosparc.alignments import pick_alignment
 from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.particle_file import read_particles, write_particles, write_tables
 from cryotorch.errors import InputError
+from cryotorch.findings import codes
 
 PATH, N, K = Path("p.cs"), 12, 3
 BEST = np.arange(N) % 4 % K  # 6, 3 and 3 particles
@@ -63,7 +63,8 @@ def test_the_pose_of_the_most_probable_class_is_taken_and_said(particle_set, pla
     assert found.tables["particles"].integers("rlnClassNumber").tolist() == (BEST + 1).tolist()
     family = {"new": "alignments3D_multi", "old": "alignments_class_<k>"}[layout]
     assert len(found.messages) == 1
-    assert f"({family}), particles by class: 0: 6, 1: 3, 2: 3." in found.messages[0]
+    assert found.messages[0]["family"] == family
+    assert found.messages[0]["counts"] == "0: 6, 1: 3, 2: 3"
 
 
 @pytest.mark.parametrize("layout", ["new", "old"])
@@ -72,7 +73,8 @@ def test_a_chosen_class_is_read_alone(particle_set, plain, layout):
     found = read(particle_set.folder, several(plain, layout), of_class=2)
     assert torch.allclose(found.particles.rotation, wanted.rotation, atol=1e-6)
     assert found.particles.address[:, 1].tolist() == wanted.address[:, 1].tolist() == [2, 6, 10]
-    assert re.search("Of the 12 particles .* only the 3 of class 2", found.messages[0])
+    assert found.messages[0].code == "class_taken"
+    assert [found.messages[0][name] for name in ("particles", "taken", "class")] == [12, 3, 2]
     with pytest.raises(InputError, match=r"class=5 .* choose one of 0 \(6\), 1 \(3\), 2 \(3\)"):
         read(particle_set.folder, several(plain, layout), of_class=5)
 
@@ -95,10 +97,9 @@ def test_poses_that_are_there_stay_unless_a_class_is_chosen(plain):
     other = (BEST + 1) % K
     fields = {**plain, **several(plain, "new", other)}
     fields["alignments3D/pose"] = plain["alignments3D/pose"] + np.float32(0.5)
-    messages: list[str] = []
-    same, aligned = pick_alignment(fields, None, PATH, messages)
-    assert same is fields and aligned == {} and "kept but not used" in messages[0]
-    rest, aligned = pick_alignment(fields, 1, PATH, messages)
+    same, aligned, messages = pick_alignment(fields, None, PATH)
+    assert same is fields and aligned == {} and codes(messages) == ["class_poses_unused"]
+    rest, aligned, _ = pick_alignment(fields, 1, PATH)
     assert len(rest["uid"]) == (other == 1).sum()
     assert np.array_equal(aligned["alignments3D/pose"], plain["alignments3D/pose"][other == 1])
 
@@ -108,9 +109,8 @@ def test_classes_without_poses_number_the_particles(plain):
     fields = {**plain, **several(plain, "new")}
     for name in ("pose", "shift", "psize_A", "split"):
         del fields[f"alignments3D_multi/{name}"]
-    messages: list[str] = []
-    _, aligned = pick_alignment(fields, None, PATH, messages)
-    assert list(aligned) == ["alignments3D/class"] and "number of its most probable" in messages[0]
+    _, aligned, messages = pick_alignment(fields, None, PATH)
+    assert list(aligned) == ["alignments3D/class"] and messages[0]["what"] == "number"
     assert np.array_equal(aligned["alignments3D/class"], BEST)
 
 
@@ -136,7 +136,7 @@ def test_shapes_that_do_not_fit_are_refused(plain, name):
     fields = several(plain, "new")
     fields[f"alignments3D_multi/{name}"] = np.zeros((N, 7, 2), np.float32)
     with pytest.raises(InputError, match=f"alignments3D_multi/{name} of p.cs .* damaged"):
-        pick_alignment(fields, None, PATH, [])
+        pick_alignment(fields, None, PATH)
 
 
 def planar(plain) -> dict[str, np.ndarray]:
@@ -154,7 +154,7 @@ def planar(plain) -> dict[str, np.ndarray]:
 def test_shift_angle_and_class_of_2d_classification(particle_set, plain):
     wanted = read(particle_set.folder, plain).particles
     found = read(particle_set.folder, planar(plain))
-    assert not found.particles.has_pose and "2D classification" in found.messages[0]
+    assert not found.particles.has_pose and found.messages[0].code == "origins_of_2d"
     assert torch.allclose(found.particles.shift, wanted.shift, atol=1e-5)
     assert found.particles.shift.abs().max() > 0.5
     table = found.tables["particles"]
@@ -183,7 +183,9 @@ def test_refined_poses_stand_beside_those_of_2d_classification(particle_set, pla
     again = read_particles(particle_set.folder / "new.cs")
     assert torch.allclose(again.particles.rotation, wanted.rotation, atol=1e-6)
     assert torch.allclose(again.particles.shift, wanted.shift, atol=1e-5)
-    assert any("kept but not used: alignments2D/..." in text for text in again.messages)
+    assert any(
+        m.code == "fields_unused" and "alignments2D/..." in m["fields"] for m in again.messages
+    )
 
 
 @pytest.mark.parametrize("family", ["alignments3D", "alignments2D"])
@@ -194,7 +196,8 @@ def test_shifts_without_a_pixel_size_are_in_pixels_of_the_images(particle_set, p
     size = fields[name].copy()
     size[[0, 3]] = 0
     found = read(particle_set.folder, {**fields, name: size})
-    assert f"{name} of" in found.messages[0] and "is 0 for 2 of 12 particles" in found.messages[0]
+    values = dict(field=name, value=0.0, unknown=2, particles=12)
+    assert values.items() <= found.messages[0].values.items()
     rows = torch.tensor([0, 3])
     pixels = torch.from_numpy(fields[f"{family}/shift"])
     assert torch.allclose(found.particles.shift[rows], pixels[rows] * 2.5, atol=1e-5)
@@ -212,5 +215,5 @@ def test_other_families_are_named(particle_set, plain):
         "sym_expand/idx": np.zeros(N, np.uint32),
     }
     assert read(particle_set.folder, plain).messages == []
-    (said,) = read(particle_set.folder, fields).messages
-    assert said.endswith("kept but not used: pick_stats/..., filament/....")
+    (unused,) = read(particle_set.folder, fields).messages
+    assert unused.code == "fields_unused" and unused["fields"] == "pick_stats/..., filament/..."

@@ -15,6 +15,7 @@ from cryotorch.data.cryosparc.mapping import columns_of, fields_of
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
+from cryotorch.findings import codes
 from cryotorch.ops.geometry.rotations import euler_to_matrix
 
 PATH = Path("particles.cs")
@@ -49,7 +50,7 @@ def tables(columns: dict, optics: dict) -> dict[str, Table]:
 def test_poses_are_rotation_vectors_of_the_transpose():
     """SciPy's intrinsic ZYZ angles of the vector are rot, tilt, psi (formats.md 3)."""
     pose = Rotation.random(50, rng=np.random.default_rng(0)).as_rotvec()
-    columns, _, _ = columns_of(fields(50, alignments3D__pose=pose), PATH, [])
+    columns, _, _, _ = columns_of(fields(50, alignments3D__pose=pose), PATH)
     angles = [np.deg2rad(columns[f"rlnAngle{x}"]) for x in ("Rot", "Tilt", "Psi")]
     theirs = Rotation.from_rotvec(pose).as_euler("ZYZ")
     again = Rotation.from_euler("ZYZ", np.stack(angles, 1))
@@ -62,20 +63,19 @@ def test_poses_are_rotation_vectors_of_the_transpose():
     "pose", [[0, 0, 0], [0, 0, 3], [np.pi, 0, 0], [0, np.pi, 0], [1e-8, 0, 0], [2.2, -2.2, 0.4]]
 )
 def test_poses_at_the_poles_come_back(pose):
-    columns, optics, _ = columns_of(fields(1, alignments3D__pose=[pose]), PATH, [])
+    columns, optics, _, _ = columns_of(fields(1, alignments3D__pose=[pose]), PATH)
     made = fields_of(tables(columns, optics), PATH)["alignments3D/pose"]
     turn = Rotation.from_rotvec(made) * Rotation.from_rotvec([pose]).inv()
     assert turn.magnitude().max() < 5e-7
 
 
 def test_shifts_are_in_pixels_of_their_own_size():
-    messages = []
     given = fields(2, alignments3D__pose=np.eye(2, 3), alignments3D__shift=[[2, -1], [0, 0.5]])
-    columns, _, _ = columns_of(given, PATH, messages)
+    columns, _, _, messages = columns_of(given, PATH)
     assert columns["rlnOriginXAngst"].tolist() == [3, 0]  # 1.5 Å, the pixel of the images
-    assert "taken to be in pixels of the images" in messages[0]
+    assert codes(messages) == ["shifts_in_pixels"]
     given |= {"alignments3D/psize_A": np.array([4, 4], np.float32)}
-    columns, optics, _ = columns_of(given, PATH, [])
+    columns, optics, _, _ = columns_of(given, PATH)
     assert columns["rlnOriginXAngst"].tolist() == [8, 0]
     assert columns["rlnOriginYAngst"].tolist() == [-4, 2]
     made = fields_of(tables(columns, optics), PATH)  # RELION knows the pixel of the images only
@@ -94,7 +94,7 @@ def test_ctf_angles_and_indices():
         "alignments3D/class": np.uint32([2, 0]),
         "alignments3D/alpha": np.float32([0.5, 1.5]),
     }
-    columns, optics, _ = columns_of(given, PATH, [])
+    columns, optics, _, _ = columns_of(given, PATH)
     assert columns["rlnImageName"].tolist() == [b"000001@J1/a.mrc", b"000042@J1/a.mrc"]
     assert columns["rlnDefocusU"].dtype == np.float32
     assert columns["rlnDefocusAngle"].tolist() == [30.000001] * 2  # float32 of pi / 6
@@ -111,24 +111,23 @@ def test_ctf_angles_and_indices():
 def test_beam_tilt_is_a_length_in_cryosparc():
     """tilt_A = Cs sin(tilt): 2.7 mm and 1 mrad are 27,000 Å."""
     given = fields(2, ctf__tilt_A=[[27000, -13500]] * 2)
-    _, optics, _ = columns_of(given, PATH, [])
+    _, optics, _, _ = columns_of(given, PATH)
     assert np.allclose(optics["rlnBeamTiltX"], 1, atol=1e-5)
     assert np.allclose(optics["rlnBeamTiltY"], -0.5, atol=1e-5)
-    columns, optics, _ = columns_of(given, PATH, [])
+    columns, optics, _, _ = columns_of(given, PATH)
     assert np.allclose(fields_of(tables(columns, optics), PATH)["ctf/tilt_A"], [[27000, -13500]])
     given["ctf/cs_mm"][:] = 0  # then no tilt can be told
-    assert "rlnBeamTiltX" not in columns_of(given, PATH, [])[1]
+    assert "rlnBeamTiltX" not in columns_of(given, PATH)[1]
 
 
 def test_magnification_is_the_inverse_less_one():
     """Images labelled 0.6575 Å that have 0.8767 Å: 1 + anisomag = 1.333, RELION's M = 0.75."""
-    messages = []
     given = fields(2, ctf__anisomag=[[1 / 3, 0, 0, 1 / 3]] * 2)
-    columns, optics, _ = columns_of(given, PATH, messages)
+    columns, optics, _, messages = columns_of(given, PATH)
     assert np.allclose([optics["rlnMagMat00"], optics["rlnMagMat11"]], 0.75)
-    assert "transposed is not known" in messages[0]
+    assert codes(messages) == ["magnification_read"]
     given = fields(2, ctf__anisomag=[[0.01, 0.02, 0.03, -0.01]] * 2)
-    columns, optics, _ = columns_of(given, PATH, [])
+    columns, optics, _, _ = columns_of(given, PATH)
     m = np.array([optics[f"rlnMagMat{x}"][0] for x in ("00", "01", "10", "11")]).reshape(2, 2)
     assert np.allclose(m @ [[1.01, 0.02], [0.03, 0.99]], np.eye(2), atol=2e-6)
     made = fields_of(tables(columns, optics), PATH)["ctf/anisomag"]
@@ -136,11 +135,10 @@ def test_magnification_is_the_inverse_less_one():
 
 
 def test_other_aberrations_are_named_not_converted():
-    messages = []
     given = fields(2, ctf__trefoil_A=[[1, 0], [0, 0]], ctf__tetra_A=np.zeros((2, 4)))
-    _, optics, _ = columns_of(given, PATH, messages)
+    _, optics, _, messages = columns_of(given, PATH)
     assert not [x for x in optics if "Zernike" in x]
-    assert len(messages) == 1 and "ctf/trefoil_A" in messages[0]
+    assert codes(messages) == ["field_not_applied"] and messages[0]["field"] == "ctf/trefoil_A"
 
 
 def test_positions_have_their_origin_above():
@@ -153,7 +151,7 @@ def test_positions_have_their_origin_above():
         location__center_x_frac=[0.1, 0.5],
         location__center_y_frac=[0.25, 0.99],
     )
-    columns, optics, _ = columns_of(given, PATH, [])
+    columns, optics, _, _ = columns_of(given, PATH)
     assert columns["rlnMicrographName"].tolist() == [b"J2/m.mrc"] * 2
     assert columns["rlnCoordinateX"].tolist() == [500, 2500]
     assert columns["rlnCoordinateY"].tolist() == [3000, 40]
@@ -166,7 +164,7 @@ def test_positions_have_their_origin_above():
 def test_exposure_groups_are_numbered_densely_in_their_order():
     given = fields(6, ctf__exp_group_id=[7, 3, 7, 3, 9, 3], ctf__accel_kv=[300] * 6)
     given["ctf/cs_mm"][5] = 2.0  # another lens within a group
-    columns, optics, row = columns_of(given, PATH, [])
+    columns, optics, row, _ = columns_of(given, PATH)
     assert row.tolist() == [2, 1, 2, 1, 3, 0]
     assert columns["rlnOpticsGroup"].tolist() == [3, 2, 3, 2, 4, 1]
     assert np.allclose(optics["rlnSphericalAberration"], [2.0, 2.7, 2.7, 2.7])
@@ -178,7 +176,7 @@ def test_uids_are_unique_and_reproducible():
         n = len(names)
         columns = {f"rlnDefocus{x}": np.ones(n) for x in ("U", "V", "Angle")}
         columns |= {"rlnImageName": names, "rlnOpticsGroup": np.ones(n, int)}
-        _, optics, _ = columns_of(fields(1), PATH, [])
+        _, optics, _, _ = columns_of(fields(1), PATH)
         return fields_of(tables(columns, optics), PATH)["uid"]
 
     names = [f"{i}@{s}.mrc" for s in "abc" for i in range(1, 5000)]
@@ -201,7 +199,7 @@ def test_uids_are_unique_and_reproducible():
 )
 def test_fields_of_another_kind_are_refused(changes, says):
     with pytest.raises(InputError, match=says):
-        columns_of({**fields(2), **changes}, PATH, [])
+        columns_of({**fields(2), **changes}, PATH)
 
 
 @pytest.mark.data
@@ -209,7 +207,7 @@ def test_relion_and_cryosparc_agree_on_the_same_particles(shared_data):
     """EMPIAR-10076 as both programs hold it."""
     star = read_particles(shared_data / "real/empiar_10076_7.star", need_images=False)
     theirs = read_cs(shared_data / "real/empiar_10076_7.cs")
-    columns, optics, _ = columns_of(theirs, PATH, [])
+    columns, optics, _, _ = columns_of(theirs, PATH)
     table = star.tables["particles"]
     for label in ("rlnDefocusU", "rlnDefocusV"):
         assert np.abs(columns[label] - table.floats(label)).max() < 1e-3

@@ -10,6 +10,8 @@ from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.cryosparc.passthrough import read_joined
 from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
+from cryotorch.findings import codes
+from cryotorch.report.sentences import say
 
 N = 6
 
@@ -37,9 +39,8 @@ def files(tmp_path):
 
 
 def test_the_file_beside_it_is_found_and_joined_by_uid(files):
-    messages = []
-    fields = read_joined(files / "J2_particles.cs", None, messages)
-    assert "J2_passthrough_particles.cs" in messages[0]
+    fields, messages = read_joined(files / "J2_particles.cs", None)
+    assert messages[0]["other"].endswith("J2_passthrough_particles.cs")
     assert fields["ctf/df1_A"].tolist() == [9005, 9004, 9003, 9002, 9001, 9000]
     assert fields["x/y"].tolist() == [5, 4, 3, 2, 1, 0]
     assert fields["blob/idx"].tolist() == [0, 1, 2, 3, 4, 5]  # the main file's stay
@@ -52,8 +53,8 @@ def test_a_file_elsewhere_can_be_named(files):
     moved = files / "other" / "P.cs"
     (files / "J2_passthrough_particles.cs").rename(moved)
     with pytest.raises(InputError, match=r"has no ctf/accel_kv, .*passthrough_particles.cs"):
-        read_joined(files / "J2_particles.cs", None, [])
-    assert "ctf/df1_A" in read_joined(files / "J2_particles.cs", moved, [])
+        read_joined(files / "J2_particles.cs", None)
+    assert "ctf/df1_A" in read_joined(files / "J2_particles.cs", moved)[0]
     file = read_particles(files / "J2_particles.cs", need_images=False, passthrough=moved)
     assert len(file.particles) == N
 
@@ -65,14 +66,13 @@ def test_files_of_other_particles_are_passed_over_or_refused(files):
     write_cs(good, wrong)
     wrong["uid"] = wrong["uid"] + np.uint64(1)
     write_cs(path, wrong)
-    messages = []
-    read_joined(files / "J2_particles.cs", None, messages)
-    assert good.name in messages[0]
+    _, messages = read_joined(files / "J2_particles.cs", None)
+    assert good.name in say(messages[0])
     with pytest.raises(InputError, match=r"lacks 6 of the 6 particles .* row 1 with uid 50"):
-        read_joined(files / "J2_particles.cs", path, [])
+        read_joined(files / "J2_particles.cs", path)
     write_cs(path, {name: values[:0] for name, values in wrong.items()})
     with pytest.raises(InputError, match="lacks 6 of the 6"):
-        read_joined(files / "J2_particles.cs", path, [])
+        read_joined(files / "J2_particles.cs", path)
 
 
 def test_two_rows_of_one_particle_are_refused(files):
@@ -82,31 +82,32 @@ def test_two_rows_of_one_particle_are_refused(files):
     last = np.flatnonzero(np.isin(second["uid"], uid))[-1]
     write_cs(path, {x: np.concatenate([v, v[last : last + 1]]) for x, v in second.items()})
     with pytest.raises(InputError, match=f"more than one row, .* uid {second['uid'][last]}: keep"):
-        read_joined(files / "J2_particles.cs", None, [])
+        read_joined(files / "J2_particles.cs", None)
 
 
 def test_poses_half_sets_and_positions_are_joined_too(files):
-    write_cs(files / "all.cs", read_joined(files / "J2_particles.cs", None, []))
+    write_cs(files / "all.cs", read_joined(files / "J2_particles.cs", None)[0])
     second = {
         "uid": 10 * np.arange(N, dtype=np.uint64),
         "alignments3D/pose": np.arange(3 * N, dtype=np.float32).reshape(N, 3) / 10,
     }
     write_cs(files / "J2_passthrough_particles.cs", second)
-    messages = []
-    fields = read_joined(files / "all.cs", None, messages)
+    fields, messages = read_joined(files / "all.cs", None)
     assert np.array_equal(fields["alignments3D/pose"], second["alignments3D/pose"][::-1])
-    assert len(messages) == 1 and "alignments3D/pose" in messages[0]
+    assert codes(messages) == ["fields_joined"] and "alignments3D/pose" in messages[0]["fields"]
     assert read_particles(files / "all.cs", need_images=False).particles.has_pose
 
 
 def test_a_file_with_nothing_new_is_not_joined_and_a_broken_one_is_named(files):
-    fields = read_joined(files / "J2_particles.cs", None, [])
+    fields, _ = read_joined(files / "J2_particles.cs", None)
     write_cs(files / "all.cs", fields)
-    messages = []
-    assert read_joined(files / "all.cs", None, messages).keys() == fields.keys()
+    joined, messages = read_joined(files / "all.cs", None)
+    assert joined.keys() == fields.keys()
     assert not messages
     (files / "A_passthrough_particles.cs").write_bytes(b"broken")
-    assert read_joined(files / "all.cs", None, messages).keys() == fields.keys()
-    assert len(messages) == 1 and "A_passthrough_particles.cs beside" in messages[0]
+    joined, messages = read_joined(files / "all.cs", None)
+    assert joined.keys() == fields.keys()
+    assert codes(messages) == ["passthrough_unused"]
+    assert messages[0]["other"] == "A_passthrough_particles.cs"
     with pytest.raises(InputError, match="begins with other bytes"):
-        read_joined(files / "J2_particles.cs", None, [])
+        read_joined(files / "J2_particles.cs", None)

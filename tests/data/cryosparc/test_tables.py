@@ -17,6 +17,7 @@ from cryotorch.data.particle_file import read_particles, write_particles, write_
 from cryotorch.data.star import Table, read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.report.sentences import said
 
 STARS = (
     *("empiar_10076_7.star", "relion31.6opticsgroups.star", "relion5.star", "starfile.star.gz"),
@@ -108,13 +109,13 @@ def test_real_cs_files_come_back_to_the_bit(shared_data, tmp_path, name):
 
 def test_every_kind_of_field_comes_back_to_the_bit(tmp_path):
     before = particles()
-    tables = to_tables(before, PATH, [])
-    assert identical(to_fields(tables, PATH, []), before)  # in memory
+    tables = to_tables(before, PATH)[0]
+    assert identical(to_fields(tables, PATH)[0], before)  # in memory
     write_star(tmp_path / "a.star", tables)
     tables = read_star(tmp_path / "a.star")
-    assert identical(to_fields(tables, PATH, []), before)
-    write_star(tmp_path / "a.star", to_tables(before, PATH, []))
-    write_cs(tmp_path / "b.cs", to_fields(read_star(tmp_path / "a.star"), PATH, []))
+    assert identical(to_fields(tables, PATH)[0], before)
+    write_star(tmp_path / "a.star", to_tables(before, PATH)[0])
+    write_cs(tmp_path / "b.cs", to_fields(read_star(tmp_path / "a.star"), PATH)[0])
     assert identical(read_cs(tmp_path / "b.cs"), before)
 
 
@@ -123,9 +124,9 @@ def test_fields_survive_a_program_that_drops_tables_it_does_not_know():
     before = particles()
     for name in ("new/double", "new/doubles", "new/bytes", "new/complex", "new/matrix", "new/flag"):
         del before[name]
-    tables = to_tables(before, PATH, [])
+    tables = to_tables(before, PATH)[0]
     texts = {x: tables["particles"][x] for x in tables["particles"]}
-    after = to_fields({"optics": tables["optics"], "particles": Table(texts)}, PATH, [])
+    after = to_fields({"optics": tables["optics"], "particles": Table(texts)}, PATH)[0]
     assert not [name for name in after if name.startswith("star")]
     for name, values in before.items():
         assert after[name].dtype.kind == values.dtype.kind, name
@@ -134,14 +135,14 @@ def test_fields_survive_a_program_that_drops_tables_it_does_not_know():
 
 def test_what_both_formats_can_say_is_taken_from_the_columns_when_they_were_changed():
     before = particles()
-    tables = to_tables(before, PATH, [])
+    tables = to_tables(before, PATH)[0]
     table = tables["particles"]
     table["rlnAngleRot"] = table.floats("rlnAngleRot") + np.array([0, 0.1, 0, 0, 0])
     table["rlnOriginXAngst"] = table.floats("rlnOriginXAngst") + np.array([0, 0, 1, 0, 0])
     table["rlnDefocusU"] = table.floats("rlnDefocusU") + 5
     table["rlnRandomSubset"] = [1, 1, 1, 2, 2]
     table["rlnOpticsGroup"] = [1, 2, 2, 2, 1]
-    after = to_fields(tables, PATH, [])
+    after = to_fields(tables, PATH)[0]
     same = np.all(after["alignments3D/pose"] == before["alignments3D/pose"], 1)
     assert same.tolist() == [True, False, True, True, True]
     moved = after["alignments3D/shift"] - before["alignments3D/shift"]
@@ -191,39 +192,39 @@ def star_tables() -> dict[str, Table]:
 
 
 def test_star_tables_come_back_letter_by_letter(tmp_path):
-    before, messages = star_tables(), []
-    fields = to_fields(before, PATH, messages)
+    before = star_tables()
+    fields, messages = to_fields(before, PATH)
     write_cs(tmp_path / "a.cs", fields)
-    after = to_tables(read_cs(tmp_path / "a.cs"), PATH, [])
+    after = to_tables(read_cs(tmp_path / "a.cs"), PATH)[0]
     assert list(after) == ["optics", "particles"]
     assert after["optics"] == before["optics"] and after["particles"] == before["particles"]
-    said = " ".join(messages)
+    words = " ".join(said(messages))
     for word in ("data_other cannot be kept", "_rlnOddZernike", "_rlnCtfBfactor", "transposed"):
-        assert word in said
-    assert "_rlnCoordinateX and _rlnCoordinateY are carried" in said
-    assert "_rlnBeamTiltX" not in said
+        assert word in words
+    assert "_rlnCoordinateX and _rlnCoordinateY are carried" in words
+    assert "_rlnBeamTiltX" not in words
     assert fields["ctf/exp_group_id"].tolist() == [1, 0, 0, 1]  # in the order of the table
     assert fields["ctf/type"].tolist() == [b"imported"] * 4
     assert np.allclose(fields["ctf/accel_kv"], [200, 300, 300, 200])
 
 
 def test_what_cannot_be_said_is_told():
-    tables, messages = star_tables(), []
+    tables = star_tables()
     tables["optics"]["rlnSphericalAberration"] = ["0", "0"]
     tables["particles"]["rlnOpticsGroup"] = ["4"] * 4
-    fields = to_fields(tables, PATH, messages)
+    fields, messages = to_fields(tables, PATH)
     assert not fields["ctf/tilt_A"].any()
-    said = " ".join(messages)
+    words = " ".join(said(messages))
     assert (
-        "_rlnBeamTiltX, _rlnBeamTiltY" in said and "without particles are not in x.cs: 2." in said
+        "_rlnBeamTiltX, _rlnBeamTiltY" in words and "without particles are not in x.cs: 2." in words
     )
-    after = to_tables(fields, PATH, [])["optics"]
+    after = to_tables(fields, PATH)[0]["optics"]
     assert after["rlnBeamTiltX"].tolist() == ["0.657334"]
 
 
 def test_columns_are_taken_from_the_fields_when_these_were_changed():
     before = star_tables()
-    fields = to_fields(before, PATH, [])
+    fields = to_fields(before, PATH)[0]
     fields["ctf/df1_A"] = fields["ctf/df1_A"] + np.float32([0, 10, 0, 0])
     fields["alignments3D/split"] = 1 - fields["alignments3D/split"]
     fields["ctf/phase_shift_rad"] = np.float32([0, 0, 1, 0])
@@ -231,7 +232,7 @@ def test_columns_are_taken_from_the_fields_when_these_were_changed():
         [[0] * 3] * 3 + [[1, 0, 0]]
     )
     fields["ctf/exp_group_id"] = np.uint32([0, 1, 2, 0])
-    after = to_tables(fields, PATH, [])
+    after = to_tables(fields, PATH)[0]
     table = after["particles"]
     defocus = table["rlnDefocusU"].tolist()
     assert defocus[:1] + defocus[2:] == ["15301.123456", "9000", "1e4"]
@@ -252,43 +253,43 @@ def test_a_new_shift_along_one_axis_gives_both_origins():
     before = star_tables()
     for label in ("rlnOriginXAngst", "rlnOriginYAngst"):
         before["particles"].pop(label, None)
-    fields = to_fields(before, PATH, [])
+    fields = to_fields(before, PATH)[0]
     fields["alignments3D/shift"] = np.float32([[0, 1]] * 4)
-    after = to_tables(fields, PATH, [])["particles"]
+    after = to_tables(fields, PATH)[0]["particles"]
     assert not after.floats("rlnOriginXAngst").any()
     assert after.floats("rlnOriginYAngst").all()
 
 
 def test_columns_that_no_field_can_hold_are_carried():
     """Class 0, half set 3, and orientations without one of their angles."""
-    tables = to_tables(particles(), PATH, [])
+    tables = to_tables(particles(), PATH)[0]
     table = tables["particles"]
     table["rlnClassNumber"] = [0, 3, 3, 3, 3]
     table["rlnRandomSubset"] = [1, 2, 3, 1, 1]
     tables["optics"]["rlnOpticsGroupName"] = ["near", "far"]
-    after = to_tables(to_fields(tables, PATH, []), PATH, [])
+    after = to_tables(to_fields(tables, PATH)[0], PATH)[0]
     assert after["particles"].integers("rlnClassNumber").tolist() == [0, 3, 3, 3, 3]
     assert after["particles"].integers("rlnRandomSubset").tolist() == [1, 2, 3, 1, 1]
     assert after["optics"]["rlnOpticsGroupName"].tolist() == ["near", "far"]
     before = star_tables()
     del before["particles"]["rlnOriginXAngst"], before["particles"]["rlnOriginYAngst"]
-    after = to_tables(to_fields(before, PATH, []), PATH, [])
+    after = to_tables(to_fields(before, PATH)[0], PATH)[0]
     assert after["particles"] == before["particles"]
 
 
 def test_new_columns_of_a_cs_file_are_carried_and_new_facts_are_fields():
-    tables = to_tables(particles(), PATH, [])
+    tables = to_tables(particles(), PATH)[0]
     table = tables["particles"]
     table["cryotorchRotationSigma"] = np.linspace(0, 1, 5)
     table["cryotorchScale"] = np.array([1, 1.5, 1, 1, 1])
     tables["optics"]["rlnEvenZernike"] = ["[0,0,1,0,0,0,0,0,0]", "[0,0,0,0,0,0,0,0,0]"]
-    after = to_fields(tables, PATH, [])
+    after = to_fields(tables, PATH)[0]
     added = [name for name in after if name not in particles()]
     assert added == [
         *("alignments3D/alpha", "star/cryotorchRotationSigma", "star_optics/rlnEvenZernike"),
     ]
     assert after["star/cryotorchRotationSigma"].tolist() == [0, 0.25, 0.5, 0.75, 1]
-    again = to_tables(after, PATH, [])
+    again = to_tables(after, PATH)[0]
     assert again["particles"]["cryotorchRotationSigma"][1] == "0.250000"
     assert again["optics"]["rlnEvenZernike"][0] == "[0,0,1,0,0,0,0,0,0]"
 
@@ -301,10 +302,10 @@ def test_refined_particles_are_written_to_a_cs_file(tmp_path):
     assert file.sign.tolist() == [-1] * 5
     rotation = file.particles.rotation.flip(0)
     new = file.particles.replace(rotation=rotation, shift=file.particles.shift + 1)
-    said = write_particles(tmp_path / "b.cs", file, new)
-    said += write_particles(tmp_path / "b.star", file, new)
-    assert "anisomag" in said[0] and "dark on bright" in said[-1]
-    assert "b.cs" in said[0] and not any(str(tmp_path) in text for text in said)
+    told = write_particles(tmp_path / "b.cs", file, new)
+    told += write_particles(tmp_path / "b.star", file, new)
+    assert told[0].code == "magnification_written" and told[-1].code == "dark_on_bright"
+    assert [message["file"] for message in told] == ["b.cs"] * (len(told) - 1) + ["b.star"]
     after = read_cs(tmp_path / "b.cs")
     back = read_particles(tmp_path / "b.cs", need_images=False).particles
     assert rotation_angle(back.rotation, rotation).max() < 1e-6
@@ -327,7 +328,7 @@ def test_refined_particles_are_written_to_a_cs_file(tmp_path):
 )
 def test_fields_that_are_no_columns_are_refused(changes, says):
     with pytest.raises(InputError, match=says):
-        to_tables({**particles(), **changes}, PATH, [])
+        to_tables({**particles(), **changes}, PATH)[0]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +351,7 @@ def test_mistakes_are_told_in_the_words_of_the_file(tmp_path, name, value, says)
 
 
 def test_columns_that_are_no_fields_are_refused():
-    tables = to_tables(particles(), PATH, [])
+    tables = to_tables(particles(), PATH)[0]
     for label, value, says in (
         ("cs/blob/sign", "x", "does not hold 1 value of type <f4"),
         ("cs/new/matrix", "0001", "does not hold 2x2 value"),
@@ -359,16 +360,16 @@ def test_columns_that_are_no_fields_are_refused():
         table = tables["particles"].copy()
         table[label] = [value] * 5
         with pytest.raises(InputError, match=says):
-            to_fields({**tables, "particles": table}, PATH, [])
+            to_fields({**tables, "particles": table}, PATH)[0]
     listed = tables["cryosparc_fields"].copy()
     for label, value in (("cryosparcType", "|O"), ("cryosparcShape", "9999999999")):
         table = listed.copy()
         table[label] = [value] * table.rows
         with pytest.raises(InputError, match="gives field uid the type"):
-            to_fields({**tables, "cryosparc_fields": table}, PATH, [])
+            to_fields({**tables, "cryosparc_fields": table}, PATH)[0]
     del listed["cryosparcType"]
     with pytest.raises(InputError, match="lacks _cryosparcField"):
-        to_fields({**tables, "cryosparc_fields": listed}, PATH, [])
+        to_fields({**tables, "cryosparc_fields": listed}, PATH)[0]
 
 
 NAMES = [*particles(), "star/rlnAngleRot", "star/rlnOpticsGroup", "star_optics/rlnOpticsGroup"]

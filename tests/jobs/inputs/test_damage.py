@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cryotorch.jobs.inputs.damage import damaged_images, sentence
+from cryotorch.jobs.inputs.damage import damaged_images, finding
+from cryotorch.report.sentences import line
 
 
 class Images:
@@ -25,8 +26,8 @@ def test_reasons_are_joined_by_image_and_come_in_order() -> None:
 
 
 def test_the_first_few_are_named() -> None:
-    one = sentence({"2@s.mrcs": "loud"}, 400)
-    assert one.startswith("WARNING: 1 of 400 images looks damaged: 2@s.mrcs (loud).")
-    many = sentence({f"{i}@s.mrcs": "blank" for i in range(1, 9)}, 400)
-    assert "8 of 400 images look damaged: 1@s.mrcs (blank)" in many
-    assert "3@s.mrcs (blank) and others." in many and "4@s.mrcs" not in many
+    one = finding({"2@s.mrcs": "loud"}, 400)
+    assert line(one).startswith("WARNING: 1 of 400 images looks damaged: 2@s.mrcs (loud).")
+    many = finding({f"{i}@s.mrcs": "blank" for i in range(1, 9)}, 400)
+    named = ", ".join(f"{i}@s.mrcs (blank)" for i in (1, 2, 3))
+    assert many.values == dict(damaged=8, images=400, examples=named, more=True)

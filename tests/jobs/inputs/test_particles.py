@@ -12,6 +12,7 @@ from cryotorch.data.half_sets import SHARED
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.inputs.particles import load_particles, shared_before
 
 
@@ -44,21 +45,21 @@ def stated(tmp_path: Path) -> ParticleFile:
 
 
 def test_what_the_file_states_and_what_the_user_says(stated: ParticleFile) -> None:
-    """The finer one; the sentence names where it comes from."""
+    """The finer one; the finding names where it comes from."""
     for told, shared, source in ((None, 20, SHARED), (12.0, 12, "=12"), (30.0, 20, SHARED)):
-        found, (sentence,) = shared_before(stated, told, resplit=False)
-        assert found == shared
-        assert f"up to {shared} Å" in sentence and source in sentence
+        found, (note,) = shared_before(stated, told, resplit=False)
+        assert found == shared and note.code == "shared_known" and not note.serious
+        assert note["resolution"] == shared and source in note["source"]
 
 
 def test_half_sets_drawn_anew_are_warned_about(stated: ParticleFile) -> None:
-    _, (sentence,) = shared_before(stated, None, resplit=True)
-    assert sentence.startswith("WARNING: half_sets=resplit mixes")
-    found, (sentence,) = shared_before(stated, 8.0, resplit=True)
-    assert found == 8 and "up to 8 Å" in sentence
+    _, (warning,) = shared_before(stated, None, resplit=True)
+    assert warning == Finding("half_sets_mixed")
+    found, (note,) = shared_before(stated, 8.0, resplit=True)
+    assert found == note["resolution"] == 8 and not note.serious
 
 
 def test_nothing_known_says_what_a_claim_presumes(tmp_path: Path) -> None:
     file = read_particles(particles(tmp_path, "rlnRandomSubset", ["1", "2", "1", "2"]))
-    found, (sentence,) = shared_before(file, None, resplit=False)
-    assert found is None and "presumes" in sentence and "shared_resolution=" in sentence
+    found, (note,) = shared_before(file, None, resplit=False)
+    assert found is None and note.code == "shared_unknown" and not note.serious

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cryotorch.findings import Finding, codes
 from cryotorch.jobs.inputs.reference_axes import ON_AXES, onto_axes
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
@@ -21,7 +22,7 @@ def test_an_initial_map_about_other_axes_is_told_or_turned(
     turned = rotate_volume(right, quarter)
     assert float(symmetry_correlation(turned, group).min()) > ON_AXES
     caplog.set_level("INFO", logger="cryotorch")
-    said: list[str] = []
+    said: list[Finding] = []
 
     def agreement(frame: str) -> float:
         volume, told = onto_axes(turned, group, "D7", frame)
@@ -30,7 +31,8 @@ def test_an_initial_map_about_other_axes_is_told_or_turned(
 
     assert agreement("trust") < 0.9 and not said
     assert agreement("check") < 0.9
-    assert len(said) == 1 and "by 90° about z: add symmetry_frame=auto" in said[0]
+    assert codes(said) == ["map_about_other_axes"]
+    assert said[0]["turn"] == "a turn by 90° about z" and said[0]["turned"] > said[0]["as_is"]
     made, told = onto_axes(turned, group, "D7", "auto")
     assert told == []
     assert "brought onto the axes of D7 by a turn by 90° about z" in caplog.text
@@ -39,7 +41,7 @@ def test_an_initial_map_about_other_axes_is_told_or_turned(
     assert onto_axes(right, group, "D7", "check")[1] == []
     (told,) = onto_axes(right, point_group("O"), "O", "check")[1]
     # seven-fold, which is no part of O
-    assert "it shows D7, give symmetry=D7 if that is theirs" in told
+    assert told["symmetry"] == "O" and told["shows"] == "D7"
 
 
 def test_an_octahedral_map_given_as_icosahedral_is_told_to_be_octahedral() -> None:
@@ -47,11 +49,12 @@ def test_an_octahedral_map_given_as_icosahedral_is_told_to_be_octahedral() -> No
     ball = low_pass(phantom(32, 6.0, point_group("O")), 6.0, 45)
     assert float(symmetry_correlation(ball, point_group("I")).min()) > ON_AXES
     (told,) = onto_axes(ball, point_group("I"), "I", "check")[1]
-    assert "not I about the axes that RELION uses: it shows O, give symmetry=O" in told
+    assert told.code == "map_of_other_symmetry"
+    assert told["symmetry"] == "I" and told["shows"] == "O"
     assert onto_axes(ball, point_group("D4"), "D4", "check")[1] == []
 
 
 def test_an_initial_map_of_less_symmetry_is_told_to_have_less() -> None:
     lower = low_pass(phantom(32, 6.0, point_group("C4")), 6.0, 30)
     (told,) = onto_axes(lower, point_group("D4"), "D4", "check")[1]
-    assert "not D4 about the axes" in told and "it shows C4, give symmetry=C4" in told
+    assert told["symmetry"] == "D4" and told["shows"] == "C4"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding, codes
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.jobs.homo_refine import plan_global
@@ -29,7 +30,7 @@ def molecule(seed: int = 1) -> Tensor:
     return volume / volume.std()
 
 
-def said(initial: Tensor, first: float = FIRST, volume: Tensor | None = None) -> list[str]:
+def noticed(initial: Tensor, first: float = FIRST, volume: Tensor | None = None) -> list[Finding]:
     volume = molecule() if volume is None else volume
     noise = torch.randn(volume.shape, generator=torch.Generator().manual_seed(2))
     mask = soft_sphere(BOX, 14, 3)
@@ -39,8 +40,8 @@ def said(initial: Tensor, first: float = FIRST, volume: Tensor | None = None) ->
 
 @pytest.mark.parametrize("resolution", [10.0, 20.0, 30.0, 45.0, 60.0, 80.0])
 def test_the_right_initial_map_is_not_doubted_however_coarse(resolution: float) -> None:
-    assert said(low_pass(molecule(), PIXEL, resolution)) == []
-    assert said(2.5 * molecule()) == []
+    assert noticed(low_pass(molecule(), PIXEL, resolution)) == []
+    assert noticed(2.5 * molecule()) == []
 
 
 def test_nothing_to_compare_says_nothing() -> None:
@@ -50,20 +51,19 @@ def test_nothing_to_compare_says_nothing() -> None:
 
 def test_another_size_is_told_where_the_initial_map_has_detail() -> None:
     larger = resample_volume(molecule(), 1.05, BOX, 1.0)
-    (line,) = said(molecule(), volume=larger)
-    assert line.startswith("The map is 1.05 times as large as the initial map"), line
-    assert "the particles have 3.8" in line, line
-    assert said(low_pass(molecule(), PIXEL, 30), volume=larger) == []
+    (found,) = noticed(molecule(), volume=larger)
+    assert found.code == "other_size" and found["factor"] == pytest.approx(1.05, abs=0.005)
+    assert found["right"] == pytest.approx(3.81, abs=0.03) and found["given"] == PIXEL
+    assert noticed(low_pass(molecule(), PIXEL, 30), volume=larger) == []
 
 
 @pytest.mark.parametrize("first", [FIRST, 16.0])
 def test_another_molecule_is_told(first: float) -> None:
-    (line,) = said(molecule(7), first)
-    assert line.startswith("The map agrees with the initial map to "), line
-    assert "mirror image" in line and "another molecule" in line
+    (found,) = noticed(molecule(7), first)
+    assert found.code == "other_map" and found["resolution"] > found["first"]
 
 
-def views(rotation: Tensor, group: str = "C1") -> list[str]:
+def views(rotation: Tensor, group: str = "C1") -> list[Finding]:
     particles = SimpleNamespace(rotation=rotation)
     found = SimpleNamespace(
         particles=particles,
@@ -79,9 +79,8 @@ def test_views_are_told_where_they_are_uneven_for_their_number() -> None:
     for n in (20, 200, 2000):
         assert views(random_views(n, generator=draw)) == []
     assert views(random_views(2000, 2.0, draw)) == []  # within 60 degrees or so
-    (line,) = views(random_views(2000, 20.0, draw))
-    share = int(line.split("they leave ")[1].split("%")[0])
-    assert 20 <= share <= 45 and "Preferred orientation" in line
+    found = views(random_views(2000, 20.0, draw))
+    assert codes(found) == ["views_uneven"] and 0.2 <= found[0]["unseen"] <= 0.45
     assert views(
         random_views(500, 200.0, draw), "D7"
     )  # the copies of a view along the axis lie there too

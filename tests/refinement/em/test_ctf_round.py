@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cryotorch.findings import codes
 from cryotorch.refinement.ctf.sums import GroupFit, clear_only
 from cryotorch.refinement.em.ctf_round import CtfRound, _of_optics
 from cryotorch.refinement.settings import CtfWhat
 from cryotorch.refinement.state import State
+from cryotorch.report.sentences import say
 
 BOX, PIXEL = 64, 1.6
 WHAT = CtfWhat(limit=0.0, defocus=True, tilt=False, trefoil=False)
@@ -54,7 +56,8 @@ def test_defocus_is_found_with_the_poses_of_the_iteration(scene):
     left = (state.particles.defocus - world.truth.defocus)[:, 0]
     before = float(left.square().mean().sqrt())
     assert float(left.square().mean().sqrt()) < 0.3 * float(error.square().mean().sqrt())
-    assert "defocus changed by 1" in note and "rms" in note
+    (change,) = note["changes"]
+    assert change.code == "defocus_changed" and 100 < change["rms"] < 2000
     assert 0 < state.defocus_sigma < 150
     go(world, state, settings, expectation)  # a second time, with that as its prior's width
     left = (state.particles.defocus - world.truth.defocus)[:, 0]
@@ -67,9 +70,9 @@ def test_a_coarse_map_is_left_alone(scene):
     before = state.particles
     said = go(world, state, settings, expectation)
     # 102.4 Å / 6 shells; 102.4 / 20 = 5.12 shells and 3 more are needed
-    assert (
-        said == "the map is too coarse to refine the defocus with, 17.1 Å where 12.6 Å are needed"
-    )
+    assert said.code == "ctf_not_refined" and codes(said["reasons"]) == ["map_too_coarse_for_ctf"]
+    values = dict(what="defocus", reached=102.4 / 6, needed=102.4 / 8.12)
+    assert said["reasons"][0].values == pytest.approx(values)
     assert state.particles is before
 
 
@@ -83,8 +86,10 @@ def test_optics_that_a_map_is_too_coarse_for_are_named_beside_what_was_done(scen
     state.limit = 10.0
     optics = state.particles.optics
     said = go(world, state, settings, expectation)
-    assert said.startswith("CTF refined: defocus changed by 1")
-    assert said.endswith("too coarse to refine the optics with, 10.2 Å where 7.73 Å are needed")
+    assert codes(said["changes"]) == ["defocus_changed", "map_too_coarse_for_ctf"]
+    assert said["changes"][1]["what"] == "optics"
+    assert say(said).startswith("CTF refined: defocus changed by 1")
+    assert say(said).endswith("refine the optics with, 10.2 Å where 7.73 Å are needed")
     assert state.particles.optics is optics
 
 
@@ -93,12 +98,12 @@ def test_what_is_said_of_the_optics_is_what_was_taken_over():
     trefoil, none = GroupFit(9, {"trefoil": pair}, {}, []), GroupFit(9, {}, {}, [])
     tilt = GroupFit(9, {"shift": pair, "tilt": pair}, {}, [])
     optics = SimpleNamespace(beam_tilt=torch.tensor([[0.5, -0.25]]))
-    assert _of_optics([trefoil], optics) == "trefoil changed"
-    assert _of_optics([none, tilt], optics) == "beam tilt (0.50, -0.25) mrad"
-    both = _of_optics([trefoil, tilt], optics)
+    assert say(_of_optics([trefoil], optics)) == "trefoil changed"
+    assert say(_of_optics([none, tilt], optics)) == "beam tilt (0.50, -0.25) mrad"
+    both = say(_of_optics([trefoil, tilt], optics))
     assert both == "beam tilt (0.50, -0.25) mrad, trefoil changed"
-    assert "the optics stay" in _of_optics([none], optics)
-    assert _of_optics([tilt], SimpleNamespace(beam_tilt=None)) == "tilt changed"
+    assert _of_optics([none], optics).code == "no_aberration"
+    assert say(_of_optics([tilt], SimpleNamespace(beam_tilt=None))) == "tilt changed"
 
 
 def test_a_refinement_takes_over_clear_aberrations_only():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding, codes
 from cryotorch.ops.fourier.image_model import project
 from cryotorch.ops.fourier.reconstruct import collect, solve, symmetrise
 from cryotorch.ops.fourier.slices import merge_
@@ -24,6 +25,8 @@ from cryotorch.refinement.em.hands import Frame, agree, closing, compare, frames
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.settings import ScheduleSettings
 from cryotorch.refinement.state import State
+from cryotorch.report.sentences import say
+from cryotorch.results import IterationResult
 
 CPU = torch.device("cpu")
 IDENTITY = torch.eye(3, dtype=torch.float64)
@@ -44,6 +47,12 @@ def with_frame(world, frame: Frame) -> tuple[State, Expectation]:
     for number in range(len(batches)):
         expect(expectation, batches[number])
     return state, expectation
+
+
+def changes(result: IterationResult) -> tuple[Finding, ...]:
+    """What was done to the frames of the half sets."""
+    told = [m["changes"] for m in result.messages if m.code == "frames_changed"]
+    return told[0] if told else ()
 
 
 def apart(found: Tensor, truth: Tensor, group: Tensor) -> Tensor:
@@ -86,7 +95,7 @@ def test_a_half_set_in_another_frame_is_carried_over(
     references = torch.stack([world.volume] * 2)
     state.references = references  # what says which of the two is moved
     result = maximize(state, expectation, world.settings, alone)
-    assert any("half set B are carried over" in m for m in result.messages), result.messages
+    assert [c["half"] for c in changes(result)] == ["B"], result.messages
     mask = soft_sphere(box, box / 3, 3)
     curve = shell_correlation(*(result.half_maps * mask))
     assert curve[1:9].min() > 0.9
@@ -109,7 +118,7 @@ def test_the_initial_map_as_given_decides_the_frame(symmetry: str, simulate: Cal
     state, expectation = with_frame(world, Frame(IDENTITY, False))
     state.given = Frame(IDENTITY, True).map(world.volume)
     result = maximize(state, expectation, world.settings, alone)
-    assert any("all poses are carried over" in m for m in result.messages), result.messages
+    assert "both_half_sets_moved" in codes(changes(result)), result.messages
     mask = soft_sphere(24, 8, 3)
     for half in result.half_maps:
         assert shell_correlation(half * mask, state.given * mask)[1:9].min() > 0.8
@@ -118,7 +127,7 @@ def test_the_initial_map_as_given_decides_the_frame(symmetry: str, simulate: Cal
     for given in (world.volume, noise):
         state.given = given
         result = maximize(state, expectation, world.settings, alone)
-        assert not any("carried over" in m for m in result.messages), result.messages
+        assert not changes(result), result.messages
 
 
 def test_half_maps_in_one_frame_stay(simulate: Callable) -> None:
@@ -126,7 +135,7 @@ def test_half_maps_in_one_frame_stay(simulate: Callable) -> None:
         world = simulate(60, 4.0, symmetry=symmetry, split=4.0)
         state, expectation = with_frame(world, Frame(IDENTITY, False))
         result = maximize(state, expectation, world.settings, alone)
-        assert not any("carried over" in m for m in result.messages)
+        assert not changes(result)
 
 
 def test_noise_has_no_frame() -> None:
@@ -149,22 +158,20 @@ def test_noise_has_no_frame() -> None:
         assert least <= float(doubts.square().mean().sqrt()) < 2 and doubts.abs().max() < 3
 
 
-@pytest.mark.parametrize(
-    "first, words",
-    [(3.0, "neither the images"), (9.0, "that of the initial map")],
-)
-def test_the_end_names_what_decides_the_hand(first: float, words: str, simulate: Callable) -> None:
+@pytest.mark.parametrize("first, code", [(3.0, "hand_unknown"), (9.0, "hand_put_in")])
+def test_the_end_names_what_decides_the_hand(first: float, code: str, simulate: Callable) -> None:
     schedule = ScheduleSettings(first, 11.0)
     world = simulate(8, None, symmetry="D3", split=4.0, schedule=schedule)
     noise = torch.randn(2, 24, 24, 24, generator=torch.Generator().manual_seed(1))
     state = State(world.blind, world.volume.expand(2, -1, -1, -1), torch.ones(2, 1, 13), 9.0)
     maps = world.volume + 0.1 * world.volume.std() * noise
-    said = closing(state, maps, world.settings, 12.0)
-    assert len(said) == 1 and "the same hand" in said[0] and words in said[0]
+    assert codes(closing(state, maps, world.settings, 12.0)) == [code]
     state.given = world.volume
-    assert "that of the initial map" in closing(state, maps, world.settings, 12.0)[0]
+    assert closing(state, maps, world.settings, 12.0)[0].code.startswith("hand_")
+    assert "that of the initial map" in say(closing(state, maps, world.settings, 12.0)[0])
     opposite = torch.stack([maps[0], Frame(IDENTITY, True).map(maps[1])])
-    assert closing(state, opposite, world.settings, 12.0)[0].startswith("WARNING: half map B")
-    assert "too coarse" in closing(state, noise, world.settings, 12.0)[0]
+    (warning,) = closing(state, opposite, world.settings, 12.0)
+    assert warning.code == "hands_differ" and warning.serious
+    assert codes(closing(state, noise, world.settings, 12.0)) == ["too_coarse_for_hand"]
     open_frame = replace(world.settings, group=point_group("C3"))
     assert closing(state, maps, open_frame, 12.0) == []

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cryotorch.errors import InputError
+from cryotorch.findings import codes
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refinement.em import iteration
 from cryotorch.refinement.em import module as module_of
@@ -130,7 +131,8 @@ def test_a_run_that_begins_with_a_share(
     results = witness.results
     assert [h["particles"] for h in module.state.history] == [8, 16, 48]
     assert [len(r.particles) for r in results] == [8, 16, 48] and results[-1].final
-    assert results[0].messages == ["with 8 of the 48 particles"]
+    assert codes(results[0].messages) == ["some_particles"]
+    assert results[0].messages[0].values == dict(seen=8, particles=48)
     assert results[1].rotation_change.isnan().tolist().count(False) == 8
     assert (results[2].rotation_change.isnan().sum(), len(results[2].rotation_change)) == (32, 48)
     for result in results[:2]:  # the scales of those that were looked at have the mean 1

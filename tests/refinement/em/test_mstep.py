@@ -263,8 +263,9 @@ def test_the_last_iteration_is_final(simulate: Callable) -> None:
     world = simulate(30, 4.0, schedule=ScheduleSettings(4.0, 11.0, max_iterations=1))
     state = begin(world)
     result = maximize(state, e_step(world, state), world.settings, alone)
-    assert result.final and "max_iterations=1" in state.stopped
-    assert any("max_iterations=1" in message for message in result.messages)
+    assert result.final and state.stopped == "most_iterations"
+    reason = next(m["reason"] for m in result.messages if m.code == "finished")
+    assert reason["iterations"] == 1
 
 
 def test_sums_of_two_ranks_are_those_of_one(simulate: Callable) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryotorch.findings import remark
 from cryotorch.refinement.em import schedule
 from cryotorch.refinement.em.schedule import Next, Stop, converged_at, share_of
 from cryotorch.refinement.settings import ScheduleSettings
@@ -64,7 +65,7 @@ def test_the_limit_stays_within_its_bounds() -> None:
 def test_stops_when_nothing_improves_for_two_iterations() -> None:
     assert isinstance(advance([8, 10, 10.1], PLAN), Next)
     stop = advance([8, 10, 10.1, 10.2], PLAN)
-    assert stop == Stop("the FSC no longer improves by 0.3 shell")
+    assert stop == Stop(remark("no_gain", gain=0.3))
     # small gains add up: they are measured from the best that counted
     assert isinstance(advance([8, 10, 10.2, 10.35], PLAN), Next)
     assert isinstance(advance([10, 9.9, 9.8], PLAN), Stop)
@@ -82,7 +83,7 @@ def test_extra_passes_follow_convergence_whatever_they_bring() -> None:
     two = plan(extra_final_passes=2)
     crossings = [8.0, 10.0, 10.0, 10.0]
     step = advance(crossings, two)
-    assert step == Next(11.0, "converged; 2 extra final passes follow")
+    assert step == Next(11.0, remark("final_passes", passes=2))
     assert advance([*crossings, 10.0], two) == Next(11.0)
     assert isinstance(advance([*crossings, 10.0, 10.0], two), Stop)
     assert isinstance(advance([*crossings, 12.0, 14.0], two), Stop)
@@ -93,7 +94,7 @@ def test_max_iterations_has_the_last_word() -> None:
     three = plan(max_iterations=3, extra_final_passes=5)
     assert isinstance(advance([6.0, 8.0], three), Next)
     stop = advance([6.0, 8.0, 10.0], three)
-    assert isinstance(stop, Stop) and "max_iterations=3" in stop.reason
+    assert isinstance(stop, Stop) and stop.reason["iterations"] == 3
     assert isinstance(advance([6.0], plan(max_iterations=1)), Stop)
 
 
@@ -147,7 +148,7 @@ def test_ctf_is_refined_once_nothing_else_helps():
     two = plan(ctf_rounds=2)
     areas = [8, 10, 10.0, 10.0]
     first = schedule.advance(course(areas), two)
-    assert isinstance(first, Next) and first.refine_ctf and "CTF" in first.note
+    assert isinstance(first, Next) and first.refine_ctf and first.note.code == "next_refines_ctf"
     later = [*areas, 10.3]
     assert not schedule.advance(course(later, ctf_after=[4]), two).refine_ctf
     later = [*areas, 10.3, 10.3]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.fourier.slices import (
     extract_slices,
     gridding_correction,
@@ -26,6 +27,7 @@ from cryotorch.refinement.em.initialise import begin
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.pose_search.pose_prior import Tether
 from cryotorch.refinement.settings import Local, MaskSettings, NonUniform, Reach, ScheduleSettings
+from cryotorch.report.sentences import say
 from cryotorch.results import Departures
 
 REACH = Reach((2.0, 0.0, -1.0), math.radians(15), 1.5)
@@ -69,7 +71,7 @@ def e_step(world, state) -> Expectation:
 
 def test_iterations_come_nearer_and_never_leave_extents_or_half_sets(simulate: Callable) -> None:
     world, start, state, notes = local_world(simulate)
-    assert notes[0].startswith("grey scale") and "WARNING" not in notes[0]
+    assert notes[0].code == "grey_scale" and notes[0]["match"] is None
     assert torch.equal(state.references[0] * (MASK == 0), torch.zeros(24, 24, 24))
     for _ in range(2):
         result = maximize(state, e_step(world, state), world.settings, alone)
@@ -142,8 +144,8 @@ def test_branch_and_bound_takes_the_place_of_newton(simulate: Callable) -> None:
         world, _, state, _ = local_world(simulate, search=settings.search)
         result = maximize(state, e_step(world, state), world.settings, alone)
         poses[method] = result.particles.rotation
-    said = [m for m in result.messages if m.startswith("Branch and bound")]
-    assert len(said) == 1 and "evaluations per particle" in said[0]
+    (found,) = [m for m in result.messages if m.code == "pruning"]
+    assert found["evaluations"] > 1 and "evaluations per particle" in say(found)
     assert rotation_angle(*poses.values()).rad2deg().median() < 0.3
 
 
@@ -161,6 +163,6 @@ def test_particles_that_stop_at_an_extent_are_told() -> None:
     turned, moved = torch.tensor([20.0, 19.9, 3.0, 20.0]), torch.tensor([1.0, 2.0, 10.0, 0.0])
     start = torch.eye(3).repeat(4, 1, 1)
     (warning,) = Departures(start, turned, moved, 20.0, 10.0).warnings()
-    assert "75% of the particles stopped at the rotation extent" in warning
+    assert warning == Finding("poses_at_extent", share=0.75, extent="rotation")
     assert Departures(start, turned / 2, moved, 20.0, 10.0).warnings() == []
     assert Departures(start, 0 * turned, 0 * moved, 0.0, 0.0).warnings() == []

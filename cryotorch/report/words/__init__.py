@@ -1,0 +1,1 @@
+"""How findings are said, by what they are about: code -> a template of the values, or a function of them."""

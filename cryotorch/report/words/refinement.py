@@ -1,0 +1,178 @@
+"""What is said of a refinement: its iterations, its half sets and their symmetry and hand, and its end."""
+
+from __future__ import annotations
+
+from cryotorch.results import told
+
+
+def _half_sets(how: str, seed: int, drawn: int, first: int, second: int) -> str:
+    said = {
+        "drawn": f"half sets drawn with seed {seed}",
+        "kept": "half sets kept as in the input",
+        "completed": f"half sets kept, and drawn with seed {seed} for the {drawn} particles without one",
+    }
+    return f"{said[how]}: {first} and {second} particles"
+
+
+def _grey_scale(factor: float, match: float | None) -> str:
+    note = f"grey scale of the initial map multiplied by {factor:.3g}"
+    if match is not None:
+        note += f"; WARNING: the poses hardly match the map (correlation {match:.1f} standard errors above zero)"
+    return note
+
+
+def _frame(mirrored: bool) -> str:
+    return "mirror image" if mirrored else "copy turned by a pseudo-symmetry"
+
+
+def _half_set_moved(half: str, other: str, mirrored: bool, errors: float) -> str:
+    return (
+        f"half map {half} agrees better with half map {other} as its {_frame(mirrored)} ({errors:.0f} standard errors): "
+        f"the poses of half set {half} are carried over"
+    )
+
+
+def _both_moved(mirrored: bool, errors: float) -> str:
+    return (
+        f"both half maps agree better with the initial map as their {_frame(mirrored)} ({errors:.0f} standard errors): all poses are "
+        "carried over"
+    )
+
+
+def _no_hand(resolution: float, symmetry: str) -> str:
+    return (
+        f"the half maps agree up to {resolution:.3g} Å and show no hand there, which every protein has: the "
+        f"poses may be a mixture of both hands, or symmetry={symmetry or 'as given'} is not theirs; no resolution describes such a "
+        "map: run with symmetry=C1 to see which there is, or start from a finer initial map, with a smaller initial_resolution"
+    )
+
+
+def _symmetry_not_shown(
+    symmetry: str, resolution: float, lowest: float, highest: float, remedies: str
+) -> str:
+    low, high = (f"{value:.0%}" for value in (lowest, highest))
+    return (
+        f"The particles do not show symmetry {symmetry} about the axes that RELION uses: without symmetry half maps agree to "
+        f"{resolution:.3g} Å, with their turned copies only {low if low == high else f'{low} to {high}'} as well as with each other"
+        f"; {remedies or 'no other symmetry is seen to fit about these axes: take C1'}"
+    )
+
+
+def _turn_fits(turn: str, symmetry: str) -> str:
+    also = f", or give symmetry={symmetry}" if symmetry else ""
+    return f"after {turn} they do: add symmetry_frame=auto, which makes it{also}"
+
+
+def _optics_changed(tilt: bool, trefoil: bool, tilts: str) -> str:
+    tilted = [f"beam tilt {tilts} mrad" if tilts else "tilt changed"] if tilt else []
+    return ", ".join([*tilted, "trefoil changed"] if trefoil else tilted)
+
+
+def _twins(images: int, twice: int, across: int, one: str, other: str) -> str:
+    seen = (
+        f"{twice} of {images} images hold the same pixels as another one, {one} as {other} for example, and "
+        f"{across} of them as one of the other half set"
+    )
+    if across:
+        seen += ": the half maps share their noise, which passes for resolution"
+    return f"{seen}. Remove duplicates: particles that were picked or extracted twice, or files that were joined twice"
+
+
+def _not_converged(resolution: str | None, poses: str | None) -> str:
+    seen = [reason for reason in (resolution, poses) if reason is not None]
+    return (
+        f"Not converged, in the last iteration {' and '.join(seen)}: map and resolution are not final. Add resume=true with a "
+        "higher max_iterations and extra_final_passes; where that does not settle it, check initial map, symmetry and particle_diameter"
+    )
+
+
+def _resolution_jumped(before: float, now: float) -> str:
+    return f"the resolution went from {told(before)} to {told(now)}"
+
+
+SAID = {
+    # before the first iteration
+    "half_sets": _half_sets,
+    "counted_over": (
+        "{copies:,} of {particles:,} particles are copies that symmetry={symmetry} makes of others, as they are "
+        "symmetry-expanded, and it is applied to the map once more: their images count more than once, which adds nothing, and "
+        "numbers of particles and views say more than there is. Use symmetry=C1, or the particles before expansion"
+    ),
+    "grey_scale": _grey_scale,
+    # an iteration
+    "pruning": (
+        "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "
+        "(active for {cap_active:.0%} of the particles), {evaluations:.0f} evaluations per particle"
+    ),
+    "some_particles": "with {seen} of the {particles} particles",
+    "fsc_mask_sphere": "The FSC mask is a soft sphere: {reason}",
+    "next_refines_ctf": "converged; the next iteration refines the CTF",
+    "final_passes": "converged; {passes} extra final passes follow",
+    "poses_at_extent": (
+        "{share:.0%} of the particles stopped at the {extent} extent: widen it, or check that the map is that of "
+        "these particles"
+    ),
+    # the CTF
+    "ctf_refined": "CTF refined: {changes}",
+    "ctf_not_refined": "{reasons}",
+    "map_too_coarse_for_ctf": "the map is too coarse to refine the {what} with, {reached:.3g} Å where {needed:.3g} Å are needed",
+    "defocus_changed": "defocus changed by {rms:.0f} Å (rms)",
+    "no_aberration": "no aberration {level:g} standard errors from zero, the optics stay",
+    "optics_changed": _optics_changed,
+    # symmetry, frame and hand
+    "symmetry_not_shown": _symmetry_not_shown,
+    "other_symmetry_fits": "symmetry={symmetry} fits as they are",
+    "turn_fits": _turn_fits,
+    "frames_changed": "{changes}",
+    "half_set_moved": _half_set_moved,
+    "both_half_sets_moved": _both_moved,
+    "hands_differ": (
+        "half map B agrees better with half map A as its mirror image ({errors:.0f} standard errors): the resolution "
+        "says nothing; start from a finer initial map, with a smaller initial_resolution"
+    ),
+    "no_hand": _no_hand,
+    "too_coarse_for_hand": "The half maps are too coarse to show a hand",
+    "hand_of_initial_map": (
+        "Both half maps have the same hand ({errors:.0f} standard errors), that of the initial map ({shown:.0f} standard errors)"
+    ),
+    "hand_put_in": (
+        "Both half maps have the same hand ({errors:.0f} standard errors), that of the initial map: at {resolution:.3g} Å {power:.1%} of the "
+        "power tells it from its mirror image"
+    ),
+    "hand_unknown": (
+        "Both half maps have the same hand ({errors:.0f} standard errors); which of the two mirror images is right neither the images nor "
+        "the initial map can tell: compare the map with a known structure; job=volume_tools flip_hand=true makes the other, "
+        "job=reconstruct flip_hand=true with its poses"
+    ),
+    # the end
+    "finished": "Finished: {reason}.",
+    "most_iterations": "max_iterations={iterations} reached; raise it if the resolution still improves",
+    "no_gain": "the FSC no longer improves by {gain} shell",
+    "run_not_sharpened": (
+        "map_sharp.mrc is weighted and filtered but not sharpened: {reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
+    ),
+    "run_bfactor_uncertain": (
+        "map_sharp.mrc has the fitted B-factor of {bfactor:.0f} Å², which is uncertain, {doubts}: look at guinier.png "
+        "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
+    ),
+    "not_converged": _not_converged,
+    "resolution_jumped": _resolution_jumped,
+    "poses_restless": "half of the particles turned by more than {turn:.1f}°, {sigma:.1f}° is their standard error",
+    "images_twice": _twins,
+    "other_size": (
+        "The map is {factor:.2f} times as large as the initial map: the pixel size of one of them is wrong. Where the initial map "
+        "is right the particles have {right:.4g} Å instead of {given:.4g}; their CTF is wrong too then, so correct the particles and "
+        "refine again"
+    ),
+    "other_map": (
+        "The map agrees with the initial map to {resolution:.3g} Å only, though the search began with {first:.3g} Å of it: the "
+        "initial map is of another molecule or state, or has the wrong symmetry or a poor start, or the map is wrong. It may be the mirror "
+        "image, which no resolution tells, and lie turned: compare it with a known structure, and start again from this map or a better one"
+    ),
+    "views_uneven": (
+        "The views are uneven: they leave {unseen:.0%} of Fourier space at {resolution:.3g} Å unseen and sample it with "
+        "SCF* {scf:.2f}, as many random views {unseen_by_chance:.0%} and {scf_by_chance:.2f}. The resolution is that of what was seen; "
+        "elsewhere the map is smeared, and may be wrong. Preferred orientation: take particles of other views, tilt, or other grids; "
+        "job=orientation_diagnostics volume=<this folder> shows the directions"
+    ),
+}
