@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from cryotorch.data.mrc import write_stack
-from cryotorch.data.particle_file import read_particles
 from cryotorch.jobs import homo_refine, reconstruct, simulate
 from cryotorch.jobs.config.catalog import make_settings
 
@@ -216,23 +215,6 @@ def reconstructed(folder: Path, symmetry: str) -> int | None:
     return in_shells(summary["resolution"], summary["box"] * summary["pixel_size"])
 
 
-def in_one_frame(folder: Path, within: float = 8.0) -> float:
-    """The share of poses of a refinement of asymmetric particles that are right to so many degrees, in whatever frame and hand.
-
-    R_found = R_true F with one turn F for all; the mirror image is seen at diag(-1, -1, 1) R.
-    """
-    true, found = (
-        read_particles(path).particles.rotation.double().numpy()
-        for path in (folder / "truth.star", folder / "out" / "particles.star")
-    )
-    shares = []
-    for sign in (1, -1):
-        frame = np.transpose(np.array([sign, sign, 1])[:, None] * true, (0, 2, 1)) @ found
-        trace = np.einsum("iab,jab->ij", frame, frame)
-        shares.append((trace > 1 + 2 * np.cos(np.radians(within))).mean(1).max())
-    return float(max(shares))
-
-
 def ball(d: int) -> np.ndarray:
     """A soft sphere around the molecule in a box of d voxels."""
     return soft_sphere(d, 0.36 * d)
@@ -331,7 +313,6 @@ class Truth:
     refine: Callable[..., Outcome] = refine
     from_true_poses: Callable[..., int] = from_true_poses
     reconstructed: Callable[..., int | None] = reconstructed
-    in_one_frame: Callable[..., float] = in_one_frame
     curve: Callable[..., np.ndarray] = in_ball
     ball: Callable[[int], np.ndarray] = ball
 

@@ -171,12 +171,11 @@ def test_particles_that_were_extracted_twice_are_told(truth, share: float, tmp_p
 @slow
 @pytest.mark.parametrize("finest", [30.0, 10.0])
 def test_another_protein_as_initial_map_is_told(truth, finest: float, tmp_path: Path) -> None:
-    """The poses come right, in a frame and hand of their own, which only the comparison with the initial map can tell."""
+    """Poses come right in a frame and hand of their own, or wrong in both half sets alike: only the initial map can tell."""
     clean(truth, "C1", tmp_path)
     clean(truth, "C1", tmp_path / "other", phantom_seed=7)
     other = tmp_path / "other" / "initial.mrc"
     run = truth.refine(tmp_path, "C1", volume=str(other), initial_resolution=finest)
-    assert run.claimed is None or truth.in_one_frame(tmp_path) > 0.8, run
     assert run.claimed is None or told(run, "agrees with the initial map to", "mirror image"), run
 
 

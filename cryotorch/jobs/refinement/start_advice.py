@@ -18,6 +18,9 @@ from cryotorch.results import IterationResult
 
 MOST = 96  # voxels per edge that maps are compared in
 AGREE = 0.5  # correlation
+# What a map keeps of the shells of a right initial map that the search began with: 0.98 of simulated ones; of a wrong one, whose
+# wrong poses both half sets follow to a false resolution, 0.74.
+KEPT = 0.8
 GAIN = 0.03  # share of the sum over the shells that is gained at another size: true sizes gain 0.01
 ENDED = 0.1  # of the amplitude of the final map, in units of that where it is largest
 DETAIL = (
@@ -74,7 +77,7 @@ def initial_map_advice(result: IterationResult, start: Beginning, shell: int) ->
     if best > (1 + GAIN) * as_is and abs(sizes.factor - 1) > FAR and reach >= fine:
         pixels = dict(right=result.pixel_size / sizes.factor, given=result.pixel_size)
         return [Finding("other_size", factor=sizes.factor, **pixels)]
-    reach = max(1, int(crossing_shell(sizes.as_is, AGREE)))
+    reach = max(1, int(crossing_shell(sizes.as_is, KEPT)))
     if reach >= seen:
         return []
     return [Finding("other_map", resolution=edge / reach, first=edge / seen)]
