@@ -106,7 +106,7 @@ def test_steps_are_the_operations_in_their_order(files: Path, tmp_path: Path, na
     volume, _ = read_volume(files / f"{name}.mrc")
     result, summary = edit(
         tmp_path / "a", volume=f"{files}/{name}.mrc", low_pass=7, new_pixel_size=2.5, flip_hand=True,
-        rotate=[20, 30, -40], shift=["3px", -5, 0], normalise=True,
+        rotate=[20, 30, -40], shift=["3px", -5, 0], normalize=True,
     )  # fmt: skip
     assert len(summary["steps"]) == 7
     expected = resample_volume(low_pass(volume, PX, 7), PX, 26 if name == "blob" else 27, 2.5)
@@ -189,17 +189,17 @@ def test_the_frame_of_like_counts(tmp_path) -> None:
     assert summary["corner"] == [-40, -40, -40] and not summary["warnings"]
     assert summary["centre_of_mass"]["angstrom"] == pytest.approx([12, 0, 4], abs=0.01)
     assert torch.allclose(result, read_volume(source)[0].roll((10, -2), (2, 0)), atol=1e-5)
-    result, summary = edit(tmp_path / "b", volume=source, like=other, centre=True)
+    result, summary = edit(tmp_path / "b", volume=source, like=other, center=True)
     assert summary["corner"] == [-40, -40, -40]
     assert torch.equal(result, read_volume(source)[0])
     write_volume(tmp_path / "bare.mrc", result, PX)  # its header says nothing
     for name, centre in (("c", "auto"), ("d", True)):
         again, summary = edit(
-            tmp_path / name, volume=f"{tmp_path}/bare.mrc", like=other, centre=centre
+            tmp_path / name, volume=f"{tmp_path}/bare.mrc", like=other, center=centre
         )
         assert torch.equal(again, result) and not summary["warnings"]
-    message = refused(tmp_path, volume=f"{tmp_path}/bare.mrc", like=other, centre=False)
-    assert "lies (40, 40, 40) Å from the middle" in message and "add centre=true" in message
+    message = refused(tmp_path, volume=f"{tmp_path}/bare.mrc", like=other, center=False)
+    assert "lies (40, 40, 40) Å from the middle" in message and "add center=true" in message
 
 
 @pytest.mark.parametrize("field", ["origin", "start"])
@@ -296,7 +296,7 @@ def test_a_watershed_cuts_out_the_part_that_holds_the_point(files: Path, tmp_pat
     assert float(((mask > 0.5) & ball).sum() / ((mask > 0.5) | ball).sum()) > 0.95
     assert [segment["kept"] for segment in summary["segments"]] == [False, True]
     assert summary["segments"][0]["voxels"] > summary["segments"][1]["voxels"]
-    assert summary["segments"][1]["centre"] == pytest.approx([24, 20, 20], abs=0.3)
+    assert summary["segments"][1]["center"] == pytest.approx([24, 20, 20], abs=0.3)
     assert (tmp_path / "a" / "segments.png").read_bytes()[:4] == b"\x89PNG"
     labels, _ = read_volume(tmp_path / "a" / "segments.mrc")
     assert torch.equal(labels == 2, mask > 0.5)
@@ -438,7 +438,7 @@ def test_a_model_on_a_grid_is_shown_over_its_map(model, tmp_path, monkeypatch) -
     monkeypatch.setattr(results, "mask_figure", lambda v, *_: shown.append(v) or plain())
     for name, centre in (("a", "auto"), ("b", True)):
         common = dict(volume=str(model), like=like, resolution=6, threshold=0.2)
-        _, summary = edit(tmp_path / name, **common, centre=centre)
+        _, summary = edit(tmp_path / name, **common, center=centre)
         assert torch.equal(shown[-1], read_volume(like)[0])
         assert summary["corner"] == [0, -10, 0]
 
@@ -455,10 +455,10 @@ def test_a_model_outside_the_box_is_refused(model, tmp_path, move, part) -> None
     if part is None or part < 0.1:
         _, summary = edit(tmp_path / "a", **changes)
         assert len(summary["warnings"]) == (part is not None)
-        assert all("add centre=true" in warning for warning in summary["warnings"])
+        assert all("add center=true" in warning for warning in summary["warnings"])
         return
     message = refused(tmp_path, **changes)
-    assert "lies outside like=" in message and "or add centre=true" in message
+    assert "lies outside like=" in message and "or add center=true" in message
 
 
 @pytest.mark.data
@@ -489,11 +489,11 @@ def test_molmap_agrees_with_gemmi(shared_data: Path, tmp_path: Path, box: int) -
     assert expected.shape == found.shape
     assert correlation(found, expected) > 0.999
     line = torch.arange(box, dtype=torch.float64)
-    centre = [
+    center = [
         float((expected.double().sum(dims) * line).sum() / expected.double().sum())
         for dims in ((0, 1), (0, 2), (1, 2))
     ]
-    assert summary["centre_of_mass"]["voxels"] == pytest.approx(centre, abs=0.03)
+    assert summary["centre_of_mass"]["voxels"] == pytest.approx(center, abs=0.03)
     # a tenth of a voxel would show: the correlation falls where the grid is moved by it
     lines = [torch.exp(-2j * torch.pi * 0.1 * torch.fft.fftfreq(box)), torch.ones(box)]
     for turn in range(3):
@@ -525,7 +525,7 @@ def test_a_ribosome_in_an_odd_box_goes_through_everything(shared_data, tmp_path)
     source = shared_data / "real/clean70SRibosome_vol_65p.mrc"
     mask, summary = edit(
         tmp_path / "a", volume=str(source), pixel_size=5, low_pass=20, high_pass=300, filter_order=4,
-        new_pixel_size=6, rotate=[10, 20, 30], shift=[0, "1px", 0], symmetry="C2", normalise=True,
+        new_pixel_size=6, rotate=[10, 20, 30], shift=[0, "1px", 0], symmetry="C2", normalize=True,
         erase=[[5, 5, 5, 3]], keep=[[27, 27, 27, 26]], threshold=0.2, fill_holes=True, keep_largest=True,
         segment__method="watershed", segment__scale=60, dilate="-1px", soften="3px",
     )  # fmt: skip
@@ -608,7 +608,7 @@ def refused(tmp_path: Path, **changes: Any) -> str:
             "leaves nothing: the largest segment chosen has",
         ),
         (dict(select="A"), "select=A cannot be used: it is for atomic models"),
-        (dict(centre=True), "it is for atomic models and for like=<map>"),
+        (dict(center=True), "it is for atomic models and for like=<map>"),
         (dict(volume="{files}/two.pdb"), "needs one, add resolution=6"),
         (dict(volume="{files}/two.pdb", resolution=6), "needs a grid, add like=<map>, or pixel_size"),
         (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2), "box_size=<voxels>, 24 for example"),
@@ -618,8 +618,8 @@ def refused(tmp_path: Path, **changes: Any) -> str:
         (dict(volume="{files}/two.pdb", resolution=6, like="{files}/blob.mrc", select="Z"), "its chains are A, B"),
         (dict(volume="{files}/two.pdb", resolution=6, new_pixel_size=3), "made with pixel_size"),
         (dict(volume="{files}/two.pdb", resolution=6, like="{files}/blob.mrc", select="B/100-200"), "chain B has residues 21 to 40"),
-        (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2, box_size=20, centre=False), "add centre=true to put it"),
-        (dict(volume="{files}/two.pdb", resolution=6, like="{files}/small.mrc", centre=True), "pad that map with job=volume_tools box_size=24"),
+        (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2, box_size=20, center=False), "add center=true to put it"),
+        (dict(volume="{files}/two.pdb", resolution=6, like="{files}/small.mrc", center=True), "pad that map with job=volume_tools box_size=24"),
         (dict(threshold=0.3, soften="20px"), "soften=20px cannot be used: that is more than half the box, 16 voxels or 32 Å"),
         (dict(erase=[[16, 16, 16, 2]], sphere_edge=33), "sphere_edge=33 cannot be used: that is more than half the box"),
         (dict(threshold=-0.0339, relative_threshold=False, dilate="3px"), "fills the whole box"),

@@ -94,7 +94,7 @@ def test_which_parameters_take_a_list(name: str, takes: bool) -> None:
         ("particles", "a.star", "add volume=<file>"),
         ("search", 3, "search is a group of parameters"),
         ("symmetry", {"x": 1}, "symmetry is one parameter"),
-        ("search__posterior", "best", "search.posterior must be laplace or map"),
+        ("search__posterior", "best", "search.posterior must be laplace or best_pose"),
         ("search__candidates", 0, "search.candidates=0 cannot be used"),
         ("trainer__devices", None, "trainer.devices must be"),
         ("symetry", "C4", "homo_refine has no parameter symetry: did you mean symmetry?"),

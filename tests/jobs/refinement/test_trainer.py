@@ -486,7 +486,7 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
 ) -> None:
     monkeypatch.setattr("cryotorch.refinement.em.initialise.SAMPLE", 4)
     monkeypatch.setattr(
-        "cryotorch.jobs.refinement.run.normalise_needed", lambda images, choice: False
+        "cryotorch.jobs.refinement.run.normalize_needed", lambda images, choice: False
     )
     tables = read_star(inputs / "nan.star")
     tables["particles"]["rlnRandomSubset"] = np.r_[1, 2, [2, 1] * (N // 2 - 1)]
@@ -512,7 +512,7 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
             "of 16 pixels",
         ),
         (
-            dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14),
+            dict(mask_mode="none", search__posterior="best_pose", normalize=True, box_size=14),
             "40 particles of 14 pixels",
         ),
     ],

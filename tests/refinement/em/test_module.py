@@ -19,11 +19,11 @@ from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refinement.em import iteration
 from cryotorch.refinement.em import module as module_of
 from cryotorch.refinement.em import schedule as schedule_of
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.module import Refinement, coming
 from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
 from cryotorch.refinement.settings import ScheduleSettings
-from cryotorch.refinement.state import Course
+from cryotorch.refinement.state import ConvergenceHistory
 
 ITERATIONS = 4
 SCHEDULE = ScheduleSettings(4.0, 11.0, max_iterations=ITERATIONS, patience=9)
@@ -62,7 +62,7 @@ def refine(
         default_root_dir=folder,
     )
     with torch.no_grad():
-        state, _ = begin(
+        state, _ = initialise_state(
             world.blind,
             world.volume,
             world.batches(size),
@@ -180,18 +180,18 @@ def test_images_that_stay_change_nothing(
 
 
 def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
-    state, _ = begin(
+    state, _ = initialise_state(
         world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu")
     )
     state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
-    state.course = Course([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
+    state.course = ConvergenceHistory([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
     state.history = [{"iteration": 1.0, "resolution": 9.0}, {"iteration": 2.0, "resolution": 8.0}]
     state.known = torch.arange(48) < 30
     state.share = 0.5
     state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
     torch.save(state.state_dict(), tmp_path / "s.pt")
     saved = torch.load(tmp_path / "s.pt", weights_only=True)  # plain tensors and numbers
-    other, _ = begin(
+    other, _ = initialise_state(
         world.blind,
         world.volume,
         world.batches(),
@@ -220,7 +220,7 @@ def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
 
 def test_a_state_of_another_kind_is_refused(world) -> None:
     given = (world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu"))
-    state, _ = begin(*given, fresh=False)
+    state, _ = initialise_state(*given, fresh=False)
     for change, said in (
         (lambda s: s.pop("noise"), "the state lacks noise"),
         (lambda s: s.update(spare=1), "the state has an unknown spare"),

@@ -24,7 +24,7 @@ from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.masks.soft import soft_circle, soft_sphere
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.em import reference_mask, regularise, update
-from cryotorch.refinement.em.expectation import Expectation, Found
+from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.em.mstep import MapSolve
 from cryotorch.refinement.em.reference_mask import update_mask
@@ -33,8 +33,8 @@ from cryotorch.refinement.settings import MaskSettings, ScheduleSettings
 from cryotorch.refinement.state import State
 
 
-def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:
-    return Found(
+def nothing_found(n: int, groups: int = 1, shells: int = 13) -> EStepResult:
+    return EStepResult(
         rotation=torch.eye(3).repeat(n, 1, 1),
         shift=torch.zeros(n, 2),
         sigma=torch.zeros(n, 2),
