@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding
-from cryotorch.ops.fourier.filters import radial_amplitude
+from cryotorch.ops.fourier.filters import filter_shells, radial_amplitude
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import mask_reach, soft_sphere
-from cryotorch.ops.resolution.fsc import crossing_shell
+from cryotorch.ops.resolution.fsc import crossing_shell, shell_correlation
 from cryotorch.ops.resolution.relative_size import relative_size
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.results import IterationResult
@@ -77,10 +77,17 @@ def initial_map_advice(result: IterationResult, start: Beginning, shell: int) ->
     if best > (1 + GAIN) * as_is and abs(sizes.factor - 1) > FAR and reach >= fine:
         pixels = dict(right=result.pixel_size / sizes.factor, given=result.pixel_size)
         return [Finding("other_size", factor=sizes.factor, **pixels)]
-    reach = max(1, int(crossing_shell(sizes.as_is, KEPT)))
+    alike = shell_correlation(_filtered_like(small, start.volume) * sphere, start.volume * sphere)
+    reach = max(1, int(crossing_shell(alike, KEPT)))
     if reach >= seen:
         return []
     return [Finding("other_map", resolution=edge / reach, first=edge / seen)]
+
+
+def _filtered_like(volume: Tensor, other: Tensor) -> Tensor:
+    """A map with the mean amplitude per shell of another: a sphere cuts the blur of both alike."""
+    gain = radial_amplitude(other) / radial_amplitude(volume).clamp_min(1e-30)
+    return filter_shells(volume, gain)
 
 
 def _filled(volume: Tensor, like: Tensor) -> int:
