@@ -104,7 +104,7 @@ class IterationResult:
         group: (g, 3, 3) point group of the particles; None = C1.
         departures: of a local search, else None.
         cutoff: (d, d, d) Å, of the non-uniform regulariser, else None.
-        band: (s,) FSC that noise in mask_fsc stays below, see ``ops.significance.noise_band``; None = not known.
+        band: (s,) FSC that noise in mask_fsc stays below, see ``ops.resolution.significance.noise_band``; None = not known.
         shared, inserted: shells up to which the half sets had a common reference, and images were inserted.
         warnings: what is wrong with half maps, mask, curves and the run.
         loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.

@@ -59,7 +59,7 @@ EXCUSED = {
     "jobs/sharpening/sharpen_maps.py:sharpen_half_maps": "the steps of the job in order, half of it their results by name",
     "ops/fourier/slices_cpu.py:_ascend": "compiled by numba, which takes plain arrays",
     "ops/fourier/slices_cpu.py:_locate": "compiled by numba, which takes plain arrays",
-    "ops/pose/scores_cuda.py:products": "compiled as a whole by torch: plain tensors one by one, without calls of ours",
+    "ops/pose/scores_cuda.py:pose_gram_cuda": "compiled as a whole by torch: plain tensors one by one, without calls of ours",
     "ops/resolution/mask_tightening.py:tighten": "half of it says what the arguments are",
     "ops/resolution/nonuniform.py:local_cutoff": "half of it is the definition of the criterion; the loop shares seven arrays",
     "refinement/pose_search/branch_and_bound.py:bounded_search": "the arguments of every search, and a table of bounds",
@@ -236,3 +236,17 @@ def test_contributing_is_true() -> None:
 def test_the_citation_names_this_version() -> None:
     text = (ROOT.parent / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {cryotorch.__version__}\n" in text
+
+
+def test_docstrings_name_modules_that_are_there() -> None:
+    """``ops.fourier.ewald`` and its like, in text."""
+    lost = []
+    for path in FILES:
+        for name in re.findall(
+            r"``((?:ops|data|refinement|report|jobs)(?:\.\w+)+)``", path.read_text("utf-8")
+        ):
+            parts = name.split(".")
+            there = [ROOT.joinpath(*parts[:n]) for n in (len(parts), len(parts) - 1)]
+            if not any(p.with_suffix(".py").is_file() or p.is_dir() for p in there):
+                lost.append(f"{path.name}: {name}")
+    assert lost == []

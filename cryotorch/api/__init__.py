@@ -3,13 +3,13 @@
 Keyword arguments are the parameters of the job of the same name, with the names, defaults and units of its YAML file, where a nested
 name takes two underscores (``search__candidates=4``); ``parameters("homo_refine")`` lists them. Lengths are in Å, angles in degrees.
 A map is given as a file, a ``Map``, or a tensor (d, d, d) with ``pixel_size``. What cannot be used raises ``InputError``, one sentence
-with a remedy. Results have ``save(folder)``, which writes what the job would have written.
+with a remedy. Results have ``save(folder)``, which writes their maps, curves, particles and summary as the job does.
 """
 
 from __future__ import annotations
 
-from cryotorch.api.data import read_images, read_map
-from cryotorch.api.inputs import Map
+from cryotorch.api.data import read_images, read_map, read_particles
+from cryotorch.api.inputs import Map, parameters
 from cryotorch.api.maps import (
     FscResult,
     OrientationResult,
@@ -30,9 +30,8 @@ from cryotorch.api.particles import (
 )
 from cryotorch.api.projection import project
 from cryotorch.data.mrc import write_volume as write_map
-from cryotorch.data.particle_file import ParticleFile, read_particles, write_particles
+from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.errors import InputError
-from cryotorch.jobs.config.catalog import parameters
 from cryotorch.particles import Optics, Particles
 
 __all__ = [

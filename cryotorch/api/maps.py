@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cryotorch.api.inputs import (
+    HalvesLike,
+    MapLike,
+    ParticlesLike,
+    Saved,
+    WithHalfMaps,
+    files_of,
+    path_of,
+    saver,
+    settings_of,
+)
+from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.report.sentences import said
 
@@ -18,18 +30,9 @@ if TYPE_CHECKING:
     from cryotorch.jobs.inputs.half_maps import HalfMaps
     from cryotorch.jobs.orientation.diagnose import Diagnosis
     from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
-from cryotorch.api.inputs import (
-    MapLike,
-    ParticlesLike,
-    Saved,
-    files_of,
-    path_of,
-    saver,
-    settings_of,
-)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FscResult(Saved):
     """What two half maps agree on; ``found`` holds masks and numbers.
 
@@ -49,13 +52,16 @@ class FscResult(Saved):
 
 
 def fsc(
-    half_map_a: MapLike,
-    half_map_b: MapLike,
+    half_map_a: HalvesLike,
+    half_map_b: MapLike | None = None,
     pixel_size: float | None = None,
     mask: MapLike | None = None,
     **settings: Any,
 ) -> FscResult:
     """Fourier shell correlation of two half maps and the resolution that they support: ``job=validation_fsc``.
+
+    What half maps were made with in common is no resolution. A result of ``refine`` or ``reconstruct``, or its folder, in the place of both
+    half maps knows it; of others, give ``symmetry``, and ``shared_resolution`` in Å up to which both were aligned to one reference.
 
     Raises:
         InputError: a parameter or a map cannot be used, or the density makes no mask.
@@ -77,7 +83,7 @@ def fsc(
     return FscResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharpenResult(Saved):
     """Sharpened maps; ``found`` holds the fit, mask and curves.
 
@@ -97,8 +103,8 @@ class SharpenResult(Saved):
 
 
 def sharpen(
-    half_map_a: MapLike,
-    half_map_b: MapLike,
+    half_map_a: HalvesLike,
+    half_map_b: MapLike | None = None,
     pixel_size: float | None = None,
     mask: MapLike | None = None,
     **settings: Any,
@@ -120,7 +126,7 @@ def sharpen(
     return SharpenResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OrientationResult(Saved):
     """How a map's resolution depends on the direction; ``found`` holds all of it.
 
@@ -141,8 +147,8 @@ class OrientationResult(Saved):
 
 
 def diagnose_orientations(
-    half_map_a: MapLike,
-    half_map_b: MapLike,
+    half_map_a: HalvesLike,
+    half_map_b: MapLike | None = None,
     pixel_size: float | None = None,
     particles: ParticlesLike | None = None,
     mask: MapLike | None = None,
@@ -193,28 +199,43 @@ def make_mask(
 
     settings = {"relative_threshold": True} | settings | {"threshold": threshold}
     with files_of(pixel_size) as named:
-        given = settings_of("volume_tools", settings | {"volume": named("volume", volume)})
+        named_volume = named("volume", volume)
+        size = None if named.made else pixel_size
+        given = settings_of("volume_tools", settings | {"volume": named_volume, "pixel_size": size})
         work = edit(load(given, pick_device(given.device)), given)
+    if work.mask is None:
+        raise InputError("threshold=None makes no mask: give a threshold")
     return work.mask.cpu()
 
 
 def _of_half_maps(
     job: str,
-    maps: tuple[MapLike, MapLike, MapLike | None],
+    maps: tuple[HalvesLike, MapLike | None, MapLike | None],
     pixel_size: float | None,
     settings: dict[str, Any],
     work: Callable[[Any, HalfMaps, torch.device], Any],
 ) -> tuple[Any, HalfMaps, Any]:
-    """Settings, half maps and what ``work`` finds in them."""
+    """Settings to be saved, half maps and what ``work`` finds in them."""
     from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
 
+    a, b, mask = maps
+    known, shared, folder = None, settings.pop("shared_resolution", None), None
+    if isinstance(a, WithHalfMaps):
+        a, b, known = a.halves
+    elif b is None and isinstance(a, str | Path) and Path(a).is_dir():
+        a, folder = None, str(a)
     with files_of(pixel_size) as named:
-        names = ("half_map_a", "half_map_b", "mask")
-        paths = {name: named(name, value) for name, value in zip(names, maps, strict=True)}
+        paths = {"half_map_a": named("half_map_a", a), "half_map_b": named("half_map_b", b)}
+        paths |= {"mask": named("mask", mask), "volume": folder}
         given = settings_of(job, settings | paths | {"pixel_size": pixel_size})
         device = pick_device(given.device)
         halves = load_half_maps(
-            *(None, given.half_map_a, given.half_map_b, pixel_size, given.symmetry)
+            *(folder, given.half_map_a, given.half_map_b, pixel_size, given.symmetry)
         )
+        known = halves.known if known is None else known
+        if shared is not None:
+            edge = halves.maps.shape[-1] * halves.pixel_size
+            known = known._replace(shared=max(known.shared, edge / shared))
+        halves = replace(halves, known=known)
         found = work(in_angstrom(given, halves.pixel_size), halves, device)
-    return given, halves, found
+    return named.forget(given), halves, found

@@ -11,19 +11,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cryotorch.api.inputs import (
+    Map,
+    MapLike,
+    ParticlesLike,
+    Saved,
+    WithHalfMaps,
+    files_of,
+    path_of,
+    settings_of,
+)
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.ops.resolution.claims import Background
 from cryotorch.particles import Particles
 from cryotorch.report.sentences import said
 from cryotorch.results import IterationResult
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.validate import Validation
-from cryotorch.api.inputs import MapLike, ParticlesLike, Saved, files_of, path_of, settings_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Simulated(Saved):
     """Simulated particles.
 
@@ -64,17 +74,18 @@ def simulate(**settings: Any) -> Simulated:
     return Simulated(stack, body.particles, blind, body.volume, given.pixel_size, _save=save)
 
 
-@dataclass(frozen=True)
-class Refined(Saved):
+@dataclass(frozen=True, eq=False)
+class Refined(WithHalfMaps):
     """A refinement after its last iteration; ``result`` holds all of it.
 
     Attributes:
         result: maps, curves, poses, numbers of every iteration, see ``IterationResult``.
-        file: the particle file, whose columns ``save`` keeps.
+        file: the particle file, whose columns ``save`` keeps; symmetry: name of the point group.
     """
 
     result: IterationResult
     file: ParticleFile
+    symmetry: str
 
     @property
     def map(self) -> Tensor:
@@ -85,6 +96,13 @@ class Refined(Saved):
     def half_maps(self) -> Tensor:
         """(2, d, d, d), without a filter."""
         return self.result.half_maps
+
+    @property
+    def halves(self) -> tuple[Map, Map, Background]:
+        """Half map A and B, and what they have in common."""
+        known = Background(self.result.group, self.result.shared, self.result.inserted)
+        a, b = (Map(half, self.result.pixel_size) for half in self.half_maps)
+        return a, b, known._replace(symmetry=self.symmetry)
 
     @property
     def particles(self) -> Particles:
@@ -120,14 +138,16 @@ def refine(
 
 
 def local_refine(
-    particles: ParticlesLike, volume: MapLike, mask: MapLike, **settings: Any
+    particles: ParticlesLike, volume: MapLike, mask: MapLike | None, **settings: Any
 ) -> Refined:
     """A map of the region in ``mask`` from particles with poses: ``job=local_refine`` on one device, without its folder.
 
     Arguments and errors as for ``refine``; ``volume`` may be the folder of a refinement, for its half maps.
     """
-    from cryotorch.jobs.local_refine import prepare
+    from cryotorch.jobs.config.parse import require
+    from cryotorch.jobs.local_refine import NEEDED, prepare
 
+    require(mask is not None, "mask", None, NEEDED["mask"])
     return _refined("local_refine", prepare, particles, volume, mask, settings)
 
 
@@ -148,7 +168,9 @@ def _refined(
     with files_of(pixel_size) as named:
         settings |= {"particles": path_of(particles), "volume": named("volume", volume)}
         given = settings_of(job, settings | {"mask": named("mask", mask)})
+        named.require_pixel_size_used()
         result, file = refine_in_memory(given, prepare)
+    given = named.forget(given)
 
     def save(folder: Path, overwrite: bool) -> None:
         names = *(name for name in RESULTS if name != "summary.json"), "summary.json"
@@ -156,11 +178,11 @@ def _refined(
         with new_files(replace(place, overwrite=overwrite), names) as made:
             write_outputs(made, result, file, {"symmetry": given.symmetry}, given.write)
 
-    return Refined(result, file, _save=save)
+    return Refined(result, file, given.symmetry.upper(), _save=save)
 
 
-@dataclass(frozen=True)
-class Reconstruction(Saved):
+@dataclass(frozen=True, eq=False)
+class Reconstruction(WithHalfMaps):
     """A map from known poses.
 
     Attributes:
@@ -175,6 +197,12 @@ class Reconstruction(Saved):
     pixel_size: float
     fsc: Validation
     particles: Particles
+
+    @property
+    def halves(self) -> tuple[Map, Map, Background]:
+        """Half map A and B, and what they have in common."""
+        a, b = (Map(half, self.pixel_size) for half in self.half_maps)
+        return a, b, self.fsc.known
 
     @property
     def resolution(self) -> float:
@@ -197,7 +225,9 @@ def reconstruct(
     with files_of(pixel_size) as named:
         settings |= {"particles": path_of(particles), "mask": named("mask", mask)}
         given = settings_of("reconstruct", settings)
+        named.require_pixel_size_used()
         made = job.reconstructed(given, time.perf_counter())
+    given = named.forget(given)
 
     def save(folder: Path, overwrite: bool) -> None:
         place = replace(given, out=str(folder), overwrite=overwrite)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from cryotorch.api.inputs import Map, check_map
+from cryotorch.errors import InputError
 from cryotorch.ops.ctf.transfer import contrast_transfer
 from cryotorch.ops.fourier import differentiable, image_model
 from cryotorch.ops.fourier.transforms import half_plane, unpack
-
-if TYPE_CHECKING:
-    pass
 
 
 def project(
@@ -34,11 +31,24 @@ def project(
     searches make the same images in a tenth of the time. The derivative by rotation and map is that of trilinear interpolation.
 
     Args:
-        volume: (d, d, d), d even; rotation: (b, 3, 3), reference to particle frame, see ``cryotorch``.
+        volume: (d, d, d) float32 or float64; rotation: (b, 3, 3), reference to particle frame, see ``cryotorch``.
         shift: (b, 2) Å, RELION's origin; defocus: (b, 3) as defocus_u Å, defocus_v Å, angle in radians; None = no CTF.
         pixel_size: Å; voltage_kv: kV; spherical_aberration: mm; phase_shift: radians; scale: (b,), contrast.
+
+    Raises:
+        InputError: a shape, type or number that does not fit.
     """
-    box, n = volume.shape[-1], len(rotation)
+    if isinstance(volume, Map):
+        raise InputError("volume is a Map: give map.volume with pixel_size=map.pixel_size")
+    check_map("volume", volume)
+    n = len(rotation) if isinstance(rotation, Tensor) and rotation.dim() else 0
+    shapes = {"rotation": (n, 3, 3), "shift": (n, 2), "defocus": (n, 3), "scale": (n,)}
+    for name, value in zip(shapes, (rotation, shift, defocus, scale), strict=True):
+        _check(name, value, shapes[name], volume)
+    for name, value in (("pixel_size", pixel_size), ("voltage_kv", voltage_kv)):
+        if not (isinstance(value, int | float) and 0 < value < float("inf")):
+            raise InputError(f"{name} must be a number above 0, got {value}")
+    box = volume.shape[-1]
     given = [t for t in (volume, rotation, shift, defocus, scale) if t is not None]
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in given)
     followed = wanted or volume.dtype == torch.float64
@@ -52,3 +62,18 @@ def project(
     model = differentiable if followed else image_model
     spectrum = model.project(volume, rotation.to(volume), shift_px, ctf, scale)
     return unpack(spectrum, box)
+
+
+def _check(name: str, value: object, shape: tuple[int, ...], volume: Tensor) -> None:
+    """Raises InputError unless an argument is a tensor of this shape, as real as the map."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} is of the type {type(value).__name__}: give a tensor {shape}")
+    if tuple(value.shape) != shape or not shape[0]:
+        wanted = ", ".join(["b", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
+        raise InputError(f"{name} must be ({wanted}), one row per image, got {tuple(value.shape)}")
+    if not value.is_floating_point() or volume.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"{name} and volume must be float32 or float64, got {value.dtype} and {volume.dtype}"
+        )

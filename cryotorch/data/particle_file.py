@@ -60,6 +60,7 @@ class ParticleFile:
         tables: everything in the file, in the layout of RELION 3.1: blocks "optics" and "particles" and the others.
         messages: for the log: what was assumed or overruled.
         sign: (n,) float32, 1 or -1, what images are multiplied by; None = 1.
+        as_read: ``particles`` where those are all that the file holds; None = nobody says.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class ParticleFile:
     tables: dict[str, Table]
     messages: list[Finding] = field(default_factory=list)
     sign: np.ndarray | None = None
+    as_read: Particles | None = field(default=None, repr=False, compare=False)
 
 
 def read_particles(

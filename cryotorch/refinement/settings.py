@@ -36,7 +36,7 @@ class SearchSettings:
         candidates: rotations kept after the coarse search, at most; see ``SURE``.
         newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
-        compile: evaluate poses by the compiled function, see ``ops.fused``.
+        compile: evaluate poses by the compiled function, see ``ops.pose.scores_cuda``.
         method: "newton" (this module), or "branch_and_bound" (that module).
     """
 
@@ -174,7 +174,7 @@ class Local:
 
 @dataclass(frozen=True)
 class NonUniform:
-    """The filters of the non-uniform regulariser, see ``ops.nonuniform``: kind, order, window in their resolutions."""
+    """The filters of the non-uniform regulariser, see ``ops.resolution.nonuniform``: kind, order, window in their resolutions."""
 
     kind: str = "butterworth"
     order: int = 8

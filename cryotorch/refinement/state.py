@@ -65,7 +65,7 @@ class State:
         calm: (n,) int64, iterations since the pose last moved far, see ``stable_poses``.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
             NaN for particles that it did not take; drift_turn, drift_move: (3,) radians and Å, of the references' frame since then,
-            see ``frame``.
+            see ``frame_drift``.
         centre_rotation, centre_shift: (n, 3, 3) and (n, 2) Å, what a local search is tied to; None = nothing.
         rest: (2, d, d, d) what a local search subtracts from the images, or None.
         scale_spread: standard deviation of the particle scales' distribution.

@@ -108,7 +108,7 @@ def seconds_per_phase(result: IterationResult) -> dict[str, float]:
 
 
 def ending(result: IterationResult) -> str:
-    """What ends the corrected curve after the resolution, see ``ops.claims.ended_by``; "" where nothing can be claimed."""
+    """What ends the corrected curve after the resolution, see ``ops.resolution.claims.ended_by``; "" where nothing can be claimed."""
     curve = result.curves.get("corrected")
     if curve is None or not math.isfinite(result.resolution):
         return ""

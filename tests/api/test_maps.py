@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 import cryotorch as ct
@@ -62,3 +64,39 @@ def test_a_mask_holds_the_density(reconstruction: ct.Reconstruction) -> None:
     mask = ct.make_mask(reconstruction.map, 4.0, threshold=0.3, dilate=8.0, soften=12.0)
     strong = reconstruction.map > 0.5 * reconstruction.map.max()
     assert float(mask[strong].min()) == 1.0 and 0.01 < float(mask.mean()) < 0.3
+
+
+def test_what_half_maps_have_in_common_is_known(
+    reconstruction: ct.Reconstruction, tmp_path: Path
+) -> None:
+    """Of a result, of its folder, of its two files; of bare tensors where it is said."""
+    known = reconstruction.fsc.known._replace(shared=6.0, inserted=9.0)
+    aware = replace(reconstruction, fsc=replace(reconstruction.fsc, known=known))
+    assert ct.fsc(aware).found.known == known
+    folder = reconstruction.save(tmp_path / "made")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["shells"] = {"shared": 6.0, "inserted": 9.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    halves = [folder / f"map_half_{half}.mrc" for half in "AB"]
+    for given in ((folder,), halves):
+        known = ct.fsc(*given).found.known
+        assert (known.shared, known.inserted) == (6.0, 9.0)
+    bare = ct.fsc(*reconstruction.half_maps, pixel_size=4.0, shared_resolution=32.0, symmetry="C2")
+    assert bare.found.known.shared == 4.0 and len(bare.found.known.group) == 2
+
+
+@pytest.mark.parametrize(
+    ("volume", "size", "said"),
+    [
+        (torch.zeros(8, 8), 4.0, "half_map_a must be a cube"),
+        (torch.full((8, 8, 8), torch.nan), 4.0, "values that are not finite"),
+        (torch.zeros(8, 8, 8, dtype=torch.complex64), 4.0, "complex numbers"),
+        (torch.rand(8, 8, 8), 0, "a pixel size of 0"),
+        (torch.rand(8, 8, 8), None, "is a tensor: add pixel_size"),
+        (ct.Map(torch.rand(8, 8, 8), 3.0), 4.0, "is a Map of 3.0 Å per pixel, not 4.0"),
+        ([1, 2], 4.0, "is of the type list"),
+    ],
+)
+def test_maps_that_are_none_are_refused(volume: object, size: float | None, said: str) -> None:
+    with pytest.raises(ct.InputError, match=said):
+        ct.fsc(volume, volume, pixel_size=size)

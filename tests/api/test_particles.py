@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,21 @@ def test_a_reconstruction_from_true_poses_is_the_map(
 def test_what_cannot_be_used_is_one_sentence(call, said: str) -> None:
     with pytest.raises(ct.InputError, match=said):
         call()
+
+
+def test_particles_that_were_changed_in_memory_are_not_read_again_in_silence(folder: Path) -> None:
+    file, initial = ct.read_particles(folder / "truth.star"), ct.read_map(folder / "initial.mrc")
+    fewer = replace(file, particles=file.particles[torch.arange(40)])
+    with pytest.raises(ct.InputError, match="was changed since it was read"):
+        ct.refine(fewer, initial)
+    with pytest.raises(ct.InputError, match="of the type Particles, which names no images"):
+        ct.reconstruct(file.particles)
+    with pytest.raises(ct.InputError, match="rows must be from 0 to 119"):
+        ct.read_images(file, [0, 120])
+    with pytest.raises(ct.InputError, match="on one device, use the job"):
+        ct.refine(file, initial, trainer__devices=2, trainer__accelerator="cpu")
+    for name in ("out", "resume"):
+        with pytest.raises(ct.InputError, match=f"{name} cannot be used here"):
+            ct.refine(file, initial, **{name: True})
+    with pytest.raises(ct.InputError, match="pixel_size is for maps in memory"):
+        ct.refine(file, str(folder / "initial.mrc"), pixel_size=2.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
 import cryotorch as ct
@@ -42,3 +43,35 @@ def test_a_defocus_and_a_rotation_are_found_by_descent() -> None:
     example = runpy.run_path(str(EXAMPLES / "fit_defocus_and_rotation.py"))
     defocus, angle = example["main"]()
     assert defocus < 50 and angle < 0.2  # of 500 Å and 3.1 degrees
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(volume=torch.rand(8, 8)), "volume must be a cube"),
+        (dict(rotation=torch.eye(3)), r"rotation must be \(b, 3, 3\)"),
+        (dict(shift=torch.zeros(1, 2)), r"shift must be \(b, 2\), one row per image, got \(1, 2\)"),
+        (dict(defocus=torch.zeros(3, 3)), r"defocus must be \(b, 3\)"),
+        (dict(scale=1.0), "scale is of the type float"),
+        (dict(volume=torch.rand(8, 8, 8).half()), "must be float32 or float64"),
+        (dict(pixel_size=0), "pixel_size must be a number above 0"),
+        (dict(volume=ct.Map(torch.rand(8, 8, 8), 2.0)), "volume is a Map"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(changes: dict, said: str) -> None:
+    given = dict(volume=torch.rand(8, 8, 8), rotation=torch.eye(3).repeat(2, 1, 1), pixel_size=2.0)
+    with pytest.raises(ct.InputError, match=said):
+        ct.project(**(given | changes))
+
+
+def test_an_odd_box_is_projected_as_an_even_one() -> None:
+    """A blob off the centre lies where it does in the next larger box."""
+    images = []
+    for box in (31, 32):
+        place = torch.arange(box) - box // 2 - torch.tensor([[3.0], [-2.0], [4.0]])
+        z, y, x = (torch.exp(-(line**2) / 8) for line in place)
+        volume = z[:, None, None] * y[:, None] * x
+        image = ct.project(volume, torch.eye(3)[None], pixel_size=1.0)[0]
+        middle = slice(box // 2 - 12, box // 2 + 12)
+        images.append(image[middle, middle] - image[middle, middle].mean())
+    assert float((images[0] - images[1]).abs().max()) < 0.02 * float(images[1].max())

@@ -296,7 +296,7 @@ def test_a_watershed_cuts_out_the_part_that_holds_the_point(files: Path, tmp_pat
     assert float(((mask > 0.5) & ball).sum() / ((mask > 0.5) | ball).sum()) > 0.95
     assert [segment["kept"] for segment in summary["segments"]] == [False, True]
     assert summary["segments"][0]["voxels"] > summary["segments"][1]["voxels"]
-    assert summary["segments"][1]["center"] == pytest.approx([24, 20, 20], abs=0.3)
+    assert summary["segments"][1]["centre"] == pytest.approx([24, 20, 20], abs=0.3)
     assert (tmp_path / "a" / "segments.png").read_bytes()[:4] == b"\x89PNG"
     labels, _ = read_volume(tmp_path / "a" / "segments.mrc")
     assert torch.equal(labels == 2, mask > 0.5)

@@ -96,7 +96,8 @@ def make_settings(job: str, **changes: Any) -> Any:
     """
     values = _values(_job_file(job))
     for name, value in changes.items():
-        *path, last = name.split("__")
+        check_name(name.replace("__", ".").removesuffix("_"), job)
+        *path, last = name.removesuffix("_").split("__")
         inner = values
         for key in path:
             inner = inner[key]

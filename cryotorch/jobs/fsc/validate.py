@@ -50,7 +50,7 @@ class Validation:
         seconds: phase -> wall seconds.
         known: of the half maps.
         last: the shell of the resolution, or where the corrected curve falls below 0.143 though nothing can be claimed.
-        ended_by: what ends the corrected curve after it, see ``ops.claims.ended_by``; "" where nothing can be claimed.
+        ended_by: what ends the corrected curve after it, see ``ops.resolution.claims.ended_by``; "" where nothing can be claimed.
     """
 
     first: FscMask

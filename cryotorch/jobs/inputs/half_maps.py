@@ -146,7 +146,7 @@ def load_half_maps(
         raise InputError(
             f"{paths[0]} and {paths[1]} are the same map, their FSC is 1 everywhere: give two independent half maps"
         )
-    known = background(folder, symmetry, len(a))
+    known = background(folder or _run_of(paths), symmetry, len(a))
     if len(known.group) > 1:
         log.info("%d copies by symmetry count as one where noise is judged", len(known.group))
     return HalfMaps(torch.stack([a, b]), size_a, paths, folder, known)
@@ -211,6 +211,17 @@ def half_paths(
     raise InputError(
         f"volume={volume} holds no half maps (map_half_A.mrc and map_half_B.mrc): "
         "name them with half_map_a=<file> half_map_b=<file>"
+    )
+
+
+def _run_of(paths: tuple[Path, Path]) -> Path | None:
+    """The run folder that two half maps which were named one by one lie in, as its summary knows what they have in common."""
+    a, b = paths
+    names = any(a.match(x) and b.match(y) for x, y in HALF_NAMES)
+    return (
+        a.parent
+        if names and a.parent == b.parent and (a.parent / "summary.json").is_file()
+        else None
     )
 
 

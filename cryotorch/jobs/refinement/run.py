@@ -21,7 +21,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError, Stopped
 from cryotorch.findings import Finding
-from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, shown
+from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, require, shown
 from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import require_search_room
 from cryotorch.jobs.files.ranks import rank, starter
@@ -231,6 +231,11 @@ def refine_in_memory(
     given: S, prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs]
 ) -> tuple[IterationResult, ParticleFile]:
     """The same as ``refine`` on one device, without a folder: what the last iteration left, and the file of its particles."""
+    devices, several = (
+        given.trainer.devices,
+        "from Python a refinement runs on one device, use the job for several",
+    )
+    require(world_size(given.trainer) == 1, "trainer.devices", devices, several)
     read = read_inputs(given, prepare)
     for note in read.inputs.beginning:
         log.info(say(note))

@@ -1,6 +1,6 @@
 """Aberrations that an optics group shares, from sums over its images: odd, even, and anisotropic magnification.
 
-They are fitted as monomials k^n cos m phi, k^n sin m phi of the frequency in 1/Å, which ``ops.aberrations`` knows as Zernike
+They are fitted as monomials k^n cos m phi, k^n sin m phi of the frequency in 1/Å, which ``ops.ctf.aberrations`` knows as Zernike
 coefficients (Zivanov, Nakane & Scheres 2020, doi:10.1107/S2052252520000081). All values are relative to what the images came with.
 """
 

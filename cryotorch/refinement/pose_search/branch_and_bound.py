@@ -3,20 +3,20 @@
 1. First level: all cells of a coarse grid at a low limit; over SO(3) by the matrix products of ``search``, in a local search
    over the ball and disc of a ``PosePrior``.
 2. Scouts: the best cells are climbed to the full limit. Their best score is what the others have to beat.
-3. Bound: a cell whose score plus ``ops.bounds.headroom`` (what the shells beyond the limit and a better place in the cell can
+3. Bound: a cell whose score plus ``ops.pose.bounds.headroom`` (what the shells beyond the limit and a better place in the cell can
    add; less what the priors take anywhere in the cell) stays below it is discarded.
 4. Cap: of the rest at most ``width`` per image go on. What is dropped here has not been shown to be worse: it is counted.
 5. Branch: 8 rotations x 4 shifts per cell at half the step and a limit 1.6 times as high, then again 2 to 5.
 6. Finish: Gauss-Newton from the peaks among the cells that are left. The answer is the best pose met, the previous included.
 
-While the cap drops nothing the truth's cell survives each level with probability 1 - 3e-5, see ``ops.bounds``.
+While the cap drops nothing the truth's cell survives each level with probability 1 - 3e-5, see ``ops.pose.bounds``.
 
 This method is patented. Image alignment by branch and bound with a bound on the high-frequency part is claimed in US 9,830,732
 B2 (granted 2017-11-28; priority 62/336,831 of 2016-05-16; continuation application US 2018/0018808; CA 3023614; PCT WO
 2017/197514; owner: Governing Council of the University of Toronto). Whoever uses it decides for themselves whether they may.
 ``search.method=newton``, the default, computes no bound and uses nothing of this module.
 
-Sources: Punjani et al. 2017, doi:10.1038/nmeth.4169; the bound with the cell's part is derived in ``ops.bounds``.
+Sources: Punjani et al. 2017, doi:10.1038/nmeth.4169; the bound with the cell's part is derived in ``ops.pose.bounds``.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class PowerTable:
 
     Attributes:
         levels: of the search; power: (v, rings) of slices; change: (levels, u, rings) of differences between a cell's centre
-            and elsewhere in it, both of ``ops.bounds``.
+            and elsewhere in it, both of ``ops.pose.bounds``.
     """
 
     levels: list[Level]
