@@ -71,7 +71,10 @@ def fsc(
     from cryotorch.jobs.fsc.validate import validate
 
     given, halves, found = _of_half_maps(
-        *("validation_fsc", (half_map_a, half_map_b, mask), pixel_size, settings),
+        "validation_fsc",
+        (half_map_a, half_map_b, mask),
+        pixel_size,
+        settings,
         lambda s, halves, device: validate(s, halves, device),
     )
 
@@ -114,7 +117,7 @@ def sharpen(
     from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
 
     given, halves, found = _of_half_maps(
-        *("sharpen", (half_map_a, half_map_b, mask), pixel_size, settings), sharpen_half_maps
+        "sharpen", (half_map_a, half_map_b, mask), pixel_size, settings, sharpen_half_maps
     )
 
     def write_all(folder: Path) -> None:
@@ -161,7 +164,10 @@ def diagnose_orientations(
 
     settings["particles"] = None if particles is None else path_of(particles)
     given, halves, found = _of_half_maps(
-        *("orientation_diagnostics", (half_map_a, half_map_b, mask), pixel_size, settings),
+        "orientation_diagnostics",
+        (half_map_a, half_map_b, mask),
+        pixel_size,
+        settings,
         lambda s, halves, device: diagnose(s, halves, load_views(s), device),
     )
 
@@ -230,7 +236,7 @@ def _of_half_maps(
         given = settings_of(job, settings | paths | {"pixel_size": pixel_size})
         device = pick_device(given.device)
         halves = load_half_maps(
-            *(folder, given.half_map_a, given.half_map_b, pixel_size, given.symmetry)
+            folder, given.half_map_a, given.half_map_b, pixel_size, given.symmetry
         )
         known = halves.known if known is None else known
         if shared is not None:

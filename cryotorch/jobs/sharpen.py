@@ -88,7 +88,11 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     fitted = f"{found.fit.bfactor or 0:.1f}".replace("-", "\N{MINUS SIGN}")
     pictures = {
         "fsc": fsc_figure(
-            *(found.curves, found.resolutions, box, pixel_size, title),
+            found.curves,
+            found.resolutions,
+            box,
+            pixel_size,
+            title,
             f"Half maps; mask: {found.made}",
             onset=found.onset,
             band=found.band,
@@ -104,7 +108,7 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
     if found.local is not None:
         write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size, corner)
         pictures["local_resolution"] = local_resolution_figure(
-            *(found.local, next(iter(found.maps.values())), found.mask, pixel_size),
+            found.local, next(iter(found.maps.values())), found.mask, pixel_size,
             "Local resolution", f"within the mask, over slices of the {whole.lower()}",
         )  # fmt: skip
     write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)

@@ -131,7 +131,9 @@ def scale_bar(axes: Axes, x: float, y: float, edge: float) -> None:
 def empty_note(axes: Axes, sentence: str) -> None:
     """Say in the middle of a panel why it is empty."""
     axes.text(
-        *(0.5, 0.5, sentence),
+        0.5,
+        0.5,
+        sentence,
         transform=axes.transAxes,
         ha="center",
         va="center",

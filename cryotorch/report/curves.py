@@ -153,7 +153,9 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
     rest = shown & ~used
     axes.plot(x[shown], y[shown], color=canvas.SKY, linewidth=1.0)
     axes.plot(
-        *(x[rest], y[rest], "o"),
+        x[rest],
+        y[rest],
+        "o",
         markersize=4,
         markerfacecolor="white",
         markeredgecolor=canvas.BLUE,

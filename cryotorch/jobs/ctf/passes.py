@@ -41,8 +41,14 @@ def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
     particles, start = given.particles, None
     for number in range(1, settings.passes + 1):
         one = CtfPass(
-            *(particles, given.references, given.what, grid),
-            *(given.particles, start, given.micrograph, watch),
+            particles,
+            given.references,
+            given.what,
+            grid,
+            given.particles,
+            start,
+            given.micrograph,
+            watch,
         )
         calibration = one.calibrate(sample, noise)
         if number == 1:

@@ -72,7 +72,10 @@ def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:
     reached = found.resolutions[THRESHOLD]
     claimed = told(found.resolution)
     curves = fsc_figure(
-        *(found.curves, reached, box, pixel_size),
+        found.curves,
+        reached,
+        box,
+        pixel_size,
         f"Fourier shell correlation: {claimed}",
         f"Half maps, FSC = {THRESHOLD:g} or noise; mask: {found.mask}",
         onset=found.onset,

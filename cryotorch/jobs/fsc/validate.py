@@ -144,13 +144,7 @@ def _first_mask(settings: ValidationFsc, maps: Tensor, grid: Grid) -> FscMask:
             log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
         lengths = settings.mask_near, settings.mask_far
         return fsc_mask.make_mask(
-            *(
-                maps.mean(0),
-                grid.pixel_size,
-                settings.threshold,
-                *lengths,
-                settings.relative_threshold,
-            )
+            maps.mean(0), grid.pixel_size, settings.threshold, *lengths, settings.relative_threshold
         )
     if settings.mask is not None:
         corrected = settings.pixel_size is not None

@@ -135,7 +135,11 @@ def _pictures(
     cones = f"{len(found.directions):,} pairs of directions, cones of {settings.cone_angle:g}°"
     figures = {
         "conical_fsc": band_figure(
-            *(found.curves, found.band.mean(0), found.fsc, edge, pixel_size),
+            found.curves,
+            found.band.mean(0),
+            found.fsc,
+            edge,
+            pixel_size,
             f"Conical Fourier shell correlation: {score}",
             f"{cones}; {KIND}: {found.mask}",
         ),
@@ -143,11 +147,12 @@ def _pictures(
     unknown = found.resolutions.isnan()
     if found.cfar is not None and not unknown.all():
         figures["directional_resolution"] = resolution_figure(
-            *(found.directions, found.resolutions, found.empty | unknown, found.together),
-            *(
-                2 * pixel_size,
-                f"{cones}, {KIND}; Fourier space along z; angle = rot, circles: latitude 90° − tilt",
-            ),
+            found.directions,
+            found.resolutions,
+            found.empty | unknown,
+            found.together,
+            2 * pixel_size,
+            f"{cones}, {KIND}; Fourier space along z; angle = rot, circles: latitude 90° − tilt",
         )
     if found.views is not None and found.slices is not None and found.sampling is not None:
         views = found.views
@@ -155,7 +160,8 @@ def _pictures(
         direction = views.direction.numpy()
         figures["viewing_directions"] = viewing_figure(direction, views.error.numpy(), group)
         figures["sampling"] = sampling_figure(
-            *(found.directions, found.slices),
+            found.directions,
+            found.slices,
             f"Sampling of Fourier space: SCF* {found.sampling.scf_star:.2f}",
             f"{found.counted:,} particles, symmetry {views.symmetry}, radius {settings.sampling_radius:g} Fourier pixels",
         )

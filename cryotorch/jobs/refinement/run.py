@@ -212,7 +212,11 @@ def first_module(
     )
     with torch.no_grad(), explain_out_of_memory(images.box):
         state, notes = initialise_state(
-            *(particles, ready.volume, batches, plan, settings.initial_resolution),
+            particles,
+            ready.volume,
+            batches,
+            plan,
+            settings.initial_resolution,
             device,
             fresh=fresh,
         )

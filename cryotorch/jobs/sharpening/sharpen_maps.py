@@ -122,18 +122,18 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     log.info("Applied: B = %s Å² (%s)", ", ".join(f"{b:.4g}" for b in bfactors), how)
     cut, also = _filter_resolution(settings, judged.last, box, pixel_size)
     found = Sharpened(
-        *(
-            mean.cpu(),
-            mask.cpu(),
-            made,
-            mask_file,
-            {n: c.cpu() for n, c in curves.items()},
-            judged.band.cpu(),
-            resolutions,
-            resolutions["corrected"],
-            onset,
-        ),
-        *(fit.cpu(), other.bfactor, cut),
+        mean.cpu(),
+        mask.cpu(),
+        made,
+        mask_file,
+        {n: c.cpu() for n, c in curves.items()},
+        judged.band.cpu(),
+        resolutions,
+        resolutions["corrected"],
+        onset,
+        fit.cpu(),
+        other.bfactor,
+        cut,
         warnings=[*warnings, *said, *also],
     )
     local = None
