@@ -282,7 +282,7 @@ def test_the_threshold_of_the_mask_falls_until_nothing_is_left_out() -> None:
     chosen = make_settings("validation_fsc")
     for weak, expected in ((0.45, 0.3), (0.0, 0.5)):
         two = gaussian_density(at, torch.tensor([1.0, weak]), torch.full((2,), 10.0), BOX, PIXEL)
-        halves = HalfMaps(two + 0.02 * two.max() * noise, PIXEL, (Path(), Path()))
+        halves = HalfMaps(two + 0.02 * two.max() * noise, PIXEL)
         assert mask_threshold(chosen, halves, shell_correlation(*halves.maps)) == expected
 
 

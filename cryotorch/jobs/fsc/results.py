@@ -117,7 +117,7 @@ def write_summary(
         "mask": _mask_summary(found, settings, pixel_size),
         "symmetry": found.known.symmetry,
         "shells": {"shared": found.known.shared, "inserted": found.known.inserted},
-        "half_maps": [str(path.resolve()) for path in halves.paths],
+        "half_maps": [str(path.resolve()) for path in halves.paths or ()],
         "box": box,
         "pixel_size": pixel_size,
         "pixel_size_corrected": settings.pixel_size is not None,

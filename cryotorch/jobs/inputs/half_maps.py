@@ -55,21 +55,21 @@ class HalfMaps:
     Attributes:
         maps: (2, d, d, d) float32.
         pixel_size: Å, the given one if any, else the header's.
-        paths: of the two files.
+        paths: of the two files; None = they were made here.
         folder: the run folder they were found in, None where files were named.
         known: what the run's summary says of them.
     """
 
     maps: Tensor
     pixel_size: float
-    paths: tuple[Path, Path]
+    paths: tuple[Path, Path] | None = None
     folder: Path | None = None
     known: Background = UNKNOWN
 
     @property
     def grid(self) -> Grid:
         """Their sampling; those that were made here lie in no file and nowhere else."""
-        if not self.paths[0].is_file():
+        if self.paths is None or not self.paths[0].is_file():
             return Grid(self.maps.shape[-1], self.pixel_size)
         return grid_of(self.paths[0], self.pixel_size)
 

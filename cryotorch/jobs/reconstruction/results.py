@@ -83,7 +83,7 @@ def judge(
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
     if shared is not None:
         known = known._replace(shared=len(maps[0]) * pixel_size / shared)
-    halves = HalfMaps(torch.stack(maps), pixel_size, (Path(), Path()), known=known)
+    halves = HalfMaps(torch.stack(maps), pixel_size, known=known)
     chosen = make_settings("validation_fsc", mask=settings.mask, seed=settings.seed)
     no_mask = shell_correlation(*halves.maps)
     if chosen.mask is None:
