@@ -38,7 +38,7 @@ def run(settings: Sharpen) -> Path:
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
             halves = load_half_maps(*named, settings.pixel_size, settings.symmetry)
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
-            log.info("Half maps %s and %s", *halves.paths or ())
+            log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             reading = time.perf_counter() - started
             found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)

@@ -36,7 +36,7 @@ def run(settings: ValidationFsc) -> Path:
             named = (settings.volume, settings.half_map_a, settings.half_map_b)
             halves = load_half_maps(*named, settings.pixel_size, settings.symmetry)
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
-            log.info("Half maps %s and %s", *halves.paths or ())
+            log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             ready = time.perf_counter()
             found = validate(in_angstrom(settings, pixel_size), halves, device)
