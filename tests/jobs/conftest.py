@@ -11,6 +11,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 
 from cryotorch.data.mrc import read_header, read_volume, write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
@@ -113,6 +114,17 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
 def finished(refine: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one iteration, not to be changed."""
     return refine(tmp_path_factory.mktemp("finished") / "run", profile=True)
+
+
+@pytest.fixture(scope="session")
+def inked() -> Callable[[Path], float]:
+    """inked(path): the part of a picture that is not its background."""
+
+    def inked(path: Path) -> float:
+        image = imread(path)[..., :3]
+        return float((np.abs(image - image[0, 0]).max(-1) > 0.1).mean())
+
+    return inked
 
 
 # Of volume tools.

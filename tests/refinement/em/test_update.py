@@ -82,10 +82,10 @@ def test_a_planted_spread_is_recovered(spread: float, scaled: Callable) -> None:
     assert state.scale_spread == pytest.approx(spread, rel=0.15)
     for half in (0, 1):
         assert scale[state.particles.half == half].mean() == pytest.approx(1, abs=1e-4)
-    assert torch.corrcoef(torch.stack([scale, truth]))[0, 1] > 0.6
+    assert torch.corrcoef(torch.stack([scale, truth]))[0, 1] > 0.7
     error, before = (scale - truth).std(), (cross / power - truth).std()
-    assert error < before  # shrinking helps
-    assert scale.min() > 0.1 and scale.max() < 3.5
+    assert error < 0.95 * before  # shrinking helps
+    assert scale.min() > 0.15 and scale.max() < 2.5
 
 
 def test_scales_of_hopeless_particles_stay_in_range(scaled: Callable) -> None:
@@ -94,7 +94,7 @@ def test_scales_of_hopeless_particles_stay_in_range(scaled: Callable) -> None:
     cross[:40] = -power[:40]  # upside down
     cross[40:50] = 100 * power[40:50]
     scale = scaled(cross, power).particles.scale
-    assert scale.isfinite().all() and scale.min() > 0
+    assert 0.15 < scale.min() and scale.max() / scale.min() == pytest.approx(3.0 / 0.2)
     state = scaled(-power, power)
     assert torch.equal(state.particles.scale, torch.ones(200))  # nothing to go by
 
