@@ -44,7 +44,7 @@ def test_the_folder_tells_what_was_done(
     assert all(step in text for step in summary["steps"]) and "fulcrum" in text and "kDa" in text
     written = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
     assert (written["dilate"], written["threshold"]) == ("1px", 0.3)
-    assert inked(tmp_path / "a" / "slices.png") > 0.1
+    assert inked(tmp_path / "a" / "slices.png") > 0.3
 
 
 def test_a_model_on_a_grid_is_shown_over_its_map(
