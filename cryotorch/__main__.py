@@ -108,8 +108,10 @@ def _tidy(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if argument.startswith("-"):
             if name not in _HYDRA_OPTIONS:
-                wish = argument.lstrip("-") if equals else f"{name.lstrip('-')}=<value>"
-                raise InputError(f"there is no option {name}: parameters are written as {wish}")
+                requirement = argument.lstrip("-") if equals else f"{name.lstrip('-')}=<value>"
+                raise InputError(
+                    f"there is no option {name}: parameters are written as {requirement}"
+                )
             options.append(argument)
         elif not equals:
             options.append(argument)  # the word after an option, as in `--cfg job`

@@ -63,7 +63,7 @@ class ParticleImages(Dataset):
     Attributes:
         box: pixels per edge of the batches.
         pixel_size: Å, at that box.
-        normalise: divide each image by the standard deviation of its background; may be set later.
+        normalize: divide each image by the standard deviation of its background; may be set later.
         level: of the set's background: an image far from it is brought to it; None = images stay as they are. See ``judge_level``.
         faults: row -> what was wrong with an image, of those that have been read.
         unit: what grey values are multiplied by, 1 for most sets; None before the first image is read from its stack.
@@ -91,7 +91,7 @@ class ParticleImages(Dataset):
             )
         self.pixel_size = file.pixel_size * full / self.box
         self.invert = invert
-        self.normalise, self.level = False, None
+        self.normalize, self.level = False, None
         self._mended: dict[int, str] = {}
         self._brought: dict[int, str] = {}
         self._limits: Tensor | None = None
@@ -131,7 +131,7 @@ class ParticleImages(Dataset):
         """A batch (b, box, box) float32, in the order of ``rows``."""
         index = np.asarray(rows, dtype=np.int64)
         images = self._read(index)
-        if self.normalise or self.level is not None:
+        if self.normalize or self.level is not None:
             images = self._levelled(images, index)
         if self._sign is not None:
             images = images * self._sign[index][:, None, None]
@@ -197,9 +197,9 @@ class ParticleImages(Dataset):
             for i in torch.nonzero(far)[:, 0].tolist():
                 told = f"background {float(times[i]):.3g} times as loud as usual"
                 self._brought[int(index[i])] = told
-            if far.any() and not self.normalise:
+            if far.any() and not self.normalize:
                 images = images / torch.where(far, times, 1.0)[:, None, None]
-        if self.normalise:
+        if self.normalize:
             images = images / self._sigma(images, index).clamp_min(1e-30)[:, None, None]
         return images
 

@@ -142,12 +142,14 @@ class Table(MutableMapping[str, np.ndarray]):
         self._refuse(np.asarray(bad.any(1)), label, path, "finite numbers")
         return numbers
 
-    def _refuse(self, bad: np.ndarray, label: str, path: str | Path, wish: str) -> None:
+    def _refuse(self, bad: np.ndarray, label: str, path: str | Path, requirement: str) -> None:
         """Name the first bad row (n,)."""
         if bad.any():
             row = int(np.argmax(bad))
             value = self.raw(label, row, row + 1)[0].decode("utf-8", "replace")
-            raise InputError(f"_{label} is '{value}' in row {row + 1} of {path}: give {wish}.")
+            raise InputError(
+                f"_{label} is '{value}' in row {row + 1} of {path}: give {requirement}."
+            )
 
 
 def _column(values: Iterable) -> np.ndarray:

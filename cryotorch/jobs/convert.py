@@ -38,8 +38,8 @@ class Convert:
 def run(settings: Convert) -> Path:
     """The particle file in the other format, in ``settings.out``."""
     started = time.perf_counter()
-    wish = "name a STAR file, particles=run_data.star, or a .cs file"
-    require(settings.particles is not None, "particles", None, wish)
+    requirement = "name a STAR file, particles=run_data.star, or a .cs file"
+    require(settings.particles is not None, "particles", None, requirement)
     from cryotorch.data.cryosparc.file import is_cs
     from cryotorch.data.particle_file import read_particles, write_tables
     from cryotorch.jobs.files.output_folder import new_files

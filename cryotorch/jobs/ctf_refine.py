@@ -22,8 +22,8 @@ NEEDED = {
 def run(settings: CtfRefine) -> Path:
     """Particles with new defocus and optics, and how sure they are, in ``settings.out``."""
     started = time.perf_counter()
-    for name, wish in NEEDED.items():
-        require(getattr(settings, name) is not None, name, None, wish)
+    for name, requirement in NEEDED.items():
+        require(getattr(settings, name) is not None, name, None, requirement)
     from cryotorch.jobs.ctf.inputs import load
     from cryotorch.jobs.ctf.passes import refine
     from cryotorch.jobs.ctf.results import write

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryotorch.jobs.config.parse import Length, require
-from cryotorch.jobs.refinement.settings import RefineSettings, Search
+from cryotorch.jobs.refinement.settings import RefineConfig, Search
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class GlobalSearch(Search):
 
 
 @dataclass(frozen=True)
-class HomoRefine(RefineSettings):
+class HomoRefine(RefineConfig):
     """The parameters; meanings and defaults in ``configs/job/homo_refine.yaml``, lengths in Å."""
 
     symmetry_frame: Literal["check", "auto", "trust"]

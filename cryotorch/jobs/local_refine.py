@@ -7,7 +7,7 @@ from typing import Literal
 
 from cryotorch.jobs.config.parse import Angle, Length, require
 from cryotorch.jobs.config.units import parse_length
-from cryotorch.jobs.refinement.settings import RefineSettings
+from cryotorch.jobs.refinement.settings import RefineConfig
 
 ROTATION_EXTENT, SHIFT_EXTENT = 20.0, 10.0  # degrees; Å, the diameter
 NEEDED = {
@@ -19,7 +19,7 @@ SIGMAS = 3  # standard deviations of a prior that an extent covers when it is no
 
 
 @dataclass(frozen=True)
-class LocalRefine(RefineSettings):
+class LocalRefine(RefineConfig):
     """The parameters; meanings and defaults in ``configs/job/local_refine.yaml``, lengths in Å."""
 
     shared_resolution: Length | None
@@ -36,8 +36,8 @@ class LocalRefine(RefineSettings):
         """Refuses what is wrong whatever the data are."""
         super().__post_init__()
         if not isinstance(self.fulcrum, str):
-            wish = "write three numbers, [x,y,z] in voxels from the corner of the box, or [35A,40A,52A]"
-            require(len(self.fulcrum) == 3, "fulcrum", self.fulcrum, wish)
+            requirement = "write three numbers, [x,y,z] in voxels from the corner of the box, or [35A,40A,52A]"
+            require(len(self.fulcrum) == 3, "fulcrum", self.fulcrum, requirement)
         self._check_prior("rotation_extent", "prior_rotation", 1)
         self._check_prior("shift_extent", "prior_shift", 2)
 
@@ -60,8 +60,8 @@ def run(settings: LocalRefine) -> None:
     import time
 
     started = time.perf_counter()
-    for name, wish in NEEDED.items():
-        require(getattr(settings, name) is not None, name, None, wish)
+    for name, requirement in NEEDED.items():
+        require(getattr(settings, name) is not None, name, None, requirement)
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
@@ -138,7 +138,7 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
     """Extents, priors and fulcrum in radians and pixels."""
     import math
 
-    from cryotorch.refinement.settings import Reach
+    from cryotorch.refinement.settings import SearchExtent
 
     turn, move = settings.rotation_extent, settings.shift_extent
     sigma_turn, sigma_move = settings.prior_rotation, settings.prior_shift
@@ -151,7 +151,7 @@ def _reach(settings: LocalRefine, mask, pixel_size: float, file):
     # no width at all leaves no freedom
     turn, sigma_turn = (0.0, None) if sigma_turn == 0 else (turn, sigma_turn)
     move, sigma_move = (0.0, None) if sigma_move == 0 else (move, sigma_move)
-    return Reach(
+    return SearchExtent(
         fulcrum=_fulcrum(settings.fulcrum, mask, pixel_size, file.pixel_size),
         rotation=math.radians(turn),
         shift=move / 2 / pixel_size,
@@ -178,8 +178,8 @@ def _fulcrum(
         ]
         corner = [length / pixel_size for length in lengths]
         inside = all(-0.5 <= v <= box - 0.5 for v in corner)
-        wish = f"it lies outside the box, whose voxels go from 0 to {box - 1}"
-        require(inside, "fulcrum", given, wish)
+        requirement = f"it lies outside the box, whose voxels go from 0 to {box - 1}"
+        require(inside, "fulcrum", given, requirement)
     return tuple(v - box // 2 for v in corner)
 
 

@@ -81,7 +81,7 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     from cryotorch.data.images import ParticleImages
     from cryotorch.jobs.inputs import damage
     from cryotorch.jobs.inputs.half_maps import pick_device, symmetry_group
-    from cryotorch.jobs.inputs.particles import load_particles, normalise_needed, shared_before
+    from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
     from cryotorch.jobs.reconstruction.results import judge
     from cryotorch.refinement.half_sets import assign_half_sets, counted_over, image_numbers
     from cryotorch.report.sentences import line
@@ -94,7 +94,7 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, settings.box_size, settings.cache_dir, settings.invert, *cache)
     settings = replace(settings, padding=_padding(settings, images, device))
-    images.normalise = normalise_needed(images, settings.normalize)
+    images.normalize = normalize_needed(images, settings.normalize)
     particles, note = assign_half_sets(
         file.particles, settings.half_sets == "resplit", settings.seed
     )

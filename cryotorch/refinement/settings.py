@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Reach:
+class SearchExtent:
     """How far poses may go, for all particles alike.
 
     Attributes:
@@ -86,7 +86,7 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True)
-class CtfWhat:
+class CtfTargets:
     """What is refined, and from which resolution to which.
 
     Attributes:
@@ -166,7 +166,7 @@ class Local:
         subtract: take the projection of what lies outside the mask, at the first pose, from the images that are searched.
     """
 
-    reach: Reach
+    reach: SearchExtent
     recenter_rotation: bool = False
     recenter_shift: bool = False
     subtract: bool = False
@@ -182,7 +182,7 @@ class NonUniform:
 
 
 @dataclass(frozen=True)
-class Settings:
+class EMSettings:
     """A refinement in the algorithm's units.
 
     Attributes:
@@ -191,7 +191,7 @@ class Settings:
             poses that it starts from or in one initial map.
         window: inner and outer radius of the soft window on images, pixels.
         particle_radius: pixels, of the window on centred images before insertion; None = from the mask or window.
-        posterior: "laplace" or "map", see ``pose_spread.spread_poses``.
+        posterior: "laplace" or "best_pose", see ``pose_spread.spread_poses``.
         per_particle_scale, scale_start_iteration: whether, and after how many iterations, particles have a scale.
         bfactor: Å², None = Guinier.
         local: a search around the poses that the particles come with; None = all over.
@@ -220,7 +220,7 @@ class Settings:
     local: Local | None = None
     local_wiener: bool = True
     nonuniform: NonUniform | None = None
-    ctf: CtfWhat | None = None
+    ctf: CtfTargets | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None
     symmetry: str = ""

@@ -14,7 +14,7 @@ from cryotorch.refinement.saved_state import check_saved
 
 
 @dataclass
-class Course:
+class ConvergenceHistory:
     """What an EM run has come to: one number per iteration so far.
 
     Attributes:
@@ -62,7 +62,7 @@ class State:
         known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
         given: the initial map as it was given, in a small box, see ``hands.as_given``; no part of a checkpoint; None = nobody asks it.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
-        calm: (n,) int64, iterations since the pose last moved far, see ``settled``.
+        calm: (n,) int64, iterations since the pose last moved far, see ``stable_poses``.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
             NaN for particles that it did not take; drift_turn, drift_move: (3,) radians and Å, of the references' frame since then,
             see ``frame``.
@@ -92,7 +92,7 @@ class State:
     scale_spread: float = 0.0
     known: Tensor | None = None
     calm: Tensor | None = None
-    course: Course = field(default_factory=Course)
+    course: ConvergenceHistory = field(default_factory=ConvergenceHistory)
     history: list[dict[str, float]] = field(default_factory=list)
     defocus_sigma: float = 0.0
     stopped: str = ""
@@ -153,7 +153,7 @@ class State:
             **{name: value.cpu() for name, value in saved["poses"].items()},
             optics=Optics(**saved["optics"]),
         )
-        self.course = Course(**saved["course"])
+        self.course = ConvergenceHistory(**saved["course"])
         for name in self.TENSORS:
             setattr(self, name, None if saved[name] is None else saved[name].to(device))
         for name in self.POSES + self.NUMBERS:

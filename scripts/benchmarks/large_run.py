@@ -21,7 +21,7 @@ from cryotorch.jobs.inputs.half_maps import symmetry_group
 from cryotorch.jobs.refinement.trainer import fit, make_trainer
 from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.em.out_of_memory import batch_size, free_memory, images_stay
 from cryotorch.refinement.half_sets import assign_half_sets
@@ -105,7 +105,7 @@ def refined(simulated: Simulate, settings: HomoRefine) -> Outcome:
         compiled = _compiled()
         initial = low_pass(images.volume, pixel_size, simulated.initial_resolution)
         start = (particles, initial, batches, planned, settings.initial_resolution, device)
-        state, _ = begin(*start)
+        state, _ = initialise_state(*start)
         times.append(_now(device))
 
         module = Refinement(state, planned, batches)

@@ -158,7 +158,7 @@ def test_the_background_of_a_padded_image_is_its_own(several, tmp_path):
     assert level[:4].tolist() == pytest.approx([2] * 4, rel=0.1)
     # of white noise the pixels below the Nyquist frequency of the common grid are kept, and values go as 1 / pixel size
     assert level[10:13].tolist() == pytest.approx([2 * 1.8 / 1.5] * 3, rel=0.2)
-    images.normalise = True
+    images.normalize = True
     batch = images[[0, 10]]
     field = torch.tensor([1, (24 * 1.8 / 1.5 / 48) ** 2])
     power = batch.square().mean((1, 2)) / field
@@ -334,7 +334,7 @@ def test_a_blank_image_is_all_zeros_and_told(particle_set, tmp_path):
         file.data[4] = 7
     for where in (None, tmp_path / "cache"):
         images = ParticleImages(read_particles(particle_set.write()), cache_dir=where)
-        images.normalise = True
+        images.normalize = True
         assert images[[3, 4]][1].abs().max() == 0 and images[[3]].std() > 0.5
         assert images.faults == {4: "blank"}
 

@@ -76,7 +76,7 @@ def test_bad_input_is_refused_before_anything_is_written(
             "of 16 pixels",
         ),
         (
-            dict(mask_mode="none", search__posterior="map", normalize=True, box_size=14),
+            dict(mask_mode="none", search__posterior="best_pose", normalize=True, box_size=14),
             "40 particles of 14 pixels",
         ),
     ],

@@ -343,7 +343,7 @@ def test_lengths_in_pixels_mean_the_same(run_folder: Path) -> None:
     ("below", "shell"), [("12A", 10), ("13", 10), ("1.1nm", 11), ("0.5", None)]
 )
 def test_random_phases_begin_where_asked(run_folder: Path, below: str, shell: int) -> None:
-    more = ("generate_mask=false", f"randomise_below={below}")
+    more = ("generate_mask=false", f"randomize_below={below}")
     _, summary = validate(f"volume={run_folder}", *more)
     found = columns()
     if shell is None:
@@ -471,13 +471,13 @@ def snapshot() -> dict[str, bytes]:
         (["volume=good", "mask_near=12", "mask_far=6"], r"mask_far=6 cannot be used.*mask_near=12"),
         (["volume=good", "mask_near=-1"], r"mask_near=-1 cannot be used"),
         (["volume=good", "pixel_size=0"], r"pixel_size=0 cannot be used"),
-        (["volume=good", "randomise_below=0"], r"randomise_below=0 cannot be used"),
+        (["volume=good", "randomize_below=0"], r"randomize_below=0 cannot be used"),
         (
-            ["volume=good", "randomise_below=2"],
-            r"randomise_below=2 .* not begin before Nyquist, .* falls below 0\.143 at [\d.]+ Å",
+            ["volume=good", "randomize_below=2"],
+            r"randomize_below=2 .* not begin before Nyquist, .* falls below 0\.143 at [\d.]+ Å",
         ),
-        (["volume=good", "randomise_below=7"], r"=7 .* begin at 6\.67 Å, .*below 0\.143 at "),
-        (["volume=good", "randomise_below=0.01"], r"randomise_below=0\.01 cannot be used"),
+        (["volume=good", "randomize_below=7"], r"=7 .* begin at 6\.67 Å, .*below 0\.143 at "),
+        (["volume=good", "randomize_below=0.01"], r"randomize_below=0\.01 cannot be used"),
         (["volume=good", "seed=-1"], r"seed=-1 cannot be used"),
         (["volume=good", "generate_mask=no_mask"], r"generate_mask must be auto or true or false"),
         (["volume=good", "generate_mask=false", "optimize_mask=true"], r"no mask to tighten"),
@@ -596,7 +596,7 @@ def test_results_are_replaced_only_when_asked_for(run_folder: Path) -> None:
     Path("out/notes.txt").write_text("mine")
     before = Path("out/fsc.txt").read_bytes()
     refused("already holds .* overwrite=true", *more)
-    _, summary = validate(*more, "randomise_below=15A", "overwrite=true")
+    _, summary = validate(*more, "randomize_below=15A", "overwrite=true")
     assert Path("out/fsc.txt").read_bytes() != before and summary["pixel_size"] == 3
     assert Path("out/notes.txt").read_text() == "mine"
     # What the new run does not make is gone, not left beside it as if it belonged.
@@ -654,7 +654,7 @@ def test_the_manual_promises_these_defaults() -> None:
     assert (s.volume, s.half_map_a, s.half_map_b, s.mask, s.pixel_size) == (None,) * 5
     assert (s.generate_mask, s.optimize_mask, s.relative_threshold) == ("auto", "auto", True)
     assert (s.threshold, s.mask_near, s.mask_far) == (0.5, 6, 12)
-    assert (s.randomise_below, s.device, s.seed, s.overwrite) == (0.8, "auto", 0, False)
+    assert (s.randomize_below, s.device, s.seed, s.overwrite) == (0.8, "auto", 0, False)
     assert s.generates and s.tightens
     given = make_settings("validation_fsc", mask="m.mrc")
     assert not given.generates and not given.tightens

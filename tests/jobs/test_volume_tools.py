@@ -60,7 +60,7 @@ def test_a_ribosome_in_an_odd_box_goes_through_everything(
     source = shared_data / "real/clean70SRibosome_vol_65p.mrc"
     mask, summary = edit(
         tmp_path / "a", volume=str(source), pixel_size=5, low_pass=20, high_pass=300, filter_order=4,
-        new_pixel_size=6, rotate=[10, 20, 30], shift=[0, "1px", 0], symmetry="C2", normalise=True,
+        new_pixel_size=6, rotate=[10, 20, 30], shift=[0, "1px", 0], symmetry="C2", normalize=True,
         erase=[[5, 5, 5, 3]], keep=[[27, 27, 27, 26]], threshold=0.2, fill_holes=True, keep_largest=True,
         segment__method="watershed", segment__scale=60, dilate="-1px", soften="3px",
     )  # fmt: skip
@@ -134,7 +134,7 @@ def test_a_gpu_gives_the_same(volumes: Path, tmp_path: Path) -> None:
             "leaves nothing: the largest segment chosen has",
         ),
         (dict(select="A"), "select=A cannot be used: it is for atomic models"),
-        (dict(centre=True), "it is for atomic models and for like=<map>"),
+        (dict(center=True), "it is for atomic models and for like=<map>"),
         (dict(volume="{files}/two.pdb"), "needs one, add resolution=6"),
         (dict(volume="{files}/two.pdb", resolution=6), "needs a grid, add like=<map>, or pixel_size"),
         (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2), "box_size=<voxels>, 24 for example"),
@@ -144,8 +144,8 @@ def test_a_gpu_gives_the_same(volumes: Path, tmp_path: Path) -> None:
         (dict(volume="{files}/two.pdb", resolution=6, like="{files}/blob.mrc", select="Z"), "its chains are A, B"),
         (dict(volume="{files}/two.pdb", resolution=6, new_pixel_size=3), "made with pixel_size"),
         (dict(volume="{files}/two.pdb", resolution=6, like="{files}/blob.mrc", select="B/100-200"), "chain B has residues 21 to 40"),
-        (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2, box_size=20, centre=False), "add centre=true to put it"),
-        (dict(volume="{files}/two.pdb", resolution=6, like="{files}/small.mrc", centre=True), "pad that map with job=volume_tools box_size=24"),
+        (dict(volume="{files}/two.pdb", resolution=6, pixel_size=2, box_size=20, center=False), "add center=true to put it"),
+        (dict(volume="{files}/two.pdb", resolution=6, like="{files}/small.mrc", center=True), "pad that map with job=volume_tools box_size=24"),
         (dict(threshold=0.3, soften="20px"), "soften=20px cannot be used: that is more than half the box, 16 voxels or 32 Å"),
         (dict(erase=[[16, 16, 16, 2]], sphere_edge=33), "sphere_edge=33 cannot be used: that is more than half the box"),
         (dict(threshold=-0.0339, relative_threshold=False, dilate="3px"), "fills the whole box"),

@@ -18,7 +18,7 @@ from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.particles import Optics, Particles, unposed
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
+from cryotorch.refinement.settings import EMSettings, MaskSettings, ScheduleSettings, SearchSettings
 
 
 @dataclass
@@ -31,7 +31,7 @@ class World:
     volume: Tensor
     truth: Particles
     images: Tensor
-    settings: Settings
+    settings: EMSettings
     blind: Particles = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ def simulate() -> Callable[..., World]:
         images = clean * factor
         if snr is not None:
             images = images + torch.randn(n, box, box, generator=generator)
-        settings = Settings(
+        settings = EMSettings(
             box=box,
             pixel_size=pixel,
             group=group,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cryotorch.errors import InputError
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.module import coming
 from cryotorch.refinement.saved_state import check_saved
 from cryotorch.refinement.state import State
@@ -18,7 +18,7 @@ from cryotorch.refinement.state import State
 def test_a_state_of_another_kind_is_refused(simulate: Callable) -> None:
     world = simulate(48, 4.0)
     given = (world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu"))
-    state, _ = begin(*given, fresh=False)
+    state, _ = initialise_state(*given, fresh=False)
     for change, said in (
         (lambda s: s.pop("noise"), "the state lacks noise"),
         (lambda s: s.update(spare=1), "the state has an unknown spare"),

@@ -9,24 +9,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryotorch.refinement.em.initialise import begin
-from cryotorch.refinement.state import Course, State
+from cryotorch.refinement.em.initialise import initialise_state
+from cryotorch.refinement.state import ConvergenceHistory, State
 
 
 def test_a_checkpoint_holds_all_of_the_state(simulate: Callable, tmp_path: Path) -> None:
     world = simulate(48, 4.0)
-    state, _ = begin(
+    state, _ = initialise_state(
         world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu")
     )
     state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
-    state.course = Course([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
+    state.course = ConvergenceHistory([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
     state.history = [{"iteration": 1.0, "resolution": 9.0}, {"iteration": 2.0, "resolution": 8.0}]
     state.known = torch.arange(48) < 30
     state.share = 0.5
     state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
     torch.save(state.state_dict(), tmp_path / "s.pt")
     saved = torch.load(tmp_path / "s.pt", weights_only=True)  # plain tensors and numbers
-    other, _ = begin(
+    other, _ = initialise_state(
         world.blind,
         world.volume,
         world.batches(),
@@ -56,7 +56,7 @@ def test_a_checkpoint_holds_all_of_the_state(simulate: Callable, tmp_path: Path)
 def test_a_course_counts_its_iterations_and_refuses_what_is_no_run() -> None:
     good = dict(crossings=[5.0, 6.0], areas=[4.0, 5.0], limits=[4.0, 6.0], turns=[math.inf, 0.1])
     good |= dict(motions=[math.inf, 1.0], shares=[0.5, 1.0], ctf_after=[1])
-    course = Course(**good)
+    course = ConvergenceHistory(**good)
     course.check()
     assert len(course) == 2
     for name, values in (
@@ -68,7 +68,7 @@ def test_a_course_counts_its_iterations_and_refuses_what_is_no_run() -> None:
         ("ctf_after", [-1]),
     ):
         with pytest.raises((ValueError, TypeError)):
-            Course(**good | {name: values}).check()
+            ConvergenceHistory(**good | {name: values}).check()
 
 
 def test_the_ctf_is_refined_in_the_iteration_that_the_course_names(simulate: Callable) -> None:
@@ -77,7 +77,7 @@ def test_the_ctf_is_refined_in_the_iteration_that_the_course_names(simulate: Cal
     assert (state.iteration, state.refines_ctf) == (0, False)
     assert not state.known.any() and state.calm.tolist() == [0] * 8
     assert torch.isinf(state.most).all()
-    state.course = Course(crossings=[5.0, 6.0], ctf_after=[2])
+    state.course = ConvergenceHistory(crossings=[5.0, 6.0], ctf_after=[2])
     assert (state.iteration, state.refines_ctf) == (2, True)
     state.course.crossings.append(6.0)
     assert not state.refines_ctf

@@ -101,7 +101,7 @@ LIMITS = {
     "pixel_size": SIZE,
     "prior_rotation": Limits(0, 180, " degrees"),
     "prior_shift": LENGTH,
-    "randomise_below": Limits(0.01, 1e5),
+    "randomize_below": Limits(0.01, 1e5),
     "resolution": RESOLUTION,
     "rotate": Limits(-1e6, 1e6, " degrees"),
     "rotation_extent": Limits(0, 180, " degrees"),
@@ -140,7 +140,7 @@ LIMITS = {
 
 
 def check(name: str, value: object, shown: str) -> None:
-    """Raises InputError ``<name>=<shown> cannot be used: <wish>`` where a number, or one of a list, is out of its limits.
+    """Raises InputError ``<name>=<shown> cannot be used: <requirement>`` where a number, or one of a list, is out of its limits.
 
     A length in pixels is held to its sign and ``PIXELS`` here, and to its limits once it is in Å.
     """
@@ -148,11 +148,11 @@ def check(name: str, value: object, shown: str) -> None:
     for number, pixels in _numbers(value) if limits is not None else ():
         if pixels:
             least = 1e-3 if limits.low > 0 else 0.0 if limits.low == 0 else -PIXELS
-            wish = Limits(least, PIXELS, " pixels").refusal(number)
+            requirement = Limits(least, PIXELS, " pixels").refusal(number)
         else:
-            wish = limits.refusal(number)
-        if wish:
-            raise InputError(f"{name}={shown} cannot be used: {wish}")
+            requirement = limits.refusal(number)
+        if requirement:
+            raise InputError(f"{name}={shown} cannot be used: {requirement}")
 
 
 def _numbers(value: object) -> Iterator[tuple[float, bool]]:

@@ -90,10 +90,10 @@ def in_angstrom(settings: T, pixel_size: float, prefix: str = "") -> T:
     return replace(settings, **changed)
 
 
-def require(condition: bool, name: str, value: object, wish: str) -> None:
-    """Raises InputError ``<name>=<value> cannot be used: <wish>`` unless the condition holds."""
+def require(condition: bool, name: str, value: object, requirement: str) -> None:
+    """Raises InputError ``<name>=<value> cannot be used: <requirement>`` unless the condition holds."""
     if not condition:
-        raise InputError(f"{name}={shown(value)} cannot be used: {wish}")
+        raise InputError(f"{name}={shown(value)} cannot be used: {requirement}")
 
 
 def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
@@ -101,8 +101,8 @@ def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
     name, edge, least = "particle_diameter", box * pixel_size, LEAST_DIAMETER * pixel_size
     fits = diameter is None or diameter <= edge
     require(fits, name, diameter, f"the box is only {edge:.4g} Å wide")
-    wish = f"nothing is left of a particle in it, it must be at least {LEAST_DIAMETER} pixels, {least:.4g} Å"
-    require(diameter is None or diameter >= least, name, diameter, wish)
+    requirement = f"nothing is left of a particle in it, it must be at least {LEAST_DIAMETER} pixels, {least:.4g} Å"
+    require(diameter is None or diameter >= least, name, diameter, requirement)
 
 
 def mask_widths(settings: Any) -> None:
@@ -137,18 +137,18 @@ def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
     if isinstance(value, Mapping):
         raise InputError(f"{name} is one parameter, not a group: write {name}=<value>")
     if value == "":
-        wish = f"{name}=<value>"
-        wish += f" or {name}=null" if type(None) in _options(hint) else ""
-        raise InputError(f"{name} is empty: write {wish}, or leave it out")
+        requirement = f"{name}=<value>"
+        requirement += f" or {name}=null" if type(None) in _options(hint) else ""
+        raise InputError(f"{name} is empty: write {requirement}, or leave it out")
     for option in _options(hint):
         accepted, converted = _match(value, option, name)
         if accepted:
             limits.check(name, converted, _listed(value))
             return converted
     choices = [c for o in _options(hint) if get_origin(o) is Literal for c in get_args(o)]
-    wish = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
+    requirement = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
     hint_text = closest(value, [c for c in choices if isinstance(c, str)])
-    raise InputError(f"{name} must be {wish}, got {_listed(value)!r}{hint_text}")
+    raise InputError(f"{name} must be {requirement}, got {_listed(value)!r}{hint_text}")
 
 
 def _listed(value: object) -> str:

@@ -56,16 +56,16 @@ def in_pixels(value: object) -> bool:
     return found is not None and found[2].lower() in _PIXELS
 
 
-def _split(value: float | str, name: str, wish: str) -> tuple[float, str]:
+def _split(value: float | str, name: str, requirement: str) -> tuple[float, str]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         number, unit = float(value), ""
     else:
         found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
         if found is None:
-            raise InputError(f"{_said(name, value)} cannot be read: write {wish}")
+            raise InputError(f"{_said(name, value)} cannot be read: write {requirement}")
         number, unit = float(found[1]), found[2].lower()
     if not math.isfinite(number):
-        raise InputError(f"{_said(name, value)} is not finite: write {wish}")
+        raise InputError(f"{_said(name, value)} is not finite: write {requirement}")
     return number, unit
 
 

@@ -18,7 +18,7 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
 from cryotorch.jobs.inputs.half_maps import background, pick_device, summary_of
-from cryotorch.jobs.inputs.particles import load_particles, normalise_needed
+from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import (
     load_mask,
     load_references,
@@ -31,7 +31,7 @@ from cryotorch.particles import Particles
 from cryotorch.refinement.ctf.refine import AGAIN
 from cryotorch.refinement.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
 from cryotorch.refinement.settings import (
-    CtfWhat,
+    CtfTargets,
     ImageGrid,
 )
 from cryotorch.report.sentences import line, say
@@ -60,7 +60,7 @@ class CtfInput:
     images: ParticleImages
     particles: Particles
     references: Tensor
-    what: CtfWhat
+    what: CtfTargets
     grid: ImageGrid
     micrograph: Tensor | None
     limit: float
@@ -75,15 +75,15 @@ def load(given: CtfRefine) -> CtfInput:
     """
     device = pick_device(given.device)
     whole = not Path(given.volume).is_dir()
-    wish = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
-    require(not whole or given.max_resolution is not None, "max_resolution", None, wish)
+    requirement = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
+    require(not whole or given.max_resolution is not None, "max_resolution", None, requirement)
     file = load_particles(given.particles, given.class_, need_half_sets=False)
     settings = in_angstrom(given, file.pixel_size)
     particles = _checked(file, given, whole)
     micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
-    images.normalise = normalise_needed(images, settings.normalize)
+    images.normalize = normalize_needed(images, settings.normalize)
     maps, source = load_references(settings.volume, file, images)
     log.info(say(source.plus(compared=True)))
     warn_if_inverted(maps.mean(0), settings.volume)
@@ -183,8 +183,8 @@ def _limit(
     asked, finest = settings.max_resolution, 2 * images.pixel_size
     edge = images.box * images.pixel_size
     nyquist = edge / (images.box / 2 - 1)
-    wish = f"it is finer than two pixels, {finest:.4g} Å"
-    require(asked is None or asked >= 0.999 * finest, "max_resolution", asked, wish)
+    requirement = f"it is finer than two pixels, {finest:.4g} Å"
+    require(asked is None or asked >= 0.999 * finest, "max_resolution", asked, requirement)
     folder = Path(settings.volume)
     if not folder.is_dir():
         return max(asked, nyquist), {}
@@ -215,12 +215,12 @@ def _limit(
     return max(asked or claimed, nyquist), curves
 
 
-def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfWhat:
+def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfTargets:
     finest = images.box * images.pixel_size / (images.box / 2 - 1)
     for name, asked in (("defocus", settings.defocus), ("optics", settings.fits_optics)):
         if asked:
             _require_band(settings, f"{name}_min_resolution", limit, finest)
-    return CtfWhat(
+    return CtfTargets(
         limit=images.box * images.pixel_size / limit,
         defocus=settings.defocus,
         astigmatism=settings.astigmatism,
@@ -240,11 +240,13 @@ def _require_band(settings: CtfRefine, name: str, limit: float, finest: float) -
     coarse, asked = getattr(settings, name), settings.max_resolution
     fits = coarse >= LEAST_BAND * limit
     most = math.floor(100 * coarse / LEAST_BAND) / 100
-    wish = f"the fits begin at {name}={coarse:g} Å, it must be at most {most:g}"
-    require(fits or asked is None or most < finest, "max_resolution", asked, wish)
+    requirement = f"the fits begin at {name}={coarse:g} Å, it must be at most {most:g}"
+    require(fits or asked is None or most < finest, "max_resolution", asked, requirement)
     least = math.ceil(100 * LEAST_BAND * limit - 1e-9) / 100
-    wish = f"detail is fitted only up to {limit:.3g} Å, make it at least {least:g}"
+    requirement = f"detail is fitted only up to {limit:.3g} Å, make it at least {least:g}"
     if name.startswith("optics"):
         fitted = [switch for switch in OPTICS if getattr(settings, switch)]
-        wish += f", or leave the optics out with {' '.join(f'{switch}=false' for switch in fitted)}"
-    require(fits, name, coarse, wish)
+        requirement += (
+            f", or leave the optics out with {' '.join(f'{switch}=false' for switch in fitted)}"
+        )
+    require(fits, name, coarse, requirement)

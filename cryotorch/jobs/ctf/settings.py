@@ -52,8 +52,8 @@ class CtfRefine:
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         asked = self.defocus or self.fits_optics
         require(asked, "defocus", False, "nothing is left to refine, switch something on")
-        wish = "it needs defocus=true, as the two can hardly be told apart"
-        require(self.defocus or not self.spherical, "spherical", True, wish)
+        requirement = "it needs defocus=true, as the two can hardly be told apart"
+        require(self.defocus or not self.spherical, "spherical", True, requirement)
         free = self.defocus or self.astigmatism == "none"
         require(free, "astigmatism", self.astigmatism, "it needs defocus=true")
 

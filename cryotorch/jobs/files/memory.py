@@ -11,7 +11,7 @@ from cryotorch.data.files import host_memory
 from cryotorch.errors import InputError
 from cryotorch.refinement.pose_search.local import AT_ONCE
 from cryotorch.refinement.pose_search.search import grid_step
-from cryotorch.refinement.settings import SearchSettings, Settings
+from cryotorch.refinement.settings import EMSettings, SearchSettings
 
 # Bytes per voxel that the shortest job on one map takes at its peak, measured; one with segments takes 30.
 BYTES_PER_VOXEL = 20
@@ -30,7 +30,7 @@ def require_room(box: int, device: torch.device, said: str, each: float = BYTES_
         )
 
 
-def search_bytes(plan: Settings, batch: int) -> float:
+def search_bytes(plan: EMSettings, batch: int) -> float:
     """About how much the coarse search of a batch takes at its peak: templates, scores, and the slices of the candidates."""
     s, local = plan.search, plan.local
     limit = min(s.coarse_limit, plan.schedule.most)
@@ -54,7 +54,7 @@ def search_bytes(plan: Settings, batch: int) -> float:
     )
 
 
-def require_search_room(plan: Settings, batch: int, device: torch.device) -> None:
+def require_search_room(plan: EMSettings, batch: int, device: torch.device) -> None:
     """InputError where the coarse search cannot fit; it names the parameter that asks for most, and the value that would fit."""
     there = memory_of(device)
     need = search_bytes(plan, batch)

@@ -26,21 +26,21 @@ class ValidationFsc:
     mask_near: Length
     mask_far: Length
     optimize_mask: Literal["auto"] | bool
-    randomise_below: Length
+    randomize_below: Length
     device: Literal["auto", "cpu", "cuda"]
     seed: int
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the maps are."""
         fraction = not self.relative_threshold or 0 < self.threshold < 1
-        wish = (
+        requirement = (
             "it is a fraction between 0 and 1 (an absolute density needs relative_threshold=false)"
         )
-        require(fraction, "threshold", self.threshold, wish)
+        require(fraction, "threshold", self.threshold, requirement)
         mask_widths(self)
         lost = self.optimize_mask is True and self.generate_mask is False and self.mask is None
-        wish = "generate_mask=false leaves no mask to tighten, give mask=<file>"
-        require(not lost, "optimize_mask", True, wish)
+        requirement = "generate_mask=false leaves no mask to tighten, give mask=<file>"
+        require(not lost, "optimize_mask", True, requirement)
 
     @property
     def generates(self) -> bool:

@@ -99,7 +99,7 @@ def validate(
     if no_mask is None:
         log.info("FSC without a mask")
         no_mask = shell_correlation(*maps)
-    onset = _onset(settings.randomise_below, no_mask, edge)
+    onset = _onset(settings.randomize_below, no_mask, edge)
     times.append(("curves", time.perf_counter()))
     if settings.tightens and not nothing_shared(no_mask):
         first = fsc_mask.softened(first, pixel_size, resolution(no_mask, box, pixel_size))
@@ -171,11 +171,11 @@ def _onset(below: float, no_mask: Tensor, edge: float) -> int:
         onset = min(max(math.ceil(edge / below - 1e-6), 1), len(no_mask))
     end = first_randomised_shell(no_mask, THRESHOLD)
     begin = f"begin at {edge / onset:.2f} Å" if onset < len(no_mask) else "not begin before Nyquist"
-    wish = (
+    requirement = (
         f"random phases would {begin}, but the FSC without a mask falls below {THRESHOLD:g} at {edge / end:.2f} Å already, "
         "and what the mask adds before they begin is not corrected: give a coarser resolution, or an FSC such as 0.8"
     )
-    require(onset <= end, "randomise_below", below, wish)
+    require(onset <= end, "randomize_below", below, requirement)
     return onset
 
 

@@ -192,8 +192,8 @@ def half_paths(
         if len(named) != 2:
             missing = "half_map_b" if half_map_a else "half_map_a"
             both = "volume=<run folder>, or half_map_a=<file> half_map_b=<file>"
-            wish = both if not named else f"{missing}=<file>"
-            raise InputError(f"Two half maps are needed: add {wish}")
+            requirement = both if not named else f"{missing}=<file>"
+            raise InputError(f"Two half maps are needed: add {requirement}")
         return (Path(named[0]), Path(named[1])), None
     folder = Path(volume)
     if not folder.is_dir():

@@ -25,7 +25,7 @@ BELIEVED = (
     "%s states exactly 1 Å per voxel, which some programs write without knowing it: taken as true, as nothing else tells; if it is "
     "another, write that into the header with job=volume_tools volume=<it> pixel_size=<Å per voxel>"
 )
-ELSEWHERE_CURE = "put it in place with job=volume_tools like=<map> centre=true"
+ELSEWHERE_CURE = "put it in place with job=volume_tools like=<map> center=true"
 
 Point = tuple[float, float, float]
 

@@ -45,7 +45,7 @@ def shared_before(
     return shared, [remark("shared_known", resolution=shared, source=by)]
 
 
-def normalise_needed(images: ParticleImages, choice: bool | str) -> bool:
+def normalize_needed(images: ParticleImages, choice: bool | str) -> bool:
     """Whether all images should be brought to one background level; "auto" looks at how much they differ in general.
 
     Unless ``choice`` is False, a single image that is far from the level of its set is brought to it in any case.

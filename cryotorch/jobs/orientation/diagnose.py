@@ -201,8 +201,8 @@ def diagnose(
             slices = slices_per_point(
                 directions, chosen, settings.sampling_radius, views.group, bar.update
             )
-        wish = f"no slice of the {counted} particles passes any of the directions there, take a smaller one"
-        require(bool(slices.any()), "sampling_radius", settings.sampling_radius, wish)
+        requirement = f"no slice of the {counted} particles passes any of the directions there, take a smaller one"
+        require(bool(slices.any()), "sampling_radius", settings.sampling_radius, requirement)
         sampling = sampling_compensation(slices)
     said = advice(maps, judged, made, pixel_size, halves.known)
     masked_before = bool(masked_advice(maps))  # directions can be compared all the same

@@ -36,6 +36,6 @@ class OrientationDiagnostics:
         """Refuses what is wrong whatever the maps are."""
         n = self.n_directions
         require(n % 2 == 0, "n_directions", n, "it must be even")
-        wish = "it is a fraction between 0 and 1"
-        require(0 < self.threshold < 1, "threshold", self.threshold, wish)
+        requirement = "it is a fraction between 0 and 1"
+        require(0 < self.threshold < 1, "threshold", self.threshold, requirement)
         mask_widths(self)

@@ -114,18 +114,18 @@ def arrange(path: Path, settings: CreateTemplates) -> Templates:
     volume, stated = load_map(path, "volume")
     log.info("Map %s: %d voxels per edge, %.4g Å per voxel", path, len(volume), stated)
     width, diameter = len(volume) * stated, settings.diameter
-    wish = f"the map is only {width:.4g} Å wide"
-    require(diameter is None or diameter <= width, "diameter", diameter, wish)
+    requirement = f"the map is only {width:.4g} Å wide"
+    require(diameter is None or diameter <= width, "diameter", diameter, requirement)
     if len(group) > 1:
         _check_symmetry(volume, stated, group, settings, name)
     size = settings.pixel_size or stated
     small = f"nothing is left of a particle in it, it must be at least 4 pixels, {4 * size:.4g} Å"
     require(diameter is None or diameter >= 4 * size, "diameter", diameter, small)
     finest, low_pass = 2 * max(size, stated), settings.low_pass
-    wish = f"pixels of {max(size, stated):.4g} Å hold nothing finer than {finest:.4g} Å: use at least that, or null"
+    requirement = f"pixels of {max(size, stated):.4g} Å hold nothing finer than {finest:.4g} Å: use at least that, or null"
     if size > stated:
-        wish += ", or a smaller pixel_size"
-    require(low_pass is None or low_pass >= 0.999 * finest, "low_pass", low_pass, wish)
+        requirement += ", or a smaller pixel_size"
+    require(low_pass is None or low_pass >= 0.999 * finest, "low_pass", low_pass, requirement)
     box = settings.box_size or max(16, 2 * round(width / size / 2))
     views = even_views(settings.n_templates, group)
     angles = (largest_gap(views, group), ideal_gap(len(views), len(group)))

@@ -28,20 +28,20 @@ from cryotorch.jobs.files.ranks import rank, starter
 from cryotorch.jobs.files.ranks import started as started_processes
 from cryotorch.jobs.files.run_folder import RunFolder
 from cryotorch.jobs.inputs.half_maps import symmetry_group
-from cryotorch.jobs.inputs.particles import load_particles, normalise_needed
+from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.refinement.advice import JudgeClaims
-from cryotorch.jobs.refinement.settings import RefineSettings
+from cryotorch.jobs.refinement.settings import RefineConfig
 from cryotorch.jobs.refinement.start_advice import began_with
 from cryotorch.jobs.refinement.trainer import callbacks, fit, machine, make_trainer, world_size
 from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.particles import Particles, ignore
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.module import Refinement, coming
-from cryotorch.refinement.em.out_of_memory import batch_size, told_plainly
+from cryotorch.refinement.em.out_of_memory import batch_size, explain_out_of_memory
 from cryotorch.refinement.em.schedule import Stop
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.runtime.watch import Watch
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.report.log import IterationLog
 from cryotorch.report.run_log import RunLog
 from cryotorch.report.sentences import line, say
@@ -49,7 +49,7 @@ from cryotorch.report.summary import ending
 from cryotorch.results import IterationResult, told
 
 log = logging.getLogger("cryotorch")
-S = TypeVar("S", bound=RefineSettings)
+S = TypeVar("S", bound=RefineConfig)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Inputs:
         warnings: about them, which the end of the run repeats.
     """
 
-    plan: Settings
+    plan: EMSettings
     volume: Tensor
     particles: Particles
     beginning: list[Finding]
@@ -79,7 +79,7 @@ class Ready:
 
     file: ParticleFile
     images: ParticleImages
-    settings: RefineSettings
+    settings: RefineConfig
     inputs: Inputs
 
 
@@ -102,7 +102,7 @@ def read_inputs(
     file = replace(file, particles=file.particles.replace(optics=optics))
     cache = (given.cache_dtype, given.cache_limit)
     images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
-    images.normalise = normalise_needed(images, given.normalize)
+    images.normalize = normalize_needed(images, given.normalize)
     settings = in_angstrom(given, file.pixel_size)
     return Ready(file, images, settings, prepare(settings, file, images, group))
 
@@ -139,14 +139,14 @@ def refuse_processes(trainer: TrainerSettings) -> None:
         )
 
 
-def watched(given: RefineSettings) -> AbstractContextManager[Watch | None]:
+def watched(given: RefineConfig) -> AbstractContextManager[Watch | None]:
     """What looks after signals and the other processes of a run that has some; where torchrun or srun starts them, they do the latter."""
     if world_size(given.trainer) == 1:
         return nullcontext()
     return Watch(0 if starter() else rank(), resuming(given))
 
 
-def resuming(given: RefineSettings) -> str:
+def resuming(given: RefineConfig) -> str:
     """How to go on with a run."""
     return f"to go on, cryotorch out={shlex.quote(str(given.out))} resume=true"
 
@@ -210,8 +210,8 @@ def first_module(
         "%d particles of %d pixels, %.4g Å, on %s",
         *(len(particles), images.box, images.pixel_size, extras["device"]),
     )
-    with torch.no_grad(), told_plainly(images.box):
-        state, notes = begin(
+    with torch.no_grad(), explain_out_of_memory(images.box):
+        state, notes = initialise_state(
             *(particles, ready.volume, batches, plan, settings.initial_resolution),
             device,
             fresh=fresh,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.refinement.settings import NonUniform, Settings
+    from cryotorch.refinement.settings import EMSettings, NonUniform
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 CTF_ROUNDS = 2  # times that a refinement turns to the CTF after it has converged
@@ -35,7 +35,7 @@ class Search:
     grid_step: Angle | None
     candidates: int
     newton_steps: int
-    posterior: Literal["laplace", "map"]
+    posterior: Literal["laplace", "best_pose"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class NonUniformSettings:
 
 
 @dataclass(frozen=True)
-class RefineSettings:
+class RefineConfig:
     """Meanings and defaults in ``configs/shared/refinement.yaml``, lengths in Å."""
 
     trainer: TrainerSettings
@@ -112,14 +112,14 @@ class RefineSettings:
         mask_widths(self)
 
 
-def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Settings:
+def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSettings:
     """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
     from cryotorch.refinement.settings import (
-        CtfWhat,
+        CtfTargets,
+        EMSettings,
         MaskSettings,
         ScheduleSettings,
         SearchSettings,
-        Settings,
     )
 
     box, pixel = images.box, images.pixel_size
@@ -127,7 +127,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
     step, finest = search.grid_step, settings.max_align_resolution
     _check_lengths(settings, edge, pixel)
     most = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
-    return Settings(
+    return EMSettings(
         box=box,
         pixel_size=pixel,
         group=group,
@@ -163,7 +163,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
         bfactor=settings.bfactor,
         local_wiener=settings.regularizer == "local_wiener",
         nonuniform=_nonuniform(settings),
-        ctf=CtfWhat(
+        ctf=CtfTargets(
             limit=most,
             defocus=settings.refine_defocus,
             tilt=settings.refine_optics,
@@ -172,7 +172,7 @@ def plan(settings: RefineSettings, images: ParticleImages, group: Tensor) -> Set
     )
 
 
-def _nonuniform(settings: RefineSettings) -> NonUniform | None:
+def _nonuniform(settings: RefineConfig) -> NonUniform | None:
     from cryotorch.refinement.settings import NonUniform
 
     if settings.regularizer != "nonuniform":
@@ -181,7 +181,7 @@ def _nonuniform(settings: RefineSettings) -> NonUniform | None:
     return NonUniform(given.filter_type, given.filter_order, given.window)
 
 
-def _check_lengths(settings: RefineSettings, edge: float, pixel: float) -> None:
+def _check_lengths(settings: RefineConfig, edge: float, pixel: float) -> None:
     """Refuses lengths in Å that make no sense in a box of this edge."""
     lowest = edge / LEAST_SHELLS
     for name in ("initial_resolution", "max_align_resolution"):

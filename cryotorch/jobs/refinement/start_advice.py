@@ -13,7 +13,7 @@ from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import mask_reach, soft_sphere
 from cryotorch.ops.resolution.fsc import crossing_shell
 from cryotorch.ops.resolution.relative_size import relative_size
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.results import IterationResult
 
 MOST = 96  # voxels per edge that maps are compared in
@@ -47,7 +47,7 @@ class Beginning:
 NOTHING = Beginning()
 
 
-def began_with(volume: Tensor, s: Settings, warnings: list[Finding]) -> Beginning:
+def began_with(volume: Tensor, s: EMSettings, warnings: list[Finding]) -> Beginning:
     """A run's, from the initial map (d, d, d); those of a local search (2, d, d, d) are not compared."""
     if volume.dim() > 3:
         return Beginning(warnings=warnings)

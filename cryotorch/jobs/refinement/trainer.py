@@ -29,7 +29,7 @@ from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.half_maps import require_cuda
 from cryotorch.jobs.refinement.advice import JudgeClaims
 from cryotorch.refinement.em.module import Refinement
-from cryotorch.refinement.em.out_of_memory import told_plainly
+from cryotorch.refinement.em.out_of_memory import explain_out_of_memory
 from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
 from cryotorch.refinement.runtime.distributed import EMStrategy, of_every_rank
 from cryotorch.refinement.runtime.watch import Watch
@@ -156,7 +156,7 @@ def fit(
     try:
         with (
             told_if_full(Path(trainer.default_root_dir)),
-            told_plainly(module.settings.box, module.state),
+            explain_out_of_memory(module.settings.box, module.state),
         ):
             trainer.fit(module, ckpt_path=checkpoint)
     except SystemExit as end:

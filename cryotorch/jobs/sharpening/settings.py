@@ -48,9 +48,9 @@ class Sharpen:
         if self.fit_to is not None:
             self._ordered("fit_to", "fit_from", "coarser than")
         if isinstance(self.bfactor, list):
-            wish = "give one or more different B-factors, such as [-50,-100]"
+            requirement = "give one or more different B-factors, such as [-50,-100]"
             distinct = {f"{b:g}" for b in self.bfactor}
-            require(0 < len(self.bfactor) == len(distinct), "bfactor", self.bfactor, wish)
+            require(0 < len(self.bfactor) == len(distinct), "bfactor", self.bfactor, requirement)
 
     def _ordered(self, small: str, large: str, word: str) -> None:
         """Pixels and Å are compared when all are Å: ``in_angstrom`` makes a new one, which comes here again."""

@@ -154,8 +154,8 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
         if settings.spherical_mask:
             sharp = sharp * sphere
         if not bool(sharp.isfinite().all()):
-            wish = "it makes numbers that are too large for a map, use one nearer to 0"
-            require(False, "bfactor", f"{bfactor:g}", wish)
+            requirement = "it makes numbers that are too large for a map, use one nearer to 0"
+            require(False, "bfactor", f"{bfactor:g}", requirement)
         found.maps[bfactor] = sharp.cpu()
     return found
 
@@ -205,10 +205,12 @@ def _filter_resolution(
     wanted = settings.filter_resolution
     shell = (reached if wanted is None else box * pixel_size / wanted) + settings.filter_offset
     offset, base = settings.filter_offset, shell - settings.filter_offset
-    wish = f"only {base:.0f} shells lie before the resolution"
-    require(shell >= 1, "filter_offset", offset, wish)
-    wish = f"only {max(box // 2 - base, 0):.0f} shells lie between the resolution and Nyquist"
-    require(offset <= 0 or shell <= box // 2, "filter_offset", offset, wish)
+    requirement = f"only {base:.0f} shells lie before the resolution"
+    require(shell >= 1, "filter_offset", offset, requirement)
+    requirement = (
+        f"only {max(box // 2 - base, 0):.0f} shells lie between the resolution and Nyquist"
+    )
+    require(offset <= 0 or shell <= box // 2, "filter_offset", offset, requirement)
     said = []
     # beyond that nothing passes the weight
     if settings.fsc_weight and wanted is not None and shell > reached + 2:

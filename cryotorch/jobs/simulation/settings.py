@@ -76,8 +76,10 @@ class Simulate:
     def _check_aberrations(self) -> None:
         tilt, matrix = self.beam_tilt, self.magnification
         require(tilt is None or len(tilt) == 2, "beam_tilt", tilt, "write it as [x,y], in mrad")
-        wish = "it acts through the spherical aberration, which is 0"
-        require(not any(tilt or []) or self.spherical_aberration != 0, "beam_tilt", tilt, wish)
+        requirement = "it acts through the spherical aberration, which is 0"
+        require(
+            not any(tilt or []) or self.spherical_aberration != 0, "beam_tilt", tilt, requirement
+        )
         for name, most in ZERNIKE.items():
             value = getattr(self, name)
             fits = value is None or 1 <= len(value) <= most
@@ -90,8 +92,8 @@ class Simulate:
             for row, ones in zip(matrix or unit, unit, strict=True)
             for x, one in zip(row, ones, strict=True)
         )
-        wish = "its elements must be within 0.2 of those of [[1,0],[0,1]]"
-        require(near, "magnification", matrix, wish)
+        requirement = "its elements must be within 0.2 of those of [[1,0],[0,1]]"
+        require(near, "magnification", matrix, requirement)
 
     def _check_second_body(self) -> None:
         body = self.second_body
@@ -101,5 +103,5 @@ class Simulate:
         require(body is not None, "hinge", place, "it needs a second_body")
         require(len(self.hinge) == 3, "hinge", place, "it has three numbers, [x,y,z] in voxels")
         inside = all(0 <= x <= self.box_size - 1 for x in self.hinge)
-        wish = f"it must lie in the box, from 0 to {self.box_size - 1} voxels in x, y and z"
-        require(inside, "hinge", place, wish)
+        requirement = f"it must lie in the box, from 0 to {self.box_size - 1} voxels in x, y and z"
+        require(inside, "hinge", place, requirement)

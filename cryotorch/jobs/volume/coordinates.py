@@ -59,5 +59,5 @@ def _sphere(work: Work, x: float, y: float, z: float, radius: float) -> str:
 def within_the_box(work: Work, name: str, voxels: float) -> None:
     """Refuses a length, as it was typed, that is longer than half the box."""
     half = work.box * work.pixel_size / 2
-    wish = f"that is more than half the box, {work.box / 2:g} voxels or {half:.4g} Å"
-    work.need(voxels <= work.box / 2, name, wish)
+    requirement = f"that is more than half the box, {work.box / 2:g} voxels or {half:.4g} Å"
+    work.need(voxels <= work.box / 2, name, requirement)

@@ -78,9 +78,9 @@ class Work:
         self.corner = x, y, z
         self.volume, self.pixel_size = volume, pixel_size
 
-    def need(self, condition: bool, name: str, wish: str) -> None:
+    def need(self, condition: bool, name: str, requirement: str) -> None:
         """Refuses a parameter, as it was typed, unless the condition holds."""
-        require(condition, name, getattr(self.given, name), wish)
+        require(condition, name, getattr(self.given, name), requirement)
 
     def did(self, sentence: str) -> None:
         """Note a step."""
@@ -107,14 +107,14 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
         require(
             value is None, name, value, f"it is for atomic models, and volume={path} is not one"
         )
-    centre, wish = settings.centre, "it is for atomic models and for like=<map>"
-    require(centre == "auto" or settings.like is not None, "centre", centre, wish)
+    centre, requirement = settings.center, "it is for atomic models and for like=<map>"
+    require(centre == "auto" or settings.like is not None, "center", centre, requirement)
     header = read_header(path)
     require_room(max(header.size), device, f"volume={path}")
     volume, pixel_size = load_map(path, "volume", settings.pixel_size, pad=True)
     grid = grid_of(path, pixel_size)
     # filtered or normalised it is no mask any more; and who wants a map has one
-    maps_only = settings.normalise or settings.high_pass or settings.write == "map"
+    maps_only = settings.normalize or settings.high_pass or settings.write == "map"
     low, high = float(volume.min()), float(volume.max())
     is_mask = abs(low) <= NEAR and abs(high - 1) <= NEAR and not maps_only
     work = Work(
@@ -169,17 +169,20 @@ def like_grid(path: str, pixel_size: float | None) -> Grid:
 
 def _from_model(path: Path, settings: VolumeTools, device: torch.device) -> Work:
     """Density of an atomic model: in the frame of ``like``, or centred."""
-    new, wish = settings.new_pixel_size, "the map of a model is made with pixel_size, give that"
-    require(new is None, "new_pixel_size", new, wish)
-    auto, resolution = settings.centre == "auto", settings.resolution
-    fitted = settings.like is not None if auto else not settings.centre
-    wish = f"the density of {path} needs one, add resolution=6 for example"
-    require(resolution is not None, "resolution", None, wish)
+    new, requirement = (
+        settings.new_pixel_size,
+        "the map of a model is made with pixel_size, give that",
+    )
+    require(new is None, "new_pixel_size", new, requirement)
+    auto, resolution = settings.center == "auto", settings.resolution
+    fitted = settings.like is not None if auto else not settings.center
+    requirement = f"the density of {path} needs one, add resolution=6 for example"
+    require(resolution is not None, "resolution", None, requirement)
     atoms = read_atoms(path, settings.assembly, centre=False, select=listed(settings.select))
     grid = _model_grid(path, settings, atoms)
     finest = 2 * grid.pixel_size
-    wish = f"it must be at least two pixels, {finest:.4g} Å"
-    require(resolution >= 0.999 * finest, "resolution", resolution, wish)
+    requirement = f"it must be at least two pixels, {finest:.4g} Å"
+    require(resolution >= 0.999 * finest, "resolution", resolution, requirement)
     if fitted:
         middle = torch.tensor(grid.middle)
     else:  # parts keep their place in the whole, so that their masks fit together
@@ -209,10 +212,10 @@ def _model_grid(path: Path, settings: VolumeTools, atoms: Atoms) -> Grid:
     if settings.like is not None:
         return like_grid(settings.like, settings.pixel_size)
     pixel_size, box = settings.pixel_size, settings.box_size
-    wish = f"the density of {path} needs a grid, add like=<map>, or pixel_size=<Å> and box_size=<voxels>"
-    require(pixel_size is not None, "pixel_size", None, wish)
+    requirement = f"the density of {path} needs a grid, add like=<map>, or pixel_size=<Å> and box_size=<voxels>"
+    require(pixel_size is not None, "pixel_size", None, requirement)
     need = _box_for(atoms, pixel_size)
-    require(box is not None, "box_size", None, f"{wish}, {need} for example")
+    require(box is not None, "box_size", None, f"{requirement}, {need} for example")
     return Grid(box, pixel_size, (0.0, 0.0, 0.0))
 
 
@@ -229,7 +232,7 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> Fin
     if part <= OUTSIDE:
         return None
     into = f"like={settings.like}" if settings.like else f"box_size={grid.box}"
-    centred = settings.centre is True or (settings.like is None and settings.centre == "auto")
+    centred = settings.center is True or (settings.like is None and settings.center == "auto")
     need = _box_for(atoms, grid.pixel_size)
     if centred and settings.like is None:
         raise InputError(
@@ -237,11 +240,11 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> Fin
             f"outside: use box_size={need}"
         )
     if centred:
-        wish = f"pad that map with job=volume_tools box_size={need} and name the padded one"
+        requirement = f"pad that map with job=volume_tools box_size={need} and name the padded one"
     elif settings.like:
-        wish = "fit it into that map, or add centre=true to put it into the middle"
+        requirement = "fit it into that map, or add center=true to put it into the middle"
     else:
-        wish = "add centre=true to put it into the middle, or use a larger box_size"
+        requirement = "add center=true to put it into the middle, or use a larger box_size"
     if part > ELSEWHERE:
-        raise InputError(f"{part:.0%} of {path} lies outside {into}: {wish}")
-    return Finding("atoms_cut", part=part, file=str(path), box=into, cure=wish)
+        raise InputError(f"{part:.0%} of {path} lies outside {into}: {requirement}")
+    return Finding("atoms_cut", part=part, file=str(path), box=into, cure=requirement)

@@ -33,7 +33,7 @@ class VolumeTools:
     resolution: Angstrom | None
     select: str | list[str] | None
     assembly: str | None
-    centre: Literal["auto"] | bool
+    center: Literal["auto"] | bool
     low_pass: Length | None
     high_pass: Length | None
     filter_type: Literal["butterworth", "gaussian", "rectangular"]
@@ -44,7 +44,7 @@ class VolumeTools:
     rotate: list[Angle] | None
     shift: list[Length] | None
     symmetry: str
-    normalise: bool
+    normalize: bool
     coordinates: Literal["voxels", "angstrom"]
     erase: list[list[float]] | list[float] | None
     keep: list[list[float]] | list[float] | None
@@ -76,25 +76,25 @@ class VolumeTools:
             require(right, name, value, f"write it as {what}")
         for name in ("box_size", "new_pixel_size"):
             value = getattr(self, name)
-            wish = f"like={self.like} gives the grid already, leave one of the two out"
-            require(value is None or self.like is None, name, value, wish)
+            requirement = f"like={self.like} gives the grid already, leave one of the two out"
+            require(value is None or self.like is None, name, value, requirement)
         level = self.threshold
         fraction = not self.relative_threshold or level is None or level > 0
-        wish = "as a fraction of the high density it must be above zero, for a density add relative_threshold=false"
-        require(fraction, "threshold", level, wish)
+        requirement = "as a fraction of the high density it must be above zero, for a density add relative_threshold=false"
+        require(fraction, "threshold", level, requirement)
         self._check_segment()
 
     def _check_segment(self) -> None:
         segment = self.segment
         for name in ("labels", "points", "min_volume"):
             value = getattr(segment, name)
-            wish = "add segment.method=watershed or segment.method=components"
+            requirement = "add segment.method=watershed or segment.method=components"
             unused = value is not None and segment.method == "none"
-            require(not unused, f"segment.{name}", value, wish)
+            require(not unused, f"segment.{name}", value, requirement)
         require(segment.labels != [], "segment.labels", [], "write numbers, [1,2] for example")
-        wish = "it cuts what lies above a threshold, add threshold=0.3 for example"
+        requirement = "it cuts what lies above a threshold, add threshold=0.3 for example"
         without = segment.method != "none" and self.threshold is None
-        require(not without, "segment.method", segment.method, wish)
+        require(not without, "segment.method", segment.method, requirement)
 
     @property
     def outlines(self) -> list[str]:

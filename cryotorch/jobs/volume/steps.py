@@ -73,14 +73,14 @@ def edit(work: Work, settings: VolumeTools) -> Work:
 
 def _onto(work: Work, grid: Grid) -> None:
     """The grid of another map, and the place in it that the headers of both say."""
-    name, centre, own = f"volume={work.given.volume}", work.given.centre, work.grid
+    name, centre, own = f"volume={work.given.volume}", work.given.center, work.grid
     away = apart(own, grid)
     if centre != "auto":
         away = (0.0, 0.0, 0.0) if centre else between(own, grid)
     require_room(grid.box, work.volume.device, f"like={work.given.like}")
     moved = any(away) or not own.samples_like(grid)
     work.volume, warning = bring(
-        work.volume, own, grid, away, name, "add centre=true to put middle on middle"
+        work.volume, own, grid, away, name, "add center=true to put middle on middle"
     )
     work.corner, work.pixel_size, work.stated = grid.corner, grid.pixel_size, grid.stated
     if moved:
@@ -102,8 +102,8 @@ def _filter(work: Work, settings: VolumeTools) -> None:
         value = getattr(settings, name)
         if value is not None:
             edge, nyquist = work.box * work.pixel_size, 2 * work.pixel_size
-            wish = f"it must lie between Nyquist, {nyquist:.4g} Å, and the edge of the box, {edge:.4g} Å"
-            work.need(0.999 * nyquist <= value <= edge, name, wish)
+            requirement = f"it must lie between Nyquist, {nyquist:.4g} Å, and the edge of the box, {edge:.4g} Å"
+            work.need(0.999 * nyquist <= value <= edge, name, requirement)
             work.volume = gain(work.volume, work.pixel_size, value, kind, order)
             work.did(f"{name.replace('_', '-').capitalize()} at {value:g} Å, {shape}")
 
@@ -141,8 +141,8 @@ def _orient(work: Work, settings: VolumeTools) -> None:
     if len(group) > 1:
         work.volume = symmetrise_volume(work.volume, group)
         work.did(f"Averaged over the {len(group)} rotations of {settings.symmetry}")
-    if settings.normalise:
-        work.volume = placement.normalise(work.volume)
+    if settings.normalize:
+        work.volume = placement.normalize(work.volume)
         work.did("Brought to mean 0 and standard deviation 1")
     if len(work.steps) > before:
         work.background = None  # it lies elsewhere now
@@ -183,8 +183,8 @@ def _grown(work: Work, region: Tensor, settings: VolumeTools) -> Tensor:
         work.did(f"{'Grew' if grow > 0 else 'Shrank'} by {abs(grow):.4g} voxels")
     if grow < 0:
         region = morphology.dilate(region, grow)
-        wish = "nothing is left of the mask, shrink it less"
-        work.need(bool(region.any()), "dilate", wish)
+        requirement = "nothing is left of the mask, shrink it less"
+        work.need(bool(region.any()), "dilate", requirement)
     # growth and edge by one distance: the edge then follows the true outline, not its staircase
     near = max(grow, 0.0)
     if near + edge == 0:
@@ -281,13 +281,13 @@ def _combine(work: Work, settings: VolumeTools) -> None:
 
 def _needs_mask(work: Work, settings: VolumeTools, name: str) -> None:
     """Refuses a step on masks where there is none."""
-    wish = f"it works on masks and volume={settings.volume} is a {work.kind}, add threshold=0.3 for example"
-    work.need(work.mask is not None, name, wish)
+    requirement = f"it works on masks and volume={settings.volume} is a {work.kind}, add threshold=0.3 for example"
+    work.need(work.mask is not None, name, requirement)
 
 
 def _finish(work: Work, settings: VolumeTools) -> None:
-    wish = "no mask is made, add threshold=0.3 for example"
-    work.need(work.mask is not None or settings.write != "mask", "write", wish)
+    requirement = "no mask is made, add threshold=0.3 for example"
+    work.need(work.mask is not None or settings.write != "mask", "write", requirement)
     if work.mask is None:
         return
     inside = work.mask > HALF

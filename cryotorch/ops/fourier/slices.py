@@ -145,7 +145,7 @@ def extract_slices(projector: Projector, rotation: Tensor, frequency: Tensor) ->
         return rotation.new_zeros(0, points, dtype=torch.complex64)
     if rotation.device.type == "cpu":
         table = (projector.table, projector.reach, projector.padding)
-        return slices_cpu.slices(*table, rotation, frequency)
+        return slices_cpu.extract_slices_cpu(*table, rotation, frequency)
     chunk = rows_at_once(points, frequency.device)
     rows = rotation.split(chunk), _in_parts(frequency, chunk, len(rotation))
     return torch.cat(

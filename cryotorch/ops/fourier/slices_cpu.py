@@ -25,7 +25,9 @@ ONE, ZERO = np.float32(1), np.float32(0)
 MOST_COPIES = 8
 
 
-def slices(table: Tensor, reach: int, padding: int, rotation: Tensor, frequency: Tensor) -> Tensor:
+def extract_slices_cpu(
+    table: Tensor, reach: int, padding: int, rotation: Tensor, frequency: Tensor
+) -> Tensor:
     """Slices (b, m) complex64 of a ``Projector``'s table; frequencies as for ``slices.slice_coordinates``."""
     out = np.empty((len(rotation), frequency.shape[-2], 2), np.float32)
     turn, points = _array(rotation), _per_slice(frequency, len(rotation))

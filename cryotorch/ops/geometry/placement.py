@@ -74,7 +74,7 @@ def flip_hand(volume: Tensor) -> Tensor:
     return flipped.roll((1, 1, 1), dims) if volume.shape[-1] % 2 == 0 else flipped
 
 
-def normalise(volume: Tensor) -> Tensor:
+def normalize(volume: Tensor) -> Tensor:
     """A volume (d, d, d) with mean 0 and standard deviation 1 over all voxels; ValueError where it is blank."""
     mean, deviation = volume.double().mean(), volume.double().std(correction=0)
     if not float(deviation) > 0:

@@ -16,7 +16,7 @@ PAIRS = [(i, j) for i in range(7) for j in range(i, 7)]
 PLACE = [PAIRS.index((min(i, j), max(i, j))) for i in range(7) for j in range(7)]
 
 
-def products(
+def pose_gram_cuda(
     table: Tensor,
     reach: int,
     padding: int,
@@ -94,8 +94,8 @@ def products(
 
 @lru_cache(maxsize=1)
 def compiled_products():
-    """``products`` compiled for all shapes; the plain one where compiling fails, for want of a C++ compiler say."""
-    compiled, working = torch.compile(products, dynamic=True), [True]
+    """``pose_gram_cuda`` compiled for all shapes; the plain one where compiling fails, for want of a C++ compiler say."""
+    compiled, working = torch.compile(pose_gram_cuda, dynamic=True), [True]
 
     def call(*arguments: Any) -> Tensor:
         if working[0]:
@@ -105,7 +105,7 @@ def compiled_products():
                 working[0] = False
                 log = logging.getLogger("cryotorch")
                 log.warning("compile: failed (%s), going on without", type(error).__name__)
-        return products(*arguments)
+        return pose_gram_cuda(*arguments)
 
     return call
 

@@ -169,7 +169,7 @@ def fsc_curves(
     mask: Tensor,
     loose: Tensor | None = None,
     generator: torch.Generator | None = None,
-    randomise_below: float = RANDOMISE_BELOW,
+    randomize_below: float = RANDOMISE_BELOW,
     first_shell: int | None = None,
     no_mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
@@ -178,7 +178,7 @@ def fsc_curves(
     no_mask; spherical: a soft sphere from 0.85 to 1 of half the box; loose: the mask given, or
     ``loose_mask``; tight: ``mask``;
     corrected and randomised: ``mask`` with phases randomised from the first shell on whose unmasked
-    FSC falls below ``randomise_below`` after having been above, or from ``first_shell`` on. Without
+    FSC falls below ``randomize_below`` after having been above, or from ``first_shell`` on. Without
     a generator the random phases are those of seed 0: the same maps give the same curves. ``no_mask`` is computed when not given.
     """
     box = half_maps.shape[-1]
@@ -188,7 +188,7 @@ def fsc_curves(
     if no_mask is None:
         no_mask = _correlate(*transforms)
     if first_shell is None:
-        first_shell = first_randomised_shell(no_mask, randomise_below)
+        first_shell = first_randomised_shell(no_mask, randomize_below)
     generator = generator or torch.Generator().manual_seed(0)
     changed = (_randomised(transforms.pop(0), first_shell, generator, box) for _ in half_maps)
     randomised = _masked_correlation(changed, mask)

@@ -32,7 +32,7 @@ from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.image_terms import observe, transfer
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import CtfWhat, ImageGrid
+from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
 SMOOTH = 5  # shells that the share of an image's own noise is averaged over
 LEAST_SPREAD = 5.0  # Å: errors of the astigmatism are not taken to be smaller
@@ -110,7 +110,7 @@ class Comparison:
         self,
         particles: Particles,
         references: Tensor,
-        what: CtfWhat,
+        what: CtfTargets,
         grid: ImageGrid,
         made_with: Particles | None = None,
         start: Particles | None = None,

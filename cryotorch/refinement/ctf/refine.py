@@ -30,7 +30,7 @@ from cryotorch.refinement.ctf.sums import (
     solve_groups,
 )
 from cryotorch.refinement.image_weight import Watch
-from cryotorch.refinement.settings import CtfWhat, ImageGrid
+from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
 AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
 NUDGE = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid
@@ -49,7 +49,7 @@ class CtfPass:
         self,
         particles: Particles,
         references: Tensor,
-        what: CtfWhat,
+        what: CtfTargets,
         grid: ImageGrid,
         made_with: Particles | None = None,
         start: Particles | None = None,

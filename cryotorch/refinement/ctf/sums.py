@@ -10,7 +10,7 @@ from torch import Tensor
 from cryotorch.ops.ctf.aberration_fit import EVEN, ODD, Fit, fit_linear, fit_odd, monomials
 from cryotorch.particles import Particles
 from cryotorch.refinement.half_sets import image_numbers
-from cryotorch.refinement.settings import CtfWhat
+from cryotorch.refinement.settings import CtfTargets
 
 UNKNOWN = (
     1.0  # rad: standard error of the phase at the limit beyond which an aberration is not believed
@@ -107,13 +107,13 @@ def clear_only(found: GroupFit, least: float = CLEAR) -> GroupFit:
     return replace(found, values=values)
 
 
-def odd_names(what: CtfWhat) -> list[str]:
+def odd_names(what: CtfTargets) -> list[str]:
     """Names in ``ODD`` that are fitted."""
     wanted = {"shift": what.tilt, "tilt": what.tilt, "trefoil": what.trefoil}
     return [name for name in ODD if wanted[name]]
 
 
-def even_names(what: CtfWhat) -> list[str]:
+def even_names(what: CtfTargets) -> list[str]:
     """Names in ``EVEN`` that are fitted; astigmatism that is found particle by particle stands for that of the group."""
     wanted = dict.fromkeys(EVEN, what.tetra) | {"spherical": what.spherical}
     wanted["astigmatism"] = what.tetra and what.astigmatism == "none"
@@ -121,7 +121,7 @@ def even_names(what: CtfWhat) -> list[str]:
 
 
 def empty_sums(
-    particles: Particles, what: CtfWhat, points: int, micrograph: Tensor | None
+    particles: Particles, what: CtfTargets, points: int, micrograph: Tensor | None
 ) -> CtfSums:
     """Zeros; ``points``: coefficients that the optics are fitted to."""
     n, g = len(particles), len(particles.optics)
@@ -136,13 +136,15 @@ def empty_sums(
     return CtfSums(*(zeros(*shape) for shape in shapes))
 
 
-def solve_groups(sums: CtfSums, what: CtfWhat, frequency: list[Tensor]) -> list[GroupFit]:
+def solve_groups(sums: CtfSums, what: CtfTargets, frequency: list[Tensor]) -> list[GroupFit]:
     """The aberrations of every group; frequency: for each the (m, 2) in 1/Å that the sums are over."""
     scale = _mean_scale(sums) if what.anisomag else 0.0
     return [_solve_group(sums, g, what, k, scale) for g, k in enumerate(frequency)]
 
 
-def _solve_group(sums: CtfSums, g: int, what: CtfWhat, frequency: Tensor, scale: float) -> GroupFit:
+def _solve_group(
+    sums: CtfSums, g: int, what: CtfTargets, frequency: Tensor, scale: float
+) -> GroupFit:
     found = GroupFit(int(sums.count[g]), {}, {}, [])
     if not found.particles:
         return found

@@ -14,7 +14,7 @@ from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
 from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import CtfWhat, Settings
+from cryotorch.refinement.settings import CtfTargets, EMSettings
 from cryotorch.refinement.state import State
 
 LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
@@ -28,7 +28,9 @@ class CtfRound:
         what: its limit is replaced by that of the iteration.
     """
 
-    def __init__(self, state: State, settings: Settings, batches: Batches, what: CtfWhat) -> None:
+    def __init__(
+        self, state: State, settings: EMSettings, batches: Batches, what: CtfTargets
+    ) -> None:
         edge = settings.box * settings.pixel_size
         asked = {
             "defocus": (what.defocus, what.defocus_from),

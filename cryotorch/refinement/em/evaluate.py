@@ -12,7 +12,7 @@ from cryotorch.ops.resolution.claims import Background, Judged, judge
 from cryotorch.ops.resolution.fsc import crossing_shell, loose_mask, resolution, shell_correlation
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import Sharp, sharpened
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 FSC_MASK = dict(near=6.0, far=12.0, cut=12.0)  # the tight mask, Å
@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    half_maps: Tensor, inserted: float, s: Settings, around: Callable[[], Tensor]
+    half_maps: Tensor, inserted: float, s: EMSettings, around: Callable[[], Tensor]
 ) -> Evaluation:
     """Judge unfiltered half maps (2, d, d, d).
 
@@ -72,7 +72,7 @@ def keep_score(state: State, found: Evaluation) -> None:
 
 
 def for_the_eye(
-    half_maps: Tensor, found: Evaluation, s: Settings, locally: Callable[[Tensor], Tensor]
+    half_maps: Tensor, found: Evaluation, s: EMSettings, locally: Callable[[Tensor], Tensor]
 ) -> Sharp:
     """The sharpened map of half maps (2, d, d, d), low-passed by ``locally`` as the regulariser has it."""
     judged = found.judged
@@ -83,7 +83,7 @@ def for_the_eye(
 
 
 def _fsc_mask(
-    half_maps: Tensor, no_mask: Tensor, s: Settings, around: Callable[[], Tensor]
+    half_maps: Tensor, no_mask: Tensor, s: EMSettings, around: Callable[[], Tensor]
 ) -> tuple[Tensor, list[Finding]]:
     """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
     if s.mask.judge is not None:

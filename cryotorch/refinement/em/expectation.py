@@ -14,7 +14,7 @@ from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import Observation, residual_power
 from cryotorch.particles import Batch
 from cryotorch.refinement import image_weight
-from cryotorch.refinement.em.frame_drift import Drift, take_out
+from cryotorch.refinement.em.frame_drift import Drift, remove_drift
 from cryotorch.refinement.em.pose_spread import spread_poses
 from cryotorch.refinement.image_terms import observe
 from cryotorch.refinement.particle_window import cut_out, particle_window
@@ -22,11 +22,11 @@ from cryotorch.refinement.pose_search.branch_and_bound import Pruning
 from cryotorch.refinement.pose_search.finders import Bound, Climb, Start
 from cryotorch.refinement.pose_search.local_region import LocalRegion
 from cryotorch.refinement.pose_search.pose_error import SAMPLE, other_poses
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import Poses, Reference, prepare
-from cryotorch.refinement.pose_search.stable_poses import settled
+from cryotorch.refinement.pose_search.stable_poses import stable_poses
 from cryotorch.refinement.runtime.timing import Clock
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 
@@ -45,7 +45,7 @@ class Images:
     scale: Tensor
     seen: Observation
     inside: Observation
-    prior: Tether | None
+    prior: PosePrior | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Weighed:
 
 
 @dataclass(frozen=True)
-class Found:
+class EStepResult:
     """What the E-step learnt, one row per particle of the whole set; rows of other ranks are zero.
 
     Attributes:
@@ -104,12 +104,12 @@ class Found:
         """For the reduction over ranks."""
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
-    def cpu(self) -> Found:
+    def cpu(self) -> EStepResult:
         """The same where the particles are."""
-        return Found(*(tensor.cpu() for tensor in self.tensors()))
+        return EStepResult(*(tensor.cpu() for tensor in self.tensors()))
 
     @classmethod
-    def empty(cls, state: State, box: int, device: torch.device) -> Found:
+    def empty(cls, state: State, box: int, device: torch.device) -> EStepResult:
         """Nothing found yet of the particles of a state."""
         n, groups = len(state.particles), len(state.particles.optics.voltage_kv)
         spectra = 2, groups, box // 2 + 1
@@ -141,7 +141,7 @@ class Expectation:
     Everything lies on the device, and the host waits for nothing but the sizes that the search depends on.
     """
 
-    def __init__(self, state: State, settings: Settings, device: torch.device) -> None:
+    def __init__(self, state: State, settings: EMSettings, device: torch.device) -> None:
         s = settings
         self.state, self.settings, self.device = state, s, device
         self.particles = state.particles.to(device)
@@ -154,13 +154,13 @@ class Expectation:
             self.finder = Bound(s.search, self.clock, s.local and s.local.reach)
         turn, move = state.drift_turn, state.drift_move / s.pixel_size
         self.drift = Drift(turn.to(device), move.to(device))
-        resting = settled(state.calm, state.iteration)
+        resting = stable_poses(state.calm, state.iteration)
         self.settled = resting.to(device) if bool(resting.any()) and s.local is None else None
         self.all_known, self.some_known = bool(state.known.all()), bool(state.known.any())
         self.prepared: tuple[int, bool] | None = None
         self.reference: Reference | None = None
         self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
-        self.found = Found.empty(state, s.box, device)
+        self.found = EStepResult.empty(state, s.box, device)
         # beyond the alignment limit only as far as the FSC of this iteration can reach
         self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
         # the mask of a local search is around a part of the particle
@@ -300,9 +300,9 @@ class Expectation:
             "certain": poses.certain.to(scale),
         }
 
-    def _in_frame(self, poses: Poses, prior: Tether | None) -> Poses:
+    def _in_frame(self, poses: Poses, prior: PosePrior | None) -> Poses:
         """Without the drift that the references had: what is inserted now goes back to the initial map's frame."""
-        rotation, shift_px = take_out(self.drift, poses.rotation, poses.shift_px)
+        rotation, shift_px = remove_drift(self.drift, poses.rotation, poses.shift_px)
         if prior is not None:
             rotation, shift_px = prior.confine(rotation, shift_px)
         return replace(poses, rotation=rotation, shift_px=shift_px)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.refinement.em.expectation import Found
+from cryotorch.refinement.em.expectation import EStepResult
 from cryotorch.refinement.state import State
 
 SHOWN = 3  # images that are named
 
 
-def check_images(found: Found, name: Callable[[int], str]) -> None:
+def check_images(found: EStepResult, name: Callable[[int], str]) -> None:
     """Of what an E-step learnt, after the reduction.
 
     Raises:

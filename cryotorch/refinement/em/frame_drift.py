@@ -33,12 +33,12 @@ class Drift:
     move: Tensor
 
 
-def none() -> Drift:
+def no_drift() -> Drift:
     """The frame is where it was."""
     return Drift(torch.zeros(3), torch.zeros(3))
 
 
-def measure(
+def estimate_drift(
     rotation: Tensor, shift: Tensor, anchor_rotation: Tensor, anchor_shift: Tensor, group: Tensor
 ) -> Drift:
     """The drift of poses (rotation (n, 3, 3), shift (n, 2)) since the anchor's, as far as the point group leaves it free.
@@ -54,7 +54,7 @@ def measure(
         best = torch.minimum(best, angle)
     near = best < FAR
     if near.sum() < 8:
-        return none()
+        return no_drift()
     free = group.mean(0)  # projects on the vectors that every element of the group leaves alone
     own = to_rotation_vector(mate[near].mT @ rotation[near])
     turn = free @ own.median(0).values
@@ -67,7 +67,7 @@ def measure(
     return Drift(turn, free @ solved.solution[:, 0].to(turn))
 
 
-def take_out(drift: Drift, rotation: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+def remove_drift(drift: Drift, rotation: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Poses (b, 3, 3), (b, 2) in the frame without the drift; shifts in the drift's unit."""
     move, back = drift.move.to(rotation), from_rotation_vector(-drift.turn.to(rotation))
     return rotation @ back, shift - (rotation[:, :2] @ move)

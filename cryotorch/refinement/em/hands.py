@@ -27,8 +27,8 @@ from cryotorch.ops.geometry.symmetry_frame import mates, z_fold
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.ops.resolution.significance import antisymmetric_numbers
-from cryotorch.refinement.em.expectation import Found
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.em.expectation import EStepResult
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 FINE = 8.0  # Å: maps that agree so far have the same hand
@@ -155,13 +155,13 @@ def compare(
 class Carried:
     """A half set after its frame was changed: rows of all particles, the sums of both halves, and what was done."""
 
-    found: Found
+    found: EStepResult
     halves: list[Sums]
     notes: tuple[Finding, ...] = ()
 
 
 def agree(
-    state: State, found: Found, halves: list[Sums], s: Settings, limit: float
+    state: State, found: EStepResult, halves: list[Sums], s: EMSettings, limit: float
 ) -> Carried | None:
     """Bring both half sets into one frame; None where they are, or nothing tells, or the search is a local one.
 
@@ -199,7 +199,7 @@ def agree(
     return carried if carried.notes else None
 
 
-def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[Finding]:
+def closing(state: State, half_maps: Tensor, s: EMSettings, limit: float) -> list[Finding]:
     """At the end: the hands of both half maps, and what decides which of the two mirror images they show.
 
     Nothing where the frame is open by more than a few turns (C1, Cn), and for a local search.
@@ -239,12 +239,12 @@ def closing(state: State, half_maps: Tensor, s: Settings, limit: float) -> list[
     return [remark("hand_unknown", errors=doubt)]
 
 
-def as_given(volume: Tensor, s: Settings) -> Tensor:
+def as_given(volume: Tensor, s: EMSettings) -> Tensor:
     """An initial map (d, d, d), or the mean of two, in the box that frames are compared in at most."""
     return resize_volume(volume if volume.dim() == 3 else volume.mean(0), coarse_box(s, s.box / 2))
 
 
-def unseen(s: Settings) -> int:
+def unseen(s: EMSettings) -> int:
     """The first shell of the initial map that the first iteration did not see: what is found there is not what was put in."""
     return math.floor(s.schedule.first_limit) + 1
 
@@ -253,7 +253,7 @@ def _given(state: State, box: int) -> Tensor:
     return resize_volume(state.given, box)
 
 
-def coarse_box(s: Settings, limit: float) -> int:
+def coarse_box(s: EMSettings, limit: float) -> int:
     """An even box that holds the shells up to 8 Å, or as far as images were inserted, with room to interpolate."""
     finest = min(s.box / 2, limit, s.box * s.pixel_size / FINE)
     return min(s.box, 2 * (math.ceil(finest) + 1))
@@ -265,7 +265,7 @@ def coarse_maps(halves: list[Sums], box: int) -> Tensor:
     return torch.stack([solve_lightly(half) for half in cut])
 
 
-def _sphere(state: State, s: Settings, box: int, device: torch.device) -> tuple[Tensor, float]:
+def _sphere(state: State, s: EMSettings, box: int, device: torch.device) -> tuple[Tensor, float]:
     """A soft sphere that holds the particle, in the small box, and the radius in pixels of a hard one that holds as much noise."""
     edge = 0.04 * s.box
     radius = min(s.particle_radius or math.inf, state.mask_radius or math.inf, s.window[1] - edge)

@@ -27,8 +27,8 @@ from cryotorch.refinement.pose_search.search import (
     shift_grid,
 )
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import ImageGrid, Settings
-from cryotorch.refinement.state import Course, State
+from cryotorch.refinement.settings import EMSettings, ImageGrid
+from cryotorch.refinement.state import ConvergenceHistory, State
 
 SAMPLE = 200  # images of each half set that noise and contrast are estimated from
 FEWER = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
@@ -36,11 +36,11 @@ POSE_DOUBT = 5.0  # standard errors by which images should correlate with their 
 CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
 
 
-def begin(
+def initialise_state(
     particles: Particles,
     volume: Tensor,
     batches: Batches,
-    s: Settings,
+    s: EMSettings,
     resolution: float,
     device: torch.device,
     fresh: bool = True,
@@ -56,7 +56,7 @@ def begin(
     references = initial_reference(volume, s, resolution, device).expand(2, -1, -1, -1).clone()
     shells = s.box // 2 + 1
     noise = torch.ones(2, len(particles.optics.voltage_kv), shells, device=device)
-    first = advance(Course(), s.schedule)
+    first = advance(ConvergenceHistory(), s.schedule)
     state = State(particles, references, noise, first.limit, first.share)
     if s.local is not None:
         state.known = torch.ones(len(particles), dtype=torch.bool)
@@ -79,7 +79,7 @@ def begin(
     return state, notes
 
 
-def _rescale(state: State, sample: list[Batch], s: Settings) -> Finding:
+def _rescale(state: State, sample: list[Batch], s: EMSettings) -> Finding:
     """Bring the references to the grey scale of the images; what was done."""
     if s.local is None:
         factor, doubt = grey_scale(state, state.references.mean(0), sample, s)
@@ -138,13 +138,13 @@ def initial_noise(
 
 
 def initial_reference(
-    volume: Tensor, s: Settings, resolution: float, device: torch.device
+    volume: Tensor, s: EMSettings, resolution: float, device: torch.device
 ) -> Tensor:
     """The initial map low-passed and inside the widest soft sphere."""
     return low_pass(volume.to(device), s.pixel_size, resolution) * sphere(s, device)
 
 
-def rest_of(volume: Tensor, s: Settings, resolution: float) -> Tensor:
+def rest_of(volume: Tensor, s: EMSettings, resolution: float) -> Tensor:
     """What maps (2, d, d, d) show outside the mask, without their noise.
 
     Half maps are weighted with their FSC F, the Wiener filter F = SNR / (1 + SNR) of one half map, up to its first fall below
@@ -160,7 +160,7 @@ def rest_of(volume: Tensor, s: Settings, resolution: float) -> Tensor:
 
 
 def grey_scale(
-    state: State, volume: Tensor, batches: list[Batch], s: Settings
+    state: State, volume: Tensor, batches: list[Batch], s: EMSettings
 ) -> tuple[float, float]:
     """The factor that brings an external map to the grey scale of the images, and a doubt about its contrast.
 
@@ -210,7 +210,7 @@ def _some(batch: Batch, rows: Tensor) -> Batch:
     return Batch(batch.index[rows], batch.images[rows], batch.half)
 
 
-def grey_scale_at_poses(state: State, batches: list[Batch], s: Settings) -> tuple[float, float]:
+def grey_scale_at_poses(state: State, batches: list[Batch], s: EMSettings) -> tuple[float, float]:
     """The factor from known poses, sum cross / sum power, and the images' mean correlation in standard errors."""
     cross, power = [], []
     for half in (0, 1):
@@ -234,7 +234,7 @@ def grey_scale_at_poses(state: State, batches: list[Batch], s: Settings) -> tupl
     return max(float(cross.sum() / power.sum().clamp_min(1e-30)), 1e-6), doubt
 
 
-def _correlate(seen: Observation, reference: Reference, centre: Tensor, s: Settings):
+def _correlate(seen: Observation, reference: Reference, centre: Tensor, s: EMSettings):
     """Best pose (image, rotation, shift) by normalised correlation; best values for the map and for its inverse."""
     step = max(1.0, seen.box / (4 * reference.coarse_limit))
     shifts = centre[:, None] + shift_grid(max(s.search.shift_extent, step), step, centre.device)

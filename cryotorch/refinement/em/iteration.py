@@ -25,7 +25,7 @@ from cryotorch.refinement.em.outcome import Made, outcome
 from cryotorch.refinement.em.reference_mask import mask_references, sphere
 from cryotorch.refinement.em.regularise import regularise
 from cryotorch.refinement.em.update import plan_next, take_over
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 from cryotorch.results import IterationResult
 
@@ -47,7 +47,7 @@ def expect(step: Expectation, batch: Batch) -> None:
 def maximize(
     state: State,
     step: Expectation,
-    settings: Settings,
+    settings: EMSettings,
     reduce: Callable[[list[Tensor]], None],
     ctf: CtfRound | None = None,
     name: Callable[[int], str] = "image {}".format,

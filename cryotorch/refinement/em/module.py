@@ -17,12 +17,18 @@ from cryotorch.refinement.em.ctf_round import CtfRound
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.em.mstep import MapSolve
-from cryotorch.refinement.em.out_of_memory import Portions, Room, free_memory, images_stay, snapshot
-from cryotorch.refinement.em.schedule import Next, Stop, advance
+from cryotorch.refinement.em.out_of_memory import (
+    AdaptiveBatch,
+    RetryWithoutCache,
+    free_memory,
+    images_stay,
+    snapshot,
+)
+from cryotorch.refinement.em.schedule import Continue, Stop, advance
 from cryotorch.refinement.runtime.distributed import Batches, ShardSampler
-from cryotorch.refinement.runtime.prefetch import Ahead
-from cryotorch.refinement.settings import Settings
-from cryotorch.refinement.state import Course, State
+from cryotorch.refinement.runtime.prefetch import PrefetchLoader
+from cryotorch.refinement.settings import EMSettings
+from cryotorch.refinement.state import ConvergenceHistory, State
 from cryotorch.results import IterationResult
 
 
@@ -34,7 +40,7 @@ class Refinement(L.LightningModule):
     """
 
     def __init__(
-        self, state: State, settings: Settings, batches: Batches, workers: int = 0
+        self, state: State, settings: EMSettings, batches: Batches, workers: int = 0
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -42,14 +48,14 @@ class Refinement(L.LightningModule):
         self.result: IterationResult | None = None
         self.expectation: Expectation | None = None
         self.ctf: CtfRound | None = None
-        self.room = Room(batches)
-        self.portions = Portions(self.room.make)
+        self.room = RetryWithoutCache(batches)
+        self.portions = AdaptiveBatch(self.room.make)
 
     def configure_optimizers(self) -> MapSolve:
         """The M-step."""
         return MapSolve(self._maximize)
 
-    def train_dataloader(self) -> DataLoader | Ahead:
+    def train_dataloader(self) -> DataLoader | PrefetchLoader:
         """This rank's part of the batches that the coming iteration takes, in order."""
         taken = self.batches.share(self.state.share, self.state.known)
         sampler = ShardSampler(taken, self.global_rank, self.trainer.world_size)
@@ -63,7 +69,7 @@ class Refinement(L.LightningModule):
             persistent_workers=self.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
-        return loader if self.workers else Ahead(loader)
+        return loader if self.workers else PrefetchLoader(loader)
 
     def on_fit_start(self) -> None:
         """The state's tensors are not parameters: move them."""
@@ -155,16 +161,16 @@ class Refinement(L.LightningModule):
         """Take the state over; a run that had stopped goes on where the schedule of now does not."""
         self.state.load_state_dict(checkpoint["refinement"], self.device)
         step = coming(checkpoint["refinement"], self.settings)
-        if self.state.stopped and isinstance(step, Next):
+        if self.state.stopped and isinstance(step, Continue):
             self.state.stopped, self.state.limit, self.state.share = "", step.limit, step.share
             if step.refine_ctf:
                 self.state.course.ctf_after.append(self.state.iteration)
 
 
-def coming(saved: dict, settings: Settings) -> Next | Stop:
+def coming(saved: dict, settings: EMSettings) -> Continue | Stop:
     """What the schedule of now has in store for the state of a checkpoint; raises InputError if that has no course."""
     try:
-        course = Course(**saved["course"])
+        course = ConvergenceHistory(**saved["course"])
         course.check()
         return advance(course, settings.schedule)
     except (KeyError, TypeError, ValueError):

@@ -18,8 +18,8 @@ from cryotorch.ops.fourier.reconstruct import (
 )
 from cryotorch.ops.fourier.slices import Accumulator, merge_
 from cryotorch.refinement.em import finite, hands, symmetry_check
-from cryotorch.refinement.em.expectation import Expectation, Found
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.em.expectation import EStepResult, Expectation
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 
@@ -48,7 +48,7 @@ class Solved(NamedTuple):
 
 def gather(
     step: Expectation, reduce: Callable[[list[Tensor]], None], name: Callable[[int], str]
-) -> tuple[Found, list[Accumulator]]:
+) -> tuple[EStepResult, list[Accumulator]]:
     """What the E-steps of all ranks found and summed up.
 
     Raises:
@@ -63,8 +63,8 @@ def gather(
 
 
 def in_one_frame(
-    state: State, found: Found, sums: list[Accumulator], s: Settings, limit: float
-) -> tuple[Found, list[Sums], list[Finding]]:
+    state: State, found: EStepResult, sums: list[Accumulator], s: EMSettings, limit: float
+) -> tuple[EStepResult, list[Sums], list[Finding]]:
     """The sums up to shell ``limit`` averaged over the point group, both half sets in one hand; what there is to say about it."""
     halves = [collect(a, limit) for a in sums]
     notes = symmetry_check.shown(state, halves, s, limit)

@@ -34,13 +34,13 @@ def images_stay(images: int, box: int, free: int) -> bool:
 
 
 def images_at_once(box: int, free: int) -> int:
-    """Images per batch on a CUDA device with ``free`` bytes; where it proves too many ``Portions`` mends it."""
+    """Images per batch on a CUDA device with ``free`` bytes; where it proves too many ``AdaptiveBatch`` mends it."""
     return max(LEAST, min(MOST, free // WORK // (BYTES_PER_PIXEL * box**2)))
 
 
 @contextmanager
-def told_plainly(box: int, state: State | None = None) -> Iterator[None]:
-    """A device, or a host, without memory left, outside of what ``Portions`` and ``Room`` mend, becomes a sentence.
+def explain_out_of_memory(box: int, state: State | None = None) -> Iterator[None]:
+    """A device, or a host, without memory left, outside of what ``AdaptiveBatch`` and ``RetryWithoutCache`` mend, becomes a sentence.
 
     Raises:
         InputError: it is too small for such a box; what to do, and that the run can go on where ``state`` has finished iterations.
@@ -61,7 +61,7 @@ def told_plainly(box: int, state: State | None = None) -> Iterator[None]:
         ) from None
 
 
-class Room:
+class RetryWithoutCache:
     """Work that needs a device's memory: once more without the images that were kept there, where it proves too little."""
 
     def __init__(self, batches: Batches) -> None:
@@ -105,7 +105,7 @@ def snapshot(state: State) -> Callable[[], None]:
     return lambda: vars(state).update(now | {"course": deepcopy(course), "history": list(history)})
 
 
-class Portions:
+class AdaptiveBatch:
     """As much of every batch at once as there was memory for so far; the first time that it is less, the log tells.
 
     ``step`` must record all of a batch or, when it raises torch.OutOfMemoryError, nothing. Before it gives up it asks

@@ -11,12 +11,12 @@ from torch import Tensor
 from cryotorch.findings import Finding
 from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.refinement.em.evaluate import Evaluation
-from cryotorch.refinement.em.expectation import Expectation, Found
+from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.regularise import Maps
 from cryotorch.refinement.em.update import Learnt
 from cryotorch.refinement.pose_search.pose_error import error_factors
-from cryotorch.refinement.pose_search.pose_prior import Tether
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 from cryotorch.results import Departures, IterationResult
 
@@ -33,7 +33,7 @@ class Made(NamedTuple):
 def outcome(
     state: State,
     step: Expectation,
-    found: Found,
+    found: EStepResult,
     learnt: Learnt,
     made: Made,
     aligned: float,
@@ -89,11 +89,11 @@ def outcome(
     )
 
 
-def _departures(state: State, s: Settings) -> Departures | None:
+def _departures(state: State, s: EMSettings) -> Departures | None:
     if s.local is None:
         return None
     reach = s.local.reach
-    start = Tether(state.anchor_rotation, state.anchor_shift / s.pixel_size, reach)
+    start = PosePrior(state.anchor_rotation, state.anchor_shift / s.pixel_size, reach)
     now = state.particles
     turn, offset = start.relative(now.rotation, now.shift / s.pixel_size)
     return Departures(

@@ -10,21 +10,21 @@ from torch import Tensor
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.masks.soft import density_mask, mask_reach, soft_sphere
 from cryotorch.refinement.em.regularise import Maps
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 FIRST_LOW_PASS = 20.0  # Å: an initial map finer than that may be wrong in its details
 SMOOTH = 12.0  # Å: the density that a mask is made around, low-passed
 
 
-def sphere(s: Settings, device: torch.device) -> Tensor:
+def sphere(s: EMSettings, device: torch.device) -> Tensor:
     """The widest soft sphere for references: as far as the image window reaches, or the particle's radius."""
     edge = 0.04 * s.box
     widest = s.window[1] - edge
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
 
 
-def first_mask(state: State, volume: Tensor, resolution: float, s: Settings) -> None:
+def first_mask(state: State, volume: Tensor, resolution: float, s: EMSettings) -> None:
     """The mask of the first references: the given one, else around the density of the initial map, low-passed at ``resolution`` Å.
 
     Without it the references carry the neighbours of crowded particles, which poses then follow, and never become fine enough
@@ -39,14 +39,14 @@ def first_mask(state: State, volume: Tensor, resolution: float, s: Settings) -> 
             return
 
 
-def mask_references(state: State, maps: Maps, resolution: float, s: Settings) -> None:
+def mask_references(state: State, maps: Maps, resolution: float, s: EMSettings) -> None:
     """The references of the next search, inside the mask that the maps of this iteration make."""
     update_mask(state, maps.full, resolution, s, smooth=SMOOTH)
     state.references = maps.references.mul_(_reference_mask(state, s, maps.full.device))
 
 
 def update_mask(
-    state: State, volume: Tensor, resolution: float, s: Settings, smooth: float | None = None
+    state: State, volume: Tensor, resolution: float, s: EMSettings, smooth: float | None = None
 ) -> None:
     """Dynamic masks follow the map, low-passed at ``smooth`` Å, once it is better than the start resolution; otherwise the given one stays."""
     if s.mask.mode == "none":
@@ -62,7 +62,7 @@ def update_mask(
         _set_mask(state, given.to(volume))
 
 
-def _around(volume: Tensor, blur: float, s: Settings) -> Tensor:
+def _around(volume: Tensor, blur: float, s: EMSettings) -> Tensor:
     near, far = s.mask.near, s.mask.far
     return density_mask(volume, s.pixel_size, s.mask.threshold, near, far, low_pass=blur)
 
@@ -71,6 +71,6 @@ def _set_mask(state: State, mask: Tensor) -> None:
     state.mask, state.mask_radius = mask, mask_reach(mask, 0.01)
 
 
-def _reference_mask(state: State, s: Settings, device: torch.device) -> Tensor:
+def _reference_mask(state: State, s: EMSettings, device: torch.device) -> Tensor:
     around = sphere(s, device)
     return around if state.mask is None else around * state.mask

@@ -14,7 +14,7 @@ from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
 from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
 from cryotorch.refinement.em.mstep import Solved
-from cryotorch.refinement.settings import NonUniform, Settings
+from cryotorch.refinement.settings import EMSettings, NonUniform
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def regularise(
     solved: Solved,
     curve: Tensor,
     mask: Tensor,
-    s: Settings,
+    s: EMSettings,
 ) -> Maps:
     """Maps from the sums of the half sets, and the FSC (d // 2 + 1,) of their half maps in a mask (d, d, d).
 
@@ -63,7 +63,7 @@ def _nonuniform(
     unfiltered: Tensor,
     curve: Tensor,
     n: NonUniform,
-    s: Settings,
+    s: EMSettings,
 ) -> Maps:
     bank = filter_bank(s.box, s.pixel_size)
     shape = {"resolutions": bank, "kind": n.kind, "order": n.order}
@@ -82,7 +82,9 @@ def _nonuniform(
     )
 
 
-def _references(halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: Settings) -> Tensor:
+def _references(
+    halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: EMSettings
+) -> Tensor:
     """Maps (2, d, d, d) of the half sets, alike below the split; one after the other, for the memory."""
     maps = merged.weight.new_empty(2, *(s.box,) * 3)
     both = torch.stack(mean_weight).sum(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryotorch.findings import Finding, remark
 from cryotorch.refinement.settings import ScheduleSettings
-from cryotorch.refinement.state import Course
+from cryotorch.refinement.state import ConvergenceHistory
 
 SUBSET, GROWTH = (
     5000,
@@ -17,7 +17,7 @@ NEARLY_ALL = 0.3  # a larger share is not worth an iteration of its own
 
 
 @dataclass(frozen=True)
-class Next:
+class Continue:
     """The coming iteration aligns a ``share`` of each half set up to ``limit``, and may refine the CTF; ``note``: why, if it is news."""
 
     limit: float
@@ -33,7 +33,7 @@ class Stop:
     reason: Finding
 
 
-def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
+def advance(course: ConvergenceHistory, settings: ScheduleSettings) -> Continue | Stop:
     """Decide what comes next.
 
     The next limit is the crossing plus one shell, plus two in the first three iterations, when poses still improve
@@ -50,18 +50,18 @@ def advance(course: Course, settings: ScheduleSettings) -> Next | Stop:
         limit = min(limit, max(first, growth * course.limits[-1]))
     share = share_of(done, settings)
     if share < 1 or not done or course.shares[-1] < 1:
-        return Next(limit, share=share)
+        return Continue(limit, share=share)
     converged = converged_at(course, settings)
     if converged is None:
-        return Next(limit)
+        return Continue(limit)
     if len(course.ctf_after) < settings.ctf_rounds:
-        return Next(limit, remark("next_refines_ctf"), refine_ctf=True)
+        return Continue(limit, remark("next_refines_ctf"), refine_ctf=True)
     if done >= converged + settings.extra_final_passes:
         return Stop(remark("no_gain", gain=settings.least_gain))
     if converged == done:
         passes = settings.extra_final_passes
-        return Next(limit, remark("final_passes", passes=passes))
-    return Next(limit)
+        return Continue(limit, remark("final_passes", passes=passes))
+    return Continue(limit)
 
 
 def share_of(iteration: int, settings: ScheduleSettings) -> float:
@@ -75,7 +75,7 @@ def share_of(iteration: int, settings: ScheduleSettings) -> float:
     return share if share < NEARLY_ALL else 1.0
 
 
-def converged_at(course: Course, settings: ScheduleSettings) -> int | None:
+def converged_at(course: ConvergenceHistory, settings: ScheduleSettings) -> int | None:
     """Number of iterations after which the run had converged, or None.
 
     It counts anew after an iteration that refined the CTF, and from the first that took all particles.

@@ -22,7 +22,7 @@ from cryotorch.ops.geometry.symmetry_frame import (
     z_alone,
     z_fold,
 )
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 LOOKED = (0, 1, 3)  # iterations done: later the poses have adapted to the symmetry, right or wrong
@@ -77,7 +77,7 @@ def judge_symmetry(look: SymmetryFit, group: Tensor, name: str, edge: float) -> 
     return Verdict(False, fit, resolution, *found, warning)
 
 
-def shown(state: State, sums: list[Sums], s: Settings, limit: float) -> list[Finding]:
+def shown(state: State, sums: list[Sums], s: EMSettings, limit: float) -> list[Finding]:
     """In early iterations of a refinement: a warning where the sums (of all ranks, not symmetrised) contradict the symmetry.
 
     They do so only where it is far from true, as poses that are found against a symmetric reference adapt to it.

@@ -13,11 +13,11 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refinement import image_weight
 from cryotorch.refinement.em import finite, frame_drift, hands
-from cryotorch.refinement.em.expectation import Found
+from cryotorch.refinement.em.expectation import EStepResult
 from cryotorch.refinement.em.schedule import Stop, advance
 from cryotorch.refinement.pose_search.branch_and_bound import Pruning
-from cryotorch.refinement.pose_search.stable_poses import calmer
-from cryotorch.refinement.settings import Settings
+from cryotorch.refinement.pose_search.stable_poses import update_stability
+from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 from cryotorch.results import Guinier
 
@@ -45,7 +45,7 @@ class Learnt(NamedTuple):
         return float(self.rotation_change.nanmedian()), float(self.shift_change.nanmedian())
 
 
-def take_over(state: State, found: Found, s: Settings) -> Learnt:
+def take_over(state: State, found: EStepResult, s: EMSettings) -> Learnt:
     """Noise, weights, poses and scales of the next iteration, from what all ranks ``found``."""
     state.noise = noise_power(found, state.noise)
     most, blank = state.most.cpu(), (found.blank > 0) | (found.seen == 0)
@@ -69,7 +69,7 @@ def take_over(state: State, found: Found, s: Settings) -> Learnt:
 
 
 def plan_next(
-    state: State, found: Found, half_maps: Tensor, limit: float, fit: Guinier, s: Settings
+    state: State, found: EStepResult, half_maps: Tensor, limit: float, fit: Guinier, s: EMSettings
 ) -> list[Finding]:
     """Set limit and share of the next iteration, or stop; what there is to say about it.
 
@@ -94,7 +94,7 @@ def plan_next(
     return messages if step.note is None else [*messages, step.note]
 
 
-def noise_power(found: Found, before: Tensor) -> Tensor:
+def noise_power(found: EStepResult, before: Tensor) -> Tensor:
     """sigma2 (2, g, s): residual power per coefficient; a group without images keeps its value.
 
     A shell between its neighbours of few coefficients is as good as they are: shell 0 copies shell 1.
@@ -114,7 +114,7 @@ def coefficients_per_shell(box: int) -> Tensor:
     return torch.bincount(half_plane(box).shell, minlength=box // 2 + 1).clamp_min(1)
 
 
-def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor]:
+def _take_poses(state: State, found: EStepResult, s: EMSettings) -> tuple[Tensor, Tensor]:
     """Store the poses that all ranks found; returns the changes in degrees (modulo symmetry) and Å, NaN where there was none."""
     old, seen = state.particles, found.seen > 0
     comparable = seen if old.has_pose and state.iteration == 1 else seen & state.known
@@ -133,10 +133,10 @@ def _take_poses(state: State, found: Found, s: Settings) -> tuple[Tensor, Tensor
         state.anchor_rotation, state.anchor_shift = found.rotation.clone(), found.shift.clone()
         state.anchor_rotation[~seen], state.anchor_shift[~seen] = torch.nan, torch.nan
     anchor = state.anchor_rotation[seen], state.anchor_shift[seen]
-    drift = frame_drift.measure(found.rotation[seen], found.shift[seen], *anchor, s.group)
+    drift = frame_drift.estimate_drift(found.rotation[seen], found.shift[seen], *anchor, s.group)
     state.drift_turn, state.drift_move = drift.turn, drift.move
     state.known = state.known | seen
-    again = calmer(state.calm, angle, move / s.pixel_size, found.certain > 0)
+    again = update_stability(state.calm, angle, move / s.pixel_size, found.certain > 0)
     state.calm = torch.where(seen, again, state.calm)
     if s.local is not None:
         _recentre(state, s)
@@ -150,7 +150,7 @@ def _motion(change: tuple[float, float], sigma: Tensor) -> float:
     return max(parts) if all(map(math.isfinite, parts)) else math.inf
 
 
-def _recentre(state: State, s: Settings) -> None:
+def _recentre(state: State, s: EMSettings) -> None:
     """Tie a local search to the poses of now, where that is asked for."""
     now, reach = state.particles, s.local.reach
     fulcrum = torch.tensor(reach.fulcrum) * s.pixel_size
@@ -163,7 +163,7 @@ def _recentre(state: State, s: Settings) -> None:
         state.centre_shift = now.shift - swing
 
 
-def _update_scale(state: State, found: Found, sound: Tensor) -> None:
+def _update_scale(state: State, found: EStepResult, sound: Tensor) -> None:
     """Per-particle scale in closed form, cross / power, shrunk towards 1 by an empirical-Bayes prior.
 
     The least-squares scale has variance 1 / (2 power). What the scales scatter beyond that is their true spread, and sets

@@ -1,7 +1,7 @@
 """Pose search by branch and bound: poses in cells that are halved level by level, under a growing Fourier limit.
 
 1. First level: all cells of a coarse grid at a low limit; over SO(3) by the matrix products of ``search``, in a local search
-   over the ball and disc of a ``Tether``.
+   over the ball and disc of a ``PosePrior``.
 2. Scouts: the best cells are climbed to the full limit. Their best score is what the others have to beat.
 3. Bound: a cell whose score plus ``ops.bounds.headroom`` (what the shells beyond the limit and a better place in the cell can
    add; less what the priors take anywhere in the cell) stays below it is discarded.
@@ -43,7 +43,7 @@ from cryotorch.refinement.pose_search.cells import (
     peaks,
 )
 from cryotorch.refinement.pose_search.local import ball_grid
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import (
     WINNER_STEPS,
     Poses,
@@ -53,7 +53,7 @@ from cryotorch.refinement.pose_search.search import (
     ladder,
     shift_grid,
 )
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 WIDTH = 32  # cells per image that go on to the next level
 SCOUTS = 3  # cells climbed at the first level; one at the others
@@ -116,7 +116,7 @@ class PowerTable:
 
 
 def power_table(
-    reference: Reference, settings: SearchSettings, reach: Reach | None = None
+    reference: Reference, settings: SearchSettings, reach: SearchExtent | None = None
 ) -> PowerTable:
     """The table of a reference, once per half set and iteration; ``reach`` is that of a local search."""
     steps = levels(reference, settings, reach)
@@ -132,7 +132,7 @@ def bounded_search(
     rotation: Tensor | None,
     shift_px: Tensor,
     extent: float,
-    tether: Tether | None,
+    tether: PosePrior | None,
     settings: SearchSettings,
     width: int = WIDTH,
 ) -> tuple[Poses, Pruning]:
@@ -169,7 +169,7 @@ class _Descent:
         reference: Reference,
         table: PowerTable,
         seen: Observation,
-        tether: Tether | None,
+        tether: PosePrior | None,
         settings: SearchSettings,
         width: int,
     ) -> None:

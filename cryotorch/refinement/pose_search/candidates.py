@@ -10,7 +10,7 @@ from torch import Tensor
 from cryotorch.ops.geometry.rotations import rotation_angle
 
 SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
-HOPELESS = 15.0  # score below the best at which a candidate is given up
+SCORE_CUTOFF = 15.0  # score below the best at which a candidate is given up
 SURE = 8  # candidates that are always climbed from; the others only if
 UNLIKELY = 6.0  # score below the best separates them by less: a likelihood ratio of exp(12)
 
@@ -25,7 +25,7 @@ def worth_a_climb(score: Tensor, sure: int, place: Tensor | None = None) -> Tens
     return (place < sure) | (score >= score[:, :1] - UNLIKELY)
 
 
-def alone(image: Tensor, n: int) -> Tensor:
+def single_candidate(image: Tensor, n: int) -> Tensor:
     """Which of n images have one candidate left, given the images (p,) of all candidates."""
     count = torch.zeros(n, dtype=torch.int64, device=image.device)
     return count.index_add_(0, image, torch.ones_like(image)) == 1
@@ -41,7 +41,7 @@ def thin_out(
 ) -> Tensor:
     """Rows of at most ``kept`` candidates per image, best first, ordered by image.
 
-    Of two that climbed to the same pose only the better one stays, and none stays whose score is ``HOPELESS`` below the best:
+    Of two that climbed to the same pose only the better one stays, and none stays whose score is ``SCORE_CUTOFF`` below the best:
     later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS). Beyond the first ``sure`` the candidates
     must be ``worth_a_climb``.
     """
@@ -58,7 +58,7 @@ def thin_out(
     near &= (s[:, :, None] - s[:, None]).norm(dim=-1) < SAME_SHIFT
     k = farthest + 1
     earlier = torch.ones(k, k, dtype=torch.bool, device=score.device).tril(-1)
-    stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - HOPELESS)
+    stays = (table >= 0) & ~(near & earlier).any(-1) & (value >= value[:, :1] - SCORE_CUTOFF)
     stays &= stays.cumsum(1) <= kept
     if sure is not None and sure < kept:
         stays &= worth_a_climb(value, sure, stays.cumsum(1) - 1)

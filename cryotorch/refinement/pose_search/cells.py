@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.refinement.pose_search.search import Reference, grid_step
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 FINE = 1.0  # limit times edge, radians: in smaller cells Gauss-Newton finds the peak
 TINY = 1e-6  # radians or pixels: an edge that is not halved
@@ -36,7 +36,7 @@ class Level:
 
 
 def levels(
-    reference: Reference, settings: SearchSettings, reach: Reach | None = None
+    reference: Reference, settings: SearchSettings, reach: SearchExtent | None = None
 ) -> list[Level]:
     """Steps halve while the limit grows to the current one, and on until a cell is ``FINE``."""
     box = reference.slices.box

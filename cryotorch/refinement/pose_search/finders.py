@@ -15,10 +15,10 @@ from cryotorch.refinement.pose_search.branch_and_bound import (
     power_table,
 )
 from cryotorch.refinement.pose_search.local import local_candidates
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import Poses, Reference, coarse_candidates, polish
 from cryotorch.refinement.runtime.timing import Clock
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 RELOCATE = 2.0  # pixels around the last centre that later coarse searches look at
 
@@ -35,7 +35,7 @@ class Start(NamedTuple):
 
     rotation: Tensor | None
     shift_px: Tensor
-    prior: Tether | None
+    prior: PosePrior | None
     settled: Tensor | None
 
 
@@ -95,7 +95,7 @@ class Climb:
 class Bound:
     """Branch and bound, see that module; ``reach``: of a local search."""
 
-    def __init__(self, settings: SearchSettings, clock: Clock, reach: Reach | None) -> None:
+    def __init__(self, settings: SearchSettings, clock: Clock, reach: SearchExtent | None) -> None:
         self.settings, self.clock, self.reach = settings, clock, reach
         self.reference: Reference | None = None
         self.table: PowerTable | None = None

@@ -11,7 +11,7 @@ from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import extract_slices, of_each
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation, shift_scores
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import Reference, grid_step, shift_grid
 from cryotorch.refinement.settings import SearchSettings
 
@@ -23,7 +23,7 @@ def local_candidates(
     seen: Observation,
     rotation: Tensor,
     shift_px: Tensor,
-    tether: Tether,
+    tether: PosePrior,
     settings: SearchSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best poses of a grid inside each image's extents: image (p,), rotation, shift; p = b * k.

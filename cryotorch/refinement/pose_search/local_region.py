@@ -10,8 +10,8 @@ from torch import Tensor
 from cryotorch.ops.fourier.image_model import predict
 from cryotorch.ops.fourier.slices import Projector, projector
 from cryotorch.ops.pose.scores import Observation
-from cryotorch.refinement.pose_search.pose_prior import Tether
-from cryotorch.refinement.settings import Reach
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
+from cryotorch.refinement.settings import SearchExtent
 from cryotorch.refinement.state import State
 
 
@@ -22,7 +22,9 @@ class LocalRegion:
         state: with centre and anchor poses; reach: how far poses may go from the centres.
     """
 
-    def __init__(self, state: State, reach: Reach, pixel_size: float, device: torch.device) -> None:
+    def __init__(
+        self, state: State, reach: SearchExtent, pixel_size: float, device: torch.device
+    ) -> None:
         self.reach, self.pixel_size, self.subtracted = reach, pixel_size, state.rest
         self.centre = state.centre_rotation.to(device), state.centre_shift.to(device) / pixel_size
         self.anchor = state.anchor_rotation.to(device), state.anchor_shift.to(device) / pixel_size
@@ -33,10 +35,10 @@ class LocalRegion:
         if self.subtracted is not None:
             self.rest = projector(self.subtracted[half])
 
-    def prior(self, rows: Tensor) -> Tether:
+    def prior(self, rows: Tensor) -> PosePrior:
         """What ties these particles down."""
         rotation, shift_px = self.centre
-        return Tether(rotation[rows], shift_px[rows], self.reach)
+        return PosePrior(rotation[rows], shift_px[rows], self.reach)
 
     def inside(self, seen: Observation, rows: Tensor) -> Observation:
         """The images less the projections of what the search leaves out, where it was at first."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.pose.scores import Observation
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import Poses, Reference, polish
 from cryotorch.refinement.settings import SearchSettings
 
@@ -35,7 +35,7 @@ def other_poses(
     seen: Observation,
     poses: Poses,
     settings: SearchSettings,
-    tether: Tether | None,
+    tether: PosePrior | None,
 ) -> Tensor:
     """How far (b, 2), radians and pixels, the poses of b images move against the other half set's reference (d, d, d)."""
     reference = Reference(projector(volume, limit), limit, limit, None)

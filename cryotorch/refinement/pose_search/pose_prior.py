@@ -19,20 +19,20 @@ from torch import Tensor
 
 from cryotorch.ops.geometry.rotations import from_rotation_vector, to_rotation_vector
 from cryotorch.ops.pose.scores import PoseTerms
-from cryotorch.refinement.settings import Reach
+from cryotorch.refinement.settings import SearchExtent
 
 
 @dataclass(frozen=True)
-class Tether:
+class PosePrior:
     """The centre poses of p particles or candidates, rotation (p, 3, 3) and shift_px (p, 2), and their reach."""
 
     rotation: Tensor
     shift_px: Tensor
-    reach: Reach
+    reach: SearchExtent
 
-    def of(self, rows: Tensor) -> Tether:
+    def of(self, rows: Tensor) -> PosePrior:
         """The tethers of some rows."""
-        return Tether(self.rotation[rows], self.shift_px[rows], self.reach)
+        return PosePrior(self.rotation[rows], self.shift_px[rows], self.reach)
 
     def relative(self, rotation: Tensor, shift_px: Tensor) -> tuple[Tensor, Tensor]:
         """Poses (p, 3, 3), (p, 2) as w (p, 3) and d (p, 2)."""

@@ -32,8 +32,13 @@ from cryotorch.ops.pose.scores import (
     shift_scores,
     templates,
 )
-from cryotorch.refinement.pose_search.candidates import SURE, alone, thin_out, worth_a_climb
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.candidates import (
+    SURE,
+    single_candidate,
+    thin_out,
+    worth_a_climb,
+)
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.settings import SearchSettings
 
 PRIOR_SIGMA = (math.radians(13),) * 3 + (
@@ -182,7 +187,7 @@ def polish(
     rotation: Tensor,
     shift_px: Tensor,
     settings: SearchSettings,
-    tether: Tether | None = None,
+    tether: PosePrior | None = None,
     first: float | None = None,
 ) -> Poses:
     """Climb from the candidates (p,), of every image at least one and ordered by image, to one pose per image.
@@ -210,7 +215,7 @@ def polish(
         value = _value(terms, rotation, shift_px, held)
         rows = thin_out(value, rotation, shift_px, image, kept, sure)
         if rung == 0:
-            certain = alone(image[rows], len(seen.spectrum))
+            certain = single_candidate(image[rows], len(seen.spectrum))
             if last:
                 rows = thin_out(value, rotation, shift_px, image, 1)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
@@ -239,7 +244,7 @@ def ascend(
     steps: int,
     terms: PoseTerms | None = None,
     fused: bool = False,
-    tether: Tether | None = None,
+    tether: PosePrior | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts.
 
@@ -265,7 +270,7 @@ def ascend_by_tensors(
     steps: int,
     terms: PoseTerms | None = None,
     fused: bool = False,
-    tether: Tether | None = None,
+    tether: PosePrior | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """``ascend``, all poses of a step at once."""
     terms = terms or pose_terms(slices, seen, image, rotation, shift_px, fused)
@@ -290,7 +295,9 @@ def ascend_by_tensors(
     return terms, rotation, shift_px
 
 
-def _value(terms: PoseTerms, rotation: Tensor, shift_px: Tensor, tether: Tether | None) -> Tensor:
+def _value(
+    terms: PoseTerms, rotation: Tensor, shift_px: Tensor, tether: PosePrior | None
+) -> Tensor:
     """What is climbed, (p,): the score, less what the priors cost."""
     return terms.score if tether is None else terms.score - tether.cost(rotation, shift_px)
 
@@ -311,7 +318,7 @@ def covariance(
     terms: PoseTerms,
     rotation: Tensor | None = None,
     shift_px: Tensor | None = None,
-    tether: Tether | None = None,
+    tether: PosePrior | None = None,
 ) -> Tensor:
     """Laplace covariance (2 H + prior)^-1 of (rotation vector, shift in pixels): a log-likelihood is twice a score."""
     if tether is None:

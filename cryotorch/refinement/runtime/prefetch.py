@@ -11,7 +11,7 @@ class Loader(Sized, Iterable, Protocol):
     """What has a length and gives items, such as a ``DataLoader``."""
 
 
-class Ahead:
+class PrefetchLoader:
     """The items of a loader, the next one being fetched by a thread of its own.
 
     Order and number stay; an error of the loader arrives where its item would. When the iteration is left, by an error or

@@ -169,7 +169,7 @@ SAID = {
     "random_phases_agree": _random_phases_agree,
     "random_phases_late": (
         "Random phases begin at {begin:.2f} Å, where the FSC without a mask is below {level:g} already: what the mask "
-        "adds before that is not corrected, give a coarser randomise_below, or 0.8"
+        "adds before that is not corrected, give a coarser randomize_below, or 0.8"
     ),
     # the mask
     "mask_cuts": _mask_cuts,

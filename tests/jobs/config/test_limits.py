@@ -82,7 +82,7 @@ def test_the_limits_themselves_are_allowed_and_what_is_beyond_is_not(name: str) 
 
 
 @pytest.mark.parametrize(
-    ("job", "name", "value", "wish"),
+    ("job", "name", "value", "requirement"),
     [
         ("homo_refine", "seed", 1e20, "it must be from 0 to 9223372036854775807"),
         ("homo_refine", "minibatch_size", 1e30, "it must be from 1 to 1000000"),
@@ -94,8 +94,8 @@ def test_the_limits_themselves_are_allowed_and_what_is_beyond_is_not(name: str) 
         ("volume_tools", "shift", ["1px", "1e9A", 0], "it must be from -1000000 to 1000000 Å"),
     ],
 )
-def test_what_once_was_a_traceback(job: str, name: str, value: object, wish: str) -> None:
-    with pytest.raises(InputError, match=wish):
+def test_what_once_was_a_traceback(job: str, name: str, value: object, requirement: str) -> None:
+    with pytest.raises(InputError, match=requirement):
         catalog.make_settings(job, **{name: value})
 
 

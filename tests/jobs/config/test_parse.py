@@ -80,7 +80,7 @@ def test_a_pixel_size_in_pixels_says_nothing() -> None:
         ("particles", "a.star", "add volume=<file>"),
         ("search", 3, "search is a group of parameters"),
         ("symmetry", {"x": 1}, "symmetry is one parameter"),
-        ("search__posterior", "best", "search.posterior must be laplace or map"),
+        ("search__posterior", "best", "search.posterior must be laplace or best_pose"),
         ("search__candidates", 0, "search.candidates=0 cannot be used"),
         ("trainer__devices", None, "trainer.devices must be"),
         ("symetry", "C4", "homo_refine has no parameter symetry: did you mean symmetry?"),

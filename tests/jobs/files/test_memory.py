@@ -16,7 +16,7 @@ from cryotorch.jobs.files.memory import (
     require_room,
     require_search_room,
 )
-from cryotorch.refinement.settings import MaskSettings, ScheduleSettings, SearchSettings, Settings
+from cryotorch.refinement.settings import EMSettings, MaskSettings, ScheduleSettings, SearchSettings
 
 CPU = torch.device("cpu")
 
@@ -28,8 +28,8 @@ def test_the_largest_box_that_fits() -> None:
         require_room(box + 2, CPU, "box_size=9")
 
 
-def plan(**search) -> Settings:
-    return Settings(
+def plan(**search) -> EMSettings:
+    return EMSettings(
         box=64,
         pixel_size=3.0,
         group=torch.eye(3)[None],

@@ -76,7 +76,7 @@ def test_a_map_is_moved_by_whole_voxels_and_says_what_it_loses() -> None:
     # 13 voxels towards the face: its half in front of 3 voxels past the middle is left
     assert cut.code == "density_cut" and 0.1 < cut["part"] < 0.3
     with pytest.raises(
-        InputError, match=r"volume=a lies \(40, 0, 0\) Å from the middle .*centre=true"
+        InputError, match=r"volume=a lies \(40, 0, 0\) Å from the middle .*center=true"
     ):
         bring(BALL, own, own, (40.0, 0.0, 0.0), "volume=a")
 

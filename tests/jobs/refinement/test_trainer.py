@@ -29,7 +29,7 @@ def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
 ) -> None:
     monkeypatch.setattr("cryotorch.refinement.em.initialise.SAMPLE", 4)
     monkeypatch.setattr(
-        "cryotorch.jobs.refinement.run.normalise_needed", lambda images, choice: False
+        "cryotorch.jobs.refinement.run.normalize_needed", lambda images, choice: False
     )
     tables = read_star(inputs / "nan.star")
     tables["particles"]["rlnRandomSubset"] = np.r_[1, 2, [2, 1] * (N // 2 - 1)]

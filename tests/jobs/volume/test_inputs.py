@@ -105,10 +105,10 @@ def test_a_model_outside_the_box_is_refused(
     if part is None or part < 0.1:
         _, summary = edit(tmp_path / "a", **changes)
         assert len(summary["warnings"]) == (part is not None)
-        assert all("add centre=true" in warning for warning in summary["warnings"])
+        assert all("add center=true" in warning for warning in summary["warnings"])
         return
     message = refused(tmp_path, **changes)
-    assert "lies outside like=" in message and "or add centre=true" in message
+    assert "lies outside like=" in message and "or add center=true" in message
 
 
 @pytest.mark.data
@@ -141,7 +141,7 @@ def test_molmap_agrees_with_gemmi(
     assert expected.shape == found.shape
     assert correlation(found, expected) > 0.999
     line = torch.arange(box, dtype=torch.float64)
-    centre = [
+    center = [
         float((expected.double().sum(dims) * line).sum() / expected.double().sum())
         for dims in ((0, 1), (0, 2), (1, 2))
     ]

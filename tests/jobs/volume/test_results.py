@@ -55,7 +55,7 @@ def test_a_model_on_a_grid_is_shown_over_its_map(
     monkeypatch.setattr(results, "mask_figure", lambda v, *_: shown.append(v) or plain())
     for name, centre in (("a", "auto"), ("b", True)):
         common = dict(volume=str(two_chains), like=like, resolution=6, threshold=0.2)
-        _, summary = edit(tmp_path / name, **common, centre=centre)
+        _, summary = edit(tmp_path / name, **common, center=centre)
         assert torch.equal(shown[-1], read_volume(like)[0])
         assert summary["corner"] == [0, -10, 0]
 

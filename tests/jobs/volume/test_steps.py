@@ -32,7 +32,7 @@ def test_steps_are_the_operations_in_their_order(
     volume, _ = read_volume(volumes / f"{name}.mrc")
     result, summary = edit(
         tmp_path / "a", volume=f"{volumes}/{name}.mrc", low_pass=7, new_pixel_size=2.5, flip_hand=True,
-        rotate=[20, 30, -40], shift=["3px", -5, 0], normalise=True,
+        rotate=[20, 30, -40], shift=["3px", -5, 0], normalize=True,
     )  # fmt: skip
     assert len(summary["steps"]) == 7
     expected = resample_volume(low_pass(volume, PX, 7), PX, 26 if name == "blob" else 27, 2.5)
@@ -89,17 +89,17 @@ def test_the_frame_of_like_counts(
     assert summary["corner"] == [-40, -40, -40] and not summary["warnings"]
     assert summary["centre_of_mass"]["angstrom"] == pytest.approx([12, 0, 4], abs=0.01)
     assert torch.allclose(result, read_volume(source)[0].roll((10, -2), (2, 0)), atol=1e-5)
-    result, summary = edit(tmp_path / "b", volume=source, like=other, centre=True)
+    result, summary = edit(tmp_path / "b", volume=source, like=other, center=True)
     assert summary["corner"] == [-40, -40, -40]
     assert torch.equal(result, read_volume(source)[0])
     write_volume(tmp_path / "bare.mrc", result, PX)  # its header says nothing
     for name, centre in (("c", "auto"), ("d", True)):
         again, summary = edit(
-            tmp_path / name, volume=f"{tmp_path}/bare.mrc", like=other, centre=centre
+            tmp_path / name, volume=f"{tmp_path}/bare.mrc", like=other, center=centre
         )
         assert torch.equal(again, result) and not summary["warnings"]
-    message = refused(tmp_path, volume=f"{tmp_path}/bare.mrc", like=other, centre=False)
-    assert "lies (40, 40, 40) Å from the middle" in message and "add centre=true" in message
+    message = refused(tmp_path, volume=f"{tmp_path}/bare.mrc", like=other, center=False)
+    assert "lies (40, 40, 40) Å from the middle" in message and "add center=true" in message
 
 
 @pytest.mark.parametrize("field", ["origin", "start"])
@@ -156,7 +156,7 @@ def test_a_watershed_cuts_out_the_part_that_holds_the_point(
     assert float(((mask > 0.5) & ball).sum() / ((mask > 0.5) | ball).sum()) > 0.95
     assert [segment["kept"] for segment in summary["segments"]] == [False, True]
     assert summary["segments"][0]["voxels"] > summary["segments"][1]["voxels"]
-    assert summary["segments"][1]["centre"] == pytest.approx([24, 20, 20], abs=0.3)
+    assert summary["segments"][1]["center"] == pytest.approx([24, 20, 20], abs=0.3)
     assert inked(tmp_path / "a" / "segments.png") > 0.4
     labels, _ = read_volume(tmp_path / "a" / "segments.mrc")
     assert torch.equal(labels == 2, mask > 0.5)

@@ -9,7 +9,7 @@ from cryotorch.ops.geometry.placement import (
     centre_of_mass,
     crop_or_pad,
     flip_hand,
-    normalise,
+    normalize,
     shift_volume,
 )
 from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
@@ -87,11 +87,11 @@ def test_a_flip_keeps_the_axes_of_every_group_where_a_mirror_plane_does_not(name
 
 
 def test_normalise_gives_mean_0_and_deviation_1():
-    volume = normalise(3 + 5 * noise(12))
+    volume = normalize(3 + 5 * noise(12))
     assert float(volume.mean()) == pytest.approx(0, abs=1e-12)
     assert float(volume.std(correction=0)) == pytest.approx(1)
     with pytest.raises(ValueError, match="blank map"):
-        normalise(torch.full((4, 4, 4), 2.0))
+        normalize(torch.full((4, 4, 4), 2.0))
 
 
 @pytest.mark.parametrize("box", [24, 25])

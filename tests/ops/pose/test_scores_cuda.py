@@ -10,7 +10,7 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.pose import scores
 from cryotorch.ops.pose.scores import Observation, PoseTerms, fused_gram, gram_of_tensors
-from cryotorch.ops.pose.scores_cuda import PAIRS, products, square
+from cryotorch.ops.pose.scores_cuda import PAIRS, pose_gram_cuda, square
 
 BOX = 16
 
@@ -37,7 +37,7 @@ def test_square_puts_each_product_in_both_its_places():
 
 @pytest.mark.parametrize("limit", [3.0, 7.5])
 def test_agrees_with_the_plain_evaluation(limit: float, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scores, "compiled_products", lambda: products)
+    monkeypatch.setattr(scores, "compiled_products", lambda: pose_gram_cuda)
     arguments = scene(limit)
     plain, fused = gram_of_tensors(*arguments), fused_gram(*arguments)
     length = plain.diagonal(dim1=1, dim2=2).sqrt()

@@ -11,7 +11,7 @@ import torch
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.refinement.ctf.compare import Comparison, gathered, pick_sample
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import CtfWhat, ImageGrid
+from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
 
 def test_a_sample_is_spread_over_the_file_and_read_anew() -> None:
@@ -43,7 +43,7 @@ def compared(simulate: Callable):
     world = simulate(200, 2.0, groups=2)
     grid = ImageGrid.whole(24, 4.0)
     references = 2 * world.volume.repeat(2, 1, 1, 1)
-    what = CtfWhat(10.0, tilt=False, trefoil=False)
+    what = CtfTargets(10.0, tilt=False, trefoil=False)
     one = Comparison(world.truth, references, what, grid)
     return world, one, pick_sample(world.batches(50)), torch.ones(2, 2, 13)
 

@@ -32,12 +32,12 @@ from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
 from cryotorch.refinement.ctf.sums import CLEAR
 from cryotorch.refinement.image_terms import transfer
 from cryotorch.refinement.runtime.distributed import Batches
-from cryotorch.refinement.settings import CtfWhat, ImageGrid
+from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
 BOX, PIXEL = 64, 1.6
 CLEAN = Optics(*(torch.tensor([value]) for value in (300.0, 2.7, 0.1, PIXEL)))
 GRID = ImageGrid.whole(BOX, PIXEL)
-WHAT = CtfWhat(limit=BOX / 2 - 1, tilt=False, trefoil=False)
+WHAT = CtfTargets(limit=BOX / 2 - 1, tilt=False, trefoil=False)
 
 
 @dataclass
@@ -98,7 +98,7 @@ def refine(
     seen: Microscope,
     particles: Particles,
     references: Tensor,
-    what: CtfWhat,
+    what: CtfTargets,
     passes: int = 1,
     micrograph: Tensor | None = None,
     least: float = CLEAR,
@@ -208,7 +208,7 @@ def test_the_optics_within_three_standard_errors(molecule: Tensor) -> None:
     seen = take(molecule, 600, 0.4, optics)
     plain = Optics(lens[0], torch.tensor([2.7, 2.7]), lens[1], optics.pixel_size)
     start = off(seen.truth)[0].replace(optics=plain)
-    what = CtfWhat(limit=BOX / 2 - 1, spherical=True, tetra=True, anisomag=True)
+    what = CtfTargets(limit=BOX / 2 - 1, spherical=True, tetra=True, anisomag=True)
     found = refine(seen, start, both(seen.volume), what, passes=3)
     new = found.particles.optics
     for g, fit in enumerate(found.groups):
@@ -270,7 +270,7 @@ def test_astigmatism_per_micrograph_and_per_particle(molecule: Tensor) -> None:
 
 def test_sums_of_two_ranks_are_those_of_one(molecule: Tensor) -> None:
     seen = take(molecule, 96, 0.3)
-    what = CtfWhat(limit=20, tetra=True, anisomag=True)
+    what = CtfTargets(limit=20, tetra=True, anisomag=True)
     noise = torch.ones(2, 1, BOX // 2 + 1)
     whole, *parts = (CtfPass(seen.truth, both(seen.volume), what, GRID) for _ in range(3))
     batches = Batches(seen.images, seen.truth.half, 16)
@@ -285,7 +285,7 @@ def test_sums_of_two_ranks_are_those_of_one(molecule: Tensor) -> None:
 
 def test_what_the_data_do_not_tell_is_left_alone(molecule: Tensor) -> None:
     seen = take(molecule, 16, 0.0002)
-    found = refine(seen, seen.truth, both(seen.volume), CtfWhat(limit=14, defocus=False))
+    found = refine(seen, seen.truth, both(seen.volume), CtfTargets(limit=14, defocus=False))
     assert set(found.groups[0].unknown) == {"shift", "tilt", "trefoil"}
     assert found.particles.optics.beam_tilt is None
     assert found.particles.optics.odd_zernike is None
@@ -310,7 +310,7 @@ def test_half_maps_give_optics_within_their_errors(molecule: Tensor) -> None:
         start, prior = off(seen.truth, seed)[0].replace(optics=CLEAN), None
         for _ in range(2):
             references, limit = half_maps(seen, start)
-            what = CtfWhat(limit=limit, prior=prior)
+            what = CtfTargets(limit=limit, prior=prior)
             found = refine(seen, start, references, what, passes=2, least=0.0)
             error = (found.particles.optics.beam_tilt - optics.beam_tilt)[0].double()
             assert float(error.abs().max()) < 0.1

@@ -17,11 +17,11 @@ from cryotorch.refinement.ctf.sums import (
     once_per_image,
     solve_groups,
 )
-from cryotorch.refinement.settings import CtfWhat
+from cryotorch.refinement.settings import CtfTargets
 
 DRAW = torch.Generator().manual_seed(4)
 K = (torch.rand(800, 2, generator=DRAW).double() - 0.5) / 3  # up to 6 Å or so
-WHAT = CtfWhat(20.0, spherical=True, tetra=True, anisomag=True)
+WHAT = CtfTargets(20.0, spherical=True, tetra=True, anisomag=True)
 
 
 def particles(n: int = 12, groups: int = 2):
@@ -29,7 +29,7 @@ def particles(n: int = 12, groups: int = 2):
     return unposed(n, optics).replace(optics_group=torch.arange(n) % groups)
 
 
-def filled(what: CtfWhat = WHAT, weight: float = 1e4) -> CtfSums:
+def filled(what: CtfTargets = WHAT, weight: float = 1e4) -> CtfSums:
     """Of the second group the phases of an odd and an even function; the first one has no particles."""
     sums = empty_sums(particles(), what, len(K), None)
     sums.count[:] = torch.tensor([0, 12])
@@ -73,12 +73,12 @@ def test_what_the_data_do_not_tell_stays_zero() -> None:
 
 
 def test_names_follow_the_switches() -> None:
-    assert odd_names(CtfWhat(9.0)) == ["shift", "tilt", "trefoil"]
-    assert odd_names(CtfWhat(9.0, tilt=False)) == ["trefoil"]
-    assert even_names(CtfWhat(9.0)) == [] and even_names(CtfWhat(9.0, spherical=True)) == [
+    assert odd_names(CtfTargets(9.0)) == ["shift", "tilt", "trefoil"]
+    assert odd_names(CtfTargets(9.0, tilt=False)) == ["trefoil"]
+    assert even_names(CtfTargets(9.0)) == [] and even_names(CtfTargets(9.0, spherical=True)) == [
         "spherical"
     ]
-    own = CtfWhat(9.0, tetra=True, astigmatism="particle")
+    own = CtfTargets(9.0, tetra=True, astigmatism="particle")
     assert "astigmatism" in even_names(replace(own, astigmatism="none"))
     assert "astigmatism" not in even_names(own)
 

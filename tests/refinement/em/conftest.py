@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.refinement.em.expectation import Expectation, Found
+from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.iteration import expect
 from cryotorch.refinement.image_weight import unlimited
 from cryotorch.refinement.state import State
 
 
 @pytest.fixture
-def nothing_found() -> Callable[..., Found]:
+def nothing_found() -> Callable[..., EStepResult]:
     """nothing_found(n, groups, shells): of n particles, all seen, that have not moved."""
 
-    def nothing_found(n: int, groups: int = 1, shells: int = 13) -> Found:
-        return Found(
+    def nothing_found(n: int, groups: int = 1, shells: int = 13) -> EStepResult:
+        return EStepResult(
             rotation=torch.eye(3).repeat(n, 1, 1),
             shift=torch.zeros(n, 2),
             sigma=torch.zeros(n, 2),

@@ -11,12 +11,12 @@ import torch
 from cryotorch.findings import codes
 from cryotorch.refinement.ctf.sums import GroupFit, clear_only
 from cryotorch.refinement.em.ctf_round import CtfRound, _of_optics
-from cryotorch.refinement.settings import CtfWhat
+from cryotorch.refinement.settings import CtfTargets
 from cryotorch.refinement.state import State
 from cryotorch.report.sentences import say
 
 BOX, PIXEL = 64, 1.6
-WHAT = CtfWhat(limit=0.0, defocus=True, tilt=False, trefoil=False)
+WHAT = CtfTargets(limit=0.0, defocus=True, tilt=False, trefoil=False)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.particles import Batch
 from cryotorch.refinement.em import expectation as module
 from cryotorch.refinement.em.expectation import Expectation
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect
 from cryotorch.refinement.em.update import noise_power
 from cryotorch.refinement.settings import ScheduleSettings
@@ -65,7 +65,9 @@ class Waits(TorchDispatchMode):
 def test_the_host_waits_for_nothing_but_how_many_candidates_are_left(simulate: Callable) -> None:
     world = simulate(40, 2.0, groups=2)
     with torch.no_grad():
-        state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+        state, _ = initialise_state(
+            world.blind, world.volume, world.batches(), world.settings, 24.0, CPU
+        )
         expectation, batches = Expectation(state, world.settings, CPU), world.batches(10)
         expect(expectation, batches[0])  # makes the templates
         batch = batches[1]
@@ -93,7 +95,7 @@ def test_clear_images_are_found_where_they_are(
 
 def test_an_image_adds_its_weight_to_its_own_half_set(simulate: Callable, start: Callable) -> None:
     """Interpolation shares out |T|^2 / sigma^2 between neighbours, and loses none of it."""
-    world = simulate(40, 4.0, scale_sigma=0.2, posterior="map")
+    world = simulate(40, 4.0, scale_sigma=0.2, posterior="best_pose")
     step = Expectation(start(world), world.settings, CPU)
     batch = world.batches(8)[0]
     expect(step, batch)

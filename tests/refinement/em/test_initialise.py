@@ -10,7 +10,7 @@ import torch
 
 from cryotorch.errors import InputError
 from cryotorch.findings import codes
-from cryotorch.refinement.em.initialise import begin, initial_reference
+from cryotorch.refinement.em.initialise import initial_reference, initialise_state
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def start(world, volume=None, resolution: float = 24.0, **changes):
     volume = world.volume if volume is None else volume
     settings = replace(world.settings, **changes)
-    return begin(world.blind, volume, world.batches(), settings, resolution, CPU)
+    return initialise_state(world.blind, volume, world.batches(), settings, resolution, CPU)
 
 
 @pytest.mark.parametrize("factor", [1000.0, 0.001])

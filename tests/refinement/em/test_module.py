@@ -17,7 +17,7 @@ from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refinement.em import iteration
 from cryotorch.refinement.em import module as module_of
 from cryotorch.refinement.em import schedule as schedule_of
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
 from cryotorch.refinement.settings import ScheduleSettings
@@ -59,7 +59,7 @@ def refine(
         default_root_dir=folder,
     )
     with torch.no_grad():
-        state, _ = begin(
+        state, _ = initialise_state(
             world.blind,
             world.volume,
             world.batches(size),

@@ -16,16 +16,16 @@ from cryotorch.particles import Batch
 from cryotorch.refinement.em import expectation as module
 from cryotorch.refinement.em import out_of_memory
 from cryotorch.refinement.em.expectation import Expectation
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect
 from cryotorch.refinement.em.out_of_memory import (
-    Portions,
-    Room,
+    AdaptiveBatch,
+    RetryWithoutCache,
     batch_size,
+    explain_out_of_memory,
     images_at_once,
     images_stay,
     snapshot,
-    told_plainly,
 )
 from cryotorch.refinement.pose_search import finders
 from cryotorch.refinement.runtime.distributed import Batches
@@ -33,9 +33,11 @@ from cryotorch.refinement.runtime.distributed import Batches
 CPU = torch.device("cpu")
 
 
-def e_step(world, portions: Portions) -> Expectation:
+def e_step(world, portions: AdaptiveBatch) -> Expectation:
     with torch.no_grad():
-        state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+        state, _ = initialise_state(
+            world.blind, world.volume, world.batches(), world.settings, 24.0, CPU
+        )
         expectation, batches = Expectation(state, world.settings, CPU), world.batches()
         for number in range(len(batches)):
             portions(partial(expect, expectation), batches[number])
@@ -69,7 +71,7 @@ PLACES = {
     "coarse_candidates": lambda reference, seen, *_: len(seen.spectrum),
     "polish": lambda reference, seen, *_: len(seen.spectrum),
     "residual_power": lambda y, _: len(y),
-    "take_out": lambda drift, rotation, *_: len(rotation),
+    "remove_drift": lambda drift, rotation, *_: len(rotation),
     "backproject_terms": lambda spectrum, *_: len(spectrum),
     "spread_poses": lambda poses, _: len(poses.rotation),
 }
@@ -80,10 +82,10 @@ def test_the_same_sums_wherever_it_happens(
     place: str, simulate: Callable, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     world = simulate(40, 2.0, posterior="laplace", groups=2)
-    whole = e_step(world, Portions())
+    whole = e_step(world, AdaptiveBatch())
     where = module if hasattr(module, place) else finders
     monkeypatch.setattr(where, place, failing(getattr(where, place), PLACES[place], 6))
-    portions = Portions()
+    portions = AdaptiveBatch()
     with caplog.at_level(logging.INFO, "cryotorch"):
         parts = e_step(world, portions)
     assert portions.most == 5  # of 20 per batch
@@ -98,7 +100,7 @@ def test_insertion_goes_on_where_it_stopped(
 ) -> None:
     """The path of CUDA devices: memory runs out inside the insertion of the third rotation, before its first write."""
     world = simulate(40, 2.0)
-    whole = e_step(world, Portions())
+    whole = e_step(world, AdaptiveBatch())
 
     def insert_(into, reach, padding, rotation, frequency, spectrum, weight) -> None:
         sums = slices.Accumulator(into, reach, world.settings.box, padding)
@@ -114,7 +116,7 @@ def test_insertion_goes_on_where_it_stopped(
 
     calls: list[int] = []
     monkeypatch.setattr(slices_cpu, "insert_", insert_)
-    portions = Portions()
+    portions = AdaptiveBatch()
     parts = e_step(world, portions)
     assert calls[:8] == [20, 20, 20, 10, 5, 5, 5, 5] and portions.most is None
     assert_same(parts, whole)
@@ -172,13 +174,13 @@ def test_not_even_one_image() -> None:
 
     batch = Batch(torch.arange(4), torch.zeros(4, 360, 360), 0)
     with pytest.raises(InputError, match="does not hold one particle of 360 pixels"):
-        Portions()(step, batch)
+        AdaptiveBatch()(step, batch)
 
 
 def test_an_empty_batch_is_passed_on() -> None:
     seen: list[int] = []
     batch = Batch(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1), 0)
-    Portions()(lambda b: seen.append(len(b.index)), batch)
+    AdaptiveBatch()(lambda b: seen.append(len(b.index)), batch)
     assert seen == [0]
 
 
@@ -197,12 +199,12 @@ def test_images_kept_on_the_device_go_before_an_image_is_given_up() -> None:
         return not before
 
     batch = Batch(torch.arange(8), torch.zeros(8, 2, 2), 0)
-    Portions(make_room)(step, batch)
+    AdaptiveBatch(make_room)(step, batch)
     assert done == list(range(8))
     done.clear()
     room[0] = False
     with pytest.raises(InputError, match="does not hold one particle"):
-        Portions()(step, batch)
+        AdaptiveBatch()(step, batch)
     assert done == [0, 1, 2]
 
 
@@ -233,14 +235,14 @@ def test_room_is_made_once_and_the_work_done_again(
             raise error
 
     with caplog.at_level(logging.INFO, "cryotorch"):
-        Room(batches)(work, lambda: calls.append("put back"))
+        RetryWithoutCache(batches)(work, lambda: calls.append("put back"))
     assert calls == ["work", "put back", "work"] and not batches.keeps_images
     assert [r.message for r in caplog.records] == [
         "The memory of the device is full: images stay there no longer and are read in every iteration, the result stays the same"
     ]
     calls.clear()
     with pytest.raises(RuntimeError):  # nothing is left to let go of
-        Room(batches)(work)
+        RetryWithoutCache(batches)(work)
     assert calls == ["work"]
 
 
@@ -252,15 +254,17 @@ def test_other_errors_are_not_tried_again(simulate: Callable) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        Room(batches)(work)
-    with pytest.raises(RuntimeError, match="shapes differ"), told_plainly(360):
+        RetryWithoutCache(batches)(work)
+    with pytest.raises(RuntimeError, match="shapes differ"), explain_out_of_memory(360):
         work()
     assert len(calls) == 2 and batches.keeps_images
 
 
 def test_a_full_device_is_told_with_what_to_do(simulate: Callable) -> None:
     world = simulate(20, None)
-    state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+    state, _ = initialise_state(
+        world.blind, world.volume, world.batches(), world.settings, 24.0, CPU
+    )
     for finished, cure in (
         (0, "choose a smaller box_size, .* add trainer=cpu"),
         (2, "to go on after iteration 2"),
@@ -268,14 +272,16 @@ def test_a_full_device_is_told_with_what_to_do(simulate: Callable) -> None:
         state.course.crossings = [5.0] * finished
         with (
             pytest.raises(InputError, match=f"too small for particles of 24 pixels: .*{cure}"),
-            told_plainly(24, state),
+            explain_out_of_memory(24, state),
         ):
             raise torch.OutOfMemoryError
 
 
 def test_a_state_is_brought_back(simulate: Callable) -> None:
     world = simulate(20, None)
-    state, _ = begin(world.blind, world.volume, world.batches(), world.settings, 24.0, CPU)
+    state, _ = initialise_state(
+        world.blind, world.volume, world.batches(), world.settings, 24.0, CPU
+    )
     put_back, references = snapshot(state), state.references
     for _ in range(2):
         state.course.crossings.append(4.0)
@@ -294,7 +300,7 @@ def test_later_batches_start_small() -> None:
         if sizes[-1] > 3:
             raise torch.OutOfMemoryError
 
-    portions, batch = Portions(), Batch(torch.arange(8), torch.zeros(8, 2, 2), 0)
+    portions, batch = AdaptiveBatch(), Batch(torch.arange(8), torch.zeros(8, 2, 2), 0)
     for _ in range(2):
         portions(step, batch)
     assert sizes == [8, 4, 2, 2, 2, 2] + [2, 2, 2, 2]

@@ -15,7 +15,7 @@ from cryotorch.refinement.em import update
 from cryotorch.refinement.em.iteration import maximize
 from cryotorch.refinement.em.update import coefficients_per_shell, noise_power, plan_next, take_over
 from cryotorch.refinement.settings import ScheduleSettings
-from cryotorch.refinement.state import Course, State
+from cryotorch.refinement.state import ConvergenceHistory, State
 
 
 def test_noise_power_is_residual_per_coefficient(nothing_found: Callable) -> None:
@@ -179,7 +179,7 @@ def test_the_next_limit_runs_ahead_of_the_crossing(
     state.share = 0.5
     found.seen[10:] = 0
     course = dict(crossings=[6.5], areas=[6.0], limits=[4.0], turns=[0.01], motions=[1.0])
-    state.course = Course(**course, shares=[1.0])
+    state.course = ConvergenceHistory(**course, shares=[1.0])
     (note,) = plan_next(state, found, state.references, 9.0, None, world.settings)
     assert note.code == "some_particles" and note.values == dict(seen=10, particles=20)
     assert (state.limit, state.share, state.stopped) == (8.5, 1.0, "")

@@ -30,7 +30,7 @@ from cryotorch.refinement.pose_search.cells import (
     Level,
 )
 from cryotorch.refinement.pose_search.local import local_candidates
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import (
     Poses,
     Reference,
@@ -39,7 +39,7 @@ from cryotorch.refinement.pose_search.search import (
     polish,
     prepare,
 )
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 FULCRUM = (3.0, -2.0, 4.0)
 NO_CAP = 6000
@@ -205,7 +205,7 @@ def local_world(simulate, n: int = 16, snr: float = 0.5):
     """A world, its table, its images, and starts that are off by up to 0.25 rad about the fulcrum and 1.5 px."""
     world = simulate(n, snr, box=32)
     settings = SearchSettings(coarse_limit=9, grid_step=0.12)
-    start = Tether(*truth_of(world), Reach(FULCRUM, 1.0, 9.0)).pose(
+    start = PosePrior(*truth_of(world), SearchExtent(FULCRUM, 1.0, 9.0)).pose(
         ball(n, 0.25, 3, 3), ball(n, 1.5, 2, 4)
     )
     return world, reference(world, 13.0, settings, local=True), observation(world), settings, start
@@ -214,7 +214,7 @@ def local_world(simulate, n: int = 16, snr: float = 0.5):
 @pytest.mark.parametrize("sigma", [(math.inf, math.inf), (0.1, 0.7)])
 def test_finds_the_exhaustive_optimum_around_known_poses(sigma, simulate) -> None:
     world, table, seen, settings, start = local_world(simulate)
-    held = Tether(*start, Reach(FULCRUM, 0.3, 2.0, *sigma))
+    held = PosePrior(*start, SearchExtent(FULCRUM, 0.3, 2.0, *sigma))
     bounds = power_table(table, settings, held.reach)
     poses, pruning = bounded_search(table, bounds, seen, *start, 0.0, held, settings, NO_CAP)
     assert pruning.cap_active == 0
@@ -240,7 +240,7 @@ def test_finds_the_exhaustive_optimum_around_known_poses(sigma, simulate) -> Non
 def test_cells_are_worth_their_score_less_the_least_cost_in_them(sigma, simulate) -> None:
     """Swing about the fulcrum and priors included, at the first level and after branching."""
     _, table, seen, settings, start = local_world(simulate, 6)
-    held = Tether(*start, Reach((9.0, -7.0, 8.0), 0.3, 2.0, *sigma))
+    held = PosePrior(*start, SearchExtent((9.0, -7.0, 8.0), 0.3, 2.0, *sigma))
     bounds = power_table(table, settings, held.reach)
     descent = _Descent(table, bounds, seen.limited(half_plane(32).count(13)), held, settings, 50)
     cells, generator = descent.open_locally(), torch.Generator().manual_seed(5)
@@ -266,8 +266,8 @@ def test_cells_are_worth_their_score_less_the_least_cost_in_them(sigma, simulate
 def test_priors_narrow_and_wide_and_no_room_at_all(simulate) -> None:
     _, table, seen, settings, start = local_world(simulate, 20)
 
-    def search(*reach: float) -> tuple[Poses, Tether]:
-        held = Tether(*start, Reach(FULCRUM, *reach))
+    def search(*reach: float) -> tuple[Poses, PosePrior]:
+        held = PosePrior(*start, SearchExtent(FULCRUM, *reach))
         bounds = power_table(table, settings, held.reach)
         return bounded_search(table, bounds, seen, *start, 0.0, held, settings)[0], held
 

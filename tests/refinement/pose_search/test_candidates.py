@@ -6,9 +6,9 @@ import torch
 
 from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
 from cryotorch.refinement.pose_search.candidates import (
-    HOPELESS,
+    SCORE_CUTOFF,
     UNLIKELY,
-    alone,
+    single_candidate,
     thin_out,
     worth_a_climb,
 )
@@ -33,7 +33,7 @@ def test_thinning_keeps_the_best_and_drops_copies() -> None:
         2,
         4,
     ]
-    score[[2, 5]] -= 2 * HOPELESS
+    score[[2, 5]] -= 2 * SCORE_CUTOFF
     assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 3, 0, 4, 6, 7]
     score[7] = (
         9 - UNLIKELY - 0.1
@@ -45,4 +45,4 @@ def test_candidates_beyond_the_sure_ones_must_be_close() -> None:
     score = torch.tensor([[20.0, 10, 9, 8], [20, 19, 15, 13.9]])
     stays = worth_a_climb(score, 2).tolist()
     assert stays == [[True, True, False, False], [True, True, True, False]]
-    assert alone(torch.tensor([0, 1, 1, 3]), 4).tolist() == [True, False, False, True]
+    assert single_candidate(torch.tensor([0, 1, 1, 3]), 4).tolist() == [True, False, False, True]

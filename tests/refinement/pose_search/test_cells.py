@@ -22,7 +22,7 @@ from cryotorch.refinement.pose_search.local import ball_grid
 from cryotorch.refinement.pose_search.search import (
     prepare,
 )
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 
 def test_levels_halve_and_reach_the_limit(simulate) -> None:
@@ -36,7 +36,7 @@ def test_levels_halve_and_reach_the_limit(simulate) -> None:
     low = levels(
         prepare(world.volume, 5.0, settings, None, torch.float32),
         settings,
-        Reach((0.0, 0.0, 0.0), 0.01, 0.3),
+        SearchExtent((0.0, 0.0, 0.0), 0.01, 0.3),
     )
     assert [(level.limit, level.turn, level.move) for level in low] == [(5, 0.02, 0.6)]
 

@@ -12,10 +12,10 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angl
 from cryotorch.refinement.image_terms import observe
 from cryotorch.refinement.pose_search import finders
 from cryotorch.refinement.pose_search.finders import RELOCATE, Bound, Climb, Start, extent
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import prepare
 from cryotorch.refinement.runtime.timing import Clock
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 SETTINGS = SearchSettings(coarse_limit=7, grid_step=0.25, shift_extent=3.0)
 LIMIT, CPU = 9.0, torch.device("cpu")
@@ -58,9 +58,11 @@ def test_a_tether_holds_poses_near_where_they_were(world, kind: type) -> None:
     """Starts 0.3 rad off with a reach of 0.1: they end at its border."""
     truth, shift = world.truth.rotation, world.truth.shift / 4.0
     off = from_rotation_vector(torch.tensor([[0.3, 0.0, 0.0]]).expand(24, -1)) @ truth
-    reach = Reach((0.0, 0.0, 0.0), 0.1, 1.0)
+    reach = SearchExtent((0.0, 0.0, 0.0), 0.1, 1.0)
     finder = kind(SETTINGS, Clock(CPU), *([reach] if kind is Bound else []))
-    poses, _ = look(world, finder, Start(off, shift, Tether(off, shift, reach), None), local=True)
+    poses, _ = look(
+        world, finder, Start(off, shift, PosePrior(off, shift, reach), None), local=True
+    )
     assert rotation_angle(poses.rotation, off).max() < 0.101
     assert rotation_angle(poses.rotation, truth).median() < 0.25
     assert (poses.shift_px - shift).norm(dim=1).max() < 1.01

@@ -23,14 +23,20 @@ from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.em import regularise
 from cryotorch.refinement.em.expectation import Expectation
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect, maximize
-from cryotorch.refinement.pose_search.pose_prior import Tether
-from cryotorch.refinement.settings import Local, MaskSettings, NonUniform, Reach, ScheduleSettings
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
+from cryotorch.refinement.settings import (
+    Local,
+    MaskSettings,
+    NonUniform,
+    ScheduleSettings,
+    SearchExtent,
+)
 from cryotorch.report.sentences import say
 from cryotorch.results import Departures
 
-REACH = Reach((2.0, 0.0, -1.0), math.radians(15), 1.5)
+REACH = SearchExtent((2.0, 0.0, -1.0), math.radians(15), 1.5)
 MASK = soft_sphere(24, 7, 4)
 LOCAL = Local(REACH, subtract=True)
 
@@ -57,7 +63,9 @@ def local_world(simulate: Callable, local: Local = LOCAL, **changes):
     world = replace(world, settings=settings)
     halves = world.volume + 0.02 * torch.randn(2, 24, 24, 24, generator=generator)
     with torch.no_grad():
-        state, notes = begin(start, halves, world.batches(), settings, 9.0, torch.device("cpu"))
+        state, notes = initialise_state(
+            start, halves, world.batches(), settings, 9.0, torch.device("cpu")
+        )
     return world, start, state, notes
 
 
@@ -125,9 +133,9 @@ def test_centres_follow_the_poses_when_asked(simulate: Callable, turn: bool, mov
     result = maximize(state, e_step(world, state), world.settings, alone)
     now, pixel = result.particles, world.settings.pixel_size
     assert torch.equal(state.centre_rotation, now.rotation if turn else start.rotation)
-    held = Tether(state.centre_rotation, state.centre_shift / pixel, REACH)
+    held = PosePrior(state.centre_rotation, state.centre_shift / pixel, REACH)
     w, d = held.relative(now.rotation, now.shift / pixel)
-    first = Tether(start.rotation, start.shift / pixel, REACH).relative(
+    first = PosePrior(start.rotation, start.shift / pixel, REACH).relative(
         now.rotation, now.shift / pixel
     )
     if turn:

@@ -15,10 +15,10 @@ from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.refinement.pose_search.local_region import LocalRegion
-from cryotorch.refinement.settings import Reach
+from cryotorch.refinement.settings import SearchExtent
 
 BOX, PIXEL, CPU = 16, 2.0, torch.device("cpu")
-REACH = Reach((0.0, 0.0, 0.0), 0.1, 1.0)
+REACH = SearchExtent((0.0, 0.0, 0.0), 0.1, 1.0)
 DRAW = torch.Generator().manual_seed(1)
 REST = torch.randn(2, BOX, BOX, BOX, generator=DRAW) * soft_sphere(BOX, 4, 2)
 

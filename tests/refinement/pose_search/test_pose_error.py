@@ -12,7 +12,7 @@ import torch
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.geometry.rotations import to_rotation_vector
 from cryotorch.refinement.em.expectation import Expectation
-from cryotorch.refinement.em.initialise import begin
+from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.pose_search.pose_error import LEAST, SAMPLE, error_factors
 from cryotorch.refinement.settings import ScheduleSettings
@@ -44,7 +44,9 @@ def test_standard_errors_are_those_against_the_truth(simulate: Callable, snr: fl
     settings = replace(world.settings, schedule=schedule, split=128 / 40)
     with torch.no_grad():
         start = low_pass(world.volume, 4.0, 24.0)
-        state, _ = begin(world.blind, start, world.batches(), settings, 24.0, torch.device("cpu"))
+        state, _ = initialise_state(
+            world.blind, start, world.batches(), settings, 24.0, torch.device("cpu")
+        )
         while not state.stopped:
             step = Expectation(state, settings, torch.device("cpu"))
             batches = world.batches()

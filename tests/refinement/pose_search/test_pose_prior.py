@@ -13,17 +13,17 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotati
 from cryotorch.ops.pose.scores import PoseTerms, pose_terms
 from cryotorch.refinement.image_terms import observe
 from cryotorch.refinement.pose_search.local import ball_grid, local_candidates
-from cryotorch.refinement.pose_search.pose_prior import Tether
+from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import covariance, polish, prepare
-from cryotorch.refinement.settings import Reach, SearchSettings
+from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 FULCRUM = (3.0, -2.0, 4.0)
-WIDE = Reach(FULCRUM, 0.3, 4.0)
+WIDE = SearchExtent(FULCRUM, 0.3, 4.0)
 
 
-def tether(n: int, reach: Reach = WIDE, seed: int = 0) -> Tether:
+def tether(n: int, reach: SearchExtent = WIDE, seed: int = 0) -> PosePrior:
     generator = torch.Generator().manual_seed(seed)
-    return Tether(random_rotations(n, generator), torch.randn(n, 2, generator=generator), reach)
+    return PosePrior(random_rotations(n, generator), torch.randn(n, 2, generator=generator), reach)
 
 
 def ball(n: int, radius: float, dimensions: int, seed: int) -> Tensor:
@@ -73,7 +73,7 @@ def test_extents_hold_and_leave_what_is_inside_alone() -> None:
 
 
 def test_cost_is_half_the_log_prior() -> None:
-    held = tether(10, Reach(FULCRUM, 1.0, 9.0, 0.1, 2.0))
+    held = tether(10, SearchExtent(FULCRUM, 1.0, 9.0, 0.1, 2.0))
     turn, offset = ball(10, 0.3, 3, 1), ball(10, 4.0, 2, 2)
     expected = 0.5 * (0.5 * (turn.norm(dim=1) / 0.1) ** 2 + 0.5 * (offset.norm(dim=1) / 2.0) ** 2)
     torch.testing.assert_close(held.cost(*held.pose(turn, offset)), expected, atol=1e-4, rtol=1e-4)
@@ -88,7 +88,7 @@ def test_derivatives_are_those_of_score_less_cost(simulate) -> None:
     flat = torch.ones(1, s.box // 2 + 1)
     seen = observe(world.truth, torch.arange(n), world.images, flat, s.grid).limited(100)
     truth = (world.truth.rotation, world.truth.shift / s.pixel_size)
-    held = Tether(*truth, Reach(FULCRUM, 1.0, 9.0, 0.1, 1.5))
+    held = PosePrior(*truth, SearchExtent(FULCRUM, 1.0, 9.0, 0.1, 1.5))
     start = held.pose(ball(n, 0.1, 3, 1), ball(n, 1.0, 2, 2))
     rows = torch.arange(n)
 
@@ -110,7 +110,9 @@ def test_derivatives_are_those_of_score_less_cost(simulate) -> None:
     assert (torch.linalg.eigvalsh(normal) > 0).all()
 
 
-def local_search(world, held: Tether, start: tuple[Tensor, Tensor], limit: float = 9.0, **changes):
+def local_search(
+    world, held: PosePrior, start: tuple[Tensor, Tensor], limit: float = 9.0, **changes
+):
     settings = SearchSettings(**({"candidates": 6, "newton_steps": 2} | changes))
     s, n = world.settings, len(world.truth)
     reference = prepare(world.volume, limit, settings, s.group, torch.float32)
@@ -123,10 +125,10 @@ def local_search(world, held: Tether, start: tuple[Tensor, Tensor], limit: float
 def test_local_search_finds_what_moved_about_the_fulcrum(simulate) -> None:
     world = simulate(n=40, snr=2.0)
     truth = (world.truth.rotation, world.truth.shift / world.settings.pixel_size)
-    displaced = Tether(*truth, Reach(FULCRUM, 1.0, 9.0)).pose(
+    displaced = PosePrior(*truth, SearchExtent(FULCRUM, 1.0, 9.0)).pose(
         ball(40, 0.35, 3, 3), ball(40, 1.5, 2, 4)
     )
-    held = Tether(*displaced, Reach(FULCRUM, 0.4, 2.5))
+    held = PosePrior(*displaced, SearchExtent(FULCRUM, 0.4, 2.5))
     poses = local_search(world, held, displaced)
     error = rotation_angle(poses.rotation, truth[0]).rad2deg()
     assert rotation_angle(displaced[0], truth[0]).rad2deg().median() > 8
@@ -139,21 +141,25 @@ def test_local_search_finds_what_moved_about_the_fulcrum(simulate) -> None:
 def test_narrow_priors_keep_the_pose_and_infinite_ones_change_nothing(simulate) -> None:
     world = simulate(n=20, snr=0.3)
     truth = (world.truth.rotation, world.truth.shift / world.settings.pixel_size)
-    start = Tether(*truth, Reach(FULCRUM, 1.0, 9.0)).pose(ball(20, 0.2, 3, 3), ball(20, 1.0, 2, 4))
-    tight = local_search(world, Tether(*start, Reach(FULCRUM, 0.4, 2.5, 1e-4, 1e-3)), start)
+    start = PosePrior(*truth, SearchExtent(FULCRUM, 1.0, 9.0)).pose(
+        ball(20, 0.2, 3, 3), ball(20, 1.0, 2, 4)
+    )
+    tight = local_search(
+        world, PosePrior(*start, SearchExtent(FULCRUM, 0.4, 2.5, 1e-4, 1e-3)), start
+    )
     assert rotation_angle(tight.rotation, start[0]).max() < 1e-3
     assert (tight.shift_px - start[1]).norm(dim=1).max() < 1e-2
-    free = local_search(world, Tether(*start, Reach(FULCRUM, 0.4, 2.5)), start)
-    wide = local_search(world, Tether(*start, Reach(FULCRUM, 0.4, 2.5, 1e6, 1e6)), start)
+    free = local_search(world, PosePrior(*start, SearchExtent(FULCRUM, 0.4, 2.5)), start)
+    wide = local_search(world, PosePrior(*start, SearchExtent(FULCRUM, 0.4, 2.5, 1e6, 1e6)), start)
     assert torch.equal(free.rotation, wide.rotation) and torch.equal(free.shift_px, wide.shift_px)
-    still = local_search(world, Tether(*start, Reach(FULCRUM, 0.0, 0.0)), start)
+    still = local_search(world, PosePrior(*start, SearchExtent(FULCRUM, 0.0, 0.0)), start)
     assert rotation_angle(still.rotation, start[0]).max() < 1e-5
     assert (still.shift_px - start[1]).norm(dim=1).max() < 1e-4
 
 
 def test_covariance_with_priors_is_no_wider_than_either(simulate) -> None:
     """Without data the covariance is the priors' own, its shift part swung by the fulcrum."""
-    held = tether(4, Reach((0.0, 0.0, 0.0), 1.0, 9.0, 0.02, 0.5))
+    held = tether(4, SearchExtent((0.0, 0.0, 0.0), 1.0, 9.0, 0.02, 0.5))
     nothing = PoseTerms(torch.zeros(4, 7, 7))
     sigma = covariance(nothing, held.rotation, held.shift_px, held).diagonal(dim1=1, dim2=2).sqrt()
     expected = torch.tensor([0.02] * 3 + [0.5] * 2)

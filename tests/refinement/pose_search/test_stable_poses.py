@@ -11,9 +11,15 @@ import torch
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect
-from cryotorch.refinement.pose_search.stable_poses import AGAIN, CALM, FAR, calmer, settled
+from cryotorch.refinement.pose_search.stable_poses import (
+    FAR,
+    MIN_STABLE,
+    RECHECK_FRACTION,
+    stable_poses,
+    update_stability,
+)
 from cryotorch.refinement.settings import ScheduleSettings
-from cryotorch.refinement.state import Course, State
+from cryotorch.refinement.state import ConvergenceHistory, State
 
 
 def test_a_far_move_starts_the_count_anew() -> None:
@@ -21,18 +27,18 @@ def test_a_far_move_starts_the_count_anew() -> None:
     turn = torch.tensor([near, far, near, nowhere, near, near]) * FAR[0]
     move = torch.tensor([near, near, far, near, nowhere, near]) * FAR[1]
     certain = torch.arange(6) < 5
-    assert calmer(torch.full((6,), 3), turn, move, certain).tolist() == [4, 0, 0, 0, 0, 0]
+    assert update_stability(torch.full((6,), 3), turn, move, certain).tolist() == [4, 0, 0, 0, 0, 0]
 
 
 def test_one_in_twenty_is_searched_again_and_others_each_time() -> None:
-    calm = torch.tensor([0, CALM - 1, CALM, CALM + 5]).repeat(5000)
-    first, second = settled(calm, 4), settled(calm, 5)
-    assert torch.equal(first, settled(calm, 4)) and not torch.equal(first, second)
-    assert not first[calm < CALM].any()
-    share = 1 - first[calm >= CALM].float().mean()
-    assert share == pytest.approx(AGAIN, abs=0.007)  # three standard errors
-    both = ~(first | second)[calm >= CALM]
-    assert both.float().mean() == pytest.approx(AGAIN**2, abs=0.002)
+    calm = torch.tensor([0, MIN_STABLE - 1, MIN_STABLE, MIN_STABLE + 5]).repeat(5000)
+    first, second = stable_poses(calm, 4), stable_poses(calm, 5)
+    assert torch.equal(first, stable_poses(calm, 4)) and not torch.equal(first, second)
+    assert not first[calm < MIN_STABLE].any()
+    share = 1 - first[calm >= MIN_STABLE].float().mean()
+    assert share == pytest.approx(RECHECK_FRACTION, abs=0.007)  # three standard errors
+    both = ~(first | second)[calm >= MIN_STABLE]
+    assert both.float().mean() == pytest.approx(RECHECK_FRACTION**2, abs=0.002)
 
 
 def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None:
@@ -40,14 +46,14 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
     world = simulate(60, 4.0, schedule=ScheduleSettings(9.0, 11.0))
     generator = torch.Generator().manual_seed(0)
     little = from_rotation_vector(math.radians(2) * torch.randn(60, 3, generator=generator))
-    calm = torch.arange(60) % 4 // 2 * CALM
+    calm = torch.arange(60) % 4 // 2 * MIN_STABLE
     start = torch.where(
         (calm > 0)[:, None, None], little @ world.truth.rotation, world.blind.rotation
     )
     shift = world.truth.shift + 0.3 * torch.randn(60, 2, generator=generator)
     noise = torch.full((2, 1, 13), 0.7)
     found = {}
-    for name, count in (("all", 0 * calm), ("some", calm), ("resting", 0 * calm + CALM)):
+    for name, count in (("all", 0 * calm), ("some", calm), ("resting", 0 * calm + MIN_STABLE)):
         state = State(
             world.blind.replace(rotation=start, shift=shift),
             torch.stack([world.volume] * 2),
@@ -55,7 +61,9 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
             9.0,
             known=torch.ones(60, dtype=torch.bool),
             calm=count,
-            course=Course(crossings=[8.0], areas=[8.0], motions=[math.inf], shares=[1.0]),
+            course=ConvergenceHistory(
+                crossings=[8.0], areas=[8.0], motions=[math.inf], shares=[1.0]
+            ),
         )
         expectation = Expectation(state, world.settings, torch.device("cpu"))
         batches = world.batches(20)
@@ -71,7 +79,7 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
     assert torch.rad2deg(same).max() < 0.6 and error["some"].max() < 8
     assert (found["some"].shift - found["all"].shift).norm(dim=1).max() < 0.2
     # without a search those that are far off stay so
-    skipped = settled(torch.full((60,), CALM), 1)
+    skipped = stable_poses(torch.full((60,), MIN_STABLE), 1)
     assert error["resting"][skipped & (calm == 0)].median() > 60
 
 

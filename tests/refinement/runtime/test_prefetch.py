@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from cryotorch.errors import InputError
-from cryotorch.refinement.runtime.prefetch import Ahead
+from cryotorch.refinement.runtime.prefetch import PrefetchLoader
 
 
 class Loader:
@@ -36,7 +36,7 @@ def running() -> list[str]:
 
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_all_items_in_order_again_and_again(n):
-    ahead = Ahead(Loader(n))
+    ahead = PrefetchLoader(Loader(n))
     assert len(ahead) == n
     for _ in range(2):
         assert list(ahead) == list(range(n))
@@ -45,7 +45,7 @@ def test_all_items_in_order_again_and_again(n):
 
 def test_the_next_item_and_no_more_is_read_while_one_is_in_use():
     loader = Loader(5)
-    items = iter(Ahead(loader))
+    items = iter(PrefetchLoader(loader))
     assert next(items) == 0
     assert loader.read[1].wait(10)
     assert not loader.read[2].wait(0.05)
@@ -58,7 +58,7 @@ def test_the_next_item_and_no_more_is_read_while_one_is_in_use():
 def test_an_error_arrives_in_its_place():
     seen = []
     with pytest.raises(InputError, match="Image 3 is lost"):
-        for item in Ahead(Loader(5, broken=3)):
+        for item in PrefetchLoader(Loader(5, broken=3)):
             seen.append(item)
     assert seen == [0, 1, 2] and not running()
 
@@ -68,7 +68,7 @@ def test_an_error_in_the_work_ends_the_thread(error):
     loader = Loader(9)
 
     def work() -> None:
-        for item in Ahead(loader):
+        for item in PrefetchLoader(loader):
             if item == 2:
                 raise error
 
