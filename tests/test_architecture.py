@@ -67,6 +67,30 @@ EXCUSED = {
     "refinement/pose_search/search.py:ascend_by_tensors": "the arguments of the climb, the same in its two forms",
 }
 
+# Source without a test file of its own under the same path, and why.
+_CHECKED = "fields and checks only: {} and tests/jobs/config go through them"
+EXCUSED_TWINS = {
+    "__main__.py": "tests/test_cli.py runs it as a user does",
+    "version.py": "a number, which tests/system/test_wheel.py compares",
+    "jobs/ctf/settings.py": _CHECKED.format("tests/jobs/test_ctf_refine.py"),
+    "jobs/fsc/settings.py": _CHECKED.format("tests/jobs/test_validation_fsc.py"),
+    "jobs/orientation/settings.py": _CHECKED.format("tests/jobs/test_orientation_diagnostics.py"),
+    "jobs/picking/settings.py": _CHECKED.format("tests/jobs/test_create_templates.py"),
+    "jobs/reconstruction/settings.py": _CHECKED.format("tests/jobs/test_reconstruct.py"),
+    "jobs/sharpening/settings.py": _CHECKED.format("tests/jobs/test_sharpen.py"),
+    "jobs/simulation/settings.py": _CHECKED.format("tests/jobs/test_simulate.py"),
+}
+# Tests of no one file of the package, and what of; tests/system and tests/truth are for such.
+ACROSS = {
+    "test_architecture.py": "the house",
+    "test_benchmark.py": "scripts/benchmark",
+    "test_cli.py": "__main__.py",
+    "test_configs.py": "configs/",
+    "test_mutation.py": "scripts/mutants",
+    "data/test_real_particle_files.py": "files of other programs, whoever reads them",
+    "jobs/test_symmetry_expansion.py": "what several jobs make of expanded particles",
+}
+
 
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, at the top or inside a function."""
@@ -140,6 +164,25 @@ def test_no_file_without_an_idea() -> None:
 def test_no_file_where_many_ideas_met() -> None:
     lengths = {str(p.relative_to(ROOT)): len(p.read_text("utf-8").splitlines()) for p in FILES}
     assert {name: n for name, n in lengths.items() if n > 400} == {}
+
+
+def test_every_source_file_has_its_twin() -> None:
+    """cryotorch/<path>/<name>.py and tests/<path>/test_<name>.py, in both directions."""
+    here = ROOT.parent / "tests"
+    source = {str(p.relative_to(ROOT)) for p in FILES if p.name != "__init__.py"}
+    tests = {str(p.relative_to(here)) for p in here.rglob("test_*.py")}
+
+    def twin(name: str) -> str:
+        return str(Path(name).with_name(f"test_{Path(name).name}"))
+
+    missing = {name for name in source if twin(name) not in tests}
+    assert missing - EXCUSED_TWINS.keys() == set(), "write a test file for these"
+    assert EXCUSED_TWINS.keys() - missing == set(), "these have one by now: take them off the list"
+    across = {
+        t for t in tests - set(map(twin, source)) if Path(t).parts[0] not in ("system", "truth")
+    }
+    across = {name for name in across if not name.endswith("fuzzed.py")}
+    assert across == ACROSS.keys(), "tests of one file lie under its path"
 
 
 def module_name(path: Path) -> str:

@@ -17,17 +17,14 @@ from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
 from cryotorch.jobs import create_templates
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.picking.templates import arrange, measure
 from cryotorch.ops.ctf.transfer import contrast_transfer
 from cryotorch.ops.fourier.image_model import project
 from cryotorch.ops.fourier.transforms import unpack
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.gaussians import gaussian_density
-from cryotorch.report.sentences import say
 
 BOX, PIXEL = 48, 4.0
 RESULTS = {*create_templates.FILES, "manifest.json"}
@@ -194,17 +191,6 @@ def test_mask_contrast_and_sign(tmp_path: Path, molecule: Path, made: Path) -> N
     assert not images[:, r > 90.1].any() and images[:, r < 89].any()
     assert images[:, r <= 75].std(axis=1).mean() == pytest.approx(0.25, rel=0.02)
     assert summary(out)["grey_standard_deviation"] == pytest.approx(0.25)
-
-
-def test_a_box_or_circle_that_cuts_is_warned_of(molecule: Path) -> None:
-    def warnings(**changes: Any) -> list[Finding]:
-        settings = make_settings("create_templates", n_templates=3, **changes)
-        return measure(arrange(molecule, settings)).warnings
-
-    (small,), (narrow,) = warnings(box_size=16), warnings(diameter=60)
-    assert (small["parameter"], small["size"]) == ("box_size", 16)
-    assert "diameter=60 cuts" in say(narrow)
-    assert warnings(box_size=64, pixel_size=3.2, diameter=160) == []
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,12 @@ from cryotorch.data.star import read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.jobs.reconstruction.results import mask_threshold
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
 from cryotorch.ops.geometry.symmetry_frame import turn
 from cryotorch.ops.masks.soft import soft_sphere
-from cryotorch.ops.models.gaussians import gaussian_density
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.em.hands import Frame
 from cryotorch.report.canvas import Picture
@@ -273,17 +270,6 @@ def test_the_wrong_contrast_is_named_with_this_job_s_remedy(world: Path) -> None
     warnings = reconstruct("dark", world / "truth.star", "invert=true")["warnings"]
     assert any("add invert=false" in w for w in warnings)
     assert not any("leaves out" in w or "multiply" in w for w in warnings)
-
-
-def test_the_threshold_of_the_mask_falls_until_nothing_is_left_out() -> None:
-    """A weaker domain beside the core, 0.45 as dense, that a threshold of 0.5 misses and one of 0.4 thinks too small."""
-    at = torch.tensor([[-20.0, 0, 0], [25, 0, 0]])
-    noise = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(1))
-    chosen = make_settings("validation_fsc")
-    for weak, expected in ((0.45, 0.3), (0.0, 0.5)):
-        two = gaussian_density(at, torch.tensor([1.0, weak]), torch.full((2,), 10.0), BOX, PIXEL)
-        halves = HalfMaps(two + 0.02 * two.max() * noise, PIXEL)
-        assert mask_threshold(chosen, halves, shell_correlation(*halves.maps)) == expected
 
 
 def test_what_half_sets_had_in_common_is_no_resolution(world: Path, done: Path) -> None:

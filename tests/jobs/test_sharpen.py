@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,11 @@ from cryotorch.data.mrc import read_corner, read_volume, write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import sharpen, validation_fsc
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.sharpening import sharpen_maps
 from cryotorch.ops.fourier import filters
 from cryotorch.ops.fourier.filters import guinier_fit, low_pass, radial_amplitude
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.models.phantom import phantom
-from cryotorch.results import Guinier
 
 BOX, PX = 64, 2.0
 ALWAYS = {
@@ -199,28 +196,6 @@ def test_a_fit_of_few_shells_is_applied_with_a_warning(folder: Path, tmp_path: P
     named = job(tmp_path / "named", volume=str(folder), fit_to=6.5, bfactor=-150)
     assert not any("B-factor" in said for said in summary(named)["warnings"])
     assert "Applied: B = -150 Å² (given)" in (named / "log.txt").read_text()
-
-
-def test_doubts_about_a_fit() -> None:
-    shells = torch.arange(33)
-    s2 = (shells / (BOX * PX)) ** 2
-
-    def fit(bfactor: float, last: int = 27) -> Guinier:
-        used = (shells >= 13) & (shells <= last)
-        return Guinier(s2, 0.0 * s2, used, bfactor, 0.0)
-
-    settings = make_settings("sharpen")
-    assert sharpen_maps._doubts(settings, fit(-100), fit(-60)) == []
-    assert sharpen_maps._doubts(settings, fit(-100), replace(fit(-60), bfactor=None)) == []
-    few = dict(coarse=BOX * PX / 13, fine=BOX * PX / 19)
-    for doubted, other, code, values in (
-        (fit(-100, 19), fit(-60, 19), "few_shells", dict(shells=7, **few)),
-        (fit(-1500), fit(-1000), "steep", dict(limit=-1000)),
-        (fit(-100), fit(-40), "other_bfactor", dict(map="whole", bfactor=-40)),
-        (fit(-100), fit(30), "other_bfactor", dict(map="whole", bfactor=30)),
-    ):
-        (found,) = sharpen_maps._doubts(settings, doubted, other)
-        assert found.code == code and found.values == pytest.approx(values)
 
 
 def test_half_maps_and_mask_of_a_validation_folder(folder: Path, tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ def test_only_a_local_search_has_departures(result: IterationResult) -> None:
 
 def test_an_older_figure_is_replaced(result: IterationResult, tmp_path: Path) -> None:
     (tmp_path / "fsc.png").write_bytes(b"old")
-    write_pictures(draw(result), tmp_path)
-    assert (tmp_path / "fsc.png").read_bytes().startswith(b"\x89PNG")
+    pictures = draw(result)
+    write_pictures(pictures, tmp_path)
+    assert (tmp_path / "fsc.png").read_bytes() == pictures["fsc"][0]
 
 
 def test_the_same_result_gives_the_same_bytes(result: IterationResult) -> None:

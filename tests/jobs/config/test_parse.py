@@ -53,20 +53,6 @@ def test_a_pixel_size_in_pixels_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "takes"),
-    [
-        ("erase", True),
-        ("segment.labels", True),
-        ("unite", True),
-        ("threshold", False),
-        ("no", False),
-    ],
-)
-def test_which_parameters_take_a_list(name: str, takes: bool) -> None:
-    assert catalog.takes_list(name, "volume_tools") == takes
-
-
-@pytest.mark.parametrize(
     ("name", "given", "sentence"),
     [
         ("max_iterations", "many", "max_iterations must be a whole number, got 'many'"),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.files.folder_lock import FolderLock
 from cryotorch.jobs.files.manifest import (
     MANIFEST,
     Manifest,
@@ -131,18 +129,3 @@ def test_inputs_are_found_through_links(tmp_path: Path) -> None:
     for given in (tmp_path / "link.mrcs", out, tmp_path / "same", tmp_path / "same" / "stack.mrcs"):
         with pytest.raises(InputError, match="an input of this job, name a folder of its own"):
             refuse_inputs(out, [given])
-
-
-def test_a_folder_is_locked_once(tmp_path: Path) -> None:
-    one, two = FolderLock(tmp_path), FolderLock(tmp_path)
-    one.acquire()
-    one.acquire()  # has it
-    with pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on "):
-        two.acquire()
-    one.release()
-    assert names(tmp_path) == set()
-    fill(tmp_path, ".lock")  # of a process that was killed
-    two.acquire()
-    assert json.loads((tmp_path / ".lock").read_text().split()[0]) == os.getpid()
-    two.release()
-    two.release()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, codes
-from cryotorch.jobs.fsc.advice import advice as advise
 from cryotorch.jobs.fsc.advice import (
     curve_advice,
     dip,
@@ -17,15 +18,7 @@ from cryotorch.jobs.fsc.advice import (
     nothing_shared,
     unsupported,
 )
-from cryotorch.jobs.fsc.half_map_advice import (
-    frame_advice,
-    masked_advice,
-    offset_advice,
-    power_advice,
-)
-from cryotorch.jobs.fsc.mask import FscMask
-from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.ops.masks.soft import density_mask, grow_in_box, soft_sphere
+from cryotorch.ops.masks.soft import grow_in_box, soft_sphere
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.claims import UNKNOWN, judge
 from cryotorch.ops.resolution.shared_density import left_out, shared_density
@@ -49,27 +42,18 @@ def advice(kind: str = "generated", **changes: Tensor) -> list[Finding]:
     return curve_advice(healthy(**changes), BOX, PIXEL, ONSET, kind)
 
 
-def only(found: list[Finding], code: str, **values: object) -> None:
-    """One finding, with these values among others; numbers to 1 % or 0.005."""
-    assert codes(found) == [code], found
-    for name, value in values.items():
-        if isinstance(value, float):
-            value = pytest.approx(value, rel=0.01, abs=0.005)
-        assert found[0][name] == value, (name, found)
-
-
 def test_healthy_curves_need_no_words() -> None:
     assert advice() == []
 
 
-def test_a_curve_that_never_falls_is_limited_by_the_pixel_size() -> None:
+def test_a_curve_that_never_falls_is_limited_by_the_pixel_size(only: Callable) -> None:
     flat = torch.full((SHELLS,), 0.4).double()
     flat[:15] = 1
     numbers = dict(threshold=0.143, nyquist=0.4, resolution=4.0)
     only(advice(corrected=flat), "never_falls", **numbers, doubtful=False)
 
 
-def test_curves_of_half_maps_that_do_not_belong_together() -> None:
+def test_curves_of_half_maps_that_do_not_belong_together(only: Callable) -> None:
     nothing = torch.full((SHELLS,), 0.1).double()
     nothing[:2] = 1
     assert nothing_shared(nothing) and not nothing_shared(falling(5))
@@ -86,7 +70,7 @@ def test_curves_of_half_maps_that_do_not_belong_together() -> None:
     assert disagreement(healthy(), BOX * PIXEL) is None
 
 
-def test_a_dip_points_at_the_mask_unless_the_maps_have_it_too() -> None:
+def test_a_dip_points_at_the_mask_unless_the_maps_have_it_too(only: Callable) -> None:
     tight = falling(26)
     tight[12:15] = 0.4
     only(advice(tight=tight), "curve_dips", curve="tight", level=0.5, fall=10.67, rise=4.92)
@@ -106,7 +90,7 @@ def test_a_dip_takes_more_than_a_wobble() -> None:
     assert dip(low_first) == (0, 0)
 
 
-def test_random_phases_that_correlate_at_the_resolution() -> None:
+def test_random_phases_that_correlate_at_the_resolution(only: Callable) -> None:
     leaking = torch.where(torch.arange(SHELLS) < ONSET, 0.9, 0.25).double()
     only(advice(randomised=leaking), "random_phases_agree", fsc=0.25, level=0.1)
     # at the onset itself true signal leaks, whatever the mask
@@ -114,11 +98,11 @@ def test_random_phases_that_correlate_at_the_resolution() -> None:
     assert advice(corrected=near, no_mask=near, tight=near, randomised=leaking) == []
 
 
-def test_a_mask_that_makes_things_worse() -> None:
+def test_a_mask_that_makes_things_worse(only: Callable) -> None:
     only(advice(no_mask=falling(22)), "mask_cuts", resolution=5.57)
 
 
-def test_random_phases_that_begin_too_late() -> None:
+def test_random_phases_that_begin_too_late(only: Callable) -> None:
     """The unmasked curve passes 0.5 at shell 14."""
     assert curve_advice(healthy(), BOX, PIXEL, 15, "generated") == []
     found = curve_advice(healthy(), BOX, PIXEL, 16, "generated")
@@ -142,7 +126,7 @@ def test_a_job_without_parameters_for_its_mask_names_the_job_that_has_them() -> 
     assert all("job=validation_fsc volume=<this folder>" in w for w in said(found))
 
 
-def test_masks_that_touch_the_box_or_hardly_exist() -> None:
+def test_masks_that_touch_the_box_or_hardly_exist(only: Callable) -> None:
     made = "generated"
     assert mask_advice(soft_sphere(32, 8, 4), made) == []
     only(mask_advice(soft_sphere(32, 15, 6), made), "mask_at_faces", kind=made)
@@ -159,30 +143,12 @@ def test_masks_that_touch_the_box_or_hardly_exist() -> None:
 # --- Whole half maps ---
 
 
-def noise(box: int, seed: int) -> Tensor:
-    return torch.randn(2, box, box, box, generator=torch.Generator().manual_seed(seed))
-
-
-def halves(level: float = 2.0) -> Tensor:
-    truth = phantom(48, 3.0, torch.eye(3)[None], 1)
-    return truth / truth.std() + level * noise(48, 1)
-
-
-def said_of(maps: Tensor, mask: Tensor, kind: str = "generated") -> list[Finding]:
-    judged = judge(maps, 3.0, mask, mask)
-    return advise(maps, judged, FscMask(mask, kind), 3.0, UNKNOWN).warnings
-
-
-def tight(maps: Tensor, threshold: float = 0.3) -> Tensor:
-    return density_mask(maps.mean(0), 3.0, threshold, 6, 20, 12)
-
-
-def test_good_half_maps_need_no_words() -> None:
+def test_good_half_maps_need_no_words(halves: Callable, tight: Callable, said_of: Callable) -> None:
     maps = halves(4.0)
     assert said_of(maps, tight(maps)) == []
 
 
-def test_what_a_mask_leaves_out() -> None:
+def test_what_a_mask_leaves_out(halves: Callable, tight: Callable, said_of: Callable) -> None:
     maps = halves()
     half = tight(maps)
     half[..., 24:] = 0
@@ -197,61 +163,30 @@ def test_what_a_mask_leaves_out() -> None:
     assert "job=volume_tools" in say(given) and "unless it is to cover a part" in say(given)
 
 
-def test_noise_outside_a_mask_is_not_density_left_out() -> None:
+def test_noise_outside_a_mask_is_not_density_left_out(halves: Callable, tight: Callable) -> None:
     maps = halves(6.0)
     assert left_out(shared_density(maps, 3.0, 20.0), tight(maps, 0.2)) < 0.07
 
 
-def test_half_maps_of_noise_hear_that_and_nothing_about_the_mask() -> None:
+def test_half_maps_of_noise_hear_that_and_nothing_about_the_mask(
+    noise: Callable, tight: Callable, said_of: Callable, only: Callable
+) -> None:
     for seed in range(4):
         maps = noise(40, seed)
         only(said_of(maps, tight(maps, 0.5)), "nothing_shared", cause=Finding("cause_unknown"))
 
 
-def test_the_same_map_twice() -> None:
+def test_the_same_map_twice(
+    halves: Callable, tight: Callable, said_of: Callable, only: Callable
+) -> None:
     maps = halves(0.5)
     maps[1] = 1.7 * maps[0] + 0.3
     only(said_of(maps, tight(maps)), "same_map")
 
 
-def test_a_mirrored_half_map() -> None:
-    maps = halves()
-    maps[1] = maps[1].flip(0)
-    (found,) = said_of(maps, tight(maps))
-    assert found["cause"] == Finding("half_map_mirrored")
-
-
-def test_a_shifted_half_map() -> None:
-    maps = halves(1.0)
-    maps[1] = maps[1].roll(4, 2)
-    (found,) = said_of(maps, tight(maps))
-    only([found["cause"]], "half_map_shifted")
-    assert 10 <= found["cause"]["distance"] < 20
-
-
-@pytest.mark.parametrize("level", [2.0, 6.0, 12.0])
-def test_half_maps_that_lie_on_each_other_are_left_in_peace(level: float) -> None:
-    assert frame_advice(halves(level), 3.0) is None and masked_advice(halves(level)) == []
-
-
-def test_half_maps_of_unequal_power() -> None:
-    maps = halves()
-    assert power_advice(maps, 10, 3.0) == []
-    maps[1] = low_pass(maps[1], 3.0, 16.0)
-    only(said_of(maps, tight(maps)), "unequal_power", half="A")
-    found = power_advice(torch.stack([maps[0], 5 * maps[0]]), 10, 3.0)
-    only(found, "unequal_power", half="B", ratio=25.0)
-
-
-def test_a_constant_that_both_half_maps_carry() -> None:
-    maps = halves(0.5)
-    mask = tight(maps)
-    assert offset_advice(maps, mask) == []
-    only(offset_advice(maps + 10, mask), "solvent_offset")
-    assert offset_advice(maps + torch.tensor([10.0, 0])[:, None, None, None], mask) == []
-
-
-def test_a_claim_far_finer_than_without_a_mask_is_the_masks() -> None:
+def test_a_claim_far_finer_than_without_a_mask_is_the_masks(
+    halves: Callable, tight: Callable
+) -> None:
     maps = halves(4.0)
     mask = tight(maps)
     judged = judge(maps, 3.0, mask)
@@ -264,18 +199,11 @@ def test_a_claim_far_finer_than_without_a_mask_is_the_masks() -> None:
     assert found.code == "mask_correlates" and found["masked"] < found["bare"]
 
 
-def test_noise_explains_what_lies_in_its_band() -> None:
+def test_noise_explains_what_lies_in_its_band(
+    halves: Callable, tight: Callable, only: Callable
+) -> None:
     maps = halves(4.0)
     judged = judge(maps, 3.0, tight(maps))
     assert insignificance(judged, 144.0, UNKNOWN) is None
     few = judged._replace(band=torch.ones(25), shell=None)
     only([insignificance(few, 144.0, UNKNOWN)], "within_noise", level=1.0, symmetric=False)
-
-
-def test_half_maps_that_were_masked_before() -> None:
-    maps = halves()
-    hard = density_mask(maps.mean(0), 3.0, 0.3, 3, 6, 12)
-    only(said_of(maps * hard, tight(maps)), "masked_before")
-    # corners that a program blanks are no mask
-    ball = soft_sphere(48, 20, 4)
-    assert masked_advice(maps * ball) == []

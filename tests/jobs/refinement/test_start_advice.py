@@ -8,15 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.findings import Finding, codes
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
 from cryotorch.jobs.homo_refine import plan_global
 from cryotorch.jobs.refinement.start_advice import Beginning, initial_map_advice
-from cryotorch.jobs.refinement.views_advice import views_advice
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.fourier.resample import resample_volume
-from cryotorch.ops.geometry.directions import random_views
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.models.phantom import phantom
@@ -61,30 +59,6 @@ def test_another_size_is_told_where_the_initial_map_has_detail() -> None:
 def test_another_molecule_is_told(first: float) -> None:
     (found,) = noticed(molecule(7), first)
     assert found.code == "other_map" and found["resolution"] > found["first"]
-
-
-def views(rotation: Tensor, group: str = "C1") -> list[Finding]:
-    particles = SimpleNamespace(rotation=rotation)
-    found = SimpleNamespace(
-        particles=particles,
-        group=point_group(group),
-        map=torch.zeros(BOX, 1, BOX),
-        pixel_size=PIXEL,
-    )
-    return views_advice(found, SHELL)
-
-
-def test_views_are_told_where_they_are_uneven_for_their_number() -> None:
-    draw = torch.Generator().manual_seed(3)
-    for n in (20, 200, 2000):
-        assert views(random_views(n, generator=draw)) == []
-    assert views(random_views(2000, 2.0, draw)) == []  # within 60 degrees or so
-    found = views(random_views(2000, 20.0, draw))
-    assert codes(found) == ["views_uneven"] and 0.2 <= found[0]["unseen"] <= 0.45
-    assert views(
-        random_views(500, 200.0, draw), "D7"
-    )  # the copies of a view along the axis lie there too
-    assert views(random_views(500, 3.0, draw), "D7") == []
 
 
 @pytest.mark.parametrize(("initial", "shared"), [(30.0, 20.0), (10.0, 10.0)])

@@ -248,9 +248,9 @@ def test_curves_are_quick():
     halves = smooth_object(128, 1, 100) + 0.3 * noise(128, 9)
     mask = soft_sphere(128, 30, 6)
     fsc_curves(halves, 1.5, mask)
-    start = time.perf_counter()
+    start = time.process_time()
     fsc_curves(halves, 1.5, mask)
-    assert time.perf_counter() - start < 5  # 0.3 s on an idle machine
+    assert time.process_time() - start < 5  # 0.3 s on an idle machine
 
 
 @pytest.mark.gpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, pairwise
@@ -13,17 +12,15 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cryotorch.errors import InputError
 from cryotorch.findings import codes
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refinement.em import iteration
 from cryotorch.refinement.em import module as module_of
 from cryotorch.refinement.em import schedule as schedule_of
 from cryotorch.refinement.em.initialise import initialise_state
-from cryotorch.refinement.em.module import Refinement, coming
+from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
 from cryotorch.refinement.settings import ScheduleSettings
-from cryotorch.refinement.state import ConvergenceHistory
 
 ITERATIONS = 4
 SCHEDULE = ScheduleSettings(4.0, 11.0, max_iterations=ITERATIONS, patience=9)
@@ -144,7 +141,7 @@ def test_a_run_that_begins_with_a_share(
     found = module.state.particles
     assert (found.pose_sigma > 0).all() and module.state.known.all()
     error = torch.rad2deg(rotation_angle(found.rotation, world.truth.rotation))
-    assert error.median() < 15  # after three iterations of small parts
+    assert error.median() < 12  # after three iterations of small parts
 
     resumed = refine(world, tmp_path / "again", tmp_path / "whole" / "iteration_000.ckpt", size=4)[
         1
@@ -177,67 +174,6 @@ def test_images_that_stay_change_nothing(
     found = refine(world, tmp_path / "kept", kind=OnDevice)[1]
     assert found.kept == (len(found.batches) if stay else 0) and not found.batches._kept
     assert torch.equal(found.result.half_maps, expected.result.half_maps)
-
-
-def test_a_checkpoint_holds_all_of_the_state(world, tmp_path: Path) -> None:
-    state, _ = initialise_state(
-        world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu")
-    )
-    state.particles = state.particles.replace(rotation=world.truth.rotation, scale=torch.rand(48))
-    state.course = ConvergenceHistory([5.0, 6.0], [4.0, 4.5], [math.inf, 0.7], [0.25, 0.5], [1])
-    state.history = [{"iteration": 1.0, "resolution": 9.0}, {"iteration": 2.0, "resolution": 8.0}]
-    state.known = torch.arange(48) < 30
-    state.share = 0.5
-    state.limit, state.scale_spread, state.mask = 7.5, 0.2, torch.rand(24, 24, 24)
-    torch.save(state.state_dict(), tmp_path / "s.pt")
-    saved = torch.load(tmp_path / "s.pt", weights_only=True)  # plain tensors and numbers
-    other, _ = initialise_state(
-        world.blind,
-        world.volume,
-        world.batches(),
-        world.settings,
-        24.0,
-        torch.device("cpu"),
-        fresh=False,
-    )
-    other.load_state_dict(saved, torch.device("cpu"))
-    assert other.iteration == 2
-    for name in ("references", "noise", "mask", "known"):
-        assert torch.equal(getattr(other, name), getattr(state, name)), name
-    for name in (
-        "limit",
-        "mask_radius",
-        "scale_spread",
-        "share",
-        "course",
-        "history",
-        "stopped",
-    ):
-        assert getattr(other, name) == getattr(state, name), name
-    for name in ("rotation", "shift", "half", "scale", "pose_sigma"):
-        assert torch.equal(getattr(other.particles, name), getattr(state.particles, name)), name
-
-
-def test_a_state_of_another_kind_is_refused(world) -> None:
-    given = (world.blind, world.volume, world.batches(), world.settings, 24.0, torch.device("cpu"))
-    state, _ = initialise_state(*given, fresh=False)
-    for change, said in (
-        (lambda s: s.pop("noise"), "the state lacks noise"),
-        (lambda s: s.update(spare=1), "the state has an unknown spare"),
-        (lambda s: s.update(references=torch.zeros(2, 8, 8, 8)), "references is not what it was"),
-        (lambda s: s["poses"].update(shift=None), "poses has no value for shift"),
-        (lambda s: s["poses"].update(shift=torch.zeros(48, 2, dtype=torch.int64)), "shift is not"),
-        (lambda s: s["course"].update(areas=3.0), "areas is not what it was"),
-        (lambda s: s.update(limit="far"), "limit is not what it was"),
-        (lambda s: s.update(optics=None), "optics lacks"),
-    ):
-        saved = state.state_dict()
-        change(saved)
-        with pytest.raises(InputError, match=said):
-            state.load_state_dict(saved, torch.device("cpu"))
-    for course in (None, {"steps": []}, {"crossings": 3}):
-        with pytest.raises(InputError, match="its course is not that of a run"):
-            coming({"course": course}, world.settings)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +31,6 @@ from cryotorch.refinement.pose_search import finders
 from cryotorch.refinement.runtime.distributed import Batches
 
 CPU = torch.device("cpu")
-PACKAGE = str(Path(module.__file__).parents[2])
 
 
 def e_step(world, portions: AdaptiveBatch) -> Expectation:
@@ -319,42 +316,6 @@ def test_images_at_once_follow_memory_and_box() -> None:
     assert images_at_once(360, 16 * gib) == 129  # 33 MB each in a quarter of it
     assert images_at_once(180, 16 * gib) == 512 and images_at_once(64, 140 * gib) == 512
     assert images_at_once(1024, 2 * gib) == 16
-
-
-class Waits(TorchDispatchMode):
-    """Names of the functions that make the host wait for a device: those that look at values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.callers: set[str] = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = str(function)
-        looks = name.startswith(
-            ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten._unique")
-        )
-        if name.startswith(("aten.index.Tensor", "aten.index_put")):
-            looks = any(i is not None and i.dtype == torch.bool for i in args[1])
-        if looks:
-            frames = [f for f in traceback.extract_stack() if f.filename.startswith(PACKAGE)]
-            self.callers.add(frames[-1].name)
-        return function(*args, **(kwargs or {}))
-
-
-def test_the_host_waits_for_nothing_but_how_many_candidates_are_left(simulate: Callable) -> None:
-    world = simulate(40, 2.0, groups=2)
-    with torch.no_grad():
-        state, _ = initialise_state(
-            world.blind, world.volume, world.batches(), world.settings, 24.0, CPU
-        )
-        expectation, batches = Expectation(state, world.settings, CPU), world.batches(10)
-        expect(expectation, batches[0])  # makes the templates
-        batch = batches[1]
-        with Waits() as waits:
-            expect(expectation, batch)
-    # count and transfer look at the CPU's copy, or on a CPU only
-    left = {"thin_out", "coarse_candidates"}
-    assert left <= waits.callers <= left | {"count", "transfer"}
 
 
 def test_several_devices_plan_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:

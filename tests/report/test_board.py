@@ -1,0 +1,42 @@
+"""TensorBoard runs of jobs without a trainer: what is written is what TensorBoard reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cryotorch.report.board import write_board, write_curves
+from cryotorch.report.canvas import Picture
+
+CURVES = {"tight": torch.tensor([1.0, 0.75, 0.25]), "no_mask": torch.tensor([1.0, 0.5, 0.0])}
+
+
+def events(folder: Path) -> EventAccumulator:
+    found = EventAccumulator(str(folder), {"images": 0, "scalars": 0})
+    found.Reload()
+    return found
+
+
+def test_numbers_pictures_and_curves(tmp_path: Path) -> None:
+    picture = Picture(b"\x89PNG of mine", 320, 200)
+    write_board(tmp_path, {"resolution/tight": 3.5}, {"fsc": picture}, CURVES)
+    found = events(tmp_path)
+    assert found.Tags()["images"] == ["plots/fsc"]
+    (image,) = found.Images("plots/fsc")
+    assert image.encoded_image_string == picture[0]  # as it is, not compressed anew
+    assert (image.width, image.height, image.step) == (320, 200, 0)
+    (number,) = found.Scalars("resolution/tight")
+    assert (number.value, number.step) == (3.5, 0)
+    curve = found.Scalars("fsc/tight")
+    assert [(e.step, e.value) for e in curve] == [(0, 1.0), (1, 0.75), (2, 0.25)]
+
+
+def test_curves_replace_older_ones(tmp_path: Path) -> None:
+    write_curves(tmp_path, CURVES)
+    write_curves(tmp_path, {"tight": torch.tensor([0.5])})
+    found = events(tmp_path)
+    assert found.Tags()["scalars"] == ["fsc/tight"]
+    assert found.Scalars("fsc/tight")[0].value == pytest.approx(0.5)
