@@ -244,4 +244,6 @@ def _of_half_maps(
             known = known._replace(shared=max(known.shared, edge / shared))
         halves = replace(halves, known=known)
         found = work(in_angstrom(given, halves.pixel_size), halves, device)
+    if named.made:
+        halves = replace(halves, paths=None)
     return named.forget(given), halves, found

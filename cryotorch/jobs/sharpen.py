@@ -151,7 +151,7 @@ def write_summary(
         "maps": [file_name(bfactor, alone) for bfactor in found.maps],
         "mask": mask_summary(found.made, found.mask_file, halves.pixel_size),
         "symmetry": halves.known.symmetry,
-        "half_maps": [str(path.resolve()) for path in halves.paths],
+        "half_maps": [str(path.resolve()) for path in halves.paths or ()],
         "box": len(found.mean),
         "pixel_size": halves.pixel_size,
         "nyquist": 2 * halves.pixel_size,

@@ -60,6 +60,18 @@ def test_even_views_are_even(reconstruction: ct.Reconstruction, folder: Path) ->
     assert alone.scf_star is None and alone.cfar == found.cfar
 
 
+def test_what_is_saved_names_no_file_that_is_gone(
+    reconstruction: ct.Reconstruction, tmp_path: Path
+) -> None:
+    half = reconstruction.half_maps
+    for name, function in (("fsc", ct.fsc), ("sharpen", ct.sharpen)):
+        folder = function(*half, pixel_size=4.0).save(tmp_path / name)
+        assert json.loads((folder / "summary.json").read_text())["half_maps"] == []
+        assert "half_map_a: <tensor>" in (folder / "config.yaml").read_text()
+    folder = ct.diagnose_orientations(*half, pixel_size=4.0, n_directions=100).save(tmp_path / "o")
+    assert "Half maps in memory" in (folder / "orientation_diagnostics.html").read_text()
+
+
 def test_a_mask_holds_the_density(reconstruction: ct.Reconstruction) -> None:
     mask = ct.make_mask(reconstruction.map, 4.0, threshold=0.3, dilate=8.0, soften=12.0)
     strong = reconstruction.map > 0.5 * reconstruction.map.max()

@@ -176,7 +176,7 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         good = cfar >= EVEN_CFAR
         scores = [Score("cFAR", f"{cfar:.2f}", f"even from {EVEN_CFAR:g} on", good)]
     facts = {
-        "Half maps": " and ".join(str(path) for path in halves.paths),
+        "Half maps": " and ".join(str(path) for path in halves.paths or ("tensors",)),
         "Box": f"{box} voxels of {pixel_size:.4g} Å",
         "Mask": str(found.mask) + (f", {found.mask_file}" if found.mask_file else ""),
         "Directions": f"{settings.n_directions:,} (opposite ones are equal), cones of {settings.cone_angle:g}°",
@@ -200,7 +200,8 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         scores.append(Score("Resolution by direction", span, note, None))
         facts["Resolution"] = _claimed(found)
         facts["Noise in a cone"] = _noise_in_cones(found, box * pixel_size)
-    origin = f"Half maps of {halves.folder or halves.paths[0].parent}"
+    place = halves.folder or (halves.paths[0].parent if halves.paths else None)
+    origin = f"Half maps of {place}" if place else "Half maps in memory"
     return Page(origin, scores, found.reading, said(found.warnings), facts, EXPLANATIONS)
 
 
@@ -248,7 +249,7 @@ def write_summary(
         "n_directions": settings.n_directions,
         "sampling": counted,
         "mask": mask_summary(found.mask, found.mask_file, pixel_size),
-        "half_maps": [str(path.resolve()) for path in halves.paths],
+        "half_maps": [str(path.resolve()) for path in halves.paths or ()],
         "box": box,
         "pixel_size": pixel_size,
         "nyquist": 2 * pixel_size,
