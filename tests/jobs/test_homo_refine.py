@@ -11,8 +11,6 @@ import pytest
 
 from cryotorch.errors import InputError
 
-BOX, PIXEL, N = 16, 6.0, 40  # of the particles of conftest.py
-
 
 @pytest.mark.parametrize(
     ("changes", "message"),

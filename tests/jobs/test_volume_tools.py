@@ -1,4 +1,4 @@
-"""Volume tools from file to file: models against gemmi, steps against closed forms, refusals in one sentence."""
+"""Volume tools as a whole: what is done and undone, refusals in one sentence, and the recipe of the README."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from cryotorch.jobs.files.manifest import found, read_manifest
 from cryotorch.jobs.files.run_folder import BEFORE, RESULTS, checkpoints
 from cryotorch.jobs.refinement import trainer
 
-BOX, PIXEL, N = 16, 6.0, 40  # of the particles of conftest.py
+N = 40  # particles of conftest.py
 
 
 def test_a_run_leaves_the_results_that_are_known_as_such(

@@ -1,4 +1,4 @@
-"""The refinement job from outside: bad input is refused before anything is written, good options do what they say."""
+"""The end of a run that goes wrong: a bad image, Ctrl-C, a full disk or device; each is told, and the folder can be used again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.files.run_folder import CHECKPOINTS
 from cryotorch.report import tensorboard
 
-BOX, PIXEL, N = 16, 6.0, 40
-FAST: dict[str, Any] = dict(max_iterations=1, split_resolution=25, trainer__accelerator="cpu")
+N = 40  # particles of conftest.py
 
 
 def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
