@@ -45,7 +45,7 @@ def backproject(
     noise: Tensor,
     grid: ImageGrid,
     device: torch.device,
-    how: Insertion = Insertion(),  # noqa: B008: frozen
+    how: Insertion = Insertion(),
     watch: Watch | None = None,
 ) -> Sums:
     """The sums of all batches, at the poses that the particles have.
