@@ -18,7 +18,7 @@ def poses(n: int = 5) -> Poses:
 
 def test_the_best_pose_alone() -> None:
     found = poses()
-    spread = spread_poses(found, "map")
+    spread = spread_poses(found, "best_pose")
     assert len(spread.rotation) == 1 and torch.equal(spread.rotation[0], found.rotation)
     assert spread.offset_px[0].abs().max() == spread.shift_covariance.abs().max() == 0
 
