@@ -57,6 +57,8 @@ def read_atoms(
     it the file's coordinates are kept, as a symmetry axis through their origin may demand. ``select`` keeps parts
     of the file, chosen before the assembly is built: ``A`` a chain, ``A/10-120`` residues of it, ``A,B`` two chains
     (https://gemmi.readthedocs.io/en/latest/analysis.html#selections); several parts are taken together.
+
+    Raises InputError for a file that does not exist, or is no atomic model.
     """
     path = Path(path)
     if not path.is_file():

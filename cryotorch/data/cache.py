@@ -110,7 +110,7 @@ class CachedImages:
             os.close(handle)
 
     def read(self, index: np.ndarray) -> torch.Tensor:
-        """Images (b, box, box) float32 of rows ``index`` (b,)."""
+        """Images (b, box, box) float32 of rows ``index`` (b,). Raises InputError where the cache is damaged again and again."""
         index = np.asarray(index, dtype=np.int64)
         if not len(index):
             return torch.empty(0, self.box, self.box)

@@ -44,6 +44,7 @@ class Unpacked(io.RawIOBase):
         return self._stream.tell()
 
     def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer; raises InputError where more comes out than such files hold."""
         got = self._stream.readinto(buffer)
         self._seen += got
         if self._seen > self.most:

@@ -50,6 +50,8 @@ def mtf_of_groups(
 
     None where no group has one. Files are looked for where image stacks are; one that is missing, or a group
     without the detector's pixel size, is told, and the group's MTF is 1.
+
+    Raises InputError for a pixel size of the detector that is not above 0.
     """
     if FILE not in optics:
         return None, []

@@ -266,6 +266,8 @@ def write_particles(
     ``format_names``), angles, origins, half sets where known, ``cryotorchScale``, ``cryotorchRotationSigma`` (degrees),
     ``cryotorchShiftSigma`` (Å), and ``extra`` columns; defocus and optics where they differ from the source's.
     Particles without a pose get none of the pose columns.
+
+    Raises ValueError for particles that are not the rows of ``source``.
     """
     path = Path(path)
     table = source.tables["particles"].copy()

@@ -65,7 +65,7 @@ class Stacks:
             os.close(handles.popitem()[1])
 
     def check(self, address: np.ndarray) -> None:
-        """Refuse addresses (b, 2) of stacks or images that do not exist."""
+        """Refuse addresses (b, 2) of stacks or images that do not exist. Raises InputError for the first of them."""
         address = np.asarray(address)
         stack, image = address[:, 0], address[:, 1]
         if ((stack < 0) | (stack >= len(self.paths))).any():
@@ -86,6 +86,7 @@ class Stacks:
 
         Raises:
             InputError: an address beyond the stack, a file that became shorter, most pixels not finite.
+            ValueError: images of several boxes.
         """
         address = np.asarray(address, dtype=np.int64).reshape(-1, 2)
         self.check(address)

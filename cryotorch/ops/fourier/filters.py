@@ -41,6 +41,7 @@ def high_pass(
 
 
 def low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
+    """The gain of a low-pass filter at ``x``, frequencies in units of its cut-off, any shape; ValueError for a ``kind`` that there is not."""
     if kind == "butterworth":
         return (1 + q ** (2 * order)).rsqrt()
     if kind == "gaussian":
@@ -147,7 +148,7 @@ def sharpen(
 
 
 def per_wave_number(weight: Tensor, volume: Tensor) -> Tensor:
-    """A weight per shell (d//2 + 1,) for every |k| of ``wave_numbers``, corners 0."""
+    """A weight per shell (d//2 + 1,) for every |k| of ``wave_numbers``, corners 0. Raises ValueError for a weight of another length."""
     box = volume.shape[-1]
     if len(weight) != box // 2 + 1:
         raise ValueError(f"A box of {box} has {box // 2 + 1} shells, got {len(weight)} weights.")

@@ -24,6 +24,8 @@ def random_views(
     The viewing direction R^T z has the density of von Mises and Fisher, proportional to
     exp(concentration * cos tilt) on the sphere; 0 is uniform on SO(3). The angle in the image plane is uniform.
     Drawn by inversion (Ulrich 1984, doi:10.2307/2347441), in float64.
+
+    Raises ValueError for a negative concentration.
     """
     if concentration < 0:
         raise ValueError(f"The concentration of views must not be negative, got {concentration:g}.")
@@ -45,6 +47,8 @@ def even_views(n: int, group: Tensor) -> Tensor:
     nearest view or copy of one, and every view moves to the mean of what belongs to it, brought to it by the group. It
     starts from a Fibonacci sphere. Directions u and -u are told apart: their projections are mirror images, which a
     rotation in the plane does not bring together.
+
+    Raises ValueError for n below 1.
     """
     if n < 1:
         raise ValueError(f"At least one view is needed, got {n}.")

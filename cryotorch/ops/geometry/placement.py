@@ -13,6 +13,8 @@ def crop_or_pad(volume: Tensor, box: int, fill: float = 0.0) -> Tensor:
     """A volume (*b, d, d, d) in a smaller or larger box, pixel d // 2 on pixel box // 2, new voxels ``fill``.
 
     Odd and even boxes mix; padding and cropping back is the identity.
+
+    Raises ValueError for a box below 1.
     """
     if box < 1:
         raise ValueError(f"A box needs at least one voxel, got {box}.")

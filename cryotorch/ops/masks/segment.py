@@ -41,6 +41,8 @@ def watershed(volume: Tensor, region: Tensor, scale: float) -> Tensor:
     maximum of that gathers the voxels from which the way up leads to it (Beucher and Lantuejoul 1979; applied to
     maps by Pintilie et al. 2010, doi:10.1016/j.jsb.2010.03.007). Maxima are at least ``scale / 2`` apart.
     0 = outside, 1 = the largest segment, 2 = the next. A plateau is cut by the distance from its border.
+
+    Raises ValueError for a scale of 0 or below.
     """
     if not scale > 0:
         raise ValueError(f"The scale of a watershed must be above zero, got {scale:g}.")

@@ -84,7 +84,10 @@ def _nearest_along_(squared: Tensor, axis: int, reach: int) -> None:
 
 
 def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
-    """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px."""
+    """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px.
+
+    Of a binary mask (d, d, d) bool: (d, d, d) float32. Raises ValueError unless 0 <= near <= far.
+    """
     if not 0 <= near <= far:
         raise ValueError(f"A soft mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
     spans = zip(_extent(binary), binary.shape, strict=True)

@@ -35,6 +35,8 @@ def gaussian_density(
 
     Shapes: position (n, 3) Å as (x, y, z) from the box's origin; weight (n,); sigma (n,) Å, at least an eighth
     of a pixel. Returns (d, d, d) float32 in units of weight per Å^3.
+
+    Raises ValueError without atoms, and where a Gaussian is narrower than an eighth of a pixel.
     """
     if len(position) == 0:
         raise ValueError("A density needs at least one atom.")

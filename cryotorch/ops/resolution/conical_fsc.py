@@ -57,6 +57,9 @@ def conical_fsc(
     Args:
         half_angle: radians, up to pi / 2.
         advance: told the coefficients done since the last call; ``coefficients`` are all.
+
+    Raises:
+        ValueError: for a half angle that is not above 0 and at most pi / 2.
     """
     box, device = a.shape[-1], a.device
     if not 0 < half_angle <= math.pi / 2:

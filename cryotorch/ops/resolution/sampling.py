@@ -29,6 +29,9 @@ def slices_per_point(
 
     Args:
         advance: told the views done since the last call, m g in all.
+
+    Raises:
+        ValueError: for a radius below 1/2.
     """
     if not radius >= 0.5:
         raise ValueError(f"radius must be at least 1/2 Fourier pixel, got {radius:g}.")

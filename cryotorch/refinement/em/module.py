@@ -99,7 +99,7 @@ class Refinement(L.LightningModule):
         return batch.to(device, non_blocking=True)
 
     def on_train_epoch_start(self) -> None:
-        """Fresh sums."""
+        """Fresh sums. Raises InputError where a checkpoint's count of epochs is not that of its iterations."""
         if self.trainer.current_epoch != self.state.iteration:
             raise InputError(
                 f"the checkpoint cannot be used: it counts {self.trainer.current_epoch} iterations where {self.state.iteration} were done"
