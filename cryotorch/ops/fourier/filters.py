@@ -41,7 +41,7 @@ def high_pass(
 
 
 def low_pass_gain(q: Tensor, kind: str, order: int) -> Tensor:
-    """The gain of a low-pass filter at ``x``, frequencies in units of its cut-off, any shape; ValueError for a ``kind`` that there is not."""
+    """The gain of a low-pass filter at ``q``, frequencies in units of its cut-off, any shape; ValueError for a ``kind`` that there is not."""
     if kind == "butterworth":
         return (1 + q ** (2 * order)).rsqrt()
     if kind == "gaussian":
