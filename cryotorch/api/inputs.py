@@ -171,12 +171,18 @@ def files_of(pixel_size: float | None) -> Iterator[Files]:
         yield Files(Path(place), pixel_size)
 
 
-def saver(given: Any, files: tuple[str, ...], write: Callable[[Path], None]) -> Callable:
-    """What writes results into a folder as the job does: all of them or none."""
+def saver(given: Any, files: tuple[str, ...], write: Callable[[Any, Path], None]) -> Callable:
+    """What writes results into a folder as the job does: all of them or none.
+
+    Args:
+        files: names of all that it may write, in order.
+        write: gets the settings with the folder they end in, and the one that they are made in.
+    """
     from cryotorch.jobs.files.output_folder import new_files
 
     def save(folder: Path, overwrite: bool) -> None:
-        with new_files(replace(given, out=str(folder), overwrite=overwrite), files) as made:
-            write(made)
+        settings = replace(given, out=str(folder), overwrite=overwrite)
+        with new_files(settings, files) as made:
+            write(settings, made)
 
     return save

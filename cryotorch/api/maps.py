@@ -75,10 +75,10 @@ def fsc(
         (half_map_a, half_map_b, mask),
         pixel_size,
         settings,
-        lambda s, halves, device: validate(s, halves, device),
+        validate,
     )
 
-    def write_all(folder: Path) -> None:
+    def write_all(given: Any, folder: Path) -> None:
         write(folder, found, halves, relabelled=True)
         write_summary(folder, found, halves, given, {"seed": given.seed})
 
@@ -120,7 +120,7 @@ def sharpen(
         "sharpen", (half_map_a, half_map_b, mask), pixel_size, settings, sharpen_half_maps
     )
 
-    def write_all(folder: Path) -> None:
+    def write_all(given: Any, folder: Path) -> None:
         job.write(folder, found, halves, given.guinier_map)
         job.write_summary(folder, given, found, halves, {})
 
@@ -171,7 +171,7 @@ def diagnose_orientations(
         lambda s, halves, device: diagnose(s, halves, load_views(s), device),
     )
 
-    def write_all(folder: Path) -> None:
+    def write_all(given: Any, folder: Path) -> None:
         write(folder, found, halves, given)
         write_summary(folder, found, halves, given, {"seed": given.seed})
 

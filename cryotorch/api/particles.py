@@ -19,6 +19,7 @@ from cryotorch.api.inputs import (
     WithHalfMaps,
     files_of,
     path_of,
+    saver,
     settings_of,
 )
 from cryotorch.data.particle_file import ParticleFile
@@ -159,7 +160,6 @@ def _refined(
     mask: MapLike | None,
     settings: dict[str, Any],
 ) -> Refined:
-    from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.files.run_folder import RESULTS
     from cryotorch.jobs.refinement.run import refine_in_memory
     from cryotorch.report.outputs import write_outputs
@@ -172,12 +172,11 @@ def _refined(
         result, file = refine_in_memory(given, prepare)
     given = named.forget(given)
 
-    def save(folder: Path, overwrite: bool) -> None:
-        names = *(name for name in RESULTS if name != "summary.json"), "summary.json"
-        place = replace(given, out=str(folder), resume=False)
-        with new_files(replace(place, overwrite=overwrite), names) as made:
-            write_outputs(made, result, file, {"symmetry": given.symmetry}, given.write)
+    def write_all(given: Any, folder: Path) -> None:
+        write_outputs(folder, result, file, {"symmetry": given.symmetry}, given.write)
 
+    names = *(name for name in RESULTS if name != "summary.json"), "summary.json"
+    save = saver(given, names, write_all)
     return Refined(result, file, given.symmetry.upper(), _save=save)
 
 
@@ -219,7 +218,6 @@ def reconstruct(
         InputError: a parameter or the particles cannot be used, poses are missing.
     """
     from cryotorch.jobs import reconstruct as job
-    from cryotorch.jobs.files.output_folder import new_files
 
     pixel_size = settings.pop("pixel_size", None)
     with files_of(pixel_size) as named:
@@ -229,11 +227,11 @@ def reconstruct(
         made = job.reconstructed(given, time.perf_counter())
     given = named.forget(given)
 
-    def save(folder: Path, overwrite: bool) -> None:
-        place = replace(given, out=str(folder), overwrite=overwrite)
-        with new_files(place, job.FILES) as into:
-            job.write_files(place, into, made)
+    def write_all(given: Any, folder: Path) -> None:
+        job.write_files(given, folder, made)
 
     found = made.found
     maps = found.map, found.halves.maps, found.sharp, found.halves.pixel_size
-    return Reconstruction(*maps, found.judged, made.particles, _save=save)
+    return Reconstruction(
+        *maps, found.judged, made.particles, _save=saver(given, job.FILES, write_all)
+    )

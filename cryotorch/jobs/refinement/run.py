@@ -235,11 +235,9 @@ def refine_in_memory(
     given: S, prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs]
 ) -> tuple[IterationResult, ParticleFile]:
     """The same as ``refine`` on one device, without a folder: what the last iteration left, and the file of its particles."""
-    devices, several = (
-        given.trainer.devices,
-        "from Python a refinement runs on one device, use the job for several",
-    )
-    require(world_size(given.trainer) == 1, "trainer.devices", devices, several)
+    several = "from Python a refinement runs on one device, use the job for several"
+    alone = world_size(given.trainer) == 1
+    require(alone, "trainer.devices", given.trainer.devices, several)
     read = read_inputs(given, prepare)
     for note in read.inputs.beginning:
         log.info(say(note))

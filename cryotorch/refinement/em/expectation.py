@@ -158,7 +158,6 @@ class Expectation:
         self.settled = resting.to(device) if bool(resting.any()) and s.local is None else None
         self.all_known, self.some_known = bool(state.known.all()), bool(state.known.any())
         self.prepared: tuple[int, bool] | None = None
-        self.reference: Reference | None = None
         self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
         self.found = EStepResult.empty(state, s.box, device)
         # beyond the alignment limit only as far as the FSC of this iteration can reach
@@ -180,22 +179,27 @@ class Expectation:
                 search = replace(search, coarse_limit=min(search.coarse_limit, first))
             with self.clock.phase("templates"):
                 self.drop()
-                self.reference = prepare(
+                reference = prepare(
                     self.state.references[half],
                     self.state.limit,
                     search,
                     self.settings.group if self.local is None else None,
                     self.settings.matmul_dtype or coarse_dtype(self.device),
                 )
-                self.finder.use(self.reference)
+                self.finder.use(reference)
                 if self.local is not None:
                     self.local.use(half)
                 self.prepared = half, known  # now that all of it is there
         return self.reference
 
+    @property
+    def reference(self) -> Reference | None:
+        """In use, None where it was dropped."""
+        return self.finder.reference
+
     def drop(self) -> None:
         """Let go of reference and templates."""
-        self.reference = self.finder.reference = self.prepared = None
+        self.finder.reference = self.prepared = None
 
     def observe(self, batch: Batch) -> Images:
         """Transforms, CTF and noise of a batch, and what is known of it before."""
