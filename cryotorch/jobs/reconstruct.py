@@ -173,7 +173,7 @@ def _insert(
     from tqdm import tqdm
 
     from cryotorch.ops.fourier.coarse import coarse_sums
-    from cryotorch.ops.fourier.reconstruct import symmetrise
+    from cryotorch.ops.fourier.symmetrise import symmetrise
     from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
     from cryotorch.particles import ignore
     from cryotorch.refinement.backproject import Insertion, backproject, noise_sample

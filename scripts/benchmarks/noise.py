@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.reconstruct import Sums, symmetrise
+from cryotorch.ops.fourier.reconstruct import Sums
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.fourier.transforms import ifft_volume, shell_sum
 from cryotorch.ops.masks.soft import soft_mask, soft_sphere
 

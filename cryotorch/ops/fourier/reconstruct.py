@@ -1,4 +1,4 @@
-"""From inserted sums to a map: symmetry on the sums, a prior, one division, one inverse transform."""
+"""From inserted sums to a map: a prior, one division, one inverse transform."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.slices import Accumulator, dense, grid_to_volume, projector, sample
+from cryotorch.ops.fourier.slices import Accumulator, dense, grid_to_volume
 from cryotorch.ops.fourier.transforms import (
-    ifft_volume,
     shell_count,
     shell_sum,
     slabs,
@@ -72,41 +71,6 @@ def shell_mean_weight(sums: Sums) -> Tensor:
     padded = sums.padding * sums.box
     fine = shell_sum(sums.weight, padded) / shell_count(padded, sums.weight.device)
     return fine[:: sums.padding]
-
-
-def symmetrise(sums: Sums, group: Tensor) -> Sums:
-    """Sum over the rotated copies of a point group (g, 3, 3), identity first: each image once, symmetry once.
-
-    The copies are read by trilinear interpolation on a grid of twice the box. No gridding correction: it sharpens, so that
-    weights between few slices turn negative, while a blur that numerator and weights share hardly shows in their ratio.
-    Nothing is read or kept beyond the sums' limit.
-    """
-    if len(group) == 1:
-        return sums
-    padded, finer = sums.padding * sums.box, max(1, 2 // sums.padding)
-    k = torch.fft.fftfreq(padded, 1 / padded, device=sums.weight.device)
-    x = torch.arange(padded // 2 + 1.0, device=sums.weight.device)
-    limit = min(sums.limit, sums.box / 2 - 0.5)  # at Nyquist the grid's two ends meet
-    inside = within(limit, padded, sums.padding, sums.weight.device)
-    z, y, x = torch.meshgrid(k, k, x, indexing="ij")
-    point = torch.stack([x[inside], y[inside], z[inside]])
-    numerator = sums.numerator.masked_fill(~inside, 0)
-    weight = sums.weight.masked_fill(~inside, 0)
-    for values, total in (
-        (sums.numerator, numerator),
-        (sums.weight.to(sums.numerator.dtype), weight),
-    ):
-        volume = ifft_volume(values, padded).float() * padded
-        table = projector(volume, padding=finer, correct=False)
-        copies = torch.zeros(point.shape[1], dtype=values.dtype, device=values.device)
-        for rotation in group[1:].float():
-            turned = rotation.to(point.device).T @ point
-            copies += torch.cat([sample(table, part[None])[0] for part in turned.split(1 << 16, 1)])
-        if total.is_complex():
-            total[inside] += copies
-        else:
-            total[inside] += copies.real.clamp_min(0)
-    return replace(sums, numerator=numerator, weight=weight, limit=limit)
 
 
 def solve(sums: Sums, prior: Tensor, floor: float = 1e-3, rounds: int = 0) -> Tensor:

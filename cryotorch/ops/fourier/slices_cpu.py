@@ -10,7 +10,7 @@ reference. Compiled code is kept on disk; the first call on a machine takes some
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -135,6 +135,11 @@ def _in_threads(part: Callable[[int, int], None], n: int) -> None:
         return
     edges = [n * i // threads for i in range(threads + 1)]
     list(_threads(threads).map(part, edges[:-1], edges[1:]))
+
+
+def in_threads_by_one(part: Callable[[int], None], items: Iterable[int]) -> None:
+    """Call ``part`` for every item, for a thread to take the next when it has done one: where items are unequal."""
+    list(_threads(torch.get_num_threads()).map(part, items))
 
 
 @lru_cache

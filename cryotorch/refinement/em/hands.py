@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.coarse import coarse_sums
-from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly, symmetrise
+from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_count, shell_sum
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.symmetry import rotate_volume

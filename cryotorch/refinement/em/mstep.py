@@ -14,9 +14,9 @@ from cryotorch.ops.fourier.reconstruct import (
     collect,
     shell_mean_weight,
     solve_lightly,
-    symmetrise,
 )
 from cryotorch.ops.fourier.slices import Accumulator, merge_
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.refinement.em import finite, hands, symmetry_check
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.settings import EMSettings

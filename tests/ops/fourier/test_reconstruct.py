@@ -1,4 +1,4 @@
-"""Maps out of sums: a phantom comes back, symmetry on the sums is symmetry of the images, divisors are bounded."""
+"""Maps out of sums: a phantom comes back, divisors are bounded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from cryotorch.ops.fourier.reconstruct import (
     compensation,
     shell_mean_weight,
     solve,
-    symmetrise,
-    within,
 )
 from cryotorch.ops.fourier.slices import (
     accumulator,
@@ -22,9 +20,10 @@ from cryotorch.ops.fourier.slices import (
     insert_slices_,
     projector,
 )
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.fourier.transforms import half_plane, shell_count, shell_sum, volume_shells
 from cryotorch.ops.geometry.rotations import euler_to_matrix, random_rotations
-from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
@@ -70,68 +69,6 @@ def test_random_views_give_the_phantom_back(padding: int) -> None:
     assert float((found * inside).sum() / (volume * inside).sum()) == pytest.approx(1, abs=0.02)
 
 
-@pytest.mark.parametrize("n", [25, 250])
-@pytest.mark.parametrize("symmetry", ["C4", "D2", "T", "O"])
-def test_symmetry_on_the_sums_is_that_of_all_copies(symmetry: str, n: int) -> None:
-    """Also where the slices are few and the weights between them small."""
-    group = point_group(symmetry)
-    volume = phantom(BOX, PIXEL, group, seed=2)
-    rotation = random_rotations(n, torch.Generator().manual_seed(2))
-    found = symmetrise(insert(volume, rotation), group)
-    copies = insert(volume, rotation, symmetry=symmetry)
-    inner = volume_shells(BOX) < BOX // 2 - 1
-    assert float(found.weight[inner].sum() / copies.weight[inner].sum()) == pytest.approx(
-        1, rel=0.02
-    )
-    assert found.weight.min() >= 0
-    inside = within(found.limit, BOX, 1)
-    assert not found.weight[~inside].any() and not found.numerator[~inside].any()
-    copies = Sums(copies.numerator * inside, copies.weight * inside, BOX, 1, found.limit)
-    a, b = solve(found, nothing()), solve(copies, nothing())
-    assert correlation(a, b) > (0.998 if n == 250 else 0.994)
-    assert symmetry_correlation(a * soft_sphere(BOX, 11, 3), group).min() > 0.995
-    alone = solve(insert(volume, rotation), nothing())
-    assert n == 250 or correlation(alone, b) < 0.99
-
-
-def trilinear(whole: Tensor, point: Tensor) -> Tensor:
-    """A full, periodic transform (P, P, P) at points (3, n) in its own pixels, by the eight neighbours."""
-    low, fraction = point.floor().long(), point - point.floor()
-    total = torch.zeros(point.shape[1], dtype=whole.dtype)
-    for corner in torch.cartesian_prod(*[torch.arange(2)] * 3):
-        share = torch.where(corner[:, None] == 1, fraction, 1 - fraction).prod(0)
-        x, y, z = (low + corner[:, None]) % len(whole)
-        total += share * whole[z, y, x]
-    return total
-
-
-@pytest.mark.parametrize("padding", [1, 2, 4])
-def test_copies_are_read_on_a_grid_of_twice_the_box(padding: int) -> None:
-    """Or on that of the sums, where it is as fine, from a volume padded by hand, in float64."""
-    box, group = 8, point_group("D3")
-    size, finer = padding * box, max(1, 2 // padding)
-    rotation = random_rotations(40, torch.Generator().manual_seed(8))
-    sums = insert(
-        torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(9)), rotation, padding
-    )
-    found = symmetrise(sums, group)
-    assert found.limit == box / 2 - 0.5
-    inside = within(found.limit, size, padding)
-    k, x = torch.fft.fftfreq(size, 1 / size), torch.arange(size // 2 + 1.0)
-    z, y, x = torch.meshgrid(k, k, x, indexing="ij")
-    point = torch.stack([x[inside], y[inside], z[inside]]).double()
-    for values, read in ((sums.numerator, found.numerator), (sums.weight, found.weight)):
-        volume = torch.fft.fftshift(torch.fft.irfftn(values.to(torch.complex128), s=(size,) * 3))
-        before = finer * size // 2 - size // 2
-        large = torch.nn.functional.pad(volume, [before, finer * size - size - before] * 3)
-        whole = torch.fft.fftn(torch.fft.ifftshift(large))
-        copies = sum(trilinear(whole, finer * (g.T @ point)) for g in group[1:])
-        copies = copies if read.is_complex() else copies.real.clamp_min(0)
-        error = (read[inside] - (values[inside] + copies)).abs().max()
-        assert error < 1e-4 * read.abs().max()
-        assert not read[~inside].any()
-
-
 @pytest.mark.parametrize("symmetry", ["C1", "O"])
 @pytest.mark.parametrize("padding", [1, 2])
 def test_beyond_the_inserted_band_a_map_is_empty(symmetry: str, padding: int) -> None:
@@ -151,13 +88,6 @@ def test_beyond_the_inserted_band_a_map_is_empty(symmetry: str, padding: int) ->
     assert mean[1:9].min() > 0.1 * mean[1:9].mean()
     assert float(found.abs().max()) < 5
     assert mean[12:].max() < (1e-9 if padding == 1 else 0.1) * mean[1:9].mean()
-
-
-def test_without_symmetry_nothing_is_done() -> None:
-    sums = insert(
-        phantom(16, 6.0, point_group("C1")), random_rotations(9, torch.Generator().manual_seed(1))
-    )
-    assert symmetrise(sums, point_group("C1")) is sums
 
 
 def test_sums_add_and_weights_do_not_change_the_map() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cryotorch.findings import Finding, codes
 from cryotorch.ops.fourier.image_model import project
-from cryotorch.ops.fourier.reconstruct import collect, solve, symmetrise
+from cryotorch.ops.fourier.reconstruct import collect, solve
 from cryotorch.ops.fourier.slices import merge_
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import random_rotations, rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group, symmetrise_volume
