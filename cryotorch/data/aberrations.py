@@ -23,6 +23,8 @@ PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
 def read_aberrations(optics: Table, path: Path) -> dict[str, Tensor]:
     """The aberrations of ``Optics`` by name; those that no group has are left out.
 
+    beam_tilt (g, 2) mrad; odd_zernike (g, o) and even_zernike (g, e) rad; magnification (g, 2, 2); premultiplied (g,) bool.
+
     Missing elements of the magnification matrix are those of the unit matrix.
 
     Raises:
@@ -63,7 +65,7 @@ def read_aberrations(optics: Table, path: Path) -> dict[str, Tensor]:
 
 
 def optics_columns(groups: Optics) -> dict[str, np.ndarray]:
-    """Everything in ``groups`` that RELION has a column for; what is None gets none."""
+    """Everything in ``groups`` that RELION has a column for, (g,) or (g, k) each; what is None gets none."""
 
     def numbers(values: Tensor) -> np.ndarray:
         return values.double().numpy()

@@ -59,7 +59,7 @@ def corners_of(box: int) -> Corners:
 
 
 def extremes(low: Tensor, high: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """How far the darkest and the brightest pixel of images are from the background, (b, 2) in its sigmas."""
+    """How far the darkest and the brightest pixel of images are from the background, (b, 2) in its sigmas; all arguments (b,)."""
     return torch.stack([mean - low, high - mean], 1) / sigma[:, None].clamp_min(1e-30)
 
 
@@ -76,7 +76,7 @@ def outlier_limits(reach: Tensor) -> Tensor:
 
 
 def outliers(image: Tensor, mean: Tensor, sigma: Tensor, limits: Tensor) -> Tensor:
-    """Pixels (d, d) bool of one image that are beyond the limits, or not finite."""
+    """Pixels (d, d) bool of one image (d, d) that are beyond the ``outlier_limits`` (2,), or not finite; mean and sigma scalars."""
     away = (image - mean) / sigma
     return (away > limits[1]) | (-away > limits[0]) | ~image.isfinite()
 
@@ -84,7 +84,7 @@ def outliers(image: Tensor, mean: Tensor, sigma: Tensor, limits: Tensor) -> Tens
 def mended(image: Tensor, bad: Tensor, mean: Tensor, sigma: Tensor, seed: int) -> Tensor:
     """An image (d, d) whose ``bad`` pixels, and those that touch them, are replaced by the mean around and noise of the background's sigma.
 
-    Where there are none around, as within a bead, the mean is that of the background.
+    ``bad`` (d, d) bool; mean and sigma of the background scalars. Where there are none around, as within a bead, the mean is that of the background.
     """
     bad = max_pool2d(bad[None, None].float(), 3, 1, 1)[0, 0] > 0
     good = (~bad).float()

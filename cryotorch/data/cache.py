@@ -33,7 +33,7 @@ def content_key(
 ) -> str:
     """A name for prepared images: it changes with the stacks (path, size, time), the particles, box, pixel sizes or type.
 
-    ``size`` (n,): pixel sizes relative to that of the prepared images' file.
+    ``address`` (n, 2) as in ``Particles``; ``size`` (n,): pixel sizes relative to that of the prepared images' file.
     """
     digest = hashlib.sha256(f"{LAYOUT} {box} {dtype} {len(address)}\n".encode())
     for path in stacks:
@@ -110,7 +110,10 @@ class CachedImages:
             os.close(handle)
 
     def read(self, index: np.ndarray) -> torch.Tensor:
-        """Images (b, box, box) float32 of rows ``index`` (b,). Raises InputError where the cache is damaged again and again."""
+        """Images (b, box, box) float32 of rows ``index`` (b,).
+
+        Raises InputError where the cache is damaged again and again, IndexError for a row that it does not have.
+        """
         index = np.asarray(index, dtype=np.int64)
         if not len(index):
             return torch.empty(0, self.box, self.box)

@@ -20,7 +20,7 @@ def boxes_of_groups(
 ) -> tuple[np.ndarray, list[Finding]]:
     """The box of each optics group (g,), after comparing what file and headers say; unused groups keep theirs.
 
-    Of pixel sizes that differ a little the file's wins, which is told.
+    ``address`` (n, 2) as in ``Particles``. Of pixel sizes that differ a little the file's wins, which is told.
 
     Raises:
         InputError: file and header contradict each other, or the images of a group have several boxes.

@@ -88,7 +88,7 @@ def _ranked(table: Table, path: Path, first: int) -> tuple[np.ndarray, tuple[int
 def read_origins(
     table: Table, address: np.ndarray, path: Path
 ) -> tuple[np.ndarray | None, list[Finding]]:
-    """Number (n,) int64 of the image that each row's was made of, and that it is so; None where no two of different images were made of one.
+    """Number (n,) int64 of the image that each row's, at ``address`` (n, 2), was made of, and that it is so; None where no two of different images were made of one.
 
     RELION names it in ``rlnImageOriginalName``, CryoSPARC in ``sym_expand/src_uid``. A name without a number of an image, or
     several names for one image, say something else.

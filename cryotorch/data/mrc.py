@@ -258,7 +258,7 @@ def write_volume(
     pixel_size: float,
     corner: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> None:
-    """Write a map (z, y, x) as float32, pixel size in Å, atomically. Same input, same bytes.
+    """Write a map (d, d, d), (z, y, x), as float32, pixel size in Å, atomically. Same input, same bytes.
 
     ``corner`` (x, y, z), Å, is where the first voxel lies in the coordinates of atomic models (MRC's ORIGIN).
 

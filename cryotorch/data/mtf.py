@@ -48,7 +48,7 @@ def mtf_of_groups(
 ) -> tuple[Tensor | None, list[Finding]]:
     """``Optics.mtf`` (g, q): each group's MTF at equally spaced frequencies from 0 to its Nyquist frequency, and what is not applied.
 
-    None where no group has one. Files are looked for where image stacks are; one that is missing, or a group
+    ``pixel_size`` (g,) Å, of the images. None where no group has one. Files are looked for where image stacks are; one that is missing, or a group
     without the detector's pixel size, is told, and the group's MTF is 1.
 
     Raises InputError for a pixel size of the detector that is not above 0.

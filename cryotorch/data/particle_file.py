@@ -264,7 +264,7 @@ def write_particles(
 
     All columns and tables of the source are kept, in order and to the digit. Updated or added: image names (see
     ``format_names``), angles, origins, half sets where known, ``cryotorchScale``, ``cryotorchRotationSigma`` (degrees),
-    ``cryotorchShiftSigma`` (Å), and ``extra`` columns; defocus and optics where they differ from the source's.
+    ``cryotorchShiftSigma`` (Å), and ``extra`` columns (n,); defocus and optics where they differ from the source's.
     Particles without a pose get none of the pose columns.
 
     Raises ValueError for particles that are not the rows of ``source``.

@@ -83,7 +83,7 @@ def limits(ratio: Tensor) -> Tensor:
 
 
 def coming_limits(ratio: Tensor) -> Tensor:
-    """The limits for the noise estimate that is made of images with these ratios, with which their mean is 1."""
+    """The ``limits`` (n,) for the noise estimate that is made of images with these ratios (images, n), with which their mean is 1."""
     mean = torch.minimum(ratio, limits(ratio)).mean(0)
     return limits(ratio / mean.clamp_min(1e-30))
 
@@ -180,7 +180,7 @@ class Watch:
         self.ratio, self.blank = torch.zeros(n, len(most)), torch.zeros(n, dtype=torch.bool)
 
     def weigh(self, seen: Observation, rows: Tensor) -> Observation:
-        """Images, those that are louder than their share counting for less."""
+        """Images of some ``rows`` (b,), those that are louder than their share counting for less."""
         ratio, blank = loudness(seen.spectrum.real**2 + seen.spectrum.imag**2, seen)
         self.ratio[rows], self.blank[rows] = ratio.cpu(), blank.cpu()
         return weighed(seen, factors(ratio, self.most.to(ratio), blank))

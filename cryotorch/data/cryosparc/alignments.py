@@ -47,7 +47,7 @@ def pick_alignment(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Finding]]:
     """The fields of the particles of class ``which`` (None: of all), one alignment of each where there are several, and what was chosen.
 
-    That is the one against the map of the most probable class, as fields ``alignments3D/...``. Poses that are there already stay,
+    Fields are (n, ...). The alignment is that against the map of the most probable class, as fields ``alignments3D/...``. Poses that are there already stay,
     unless a class is chosen.
 
     Raises:

@@ -22,7 +22,7 @@ SAME_ANGLE = 1e-6  # radians
 def same_field(
     name: str, made: np.ndarray, kept: np.ndarray, micrograph_shape: np.ndarray | None
 ) -> np.ndarray:
-    """(n,) bool: where a field made of RELION's columns and the one carried along say the same."""
+    """(n,) bool: where a field made of RELION's columns and the one carried along say the same; micrograph_shape (n, 2)."""
     if name == "uid":  # RELION's columns cannot tell another
         return np.ones(len(made), dtype=bool)
     if name == "ctf/exp_group_id":
@@ -64,7 +64,7 @@ def same_angles(made: dict[str, np.ndarray], kept: Table, path: Path) -> np.ndar
 
 
 def one_to_one(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two numberings divide the particles in the same way."""
+    """Whether two numberings (n,) divide the particles in the same way."""
     pairs = np.unique(np.stack([first, second], 1).astype(np.int64), axis=0)
     return all(len(np.unique(side)) == len(side) for side in pairs.T)
 

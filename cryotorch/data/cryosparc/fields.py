@@ -120,7 +120,7 @@ def plain_names(groups: int) -> list[str]:
 
 
 def default(name: str, n: int) -> np.ndarray | None:
-    """n rows of a field of which nothing is known; None where it has to be known."""
+    """n rows, (n,) or (n, k), of a field of which nothing is known; None where it has to be known."""
     kind, width, value = FIELDS.get(name, ("", 0, None))
     if value is None:
         return None

@@ -59,7 +59,7 @@ def read_cs(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
-    """Write fields of equal length as CryoSPARC does, uncompressed, atomically.
+    """Write fields (n, ...) as CryoSPARC does, uncompressed, atomically.
 
     Raises:
         InputError: a field name that the header cannot hold, or a folder that cannot be written.

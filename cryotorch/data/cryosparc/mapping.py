@@ -112,7 +112,7 @@ def fields_of(
     path: Path,
     kept: Mapping[str, np.ndarray] = EMPTY,
 ) -> dict[str, np.ndarray]:
-    """CryoSPARC's fields that tell what RELION's columns of particles and optics tell.
+    """CryoSPARC's fields (n, ...) that tell what RELION's columns of particles and optics tell.
 
     Args:
         kept: fields that are known already. Without the micrographs' shape (rows, columns) no position can be given;
@@ -203,7 +203,7 @@ def _shifts(
 
 
 def check_kinds(fields: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises InputError for a field of another type or length than CryoSPARC's, used or not: it is to be written again."""
+    """Raises InputError for a field (n, ...) of another type or length than CryoSPARC's, used or not: it is to be written again."""
     for name in filter(fields.__contains__, FIELDS):
         _checked(name, fields[name], path)
 

@@ -17,7 +17,7 @@ def read_joined(
     passthrough: str | Path | None,
     need_ctf: bool = True,
 ) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    """The fields of a .cs file of particles, those it lacks from its passthrough file, and which these are; without ``need_ctf`` the CTF may be missing.
+    """The fields (n, ...) of a .cs file of particles, those it lacks from its passthrough file, and which these are; without ``need_ctf`` the CTF may be missing.
 
     Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are joined where they hold all its
     particles and fields that it lacks and cryotorch knows: images, CTF, poses, half sets, positions. Particles keep

@@ -65,6 +65,7 @@ def to_tables(
     """The tables "optics" and "particles" of RELION 3.1, "cryosparc_fields" where fields are carried; what is assumed or not applied.
 
     Args:
+        fields: (n, ...) of n particles.
         path: named in findings and errors.
         which: the class whose particles are taken alone, as CryoSPARC counts, from 0; None = all particles.
 
@@ -104,7 +105,7 @@ def to_tables(
 def to_fields(
     tables: dict[str, Table], path: str | Path
 ) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    """The fields of a .cs file for tables in the layout of RELION 3.1, and what CryoSPARC will not see.
+    """The fields (n, ...) of a .cs file for tables in the layout of RELION 3.1, and what CryoSPARC will not see.
 
     Args:
         path: of the file to come, named in findings and errors.

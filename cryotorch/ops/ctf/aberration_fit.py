@@ -130,7 +130,7 @@ def spherical_factor(voltage_kv: float) -> float:
 
 
 def odd_zernike(coefficients: dict[str, Tensor]) -> Tensor:
-    """RELION's six antisymmetric coefficients of monomials named as in ``ODD``, each (cosine, sine).
+    """RELION's six antisymmetric coefficients of monomials named as in ``ODD``: (6,) from (cosine, sine), each (2,).
 
     With Z(1, 3) = (3 k^3 - 2 k) cos phi, k^3 cos phi = Z(1, 3) / 3 + 2 Z(1, 1) / 3.
     """
@@ -141,7 +141,7 @@ def odd_zernike(coefficients: dict[str, Tensor]) -> Tensor:
 
 
 def even_zernike(coefficients: dict[str, Tensor]) -> Tensor:
-    """RELION's nine symmetric coefficients of monomials named as in ``EVEN``, spherical left out.
+    """RELION's nine symmetric coefficients of monomials named as in ``EVEN``, spherical left out: (9,) from (2,) each.
 
     With Z(2, 4) = (4 k^4 - 3 k^2) cos 2 phi, k^4 cos 2 phi = Z(2, 4) / 4 + 3 Z(2, 2) / 4.
     """

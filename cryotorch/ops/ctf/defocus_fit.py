@@ -89,7 +89,7 @@ def to_form(defocus: Tensor) -> Tensor:
 
 
 def from_form(form: Tensor) -> Tensor:
-    """The inverse of ``to_form``, with defocus_u >= defocus_v and the angle from 0 to pi."""
+    """The inverse of ``to_form``, (b, 3) from (b, 3), with defocus_u >= defocus_v and the angle from 0 to pi."""
     mean, c, s = form.unbind(-1)
     half = torch.hypot(c, s)
     angle = torch.remainder(torch.atan2(s, c) / 2, torch.pi)
@@ -107,13 +107,13 @@ def stretched(form: Tensor, stretch: Tensor) -> Tensor:
 
 
 def defocus_grid(basis: Tensor, reach: float) -> Tensor:
-    """Changes of the mean defocus from -reach to reach, Å, as dense as the highest frequency needs."""
+    """Changes (r,) of the mean defocus from -reach to reach, Å, as dense as the highest frequency of the basis (m, 3) needs."""
     steps = max(1, math.ceil(reach * float(basis[:, 0].max()) / STEP))
     return torch.linspace(-reach, reach, 2 * steps + 1, device=basis.device)
 
 
 def defocus_profile(terms: CtfTerms, basis: Tensor, grid: Tensor) -> Tensor:
-    """The score (b, r) of every change of the mean defocus on a grid (r,).
+    """The score (b, r) of every change of the mean defocus on a grid (r,); basis (m, 3).
 
     All coefficients of about the same k^2 turn alike, so that they are summed first:
     score(d) = Im sum_j a_j e^{i q_j d} + Re sum_j b_j e^{2 i q_j d} / 4 - sum B / 4, a = sum A e^{i chi}, b = sum B e^{2 i chi}.
@@ -206,7 +206,7 @@ def _proper(curvature: Tensor, expected: Tensor) -> Tensor:
 
 
 def prior_widths(reach: float) -> Tensor:
-    """Standard deviations of the defocus errors to choose from, Å: from 5 Å to the reach of the search."""
+    """Standard deviations (t,) of the defocus errors to choose from, Å: from 5 Å to the reach of the search."""
     return torch.logspace(math.log10(5.0), math.log10(reach), 25)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def wavelength(voltage_kv: Tensor) -> Tensor:
-    """Relativistic electron wavelength in Å.
+    """Relativistic electron wavelength in Å, of kV in any shape.
 
     lambda = h / sqrt(2 m e V (1 + e V / 2 m c^2)); 12.2643247 = h / sqrt(2 m e) in Å V^1/2 and
     0.978466e-6 = e / (2 m c^2) in 1/V.

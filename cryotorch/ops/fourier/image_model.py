@@ -64,7 +64,7 @@ def project(
     ctf: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """Packed spectra (b, m) of the images of a volume (d, d, d): ``predict`` for a volume used once."""
+    """Packed spectra (b, m) of the images of a volume (d, d, d): ``predict``, with its shapes, for a volume used once."""
     box = volume.shape[-1]
     if ctf is None:
         ctf = torch.ones(len(rotation), len(half_plane(box).frequency), device=volume.device)

@@ -70,7 +70,7 @@ def even_views(n: int, group: Tensor) -> Tensor:
 
 
 def largest_gap(view: Tensor, group: Tensor) -> float:
-    """The angle in radians between views (n, 3), with their copies by a group, and the direction that is farthest from all."""
+    """The angle in radians between views (n, 3), with their copies by a group (g, 3, 3), and the direction that is farthest from all."""
     direction = fibonacci_directions(PROBES * len(view))
     return float(_nearest(direction, view, group.double())[2].max())
 

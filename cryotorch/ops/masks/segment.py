@@ -91,7 +91,7 @@ def _by_size(labels: numpy.ndarray, like: Tensor) -> Tensor:
 
 
 def segment_table(labels: Tensor, volume: Tensor) -> list[Segment]:
-    """What there is to know about each segment of ``labels`` (d, d, d), in the order of their numbers."""
+    """What there is to know about each segment of ``labels`` (d, d, d) of a volume (d, d, d), in the order of their numbers."""
     flat, count = labels.flatten().long(), int(labels.max())
     voxels = torch.bincount(flat, minlength=count + 1)
     line = torch.arange(labels.shape[-1], dtype=torch.float64, device=labels.device)

@@ -18,7 +18,7 @@ FINE = 0.9
 
 
 def bfactor_to_sigma(bfactor: Tensor) -> Tensor:
-    """Standard deviation in Å of the Gaussian whose transform is exp(-B k^2 / 4): sigma^2 = B / (8 pi^2)."""
+    """Standard deviation in Å of the Gaussian whose transform is exp(-B k^2 / 4): sigma^2 = B / (8 pi^2), B in Å², any shape."""
     return (bfactor / (8 * math.pi**2)).sqrt()
 
 

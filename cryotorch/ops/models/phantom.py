@@ -58,7 +58,7 @@ def phantom(
 
 
 def phantom_atoms(edge: float, group: Tensor, seed: int = 0) -> PseudoAtoms:
-    """The pseudo-atoms of a molecule for a box of ``edge`` Å.
+    """The pseudo-atoms of a molecule with a point group (g, 3, 3) for a box of ``edge`` Å.
 
     One asymmetric unit is folded within the points that are nearer to its centre than to any copy's centre, so
     that the copies under the group cannot clash. Where the box is too small for a protein of this symmetry, a

@@ -173,7 +173,7 @@ def curve_area(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> Tensor:
 
 
 def area_ratio(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> float:
-    """The conical FSC area ratio, cFAR: the smallest ``curve_area`` over the largest, 0 to 1.
+    """The conical FSC area ratio, cFAR: the smallest ``curve_area`` over the largest, 0 to 1, of curves (n, s).
 
     1 for a map that is resolved alike in all directions; below 0.5 the resolution depends on the direction. s^2 counts
     the coefficients of a shell, so that the area is the information in a direction. The ratio was introduced with
@@ -208,7 +208,7 @@ def directional_resolution(
 
 
 def empty_directions(power: Tensor, last: int) -> Tensor:
-    """Directions (n,) bool where maps hold next to no power: less than 5 % of the shell's, in most shells from 4 to ``last``.
+    """Directions (n,) bool where maps of a power (n, s) as in ``Cones`` hold next to nothing: less than 5 % of the shell's, in most shells from 4 to ``last``.
 
     Either nobody looked along a plane through them, or the structure repeats too regularly to scatter there. The FSC
     there is that of what a mask smears in from other directions, alike in both maps, and looks far too good.

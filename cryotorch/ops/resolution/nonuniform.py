@@ -166,7 +166,7 @@ def apply_cutoff(
 
         v'(x) = sum_j a_j(x) (h_j v)(x)      a_j = 1 at cutoff(x) = resolutions[j], falling linearly to 0 at its neighbours
 
-    with the bank of ``local_cutoff``, whose arguments these are. Cutoffs beyond its ends are those of
+    with the bank of ``local_cutoff``, whose arguments these are, weight (d//2 + 1,). Cutoffs beyond its ends are those of
     its ends. Linear in the volumes: a merged map filtered is the mean of its filtered halves.
     """
     bank = _checked(resolutions, volume, pixel_size)
