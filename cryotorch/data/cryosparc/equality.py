@@ -57,7 +57,7 @@ def same_column(label: str, made: np.ndarray, kept: Table, path: Path) -> np.nda
 
 
 def same_angles(made: dict[str, np.ndarray], kept: Table, path: Path) -> np.ndarray:
-    """(n,) bool: which orientations are the same; single angles need not be."""
+    """(n,) bool: which orientations, columns (n,) of angles, are the same; single angles need not be."""
     first = np.stack([made[label] for label in ANGLES], 1)
     second = np.stack([kept.floats(label, path) for label in ANGLES], 1)
     return _same_poses(poses(first), poses(second))

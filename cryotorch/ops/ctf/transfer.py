@@ -20,7 +20,7 @@ def delocalisation(defocus: Tensor, voltage_kv: Tensor) -> Tensor:
     """lambda |df| (b,) in Å²: signal of frequency k (1/Å) lies up to this times k away from where it belongs.
 
     The gradient of chi / 2 pi by k without the spherical aberration (Downing & Glaeser 2008, doi:10.1016/j.ultramic.2007.09.009).
-    Shapes as for ``contrast_transfer``.
+    Shapes as for ``contrast_transfer``: defocus (b, 3), voltage (b,).
     """
     return wavelength(voltage_kv) * defocus[:, :2].mean(1).abs()
 

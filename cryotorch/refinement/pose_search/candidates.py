@@ -16,7 +16,7 @@ UNLIKELY = 6.0  # score below the best separates them by less: a likelihood rati
 
 
 def worth_a_climb(score: Tensor, sure: int, place: Tensor | None = None) -> Tensor:
-    """Which candidates (b, k), best first, stay: the first ``sure``, and those hardly worse than the best.
+    """Which candidates, by ``score`` (b, k), best first, stay: the first ``sure``, and those hardly worse than the best.
 
     ``place`` (b, k): of each among those that count, from 0; None = all do.
     """

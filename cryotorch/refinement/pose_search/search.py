@@ -190,7 +190,7 @@ def polish(
     tether: PosePrior | None = None,
     first: float | None = None,
 ) -> Poses:
-    """Climb from the candidates (p,), of every image at least one and ordered by image, to one pose per image.
+    """Climb from the candidates, poses (p, 3, 3), (p, 2) of images (p,), of every image at least one, ordered by image, to one pose per image.
 
     ``tether``, of the b images, holds them inside extents and priors; ``first`` limit, else that of the coarse search.
     """
@@ -303,7 +303,7 @@ def _value(
 
 
 def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
-    """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than ``LONGEST``."""
+    """Solve (H + damping diag H + prior) x = gradient, (p, 5), H (p, 5, 5), damping (p,); steps are no longer than ``LONGEST``."""
     diagonal = normal.diagonal(dim1=1, dim2=2)
     ridge = damping[:, None] * diagonal + 0.5 * _prior_precision(diagonal)
     # solve would wait for the device to see whether it can; with the prior it always can
