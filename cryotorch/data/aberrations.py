@@ -15,7 +15,7 @@ from cryotorch.particles import Optics
 LENS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 PIXEL = "rlnImagePixelSize"
 TILT = ("rlnBeamTiltX", "rlnBeamTiltY")
-ODD, EVEN = "rlnOddZernike", "rlnEvenZernike"
+ODD_ZERNIKE, EVEN_ZERNIKE = "rlnOddZernike", "rlnEvenZernike"
 MAGNIFICATION = ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11")
 PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
 
@@ -50,8 +50,14 @@ def read_aberrations(optics: Table, path: Path) -> dict[str, Tensor]:
         )
     found = {
         "beam_tilt": (columns(TILT, (0, 0)), 0),
-        "odd_zernike": (optics.vectors(ODD, path) if ODD in optics else np.zeros(1), 0),
-        "even_zernike": (optics.vectors(EVEN, path) if EVEN in optics else np.zeros(1), 0),
+        "odd_zernike": (
+            optics.vectors(ODD_ZERNIKE, path) if ODD_ZERNIKE in optics else np.zeros(1),
+            0,
+        ),
+        "even_zernike": (
+            optics.vectors(EVEN_ZERNIKE, path) if EVEN_ZERNIKE in optics else np.zeros(1),
+            0,
+        ),
         "magnification": (matrix, np.eye(2)),
     }
     tensors = {
@@ -78,9 +84,9 @@ def optics_columns(groups: Optics) -> dict[str, np.ndarray]:
     if groups.beam_tilt is not None:
         columns |= zip(TILT, numbers(groups.beam_tilt).T, strict=True)
     if groups.odd_zernike is not None:
-        columns[ODD] = numbers(groups.odd_zernike)
+        columns[ODD_ZERNIKE] = numbers(groups.odd_zernike)
     if groups.even_zernike is not None:
-        columns[EVEN] = numbers(groups.even_zernike)
+        columns[EVEN_ZERNIKE] = numbers(groups.even_zernike)
     if groups.magnification is not None:
         columns |= zip(MAGNIFICATION, numbers(groups.magnification.flatten(1)).T, strict=True)
     return columns

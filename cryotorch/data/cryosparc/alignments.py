@@ -21,7 +21,7 @@ MULTI = "alignments3D_multi"
 WIDTHS = {"pose": 3, "shift": 2, "psize_A": 0, "split": 0, "alpha": 0}
 POSTERIOR, CLASS = "class_posterior", "class"
 _OF_CLASS = re.compile(r"alignments_class_(\d+)/(.+)")
-MANY = re.compile(rf"{MULTI}|alignments_class_\d+")
+MANY_CLASSES = re.compile(rf"{MULTI}|alignments_class_\d+")
 PLAIN = ("alignments3D/class", "alignments2D/class")
 
 

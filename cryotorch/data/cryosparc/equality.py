@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cryotorch.data.cryosparc.fields import ANGLES, NAME, POSITION
-from cryotorch.data.cryosparc.mapping import AT_ONCE, poses
+from cryotorch.data.cryosparc.mapping import POSES_AT_ONCE, poses
 from cryotorch.data.table import Table
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 
@@ -71,7 +71,7 @@ def one_to_one(first: np.ndarray, second: np.ndarray) -> bool:
 
 def _same_poses(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rotation vectors (n, 3)."""
-    parts = (torch.from_numpy(x.astype(np.float64)).split(AT_ONCE) for x in (first, second))
+    parts = (torch.from_numpy(x.astype(np.float64)).split(POSES_AT_ONCE) for x in (first, second))
     near = [
         rotation_angle(from_rotation_vector(a), from_rotation_vector(b)) < SAME_ANGLE
         for a, b in zip(*parts, strict=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryotorch.data.cryosparc.alignments import MANY, pick_alignment
+from cryotorch.data.cryosparc.alignments import MANY_CLASSES, pick_alignment
 from cryotorch.data.cryosparc.carried_columns import (
     LIST,
     PREFIX,
@@ -153,7 +153,7 @@ def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[Fi
     if "alignments3D/pose" not in fields and not several:
         used.add("alignments2D")
     families = dict.fromkeys(name.partition("/")[0] for name in fields)
-    unused = [x for x in families if x not in used and not (several and MANY.match(x))]
+    unused = [x for x in families if x not in used and not (several and MANY_CLASSES.match(x))]
     if not unused:
         return []
     families = ", ".join(f"{x}/..." for x in unused)

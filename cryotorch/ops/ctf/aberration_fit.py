@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cryotorch.ops.ctf.transfer import wavelength
 
-LIMITS = (0.4, 0.5, 0.63, 0.8, 1.0)  # of the highest frequency: large phases are followed outwards
+# Of the highest frequency: large phases are followed outwards.
+FREQUENCY_LIMITS = (0.4, 0.5, 0.63, 0.8, 1.0)
 STEPS = 12
 SHARPEST = 4.0  # times as curved as expected may be a maximum that is no noise
 # (n, m) of the functions, each as cosine and sine but for m = 0. Shift and astigmatism come along because poses and
@@ -69,7 +70,7 @@ def fit_odd(cross: Tensor, power: Tensor, basis: Tensor, radius: Tensor) -> Fit:
     basis = basis / length
     cross, power = cross.to(torch.complex128), power.double()
     value = basis.new_zeros(basis.shape[1])
-    for part in LIMITS:
+    for part in FREQUENCY_LIMITS:
         inner = radius <= part * radius.max() * (1 + 1e-6)
         if int(inner.sum()) > 4 * basis.shape[1]:
             value = _climb(cross[inner], power[inner], basis[inner], value)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cryotorch.ops.ctf.transfer import wavelength
 
-STEP = 0.5  # rad: phase at the highest frequency between two values of the defocus grid
-BIN = 0.2  # rad: what frequencies that are taken together differ by at the end of the grid
+GRID_PHASE_STEP = 0.5  # rad: phase at the highest frequency between two values of the defocus grid
+BIN_PHASE = 0.2  # rad: what frequencies that are taken together differ by at the end of the grid
 PROPER = 0.3  # of the expected curvature, the least that a maximum is believed to have
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 1e-2, 1e-4, 1e6
 
@@ -108,7 +108,7 @@ def stretched(form: Tensor, stretch: Tensor) -> Tensor:
 
 def defocus_grid(basis: Tensor, reach: float) -> Tensor:
     """Changes (r,) of the mean defocus from -reach to reach, Å, as dense as the highest frequency of the basis (m, 3) needs."""
-    steps = max(1, math.ceil(reach * float(basis[:, 0].max()) / STEP))
+    steps = max(1, math.ceil(reach * float(basis[:, 0].max()) / GRID_PHASE_STEP))
     return torch.linspace(-reach, reach, 2 * steps + 1, device=basis.device)
 
 
@@ -120,7 +120,7 @@ def defocus_profile(terms: CtfTerms, basis: Tensor, grid: Tensor) -> Tensor:
     """
     q, reach = basis[:, 0], float(grid.abs().max())
     low, high = float(q.min()), float(q.max())
-    bins = max(1, math.ceil((high - low) * reach / BIN))
+    bins = max(1, math.ceil((high - low) * reach / BIN_PHASE))
     width = max(high - low, 1e-30) / bins
     index = ((q - low) / width).long().clamp(max=bins - 1)
     centre = low + (torch.arange(bins, device=q.device) + 0.5) * width

@@ -13,7 +13,7 @@ from cryotorch.ops.geometry.symmetry import GENERIC, in_asymmetric_unit
 
 # Directions per view that stand for the sphere, and rounds in which the views settle.
 PROBES, PASSES = 200, 40
-CHUNK = 2_000_000  # numbers held at once
+NUMBERS_AT_ONCE = 2_000_000  # numbers held at once
 
 
 def random_views(
@@ -84,7 +84,7 @@ def ideal_gap(n: int, order: int) -> float:
 
 
 def _of_one_unit(direction: Tensor, group: Tensor) -> Tensor:
-    parts = direction.split(max(1, CHUNK // len(group)))
+    parts = direction.split(max(1, NUMBERS_AT_ONCE // len(group)))
     return torch.cat([part[in_asymmetric_unit(part, group)] for part in parts])
 
 

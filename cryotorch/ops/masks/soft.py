@@ -11,9 +11,9 @@ from cryotorch.ops.fourier.filters import low_pass as filter_low_pass
 from cryotorch.ops.fourier.transforms import slabs
 from cryotorch.ops.masks.components import piece_numbers
 
-TILE = 2**20  # voxels
+TILE_VOXELS = 2**20  # voxels
 SPARSE = 97  # one voxel in so many tells how large the largest are; a prime, to meet all columns of a box
-PIECE = 0.1  # of the largest piece of density: a smaller one is rather noise than a domain
+MIN_PIECE_SIZE = 0.1  # of the largest piece of density: a smaller one is rather noise than a domain
 
 
 def soft_sphere(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
@@ -73,7 +73,7 @@ def _nearest_along_(squared: Tensor, axis: int, reach: int) -> None:
     """
     size, across = squared.shape[axis], 0 if axis else 1
     width = squared.shape[across]
-    rows = width if squared.is_cuda else max(1, TILE * width // squared.numel())
+    rows = width if squared.is_cuda else max(1, TILE_VOXELS * width // squared.numel())
     for tile in squared.split(rows, across):
         before, further = tile.clone(), torch.empty_like(tile)
         for step in range(1, min(reach, size - 1) + 1):
@@ -235,7 +235,7 @@ def _large_pieces(binary: Tensor) -> Tensor:
     piece = piece_numbers(block)
     if len(piece):
         size = torch.bincount(piece)
-        found[inside][block] = (size >= PIECE * size.max())[piece]
+        found[inside][block] = (size >= MIN_PIECE_SIZE * size.max())[piece]
     return found
 
 
