@@ -86,6 +86,7 @@ ACROSS = {
     "test_benchmark.py": "scripts/benchmark",
     "test_cli.py": "__main__.py",
     "test_configs.py": "configs/",
+    "test_docstrings.py": "shapes and errors in docstrings",
     "test_mutation.py": "scripts/mutants",
     "data/test_real_particle_files.py": "files of other programs, whoever reads them",
     "jobs/test_symmetry_expansion.py": "what several jobs make of expanded particles",

@@ -15,13 +15,15 @@ from cryotorch.particles import Optics
 LENS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 PIXEL = "rlnImagePixelSize"
 TILT = ("rlnBeamTiltX", "rlnBeamTiltY")
-ODD, EVEN = "rlnOddZernike", "rlnEvenZernike"
+ODD_ZERNIKE, EVEN_ZERNIKE = "rlnOddZernike", "rlnEvenZernike"
 MAGNIFICATION = ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11")
 PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
 
 
 def read_aberrations(optics: Table, path: Path) -> dict[str, Tensor]:
     """The aberrations of ``Optics`` by name; those that no group has are left out.
+
+    beam_tilt (g, 2) mrad; odd_zernike (g, o) and even_zernike (g, e) rad; magnification (g, 2, 2); premultiplied (g,) bool.
 
     Missing elements of the magnification matrix are those of the unit matrix.
 
@@ -48,8 +50,14 @@ def read_aberrations(optics: Table, path: Path) -> dict[str, Tensor]:
         )
     found = {
         "beam_tilt": (columns(TILT, (0, 0)), 0),
-        "odd_zernike": (optics.vectors(ODD, path) if ODD in optics else np.zeros(1), 0),
-        "even_zernike": (optics.vectors(EVEN, path) if EVEN in optics else np.zeros(1), 0),
+        "odd_zernike": (
+            optics.vectors(ODD_ZERNIKE, path) if ODD_ZERNIKE in optics else np.zeros(1),
+            0,
+        ),
+        "even_zernike": (
+            optics.vectors(EVEN_ZERNIKE, path) if EVEN_ZERNIKE in optics else np.zeros(1),
+            0,
+        ),
         "magnification": (matrix, np.eye(2)),
     }
     tensors = {
@@ -63,7 +71,7 @@ def read_aberrations(optics: Table, path: Path) -> dict[str, Tensor]:
 
 
 def optics_columns(groups: Optics) -> dict[str, np.ndarray]:
-    """Everything in ``groups`` that RELION has a column for; what is None gets none."""
+    """Everything in ``groups`` that RELION has a column for, (g,) or (g, k) each; what is None gets none."""
 
     def numbers(values: Tensor) -> np.ndarray:
         return values.double().numpy()
@@ -76,9 +84,9 @@ def optics_columns(groups: Optics) -> dict[str, np.ndarray]:
     if groups.beam_tilt is not None:
         columns |= zip(TILT, numbers(groups.beam_tilt).T, strict=True)
     if groups.odd_zernike is not None:
-        columns[ODD] = numbers(groups.odd_zernike)
+        columns[ODD_ZERNIKE] = numbers(groups.odd_zernike)
     if groups.even_zernike is not None:
-        columns[EVEN] = numbers(groups.even_zernike)
+        columns[EVEN_ZERNIKE] = numbers(groups.even_zernike)
     if groups.magnification is not None:
         columns |= zip(MAGNIFICATION, numbers(groups.magnification.flatten(1)).T, strict=True)
     return columns

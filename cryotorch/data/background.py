@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-MOST = 256  # pixels of each corner that are looked at: they tell a standard deviation to 4 %
+CORNER_PIXELS = 256  # of each corner that are looked at: they tell a standard deviation to 4 %
 OUTLIER = 7.0  # background sigmas that noise does not reach, nor a pixel of a particle in noise,
 BEYOND = 2.0  # and so many times what the brightest pixels of most images of the set reach: strong particles
 MOST_IMAGES = 0.9  # are not outliers
 SAME_LEVEL = 0.15  # scatter of ln(level) from which on the levels of a set differ in general
 FAR_LEVEL = 5.0  # scatters, and
-LEAST_FAR = 0.4  # difference of ln(level), beyond which an image is not of the set's level;
-FEW = 0.05  # with more such images than this share, the levels differ in general
+MIN_FAR = 0.4  # difference of ln(level), beyond which an image is not of the set's level;
+MAX_FAR_SHARE = 0.05  # with more such images than this share, the levels differ in general
 
 
 class Corners:
@@ -33,7 +33,7 @@ class Corners:
             for columns in (low, ~low):
                 mine = beyond & rows[:, None] & columns[None, :]
                 parts.append(torch.nonzero(mine.flatten())[:, 0])
-        least = min(MOST, *(len(part) for part in parts))
+        least = min(CORNER_PIXELS, *(len(part) for part in parts))
         parts = [part[torch.linspace(0, len(part) - 1, least).long()] for part in parts]
         self._index = torch.stack(parts) if least else torch.zeros(4, 0, dtype=torch.long)
 
@@ -59,7 +59,7 @@ def corners_of(box: int) -> Corners:
 
 
 def extremes(low: Tensor, high: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """How far the darkest and the brightest pixel of images are from the background, (b, 2) in its sigmas."""
+    """How far the darkest and the brightest pixel of images are from the background, (b, 2) in its sigmas; all arguments (b,)."""
     return torch.stack([mean - low, high - mean], 1) / sigma[:, None].clamp_min(1e-30)
 
 
@@ -76,7 +76,7 @@ def outlier_limits(reach: Tensor) -> Tensor:
 
 
 def outliers(image: Tensor, mean: Tensor, sigma: Tensor, limits: Tensor) -> Tensor:
-    """Pixels (d, d) bool of one image that are beyond the limits, or not finite."""
+    """Pixels (d, d) bool of one image (d, d) that are beyond the ``outlier_limits`` (2,), or not finite; mean and sigma scalars."""
     away = (image - mean) / sigma
     return (away > limits[1]) | (-away > limits[0]) | ~image.isfinite()
 
@@ -84,7 +84,7 @@ def outliers(image: Tensor, mean: Tensor, sigma: Tensor, limits: Tensor) -> Tens
 def mended(image: Tensor, bad: Tensor, mean: Tensor, sigma: Tensor, seed: int) -> Tensor:
     """An image (d, d) whose ``bad`` pixels, and those that touch them, are replaced by the mean around and noise of the background's sigma.
 
-    Where there are none around, as within a bead, the mean is that of the background.
+    ``bad`` (d, d) bool; mean and sigma of the background scalars. Where there are none around, as within a bead, the mean is that of the background.
     """
     bad = max_pool2d(bad[None, None].float(), 3, 1, 1)[0, 0] > 0
     good = (~bad).float()
@@ -124,6 +124,6 @@ def level_of(sigma: Tensor) -> Level:
     usual = known.median()
     away = (known / usual).log().abs()
     scatter = float(1.4826 * away.median())  # the standard deviation of a Gaussian
-    far = max(FAR_LEVEL * scatter, LEAST_FAR)
-    differs = scatter > SAME_LEVEL or float((away > far).float().mean()) > FEW
+    far = max(FAR_LEVEL * scatter, MIN_FAR)
+    differs = scatter > SAME_LEVEL or float((away > far).float().mean()) > MAX_FAR_SHARE
     return Level(float(usual), far, differs, scatter)

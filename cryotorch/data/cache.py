@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryotorch.data.cache_folder import PREFIX, CacheFolder
+from cryotorch.data.cache_folder import CACHE_PREFIX, CacheFolder
 from cryotorch.data.mrc import HEADER_BYTES, stack_header
 from cryotorch.errors import InputError
 
 LAYOUT = 4  # counted up whenever the files or the prepared images change, so that old caches are left alone
-ABOUT = 16  # bytes that are known of each image
+MARK_BYTES = 16  # bytes that are known of each image
 PAGE = 4096  # the first image begins at a multiple of it
-AT_ONCE = 1 << 21  # bytes checked and converted together: they stay in the processor's cache
+BYTES_AT_ONCE = 1 << 21  # bytes checked and converted together: they stay in the processor's cache
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ def content_key(
 ) -> str:
     """A name for prepared images: it changes with the stacks (path, size, time), the particles, box, pixel sizes or type.
 
-    ``size`` (n,): pixel sizes relative to that of the prepared images' file.
+    ``address`` (n, 2) as in ``Particles``; ``size`` (n,): pixel sizes relative to that of the prepared images' file.
     """
     digest = hashlib.sha256(f"{LAYOUT} {box} {dtype} {len(address)}\n".encode())
     for path in stacks:
@@ -84,12 +84,12 @@ class CachedImages:
         dtype: str = "float32",
         block: int = 256,
     ):
-        self.path = Path(folder.path) / f"{PREFIX}{key}.mrcs"
+        self.path = Path(folder.path) / f"{CACHE_PREFIX}{key}.mrcs"
         self.n, self.box, self.pixel_size = n, box, pixel_size
         self._folder, self._make, self._block = folder, make, block
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._image_bytes = box**2 * self._dtype.itemsize
-        self._offset = -(-(HEADER_BYTES + ABOUT * n) // PAGE) * PAGE
+        self._offset = -(-(HEADER_BYTES + MARK_BYTES * n) // PAGE) * PAGE
         self._handle: int | None = None
         self._lock = threading.Lock()  # two threads must not mend it at once
         self._open()
@@ -110,7 +110,10 @@ class CachedImages:
             os.close(handle)
 
     def read(self, index: np.ndarray) -> torch.Tensor:
-        """Images (b, box, box) float32 of rows ``index`` (b,). Raises InputError where the cache is damaged again and again."""
+        """Images (b, box, box) float32 of rows ``index`` (b,).
+
+        Raises InputError where the cache is damaged again and again, IndexError for a row that it does not have.
+        """
         index = np.asarray(index, dtype=np.int64)
         if not len(index):
             return torch.empty(0, self.box, self.box)
@@ -140,7 +143,7 @@ class CachedImages:
         if self._dtype == np.float32:
             raw = images.numpy()
             return images if self._fill(raw, index) and self._sound(raw, index) else None
-        step = max(1, AT_ONCE // self._image_bytes)
+        step = max(1, BYTES_AT_ONCE // self._image_bytes)
         raw = np.empty((step, self.box, self.box), self._dtype)
         half = torch.from_numpy(raw)
         for start in range(0, len(index), step):
@@ -157,7 +160,7 @@ class CachedImages:
     def _sound(self, raw: np.ndarray, rows: np.ndarray) -> bool:
         """Whether stored images match their checksums; each is looked at once."""
         new = np.flatnonzero(~self._seen[rows])
-        step = max(1, AT_ONCE // self._image_bytes)
+        step = max(1, BYTES_AT_ONCE // self._image_bytes)
         for start in range(0, len(new), step):
             at = new[start : start + step]
             fresh = rows[at]
@@ -190,9 +193,9 @@ class CachedImages:
     def _open(self, damaged: int | None = None) -> None:
         size = self._offset + self.n * self._image_bytes
         handle = self._folder.open(self.path.name, size, self._write, damaged)
-        raw = os.pread(handle, ABOUT * self.n, HEADER_BYTES)
-        if len(raw) < ABOUT * self.n:
-            raw = bytes(ABOUT * self.n)  # no image will match
+        raw = os.pread(handle, MARK_BYTES * self.n, HEADER_BYTES)
+        if len(raw) < MARK_BYTES * self.n:
+            raw = bytes(MARK_BYTES * self.n)  # no image will match
         self._sums = np.frombuffer(raw, "<u8", self.n)
         self._factor = np.frombuffer(raw, "<f4", self.n, 8 * self.n)
         self.notes = np.frombuffer(raw, "<i4", self.n, 12 * self.n)

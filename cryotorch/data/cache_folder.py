@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cryotorch.errors import InputError
 
-RESERVE = 10**9  # bytes of the disk, or a twentieth of it, that stay free for others
-PREFIX = "particles_"
+MIN_FREE_BYTES = 10**9  # bytes of the disk, or a twentieth of it, that stay free for others
+CACHE_PREFIX = "particles_"
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +109,7 @@ class CacheFolder:
 
     def _make_room(self, size: int, entry: Path) -> None:
         disk = shutil.disk_usage(self.path)
-        reserve = min(RESERVE, disk.total // 20)
+        reserve = min(MIN_FREE_BYTES, disk.total // 20)
         found = self._by_age()
         held = sum(bytes_ for _, bytes_, _ in found)
 
@@ -138,7 +138,7 @@ class CacheFolder:
     def _by_age(self) -> list[tuple[int, int, Path]]:
         """Last use, bytes and path of all entries and of those being made, oldest first."""
         found = []
-        for pattern in (f"{PREFIX}*", f".{PREFIX}*.partial"):
+        for pattern in (f"{CACHE_PREFIX}*", f".{CACHE_PREFIX}*.partial"):
             for path in self.path.glob(pattern):
                 with suppress(FileNotFoundError):
                     status = path.stat()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from cryotorch.errors import InputError
 
 # Bytes that a compressed file may always unpack to, and how many times its own size beyond: text shrinks to a fifth of it.
-UNPACKED, TIMES = 2**26, 100
+MAX_UNPACKED, MAX_UNPACKED_RATIO = 2**26, 100
 
 
 class Unpacked(io.RawIOBase):
@@ -28,7 +28,7 @@ class Unpacked(io.RawIOBase):
 
     def __init__(self, stream: io.BufferedIOBase, path: Path, size: int) -> None:
         self._stream, self._path = stream, path
-        self.most, self._seen = max(UNPACKED, TIMES * size), 0
+        self.most, self._seen = max(MAX_UNPACKED, MAX_UNPACKED_RATIO * size), 0
 
     def readable(self) -> bool:
         return True

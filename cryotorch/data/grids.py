@@ -12,7 +12,7 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 
 # A pixel size in the STAR file that differs less from the stack's is a later calibration, not a mistake.
-CALIBRATION = 0.05
+MAX_CALIBRATION = 0.05
 
 
 def boxes_of_groups(
@@ -20,7 +20,7 @@ def boxes_of_groups(
 ) -> tuple[np.ndarray, list[Finding]]:
     """The box of each optics group (g,), after comparing what file and headers say; unused groups keep theirs.
 
-    Of pixel sizes that differ a little the file's wins, which is told.
+    ``address`` (n, 2) as in ``Particles``. Of pixel sizes that differ a little the file's wins, which is told.
 
     Raises:
         InputError: file and header contradict each other, or the images of a group have several boxes.
@@ -46,7 +46,7 @@ def boxes_of_groups(
         size, stated = stacks.pixel_sizes[stack], optics.pixel_size[group]
         if size is None or abs(size - stated) <= 1e-3 * stated:
             continue
-        if abs(size / stated - 1) > CALIBRATION:
+        if abs(size / stated - 1) > MAX_CALIBRATION:
             raise InputError(
                 f"The pixel size is {stated:g} Å in {path} but {size:g} Å in the header of {name}: correct the one "
                 "that is wrong."

@@ -11,10 +11,10 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 
 HALF = "rlnRandomSubset"
-ORIGINS = ("rlnImageOriginalName", "cs/sym_expand/src_uid")
+ORIGINAL_IMAGE = ("rlnImageOriginalName", "cs/sym_expand/src_uid")
 # Å up to which both half sets were aligned to one map when their poses were found; a resolution must lie beyond
-SHARED = "cryotorchSharedResolution"
-SHOWN = 5  # values named in a sentence
+SHARED_RESOLUTION = "cryotorchSharedResolution"
+VALUES_SHOWN = 5  # values named in a sentence
 
 
 def read_half_sets(
@@ -52,16 +52,16 @@ def read_half_sets(
 
 
 def shared_resolution(table: Table, path: Path) -> float | None:
-    """The finest resolution, Å, that ``SHARED`` states of any particle; None where it is not known.
+    """The finest resolution, Å, that ``SHARED_RESOLUTION`` states of any particle; None where it is not known.
 
     Joined files have 0 for the particles of which nothing is known.
 
     Raises:
         InputError: it is not a number.
     """
-    if SHARED not in table:
+    if SHARED_RESOLUTION not in table:
         return None
-    values = table.floats(SHARED, path)
+    values = table.floats(SHARED_RESOLUTION, path)
     values = values[values > 0]
     return float(values.min()) if len(values) else None
 
@@ -78,9 +78,9 @@ def _ranked(table: Table, path: Path, first: int) -> tuple[np.ndarray, tuple[int
             f"_{HALF} is {values[0]} for all {table.rows} particles of {path}, so that one half set is empty"
         )
     if len(values) > 2:
-        more = ", ..." if len(values) > SHOWN else ""
+        more = ", ..." if len(values) > VALUES_SHOWN else ""
         raise InputError(
-            f"_{HALF} of {path} has {len(values)} values, {', '.join(map(str, values[:SHOWN]))}{more}, which are not two half sets"
+            f"_{HALF} of {path} has {len(values)} values, {', '.join(map(str, values[:VALUES_SHOWN]))}{more}, which are not two half sets"
         )
     return half.ravel().astype(np.int64), (int(values[0]), int(values[1]))
 
@@ -88,16 +88,16 @@ def _ranked(table: Table, path: Path, first: int) -> tuple[np.ndarray, tuple[int
 def read_origins(
     table: Table, address: np.ndarray, path: Path
 ) -> tuple[np.ndarray | None, list[Finding]]:
-    """Number (n,) int64 of the image that each row's was made of, and that it is so; None where no two of different images were made of one.
+    """Number (n,) int64 of the image that each row's, at ``address`` (n, 2), was made of, and that it is so; None where no two of different images were made of one.
 
     RELION names it in ``rlnImageOriginalName``, CryoSPARC in ``sym_expand/src_uid``. A name without a number of an image, or
     several names for one image, say something else.
     """
-    label = next((x for x in ORIGINS if x in table), None)
+    label = next((x for x in ORIGINAL_IMAGE if x in table), None)
     if label is None:
         return None, []
     names = table.raw(label)
-    if label == ORIGINS[0] and not all(b"@" in name for name in names.tolist()):
+    if label == ORIGINAL_IMAGE[0] and not all(b"@" in name for name in names.tolist()):
         return None, []
     found, origin = np.unique(names, return_inverse=True)
     _, image = np.unique(address, axis=0, return_inverse=True)

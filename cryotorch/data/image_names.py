@@ -40,7 +40,7 @@ def parse_names(names: np.ndarray, star: Path) -> tuple[list[str], np.ndarray]:
 
 
 def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> None:
-    """Raise InputError when two particles are the same image, for jobs that would find the same pose for both."""
+    """Raise InputError when two particles, addresses (n, 2), are the same image, for jobs that would find the same pose for both."""
     order = np.lexsort((address[:, 1], address[:, 0]))
     same = np.flatnonzero((np.diff(address[order], axis=0) == 0).all(axis=1))
     if len(same):
@@ -114,7 +114,7 @@ def _exists(path: Path) -> bool:
 
 
 def format_names(address: np.ndarray, stacks: list[Path], folder: Path) -> list[str]:
-    """Image names for a STAR file in ``folder``: relative to it for stacks in it or below, else absolute.
+    """Image names of addresses (n, 2) for a STAR file in ``folder``: relative to it for stacks in it or below, else absolute.
 
     RELION opens the absolute ones from anywhere, the relative ones when it runs in ``folder``.
     """

@@ -31,14 +31,12 @@ from cryotorch.ops.fourier.resample import resample_images
 from cryotorch.ops.fourier.transforms import resize_images
 
 logger = logging.getLogger(__name__)
-SAME = 1e-4  # pixel sizes that differ less, relatively, are one
-SAMPLE = 200  # images, evenly spread over the set, that show what its images are like
-UNEVEN = 1.5  # times as high as in most corners: a background that is not of one level
-USUAL = (
-    1e-4,
-    1e5,
-)  # grey values, as standard deviations of images, that the arithmetic takes as they are
-MOST_GREY = 1e12  # a pixel beyond it is one whose bits were flipped, like one that is not finite
+SAME_PIXEL_SIZE = 1e-4  # pixel sizes that differ less, relatively, are one
+SAMPLE_IMAGES = 200  # images, evenly spread over the set, that show what its images are like
+UNEVEN_BACKGROUND = 1.5  # times as high as in most corners: a background that is not of one level
+# Standard deviations of images that the arithmetic takes as they are.
+USUAL_GREY = (1e-4, 1e5)
+MAX_PIXEL_GREY = 1e12  # beyond it bits were flipped, as in a pixel that is not finite
 BLANK = -1  # note on an image that is blank; others are the number of pixels replaced
 
 
@@ -170,7 +168,7 @@ class ParticleImages(Dataset):
         return self._sigma(self._read(index), index)
 
     def _sample(self) -> list[int]:
-        return np.linspace(0, len(self) - 1, min(len(self), SAMPLE)).astype(int).tolist()
+        return np.linspace(0, len(self) - 1, min(len(self), SAMPLE_IMAGES)).astype(int).tolist()
 
     def _read(self, index: np.ndarray) -> Tensor:
         if self._cache is None:
@@ -209,7 +207,7 @@ class ParticleImages(Dataset):
         for grid, rows in self._by_grid(index):
             variance[rows] = images[rows].flatten(1).square() @ grid.background
         sigma, corners = variance.sqrt(), self._corner_sigma(images, index)
-        return torch.where((sigma > UNEVEN * corners) & (corners > 0), corners, sigma)
+        return torch.where((sigma > UNEVEN_BACKGROUND * corners) & (corners > 0), corners, sigma)
 
     def _corner_sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
         sigma = torch.empty(len(images))
@@ -264,7 +262,7 @@ class ParticleImages(Dataset):
             self._corners[box] = corners_of(box)
         flat = raw.flatten(1)
         low, high = flat.amin(1), flat.amax(1)  # 30 times faster than aminmax
-        for i in torch.nonzero((high > MOST_GREY) | (low < -MOST_GREY))[:, 0].tolist():
+        for i in torch.nonzero((high > MAX_PIXEL_GREY) | (low < -MAX_PIXEL_GREY))[:, 0].tolist():
             self._drop_huge(raw[i], int(index[i]))
             low[i] = high[i] = torch.nan
         mean, sigma = self._corners[box](raw)
@@ -309,7 +307,7 @@ class ParticleImages(Dataset):
         Raises:
             InputError: they are more than half of the image.
         """
-        huge = ~(image.abs() <= MOST_GREY)
+        huge = ~(image.abs() <= MAX_PIXEL_GREY)
         if 2 * int(huge.sum()) > huge.numel():
             stack, number = self._address[row]
             raise InputError(
@@ -325,7 +323,7 @@ class ParticleImages(Dataset):
     def _find_grids(self, file: ParticleFile) -> tuple[list[_Grid], np.ndarray]:
         """The grids that images come on, and which one (n,) each image has."""
         sizes = file.particles.optics.pixel_size.double().numpy().round(6)
-        sizes[np.abs(sizes / file.pixel_size - 1) < SAME] = file.pixel_size
+        sizes[np.abs(sizes / file.pixel_size - 1) < SAME_PIXEL_SIZE] = file.pixel_size
         sizes, of_group = np.unique(sizes, return_inverse=True)
         boxes = self._stacks.boxes[self._address[:, 0]]
         code = boxes * len(sizes) + of_group[file.particles.optics_group.numpy()]
@@ -352,7 +350,7 @@ def _unit(deviation: Tensor) -> float:
     if not len(known):
         return 1.0
     usual = float(known.median())
-    return 1.0 if USUAL[0] <= usual <= USUAL[1] else 2.0 ** -round(math.log2(usual))
+    return 1.0 if USUAL_GREY[0] <= usual <= USUAL_GREY[1] else 2.0 ** -round(math.log2(usual))
 
 
 class _Grid:
@@ -368,7 +366,7 @@ class _Grid:
         self.box, self.pixel_size = old_box, old_pixel_size
         self._to = box, pixel_size
         edge = old_box * old_pixel_size
-        self._same_edge = abs(edge / (box * pixel_size) - 1) < SAME
+        self._same_edge = abs(edge / (box * pixel_size) - 1) < SAME_PIXEL_SIZE
         # 1 where the common box holds image, 0 in the padding
         self._field = (self._resample(torch.ones(1, old_box, old_box))[0] != 0).float()
         x = torch.arange(box) - box // 2

@@ -22,13 +22,13 @@ from cryotorch import version
 from cryotorch.data.files import Unpacked, host_memory, open_input, replace_file
 from cryotorch.errors import InputError
 
-LONGEST = 8  # times its shortest edge is no map, to be padded into a cube
+MAX_EDGE_RATIO = 8  # times its shortest edge is no map, to be padded into a cube
 HEADER_BYTES = 1024
 # Mode 0 is signed by the standard of 2014, unsigned by older writers: see ``_bytes``.
 MODES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
 # IMOD's mark in words 39 and 40, and the bit that says that its bytes are signed (bio3d.colorado.edu/imod/doc/mrc_format.txt).
 IMOD, IMOD_AT, IMOD_SIGNED = 1146047817, 152, 1
-MOST_GREY = 1e15  # beyond any density, and its inverse below
+MAX_DENSITY = 1e15  # beyond any density, and its inverse below
 MAX_EDGE = 1 << 20  # beyond any real box: tells a header of the other byte order
 
 
@@ -186,7 +186,7 @@ def read_volume(path: str | Path, pad: bool = False) -> tuple[Tensor, float | No
     """
     with open_input(path) as file:
         header = parse_header(file.read(HEADER_BYTES), path)
-        if ".mrcs" in Path(path).suffixes or max(header.shape) > LONGEST * min(header.shape):
+        if ".mrcs" in Path(path).suffixes or max(header.shape) > MAX_EDGE_RATIO * min(header.shape):
             raise InputError(f"{path} is a stack of images: name a map")
         if len(set(header.shape)) != 1 and not pad:
             size = " x ".join(map(str, header.size))
@@ -237,7 +237,7 @@ def _check_values(volume: np.ndarray, path: str | Path) -> None:
             "that made it, or set them to 0 there"
         )
     most = float(np.abs(volume).max(initial=0))
-    if most > MOST_GREY or 0 < most < 1 / MOST_GREY:
+    if most > MAX_DENSITY or 0 < most < 1 / MAX_DENSITY:
         raise InputError(
             f"Volume {path} has values of up to {most:.2g}, which is no density: write it again with the program that made it, "
             "or bring its values to about 1 there"
@@ -258,7 +258,7 @@ def write_volume(
     pixel_size: float,
     corner: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> None:
-    """Write a map (z, y, x) as float32, pixel size in Å, atomically. Same input, same bytes.
+    """Write a map (d, d, d), (z, y, x), as float32, pixel size in Å, atomically. Same input, same bytes.
 
     ``corner`` (x, y, z), Å, is where the first voxel lies in the coordinates of atomic models (MRC's ORIGIN).
 

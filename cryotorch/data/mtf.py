@@ -14,11 +14,11 @@ from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 
-FILE = "rlnMtfFileName"
+MTF_FILE = "rlnMtfFileName"
 # Pixel size of the detector; the second label is of older files.
-DETECTOR = ("rlnMicrographOriginalPixelSize", "rlnMicrographPixelSize")
+DETECTOR_PIXEL = ("rlnMicrographOriginalPixelSize", "rlnMicrographPixelSize")
 FREQUENCY, VALUE = "rlnResolutionInversePixel", "rlnMtfValue"
-POINTS = 257  # of a curve: an MTF is smooth
+CURVE_POINTS = 257  # of a curve: an MTF is smooth
 
 
 def read_mtf(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -48,20 +48,20 @@ def mtf_of_groups(
 ) -> tuple[Tensor | None, list[Finding]]:
     """``Optics.mtf`` (g, q): each group's MTF at equally spaced frequencies from 0 to its Nyquist frequency, and what is not applied.
 
-    None where no group has one. Files are looked for where image stacks are; one that is missing, or a group
+    ``pixel_size`` (g,) Å, of the images. None where no group has one. Files are looked for where image stacks are; one that is missing, or a group
     without the detector's pixel size, is told, and the group's MTF is 1.
 
     Raises InputError for a pixel size of the detector that is not above 0.
     """
-    if FILE not in optics:
+    if MTF_FILE not in optics:
         return None, []
-    names = optics[FILE].tolist()
-    detector = next((label for label in DETECTOR if label in optics), None)
+    names = optics[MTF_FILE].tolist()
+    detector = next((label for label in DETECTOR_PIXEL if label in optics), None)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     told: list[Finding] = []
     for name in dict.fromkeys(name for name in names if name not in ("", "None")):
         if detector is None:
-            what = dict(mtf=name, file=str(star), column=f"_{DETECTOR[0]}")
+            what = dict(mtf=name, file=str(star), column=f"_{DETECTOR_PIXEL[0]}")
             told.append(remark("mtf_not_applied", **what))
             continue
         try:
@@ -72,12 +72,12 @@ def mtf_of_groups(
         found[name] = read_mtf(file)
     if not found or detector is None:
         return None, told
-    curves = np.ones((len(names), POINTS), dtype=np.float32)
+    curves = np.ones((len(names), CURVE_POINTS), dtype=np.float32)
     pixels = optics.floats(detector, star)
     if (pixels <= 0).any():
         raise InputError(f"_{detector} is {pixels.min():g} in {star}: give the detector's, in Å.")
     for group, name in enumerate(names):
         if name in found:
-            inverse = np.linspace(0, 0.5, POINTS) / pixel_size[group]  # 1/Å
+            inverse = np.linspace(0, 0.5, CURVE_POINTS) / pixel_size[group]  # 1/Å
             curves[group] = np.interp(inverse * pixels[group], *found[name])
     return torch.from_numpy(curves), told

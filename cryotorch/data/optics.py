@@ -26,7 +26,7 @@ BOX, DIMENSIONS = "rlnImageSize", "rlnImageDimensionality"
 GROUP = "rlnOpticsGroup"
 PIXEL_SIZES = (0.1, 100)  # Å that particle images have
 # Columns of RELION 3.0's particles that belong to their optics.
-OF_PARTICLES = (*LENS, PIXEL, *OLD_PIXEL, BOX, *TILT, PREMULTIPLIED)
+OPTICS_OF_PARTICLES = (*LENS, PIXEL, *OLD_PIXEL, BOX, *TILT, PREMULTIPLIED)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def read_optics(
 
 def _from_columns(particles: Table, path: Path) -> tuple[Table, np.ndarray]:
     """RELION 3.0: particles with the same lens, pixel size and tilt make a group, in order of appearance."""
-    labels = [label for label in OF_PARTICLES if label in particles]
+    labels = [label for label in OPTICS_OF_PARTICLES if label in particles]
     if not labels:
         return Table(), np.zeros(particles.rows, dtype=np.int64)
     values = np.stack([particles.floats(label, path) for label in labels], 1)

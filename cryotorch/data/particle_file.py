@@ -37,8 +37,8 @@ from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import euler_to_matrix, matrix_to_euler
 from cryotorch.particles import Particles
 
-DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
-SIGMAS = ("cryotorchRotationSigma", "cryotorchShiftSigma")
+DEFOCUS_COLUMNS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
+POSE_SIGMAS = ("cryotorchRotationSigma", "cryotorchShiftSigma")
 SCALE = "cryotorchScale"
 SIGN = "cs/blob/sign"
 BFACTOR, FACTOR = "rlnCtfBfactor", "rlnCtfScalefactor"
@@ -154,7 +154,7 @@ def _from_blocks(
     n = table.rows
     if not n:
         raise InputError(f"{path} holds no particles: its table data_{name} has no rows.")
-    missing = [f"_{label}" for label in DEFOCUS if label not in table]
+    missing = [f"_{label}" for label in DEFOCUS_COLUMNS if label not in table]
     if missing:
         said = f"{path} has no CTF: column {', '.join(missing)} is missing; estimate the CTF first."
         if need_images:
@@ -192,11 +192,11 @@ def _from_blocks(
         column(new) if new in table else column(old) * optics.pixel_size[optics.row]
         for new, old in zip(ORIGINS, ORIGINS_PX, strict=True)
     ]
-    defocus = np.stack([column(label) for label in DEFOCUS], 1)
+    defocus = np.stack([column(label) for label in DEFOCUS_COLUMNS], 1)
     largest = np.abs(defocus[:, :2]).max()
     if 0 < largest < LEAST_DEFOCUS:
         raise InputError(
-            f"_{DEFOCUS[0]} is at most {largest:.3g} in {path}: give the defocus in Å, not in µm."
+            f"_{DEFOCUS_COLUMNS[0]} is at most {largest:.3g} in {path}: give the defocus in Å, not in µm."
         )
     if largest > MOST_DEFOCUS:
         row = int(np.abs(defocus[:, :2]).max(1).argmax())
@@ -205,7 +205,7 @@ def _from_blocks(
             f"{MOST_DEFOCUS:.0e}, or remove the particle."
         )
     if defocus[:, :2].max() < 0:
-        what = dict(file=str(path), column=f"_{DEFOCUS[0]}")
+        what = dict(file=str(path), column=f"_{DEFOCUS_COLUMNS[0]}")
         messages.append(remark("overfocused", **what))
     defocus[:, 2] = np.deg2rad(defocus[:, 2])
     reach = np.abs(np.stack(shift)).max(0)
@@ -219,7 +219,7 @@ def _from_blocks(
         )
     half, named = read_half_sets(table, path, need_half_sets, 1 if uid is None else 0)
     messages += named
-    sigma = np.stack([np.deg2rad(column(SIGMAS[0])), column(SIGMAS[1])], 1)
+    sigma = np.stack([np.deg2rad(column(POSE_SIGMAS[0])), column(POSE_SIGMAS[1])], 1)
     bfactor, factor = column(BFACTOR), column(FACTOR, 1.0)
     if not factor.any():
         raise InputError(
@@ -264,7 +264,7 @@ def write_particles(
 
     All columns and tables of the source are kept, in order and to the digit. Updated or added: image names (see
     ``format_names``), angles, origins, half sets where known, ``cryotorchScale``, ``cryotorchRotationSigma`` (degrees),
-    ``cryotorchShiftSigma`` (Å), and ``extra`` columns; defocus and optics where they differ from the source's.
+    ``cryotorchShiftSigma`` (Å), and ``extra`` columns (n,); defocus and optics where they differ from the source's.
     Particles without a pose get none of the pose columns.
 
     Raises ValueError for particles that are not the rows of ``source``.
@@ -281,8 +281,8 @@ def write_particles(
             table[label] = shift.double().numpy()
         for label in ORIGINS_PX:  # would contradict the new ones
             table.pop(label, None)
-        table[SIGMAS[0]] = _degrees(particles.pose_sigma[:, 0])
-        table[SIGMAS[1]] = particles.pose_sigma[:, 1].double().numpy()
+        table[POSE_SIGMAS[0]] = _degrees(particles.pose_sigma[:, 0])
+        table[POSE_SIGMAS[1]] = particles.pose_sigma[:, 1].double().numpy()
     if (particles.half >= 0).any():
         table[HALF] = (particles.half + 1).numpy()
     if particles.has_pose or (particles.scale != 1).any():
@@ -335,7 +335,7 @@ def new_particle_file(
 
 def _defocus_columns(particles: Particles) -> dict[str, np.ndarray]:
     u, v, angle = particles.defocus.double().numpy().T
-    return dict(zip(DEFOCUS, (u, v, np.rad2deg(angle)), strict=True))
+    return dict(zip(DEFOCUS_COLUMNS, (u, v, np.rad2deg(angle)), strict=True))
 
 
 def _told_repeated(uid: np.ndarray | None, path: Path, refuse: bool) -> list[Finding]:

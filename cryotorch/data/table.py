@@ -96,7 +96,7 @@ class Table(MutableMapping[str, np.ndarray]):
         return other
 
     def floats(self, label: str, path: str | Path = "") -> np.ndarray:
-        """The column as float64.
+        """The column as float64 (n,).
 
         Raises:
             InputError: a value is not a finite number; ``path`` is named.
@@ -109,7 +109,7 @@ class Table(MutableMapping[str, np.ndarray]):
         return numbers
 
     def integers(self, label: str, path: str | Path = "") -> np.ndarray:
-        """The column as int64; 3.0 counts as 3.
+        """The column as int64 (n,); 3.0 counts as 3.
 
         Raises:
             InputError: a value is not a whole number; ``path`` is named.

@@ -21,7 +21,7 @@ def compiled(function, **how):
     try:
         return njit(**how, cache=True)(function)
     except (RuntimeError, OSError):  # neither the package's folder nor the user's can be written
-        TOLD.kept = False
+        LISTENER.kept = False
         return njit(**how)(function)
 
 
@@ -49,5 +49,5 @@ class Told(event.Listener):
         """Nothing more to say."""
 
 
-TOLD = Told()
-event.register("numba:compile", TOLD)
+LISTENER = Told()
+event.register("numba:compile", LISTENER)

@@ -101,7 +101,7 @@ def copies_by_symmetry(particles: Particles, group: Tensor) -> int:
 
 
 def counted_over(particles: Particles, group: Tensor, symmetry: str) -> list[Finding]:
-    """Whether the symmetry that is applied to the map has made copies of the particles before."""
+    """Whether the symmetry that is applied to the map, ``group`` (g, 3, 3), has made copies of the particles before."""
     copies = copies_by_symmetry(particles, group) if len(group) > 1 else 0
     if not copies:
         return []

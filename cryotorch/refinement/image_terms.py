@@ -42,7 +42,7 @@ def transfer(
     pixel_size: float,
     device: torch.device | str = "cpu",
 ) -> Transfer:
-    """The transfer of some particles on the packed half plane of a box.
+    """The transfer of some particles, ``rows`` (b,), on the packed half plane of a box.
 
     All aberrations are those at M k, the frequency in the specimen, as in RELION; the MTF is at k, that of the detector.
     """

@@ -83,13 +83,13 @@ def limits(ratio: Tensor) -> Tensor:
 
 
 def coming_limits(ratio: Tensor) -> Tensor:
-    """The limits for the noise estimate that is made of images with these ratios, with which their mean is 1."""
+    """The ``limits`` (n,) for the noise estimate that is made of images with these ratios (images, n), with which their mean is 1."""
     mean = torch.minimum(ratio, limits(ratio)).mean(0)
     return limits(ratio / mean.clamp_min(1e-30))
 
 
 def factors(ratio: Tensor, most: Tensor, blank: Tensor) -> Tensor:
-    """min(1, R / r) of images (b, n), 0 for those that are ``blank`` (b,) bool."""
+    """min(1, R / r) of images, (b, n) with R (n,) and r (b, n), 0 for those that are ``blank`` (b,) bool."""
     factor = (most / ratio.clamp_min(1e-30)).clamp(max=1)
     return factor.masked_fill(blank[:, None], 0.0)
 
@@ -107,7 +107,7 @@ def loudness(residual: Tensor, seen: Observation) -> tuple[Tensor, Tensor]:
 def noise_sums(
     residual: Tensor, factor: Tensor, group: Tensor, groups: int, box: int
 ) -> tuple[Tensor, Tensor]:
-    """Residual power (b, m) times what images count in a noise estimate, and the sums of that: (groups, s) float64."""
+    """Residual power (b, m) times what images (b, n), of a ``group`` (b,) each, count in a noise estimate, and the sums of that: (groups, s) float64."""
     counts = factor**2
     shell, shells = half_plane(box, residual.device).shell, box // 2 + 1
     power = residual * of_coefficients(counts, box, residual.shape[1])
@@ -154,7 +154,7 @@ def robust_mean(
 def faults(
     ratio: Tensor, most: Tensor, blank: Tensor, box: int, pixel_size: float
 ) -> dict[int, str]:
-    """Row -> what is wrong with images (n, bands) that hardly count."""
+    """Row -> what is wrong with images that hardly count; ``ratio`` (n, bands), ``most`` (bands,), ``blank`` (n,)."""
     factor = factors(ratio, most, blank)
     edge, shells = box * pixel_size, band_edges(box)
     told = {row: "blank" for row in torch.nonzero(blank)[:, 0].tolist()}
@@ -180,7 +180,7 @@ class Watch:
         self.ratio, self.blank = torch.zeros(n, len(most)), torch.zeros(n, dtype=torch.bool)
 
     def weigh(self, seen: Observation, rows: Tensor) -> Observation:
-        """Images, those that are louder than their share counting for less."""
+        """Images of some ``rows`` (b,), those that are louder than their share counting for less."""
         ratio, blank = loudness(seen.spectrum.real**2 + seen.spectrum.imag**2, seen)
         self.ratio[rows], self.blank[rows] = ratio.cpu(), blank.cpu()
         return weighed(seen, factors(ratio, self.most.to(ratio), blank))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.files import replace_file
-from cryotorch.data.half_sets import SHARED
+from cryotorch.data.half_sets import SHARED_RESOLUTION
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.report.bild import orientation_bild
@@ -78,7 +78,7 @@ def _columns(result: IterationResult) -> dict[str, np.ndarray]:
     columns, moved = {}, result.departures
     if result.shared > 0:
         edge = result.map.shape[-1] * result.pixel_size
-        columns[SHARED] = np.full(len(result.particles), round(edge / result.shared, 4))
+        columns[SHARED_RESOLUTION] = np.full(len(result.particles), round(edge / result.shared, 4))
     if result.noise_factor is not None:
         columns["cryotorchNoiseFactor"] = result.noise_factor.double().numpy()
     if moved is None:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from cryotorch.data.cryosparc.file import read_cs, write_cs
-from cryotorch.data.half_sets import SHARED, read_half_sets, shared_resolution, told_copies
+from cryotorch.data.half_sets import (
+    SHARED_RESOLUTION,
+    read_half_sets,
+    shared_resolution,
+    told_copies,
+)
 from cryotorch.data.particle_file import read_particles, write_particles, write_tables
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
@@ -159,8 +164,8 @@ def test_copies_are_counted():
 
 
 def test_the_finest_resolution_in_common_counts_and_gaps_say_nothing():
-    assert shared_resolution(Table({SHARED: ["20.0", "15.0", "0"]}), PATH) == 15
-    assert shared_resolution(Table({SHARED: ["0", "0"]}), PATH) is None
+    assert shared_resolution(Table({SHARED_RESOLUTION: ["20.0", "15.0", "0"]}), PATH) == 15
+    assert shared_resolution(Table({SHARED_RESOLUTION: ["0", "0"]}), PATH) is None
     assert shared_resolution(Table({"rlnRandomSubset": [1, 2]}), PATH) is None
-    with pytest.raises(InputError, match=SHARED):
-        shared_resolution(Table({SHARED: ["20.0", "coarse"]}), PATH)
+    with pytest.raises(InputError, match=SHARED_RESOLUTION):
+        shared_resolution(Table({SHARED_RESOLUTION: ["20.0", "coarse"]}), PATH)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cryotorch import __main__ as cli
-from cryotorch.data.half_sets import SHARED, shared_resolution
+from cryotorch.data.half_sets import SHARED_RESOLUTION, shared_resolution
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.data.star import read_star, write_star
@@ -280,7 +280,7 @@ def test_what_half_sets_had_in_common_is_no_resolution(world: Path, done: Path) 
     shell = round(edge / free["resolution"])
     source = read_particles(world / "truth.star")
     for name, common, claimed in (("far", 4, free["resolution"]), ("near", shell - 2, None)):
-        told = {SHARED: np.full(500, edge / common)}
+        told = {SHARED_RESOLUTION: np.full(500, edge / common)}
         write_particles(f"{name}.star", source, source.particles, told)
         summary = reconstruct(name, Path(f"{name}.star"))
         assert summary["shells"]["shared"] == pytest.approx(common)

@@ -47,10 +47,10 @@ def test_compiles_without_a_place_for_the_result(monkeypatch: pytest.MonkeyPatch
         return lambda function: function
 
     monkeypatch.setattr(compiled, "njit", njit)
-    monkeypatch.setattr(compiled, "TOLD", compiled.Told())
+    monkeypatch.setattr(compiled, "LISTENER", compiled.Told())
     assert compiled.compiled(len)([1, 2]) == 2
     assert [call.get("cache") for call in calls] == [True, None]
-    assert not compiled.TOLD.kept
+    assert not compiled.LISTENER.kept
 
 
 def test_the_process_that_compiles_says_so_once_and_later_ones_are_silent(tmp_path):

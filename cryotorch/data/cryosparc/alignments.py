@@ -21,7 +21,7 @@ MULTI = "alignments3D_multi"
 WIDTHS = {"pose": 3, "shift": 2, "psize_A": 0, "split": 0, "alpha": 0}
 POSTERIOR, CLASS = "class_posterior", "class"
 _OF_CLASS = re.compile(r"alignments_class_(\d+)/(.+)")
-MANY = re.compile(rf"{MULTI}|alignments_class_\d+")
+MANY_CLASSES = re.compile(rf"{MULTI}|alignments_class_\d+")
 PLAIN = ("alignments3D/class", "alignments2D/class")
 
 
@@ -47,7 +47,7 @@ def pick_alignment(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Finding]]:
     """The fields of the particles of class ``which`` (None: of all), one alignment of each where there are several, and what was chosen.
 
-    That is the one against the map of the most probable class, as fields ``alignments3D/...``. Poses that are there already stay,
+    Fields are (n, ...). The alignment is that against the map of the most probable class, as fields ``alignments3D/...``. Poses that are there already stay,
     unless a class is chosen.
 
     Raises:

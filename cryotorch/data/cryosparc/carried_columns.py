@@ -24,7 +24,7 @@ HEX = "hex:"  # before the type of a field whose column holds the bytes of its r
 
 
 def fields_table(fields: dict[str, np.ndarray]) -> Table:
-    """Names, types and shapes, ``2x2`` for two by two values per row and ``-`` for one."""
+    """Names, types and shapes of fields (n, ...), ``2x2`` for two by two values per row and ``-`` for one."""
     return Table(
         {
             FIELD: list(fields),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cryotorch.data.cryosparc.fields import ANGLES, NAME, POSITION
-from cryotorch.data.cryosparc.mapping import AT_ONCE, poses
+from cryotorch.data.cryosparc.mapping import POSES_AT_ONCE, poses
 from cryotorch.data.table import Table
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 
@@ -22,7 +22,7 @@ SAME_ANGLE = 1e-6  # radians
 def same_field(
     name: str, made: np.ndarray, kept: np.ndarray, micrograph_shape: np.ndarray | None
 ) -> np.ndarray:
-    """(n,) bool: where a field made of RELION's columns and the one carried along say the same."""
+    """(n,) bool: where a field made of RELION's columns and the one carried along say the same; micrograph_shape (n, 2)."""
     if name == "uid":  # RELION's columns cannot tell another
         return np.ones(len(made), dtype=bool)
     if name == "ctf/exp_group_id":
@@ -57,21 +57,21 @@ def same_column(label: str, made: np.ndarray, kept: Table, path: Path) -> np.nda
 
 
 def same_angles(made: dict[str, np.ndarray], kept: Table, path: Path) -> np.ndarray:
-    """(n,) bool: which orientations are the same; single angles need not be."""
+    """(n,) bool: which orientations, columns (n,) of angles, are the same; single angles need not be."""
     first = np.stack([made[label] for label in ANGLES], 1)
     second = np.stack([kept.floats(label, path) for label in ANGLES], 1)
     return _same_poses(poses(first), poses(second))
 
 
 def one_to_one(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two numberings divide the particles in the same way."""
+    """Whether two numberings (n,) divide the particles in the same way."""
     pairs = np.unique(np.stack([first, second], 1).astype(np.int64), axis=0)
     return all(len(np.unique(side)) == len(side) for side in pairs.T)
 
 
 def _same_poses(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rotation vectors (n, 3)."""
-    parts = (torch.from_numpy(x.astype(np.float64)).split(AT_ONCE) for x in (first, second))
+    parts = (torch.from_numpy(x.astype(np.float64)).split(POSES_AT_ONCE) for x in (first, second))
     near = [
         rotation_angle(from_rotation_vector(a), from_rotation_vector(b)) < SAME_ANGLE
         for a, b in zip(*parts, strict=True)

@@ -63,10 +63,10 @@ FIELDS: dict[str, tuple[str, int, object]] = {
     "location/center_y_frac": ("f4", 0, None),
 }
 # Without these there are no particles, or none with a CTF.
-IMAGES = ("blob/path", "blob/idx", "blob/psize_A")
-LENS = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast")
-DEFOCUS = ("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad")
-NEEDED = (*IMAGES, *LENS, *DEFOCUS)
+IMAGE_FIELDS = ("blob/path", "blob/idx", "blob/psize_A")
+LENS_FIELDS = ("ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast")
+DEFOCUS_FIELDS = ("ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad")
+NEEDED_FIELDS = (*IMAGE_FIELDS, *LENS_FIELDS, *DEFOCUS_FIELDS)
 # The field that tells what a column tells.
 OF_PARTICLES = {
     NAME: "blob/path",
@@ -120,7 +120,7 @@ def plain_names(groups: int) -> list[str]:
 
 
 def default(name: str, n: int) -> np.ndarray | None:
-    """n rows of a field of which nothing is known; None where it has to be known."""
+    """n rows, (n,) or (n, k), of a field of which nothing is known; None where it has to be known."""
     kind, width, value = FIELDS.get(name, ("", 0, None))
     if value is None:
         return None

@@ -21,9 +21,9 @@ from cryotorch.errors import InputError
 
 NUMPY, CSDAT = b"\x93NUMPY", b"\x95CSDAT"
 # Bytes, which take 500 times the memory to read; real ones of a hundred fields have ten thousand.
-MOST_HEADER = 2**18
-MOST_ROW = 2**20  # bytes of a row; real ones have a few hundred
-AT_ONCE = 2**24  # bytes of rows turned into columns together
+MAX_HEADER = 2**18
+MAX_ROW = 2**20  # bytes of a row; real ones have a few hundred
+BYTES_AT_ONCE = 2**24  # bytes of rows turned into columns together
 # What stands in a header besides names in quotes: nothing that Python would compute.
 _HEADER = re.compile(r"[\s{}()\[\],:0-9]*")
 _TYPE = re.compile(r"[<>|=]?[biufcSOUV][0-9]{0,9}")
@@ -59,7 +59,7 @@ def read_cs(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
-    """Write fields of equal length as CryoSPARC does, uncompressed, atomically.
+    """Write fields (n, ...) as CryoSPARC does, uncompressed, atomically.
 
     Raises:
         InputError: a field name that the header cannot hold, or a folder that cannot be written.
@@ -72,7 +72,7 @@ def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
         raise InputError(
             f"'{strange[0]}' cannot be the name of a field in {path}: rename that column in plain letters."
         )
-    step = max(1, AT_ONCE // max(1, dtype.itemsize))
+    step = max(1, BYTES_AT_ONCE // max(1, dtype.itemsize))
     with replace_file(path) as file:
         try:
             np.lib.format.write_array_header_1_0(file, about)
@@ -89,7 +89,7 @@ def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
 
 def _read_numpy(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     dtype, n = _read_header(file, path)
-    step = max(1, AT_ONCE // dtype.itemsize)
+    step = max(1, BYTES_AT_ONCE // dtype.itemsize)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in dtype.names}
     for start in range(0, n, step):
         wanted = min(step, n - start) * dtype.itemsize
@@ -118,7 +118,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[np.dtype, int]:
     length = int.from_bytes(file.read(width), "little")
     if version not in (b"\x01", b"\x02", b"\x03"):
         raise InputError(f"{path} is an .npy file of an unknown version: save it anew.")
-    if length > MOST_HEADER:
+    if length > MAX_HEADER:
         raise InputError(
             f"The header of {path} claims {length} bytes, a .cs file has some thousand: it is damaged, copy it again."
         )
@@ -162,7 +162,7 @@ def _checked_dtype(descr: Any, path: Path) -> np.dtype:
             )
         if not _is_name(name):
             raise InputError(f"Field {name!r} of {path} has no name in plain letters: rename it.")
-    if not dtype.names or not 0 < dtype.itemsize <= MOST_ROW:
+    if not dtype.names or not 0 < dtype.itemsize <= MAX_ROW:
         raise InputError(
             f"A row of {path} claims {dtype.itemsize} bytes, that of a .cs file has some hundred: it is damaged."
         )
@@ -196,7 +196,7 @@ def _is_name(name: str) -> bool:
 def _check_stream(file: BinaryIO, path: Path) -> None:
     """Refuse what would ask for absurd memory, before any is given; the file stands behind the magic."""
     length = int.from_bytes(file.read(4), "little")
-    raw = file.read(min(length, MOST_HEADER))
+    raw = file.read(min(length, MAX_HEADER))
     try:
         if len(raw) < length:
             raise ValueError

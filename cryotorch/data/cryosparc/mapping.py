@@ -19,11 +19,11 @@ import torch
 from cryotorch.data.aberrations import LENS as RELION_LENS
 from cryotorch.data.cryosparc.fields import (
     ANGLES,
-    DEFOCUS,
+    DEFOCUS_FIELDS,
     FIELDS,
     GROUP_NAME,
     KINDS,
-    LENS,
+    LENS_FIELDS,
     MAGNIFICATION,
     MICROGRAPH,
     MICROGRAPH_SHAPE,
@@ -47,9 +47,9 @@ from cryotorch.ops.geometry.rotations import (
     to_rotation_vector,
 )
 
-EMPTY: Mapping[str, np.ndarray] = MappingProxyType({})
-NONE = np.zeros(1)
-AT_ONCE = 2**16  # poses turned together, which bounds the memory
+NO_FIELDS: Mapping[str, np.ndarray] = MappingProxyType({})
+NO_SHAPE = np.zeros(1)
+POSES_AT_ONCE = 2**16  # poses turned together, which bounds the memory
 
 
 def columns_of(
@@ -77,7 +77,7 @@ def columns_of(
             )
         }
         columns |= _position(fields, field)
-        if all(name in fields for name in DEFOCUS):
+        if all(name in fields for name in DEFOCUS_FIELDS):
             columns["rlnDefocusU"], columns["rlnDefocusV"] = field("ctf/df1_A"), field("ctf/df2_A")
             columns["rlnDefocusAngle"] = degrees("ctf/df_angle_rad")
         if "ctf/phase_shift_rad" in fields:
@@ -110,9 +110,9 @@ def columns_of(
 def fields_of(
     tables: dict[str, Table],
     path: Path,
-    kept: Mapping[str, np.ndarray] = EMPTY,
+    kept: Mapping[str, np.ndarray] = NO_FIELDS,
 ) -> dict[str, np.ndarray]:
-    """CryoSPARC's fields that tell what RELION's columns of particles and optics tell.
+    """CryoSPARC's fields (n, ...) that tell what RELION's columns of particles and optics tell.
 
     Args:
         kept: fields that are known already. Without the micrographs' shape (rows, columns) no position can be given;
@@ -140,7 +140,9 @@ def fields_of(
     }
     lens = (groups.voltage_kv, groups.spherical_aberration, groups.amplitude_contrast)
     fields |= {
-        name: x.numpy()[row] for name, x in zip(LENS, lens, strict=True) if x.isfinite().all()
+        name: x.numpy()[row]
+        for name, x in zip(LENS_FIELDS, lens, strict=True)
+        if x.isfinite().all()
     }
     if "rlnDefocusAngle" in table:
         fields["ctf/df1_A"] = table.floats("rlnDefocusU", path)
@@ -182,7 +184,7 @@ def fields_of(
                 fields["alignments2D/class"] = numbers
     if MICROGRAPH in table and "location/micrograph_path" in kept:
         fields["location/micrograph_path"] = table.raw(MICROGRAPH)
-    if (kept.get(MICROGRAPH_SHAPE, NONE) > 0).all() and all(x in table for x in POSITION):
+    if (kept.get(MICROGRAPH_SHAPE, NO_SHAPE) > 0).all() and all(x in table for x in POSITION):
         height, width = kept[MICROGRAPH_SHAPE].astype(np.float64).T
         fields["location/center_x_frac"] = table.floats(POSITION[0], path) / width
         fields["location/center_y_frac"] = 1 - table.floats(POSITION[1], path) / height
@@ -203,7 +205,7 @@ def _shifts(
 
 
 def check_kinds(fields: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises InputError for a field of another type or length than CryoSPARC's, used or not: it is to be written again."""
+    """Raises InputError for a field (n, ...) of another type or length than CryoSPARC's, used or not: it is to be written again."""
     for name in filter(fields.__contains__, FIELDS):
         _checked(name, fields[name], path)
 
@@ -247,7 +249,7 @@ def _optics_columns(fields, field, first, path) -> tuple[dict[str, np.ndarray], 
         GROUP_NAME: np.array(plain_names(len(first)), dtype=bytes),
         **{
             label: field(x)[first]
-            for label, x in zip(RELION_LENS, LENS, strict=True)
+            for label, x in zip(RELION_LENS, LENS_FIELDS, strict=True)
             if x in fields
         },
         "rlnImagePixelSize": field("blob/psize_A")[first],
@@ -312,14 +314,14 @@ def _position(fields, field) -> dict[str, np.ndarray]:
 
 def _angles(pose: np.ndarray) -> np.ndarray:
     """Rotation vectors (n, 3) to rot, tilt and psi (3, n), degrees, six decimals."""
-    parts = torch.from_numpy(pose.astype(np.float64)).split(AT_ONCE)
+    parts = torch.from_numpy(pose.astype(np.float64)).split(POSES_AT_ONCE)
     found = [torch.stack(matrix_to_euler(from_rotation_vector(x).mT)) for x in parts]
     return np.round(np.rad2deg(torch.cat(found, 1).numpy()), 6)
 
 
 def poses(angles: np.ndarray) -> np.ndarray:
     """Degrees (n, 3) to rotation vectors (n, 3)."""
-    parts = torch.from_numpy(np.deg2rad(angles)).split(AT_ONCE)
+    parts = torch.from_numpy(np.deg2rad(angles)).split(POSES_AT_ONCE)
     return torch.cat([to_rotation_vector(euler_to_matrix(*x.T).mT) for x in parts]).numpy()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryotorch.data.cryosparc.fields import FIELDS, IMAGES, NEEDED
+from cryotorch.data.cryosparc.fields import FIELDS, IMAGE_FIELDS, NEEDED_FIELDS
 from cryotorch.data.cryosparc.file import read_cs
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
@@ -17,7 +17,7 @@ def read_joined(
     passthrough: str | Path | None,
     need_ctf: bool = True,
 ) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    """The fields of a .cs file of particles, those it lacks from its passthrough file, and which these are; without ``need_ctf`` the CTF may be missing.
+    """The fields (n, ...) of a .cs file of particles, those it lacks from its passthrough file, and which these are; without ``need_ctf`` the CTF may be missing.
 
     Without ``passthrough`` the files ``*passthrough_particles*.cs`` beside it are joined where they hold all its
     particles and fields that it lacks and cryotorch knows: images, CTF, poses, half sets, positions. Particles keep
@@ -44,7 +44,7 @@ def read_joined(
                 what = dict(file=str(path), other=str(other), fields=", ".join(new))
                 found.append(remark("fields_joined", **what))
         except InputError as error:
-            if any(name not in fields for name in NEEDED):
+            if any(name not in fields for name in NEEDED_FIELDS):
                 raise
             what = dict(other=other.name, file=str(path), reason=str(error))
             found.append(remark("passthrough_unused", **what))
@@ -75,7 +75,7 @@ def _joined(
 
 
 def _needed(fields: dict[str, np.ndarray], path: Path, need_ctf: bool) -> dict[str, np.ndarray]:
-    missing = [name for name in (NEEDED if need_ctf else IMAGES) if name not in fields]
+    missing = [name for name in (NEEDED_FIELDS if need_ctf else IMAGE_FIELDS) if name not in fields]
     if missing:
         raise InputError(
             f"{path} has no {', '.join(missing)}, nor has a passthrough file beside it: put "

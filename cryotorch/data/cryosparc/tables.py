@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryotorch.data.cryosparc.alignments import MANY, pick_alignment
+from cryotorch.data.cryosparc.alignments import MANY_CLASSES, pick_alignment
 from cryotorch.data.cryosparc.carried_columns import (
     LIST,
     PREFIX,
@@ -65,6 +65,7 @@ def to_tables(
     """The tables "optics" and "particles" of RELION 3.1, "cryosparc_fields" where fields are carried; what is assumed or not applied.
 
     Args:
+        fields: (n, ...) of n particles.
         path: named in findings and errors.
         which: the class whose particles are taken alone, as CryoSPARC counts, from 0; None = all particles.
 
@@ -104,7 +105,7 @@ def to_tables(
 def to_fields(
     tables: dict[str, Table], path: str | Path
 ) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    """The fields of a .cs file for tables in the layout of RELION 3.1, and what CryoSPARC will not see.
+    """The fields (n, ...) of a .cs file for tables in the layout of RELION 3.1, and what CryoSPARC will not see.
 
     Args:
         path: of the file to come, named in findings and errors.
@@ -152,7 +153,7 @@ def _unused(fields: dict[str, np.ndarray], several: bool, path: Path) -> list[Fi
     if "alignments3D/pose" not in fields and not several:
         used.add("alignments2D")
     families = dict.fromkeys(name.partition("/")[0] for name in fields)
-    unused = [x for x in families if x not in used and not (several and MANY.match(x))]
+    unused = [x for x in families if x not in used and not (several and MANY_CLASSES.match(x))]
     if not unused:
         return []
     families = ", ".join(f"{x}/..." for x in unused)

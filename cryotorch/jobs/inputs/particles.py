@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cryotorch.data.half_sets import SHARED, shared_resolution
+from cryotorch.data.half_sets import SHARED_RESOLUTION, shared_resolution
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.findings import Finding, remark
@@ -39,9 +39,9 @@ def shared_before(
     if resplit and told is None:
         return shared, [Finding("half_sets_mixed")]
     if shared is None:
-        where = dict(file=str(file.path), column=SHARED)
+        where = dict(file=str(file.path), column=SHARED_RESOLUTION)
         return None, [remark("shared_unknown", **where)]
-    by = f"shared_resolution={told:g}" if shared == told else f"{SHARED} in {file.path}"
+    by = f"shared_resolution={told:g}" if shared == told else f"{SHARED_RESOLUTION} in {file.path}"
     return shared, [remark("shared_known", resolution=shared, source=by)]
 
 

@@ -246,7 +246,7 @@ def _empty(empty: Tensor) -> list[Finding]:
     if not empty.any():
         return []
     share = float(empty.double().mean())
-    return [Finding("empty_directions", share=share, level=cones.EMPTY)]
+    return [Finding("empty_directions", share=share, level=cones.EMPTY_POWER)]
 
 
 def _scarce(sampling: Sampling | None, counted: int) -> list[Finding]:

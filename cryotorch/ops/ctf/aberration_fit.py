@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cryotorch.ops.ctf.transfer import wavelength
 
-LIMITS = (0.4, 0.5, 0.63, 0.8, 1.0)  # of the highest frequency: large phases are followed outwards
+# Of the highest frequency: large phases are followed outwards.
+FREQUENCY_LIMITS = (0.4, 0.5, 0.63, 0.8, 1.0)
 STEPS = 12
 SHARPEST = 4.0  # times as curved as expected may be a maximum that is no noise
 # (n, m) of the functions, each as cosine and sine but for m = 0. Shift and astigmatism come along because poses and
@@ -69,7 +70,7 @@ def fit_odd(cross: Tensor, power: Tensor, basis: Tensor, radius: Tensor) -> Fit:
     basis = basis / length
     cross, power = cross.to(torch.complex128), power.double()
     value = basis.new_zeros(basis.shape[1])
-    for part in LIMITS:
+    for part in FREQUENCY_LIMITS:
         inner = radius <= part * radius.max() * (1 + 1e-6)
         if int(inner.sum()) > 4 * basis.shape[1]:
             value = _climb(cross[inner], power[inner], basis[inner], value)
@@ -130,7 +131,7 @@ def spherical_factor(voltage_kv: float) -> float:
 
 
 def odd_zernike(coefficients: dict[str, Tensor]) -> Tensor:
-    """RELION's six antisymmetric coefficients of monomials named as in ``ODD``, each (cosine, sine).
+    """RELION's six antisymmetric coefficients of monomials named as in ``ODD``: (6,) from (cosine, sine), each (2,).
 
     With Z(1, 3) = (3 k^3 - 2 k) cos phi, k^3 cos phi = Z(1, 3) / 3 + 2 Z(1, 1) / 3.
     """
@@ -141,7 +142,7 @@ def odd_zernike(coefficients: dict[str, Tensor]) -> Tensor:
 
 
 def even_zernike(coefficients: dict[str, Tensor]) -> Tensor:
-    """RELION's nine symmetric coefficients of monomials named as in ``EVEN``, spherical left out.
+    """RELION's nine symmetric coefficients of monomials named as in ``EVEN``, spherical left out: (9,) from (2,) each.
 
     With Z(2, 4) = (4 k^4 - 3 k^2) cos 2 phi, k^4 cos 2 phi = Z(2, 4) / 4 + 3 Z(2, 2) / 4.
     """

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cryotorch.ops.ctf.transfer import wavelength
 
-STEP = 0.5  # rad: phase at the highest frequency between two values of the defocus grid
-BIN = 0.2  # rad: what frequencies that are taken together differ by at the end of the grid
+GRID_PHASE_STEP = 0.5  # rad: phase at the highest frequency between two values of the defocus grid
+BIN_PHASE = 0.2  # rad: what frequencies that are taken together differ by at the end of the grid
 PROPER = 0.3  # of the expected curvature, the least that a maximum is believed to have
 DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 1e-2, 1e-4, 1e6
 
@@ -89,7 +89,7 @@ def to_form(defocus: Tensor) -> Tensor:
 
 
 def from_form(form: Tensor) -> Tensor:
-    """The inverse of ``to_form``, with defocus_u >= defocus_v and the angle from 0 to pi."""
+    """The inverse of ``to_form``, (b, 3) from (b, 3), with defocus_u >= defocus_v and the angle from 0 to pi."""
     mean, c, s = form.unbind(-1)
     half = torch.hypot(c, s)
     angle = torch.remainder(torch.atan2(s, c) / 2, torch.pi)
@@ -107,20 +107,20 @@ def stretched(form: Tensor, stretch: Tensor) -> Tensor:
 
 
 def defocus_grid(basis: Tensor, reach: float) -> Tensor:
-    """Changes of the mean defocus from -reach to reach, Å, as dense as the highest frequency needs."""
-    steps = max(1, math.ceil(reach * float(basis[:, 0].max()) / STEP))
+    """Changes (r,) of the mean defocus from -reach to reach, Å, as dense as the highest frequency of the basis (m, 3) needs."""
+    steps = max(1, math.ceil(reach * float(basis[:, 0].max()) / GRID_PHASE_STEP))
     return torch.linspace(-reach, reach, 2 * steps + 1, device=basis.device)
 
 
 def defocus_profile(terms: CtfTerms, basis: Tensor, grid: Tensor) -> Tensor:
-    """The score (b, r) of every change of the mean defocus on a grid (r,).
+    """The score (b, r) of every change of the mean defocus on a grid (r,); basis (m, 3).
 
     All coefficients of about the same k^2 turn alike, so that they are summed first:
     score(d) = Im sum_j a_j e^{i q_j d} + Re sum_j b_j e^{2 i q_j d} / 4 - sum B / 4, a = sum A e^{i chi}, b = sum B e^{2 i chi}.
     """
     q, reach = basis[:, 0], float(grid.abs().max())
     low, high = float(q.min()), float(q.max())
-    bins = max(1, math.ceil((high - low) * reach / BIN))
+    bins = max(1, math.ceil((high - low) * reach / BIN_PHASE))
     width = max(high - low, 1e-30) / bins
     index = ((q - low) / width).long().clamp(max=bins - 1)
     centre = low + (torch.arange(bins, device=q.device) + 0.5) * width
@@ -206,7 +206,7 @@ def _proper(curvature: Tensor, expected: Tensor) -> Tensor:
 
 
 def prior_widths(reach: float) -> Tensor:
-    """Standard deviations of the defocus errors to choose from, Å: from 5 Å to the reach of the search."""
+    """Standard deviations (t,) of the defocus errors to choose from, Å: from 5 Å to the reach of the search."""
     return torch.logspace(math.log10(5.0), math.log10(reach), 25)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def wavelength(voltage_kv: Tensor) -> Tensor:
-    """Relativistic electron wavelength in Å.
+    """Relativistic electron wavelength in Å, of kV in any shape.
 
     lambda = h / sqrt(2 m e V (1 + e V / 2 m c^2)); 12.2643247 = h / sqrt(2 m e) in Å V^1/2 and
     0.978466e-6 = e / (2 m c^2) in 1/V.
@@ -20,7 +20,7 @@ def delocalisation(defocus: Tensor, voltage_kv: Tensor) -> Tensor:
     """lambda |df| (b,) in Å²: signal of frequency k (1/Å) lies up to this times k away from where it belongs.
 
     The gradient of chi / 2 pi by k without the spherical aberration (Downing & Glaeser 2008, doi:10.1016/j.ultramic.2007.09.009).
-    Shapes as for ``contrast_transfer``.
+    Shapes as for ``contrast_transfer``: defocus (b, 3), voltage (b,).
     """
     return wavelength(voltage_kv) * defocus[:, :2].mean(1).abs()
 

@@ -43,7 +43,7 @@ def insert_curved_(
     and averages out (Wolf, DeRosier & Grigorieff 2006, doi:10.1016/j.ultramic.2005.11.001).
 
     Args:
-        wave: (b, m) complex, g e^{i chi}, g all real factors of the image; precision: (b, m) w = 1 / sigma2.
+        rotation: (b, 3, 3); wave: (b, m) complex, g e^{i chi}, g all real factors of the image; precision: (b, m) w = 1 / sigma2.
         frequency: (m, 2) or (b, m, 2), and height: (b, m) z with its sign, in Fourier pixels.
     """
     overlap = (1 - 2 * height.abs()).clamp_min(0)

@@ -165,7 +165,7 @@ def _multiply(volume: Tensor, gain: Tensor) -> Tensor:
 
 
 def back_(transform: Tensor, gain: Tensor) -> Tensor:
-    """The volume (d, d, d) of a half transform (d, d, d//2 + 1) times a real gain per |k|^2; the transform is overwritten."""
+    """The volume (d, d, d) of a half transform (d, d, d//2 + 1) times a real gain (q,) per |k|^2; the transform is overwritten."""
     # irfftn in two steps: the product goes before the result comes
     product = torch.fft.ifftn(multiply_radial_(transform, gain), dim=(0, 1))
     return torch.fft.irfft(product, n=len(transform))

@@ -49,7 +49,7 @@ def backproject_terms(
 ) -> tuple[Tensor, Tensor]:
     """The adjoint of ``predict`` up to the slice: what an image adds to numerator and weights of the normal equations.
 
-    numerator = a c w conj(phase) y and weight = a^2 c^2 w. Shapes (b, m); precision w = 1 / sigma2, scale a (b,).
+    numerator = a c w conj(phase) y and weight = a^2 c^2 w. Shapes (b, m); shift_px (b, 2); precision w = 1 / sigma2, scale a (b,).
     """
     gain = ctf * precision * scale[:, None]
     return spectrum * shift_phase(-shift_px, box, spectrum.shape[-1]) * gain, gain * ctf * scale[
@@ -64,7 +64,7 @@ def project(
     ctf: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """Packed spectra (b, m) of the images of a volume (d, d, d): ``predict`` for a volume used once."""
+    """Packed spectra (b, m) of the images of a volume (d, d, d): ``predict``, with its shapes, for a volume used once."""
     box = volume.shape[-1]
     if ctf is None:
         ctf = torch.ones(len(rotation), len(half_plane(box).frequency), device=volume.device)

@@ -106,25 +106,25 @@ def centre_(transform: Tensor) -> Tensor:
 
 
 def ifft_volume(transform: Tensor, box: int) -> Tensor:
-    """The inverse of ``fft_volume``."""
+    """The inverse of ``fft_volume``: (*b, d, d, d // 2 + 1) to (*b, d, d, d), d the ``box``."""
     dims = (-3, -2, -1)
     return torch.fft.fftshift(torch.fft.irfftn(transform, s=(box,) * 3, dim=dims), dim=dims)
 
 
 def slabs(volume: Tensor) -> tuple[Tensor, ...]:
-    """Sections of a volume that stay in the processor's cache together; all of it on a GPU."""
+    """Sections of a volume, any shape, that stay in the processor's cache together; all of it on a GPU."""
     rows = len(volume) if volume.is_cuda else max(1, SLAB // volume[0].numel())
     return volume.split(rows)
 
 
 def wave_numbers(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """|k| in Fourier pixels of every |k|^2 that a box has, float64: tables of gains, looked up by whole numbers."""
+    """|k| in Fourier pixels of every |k|^2 that a box has, (q,) float64: tables of gains, looked up by whole numbers."""
     most = 3 * (box // 2) ** 2
     return torch.arange(most + 1, dtype=torch.float64, device=device).sqrt()
 
 
 def multiply_radial_(transform: Tensor, gain: Tensor) -> Tensor:
-    """Multiply a half transform (n, n, n//2 + 1) by a real gain per |k|^2, see ``wave_numbers``, in place, and return it."""
+    """Multiply a half transform (n, n, n//2 + 1) by a real gain (q,) per |k|^2, see ``wave_numbers``, in place, and return it."""
     size, device = len(transform), transform.device
     full = torch.fft.fftfreq(size, 1 / size, device=device).int().square_()
     plane = full[:, None] + torch.arange(size // 2 + 1, dtype=torch.int32, device=device).square_()
@@ -146,7 +146,7 @@ def _volume_shells(box: int, device: str) -> Tensor:
 
 
 def volume_shells(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Shell number round(|k|) of every coefficient of ``fft_volume``'s layout; corners are numbered on."""
+    """Shell number round(|k|) of every coefficient, (d, d, d // 2 + 1) int64; corners are numbered on."""
     return _volume_shells(box, str(device))
 
 
@@ -174,7 +174,7 @@ def _shell_count(box: int, device: str) -> Tensor:
 
 
 def shell_count(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Coefficients of a whole transform in the shells 0 .. d // 2, float64."""
+    """Coefficients of a whole transform in the shells 0 .. d // 2, (d // 2 + 1,) float64."""
     return _shell_count(box, str(device))
 
 

@@ -13,7 +13,7 @@ from cryotorch.ops.geometry.symmetry import GENERIC, in_asymmetric_unit
 
 # Directions per view that stand for the sphere, and rounds in which the views settle.
 PROBES, PASSES = 200, 40
-CHUNK = 2_000_000  # numbers held at once
+NUMBERS_AT_ONCE = 2_000_000  # numbers held at once
 
 
 def random_views(
@@ -70,7 +70,7 @@ def even_views(n: int, group: Tensor) -> Tensor:
 
 
 def largest_gap(view: Tensor, group: Tensor) -> float:
-    """The angle in radians between views (n, 3), with their copies by a group, and the direction that is farthest from all."""
+    """The angle in radians between views (n, 3), with their copies by a group (g, 3, 3), and the direction that is farthest from all."""
     direction = fibonacci_directions(PROBES * len(view))
     return float(_nearest(direction, view, group.double())[2].max())
 
@@ -84,7 +84,7 @@ def ideal_gap(n: int, order: int) -> float:
 
 
 def _of_one_unit(direction: Tensor, group: Tensor) -> Tensor:
-    parts = direction.split(max(1, CHUNK // len(group)))
+    parts = direction.split(max(1, NUMBERS_AT_ONCE // len(group)))
     return torch.cat([part[in_asymmetric_unit(part, group)] for part in parts])
 
 

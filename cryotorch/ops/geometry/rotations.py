@@ -24,7 +24,7 @@ def euler_to_matrix(rot: Tensor, tilt: Tensor, psi: Tensor) -> Tensor:
 
 
 def matrix_to_euler(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The inverse of ``euler_to_matrix``: tilt in [0, pi]; at tilt 0 and pi, where only a sum counts, rot is 0."""
+    """The inverse of ``euler_to_matrix``, (*b, 3, 3) to three (*b): tilt in [0, pi]; at tilt 0 and pi, where only a sum counts, rot is 0."""
     r = rotation.double()
     sin_tilt = torch.hypot(r[..., 2, 0], r[..., 2, 1])
     tilt = torch.atan2(sin_tilt, r[..., 2, 2])
@@ -81,13 +81,13 @@ def _to_quaternion(r: Tensor) -> Tensor:
 
 
 def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
-    """Geodesic angle in radians between rotations (*b, 3, 3), exact also for small angles."""
+    """Geodesic angle (*b) in radians between rotations (*b, 3, 3), exact also for small angles."""
     chord = (first - second).flatten(-2).norm(dim=-1)  # = 2 sqrt(2) sin(angle / 2)
     return 2 * torch.asin((chord / math.sqrt(8)).clamp(max=1))
 
 
 def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """n rotations uniform on SO(3), float32: normalised Gaussian quaternions."""
+    """n rotations (n, 3, 3) float32, uniform on SO(3): normalised Gaussian quaternions."""
     q = torch.randn(n, 4, generator=generator, dtype=torch.float64)
     w, x, y, z = (q / q.norm(dim=1, keepdim=True)).unbind(1)
     rows = [

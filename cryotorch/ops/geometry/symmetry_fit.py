@@ -17,12 +17,13 @@ from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import THRESHOLD
 
-POINTS = 8000  # coefficients that are compared
-SEEN = 0.2  # of the shell's mean weight, from which on a coefficient counts as measured
-RANDOM = 24  # turns that tell how well a wrong operator correlates by chance
-LEAST, FINEST = 4, 48  # shells
-FEW = 100.0  # coefficients: with fewer an operator is not judged
-WRONG, CLEAR = 0.5, 3.0  # what an operator lacks to be called wrong, and in standard errors
+MAX_COEFFICIENTS = 8000  # coefficients that are compared
+MIN_WEIGHT = 0.2  # of the shell's mean weight, from which on a coefficient counts as measured
+RANDOM_TURNS = 24  # turns that tell how well a wrong operator correlates by chance
+MIN_SHELLS, MAX_SHELL = 4, 48  # shells
+MIN_COEFFICIENTS = 100.0  # coefficients: with fewer an operator is not judged
+MIN_LACK = 0.5  # of the score, that an operator lacks to be called wrong
+MIN_ERRORS = 3.0  # and in standard errors
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,21 @@ class Fit:
     def wrong(self) -> Tensor:
         """(g,) bool, operators that the images contradict."""
         short = 1 - self.score
-        return (short > WRONG) & (short > CLEAR * self.noise) & (short > CLEAR * self.chance)
+        return (
+            (short > MIN_LACK)
+            & (short > MIN_ERRORS * self.noise)
+            & (short > MIN_ERRORS * self.chance)
+        )
 
     @property
     def right(self) -> Tensor:
         """(g,) bool, operators that the images show."""
-        return (self.score > 1 - WRONG) & (self.score > CLEAR * self.chance)
+        return (self.score > 1 - MIN_LACK) & (self.score > MIN_ERRORS * self.chance)
 
 
 def box_for(limit: float) -> int:
     """The box of coarse sums that hold what is looked at for a limit in shells."""
-    return 2 * (math.ceil(min(limit, FINEST)) + 2)
+    return 2 * (math.ceil(min(limit, MAX_SHELL)) + 2)
 
 
 class SymmetryFit:
@@ -74,7 +79,7 @@ class SymmetryFit:
     """
 
     def __init__(self, sums: list[Sums], limit: float, radius: float) -> None:
-        limit = min(limit, FINEST)
+        limit = min(limit, MAX_SHELL)
         box = min(sums[0].box, box_for(limit))
         cut = [coarse_sums(half, box) for half in sums]
         device = cut[0].weight.device
@@ -88,7 +93,7 @@ class SymmetryFit:
         fallen = torch.nonzero(curve[1:] < THRESHOLD)
         self.high = int(fallen[0]) if len(fallen) else len(curve) - 1
         self.low = max(2, self.high // 3)
-        self.resolves = self.high >= self.low + LEAST
+        self.resolves = self.high >= self.low + MIN_SHELLS
         if not self.resolves:
             return
         self.tables = [projector(volume, correct=False) for volume in maps]
@@ -98,16 +103,16 @@ class SymmetryFit:
         self.shell = shell
         self.here = self._look(torch.eye(3, dtype=torch.float64))
         self.mean = [self._shell_mean(values) for values in self.here[:2]]
-        turns = random_rotations(RANDOM, torch.Generator().manual_seed(0))
+        turns = random_rotations(RANDOM_TURNS, torch.Generator().manual_seed(0))
         self.independent = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
         chance = [self._score(turn) for turn in turns]
-        spread = [score * math.sqrt(n) for score, n, _ in chance if n >= FEW]
+        spread = [score * math.sqrt(n) for score, n, _ in chance if n >= MIN_COEFFICIENTS]
         self.kappa = float(torch.tensor(spread).square().mean().sqrt()) if spread else math.inf
 
     def __call__(self, rotations: Tensor) -> Fit:
         """The fit of operators (g, 3, 3)."""
         found = [self._score(r) for r in rotations]
-        score = [s if n >= FEW else math.nan for s, n, _ in found]
+        score = [s if n >= MIN_COEFFICIENTS else math.nan for s, n, _ in found]
         chance = [self.kappa / math.sqrt(max(n, 1.0)) for _, n, _ in found]
         return Fit(*(torch.tensor(v) for v in (score, [e for *_, e in found], chance)))
 
@@ -159,7 +164,7 @@ def _measured(sums: list[Sums]) -> Tensor:
         share = torch.cat([share, mirrored], -1)[None, None]
         if padding > 1:  # a mean over the unpadded grid's distance
             share = avg_pool3d(_wrapped(share, padding - 1), 2 * padding - 1, stride=1)
-        known = known * (share > SEEN)
+        known = known * (share > MIN_WEIGHT)
     return max_pool3d(_wrapped(1 - known, padding), 2 * padding + 1, stride=1)[0, 0] < 0.5
 
 
@@ -171,7 +176,7 @@ def _points(box: int, low: int, high: int, device: torch.device) -> tuple[Tensor
     """Coefficients (3, m) of some shells, each pair k, -k once, and their shells (m,); the same in every call."""
     shell = volume_shells(box)
     z, y, x = torch.nonzero((shell >= low) & (shell <= high), as_tuple=True)
-    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:POINTS]
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:MAX_COEFFICIENTS]
     number = shell[z, y, x].long()
     z, y = (torch.where(v > box // 2, v - box, v) for v in (z, y))
     point = torch.stack([x, y, z]).float()

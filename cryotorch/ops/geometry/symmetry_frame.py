@@ -41,12 +41,12 @@ def holds(group: Tensor, rotation: Tensor) -> bool:
 
 
 def z_fold(group: Tensor) -> int:
-    """The fold of the axis on z."""
+    """The fold of the axis on z of a point group (g, 3, 3)."""
     return int((group[:, 2, 2] > 1 - 1e-6).sum())
 
 
 def mates(group: Tensor) -> Tensor:
-    """Turns (k, 3, 3) that leave the axes of a point group where they are without belonging to it: its normaliser's cosets.
+    """Turns (k, 3, 3) that leave the axes of a point group (g, 3, 3) where they are without belonging to it: its normaliser's cosets.
 
     A map turned by one of them has the same symmetry about the same axes, and is another map: a half step about z for Dn, the
     turns of the octahedron for D2 (five) and T (one); none for O and I. Of Cn, where any angle about z does so, the half step
@@ -123,7 +123,7 @@ def _steps(group: Tensor) -> list[list[tuple[str, float]]]:
 
 
 def z_alone(group: Tensor) -> bool:
-    """Whether a point group is a Cn or a Dn: all axes but that on z lie across it."""
+    """Whether a point group (g, 3, 3) is a Cn or a Dn: all axes but that on z lie across it."""
     return bool((group[:, 2, 2].abs() > 1 - 1e-6).all())
 
 

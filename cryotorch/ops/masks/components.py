@@ -16,7 +16,7 @@ def piece_numbers(binary: Tensor) -> Tensor:
 
 
 def joined(binary: Tensor) -> Tensor:
-    """``piece_numbers`` by tensor operations: the number of a piece is that of its first voxel.
+    """``piece_numbers`` (n,) by tensor operations: the number of a piece is that of its first voxel.
 
     Every voxel points at an earlier one of its piece, at first at itself. In each round the target of a voxel comes to
     point at an earlier target of one of its neighbours, then all follow their targets to the end: at least half of the pieces

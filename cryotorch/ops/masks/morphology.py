@@ -12,8 +12,8 @@ from cryotorch.ops.masks.soft import distance_transform
 
 
 def dilate(binary: Tensor, radius: float) -> Tensor:
-    """All voxels within ``radius`` px of a True one; a negative radius erodes: it keeps the voxels farther
-    than that from every False one. Beyond the box there is nothing, neither True nor False."""
+    """All voxels of a mask, any shape, bool, within ``radius`` px of a True one; a negative radius erodes: it keeps the
+    voxels farther than that from every False one. Beyond the box there is nothing, neither True nor False."""
     reach = abs(radius)
     if radius < 0:
         return distance_transform(~binary, math.floor(reach) + 1.0) > reach
@@ -21,23 +21,23 @@ def dilate(binary: Tensor, radius: float) -> Tensor:
 
 
 def fill_holes(binary: Tensor) -> Tensor:
-    """The mask and what it encloses: False voxels from which no path over faces leads to the border of the box."""
+    """A mask, any shape, bool, and what it encloses: False voxels from which no path over faces leads to the border of the box."""
     filled = scipy.ndimage.binary_fill_holes(binary.cpu().numpy())
     return torch.from_numpy(filled).to(binary.device)
 
 
 def unite(a: Tensor, b: Tensor) -> Tensor:
-    """Or of two soft masks: the larger value."""
+    """Or of two soft masks of any shape: the larger value."""
     return torch.maximum(a, b)
 
 
 def intersect(a: Tensor, b: Tensor) -> Tensor:
-    """And of two soft masks: the smaller value."""
+    """And of two soft masks of any shape: the smaller value."""
     return torch.minimum(a, b)
 
 
 def subtract(a: Tensor, b: Tensor) -> Tensor:
-    """The first soft mask without the second: min(a, 1 - b)."""
+    """The first soft mask without the second, any shape: min(a, 1 - b)."""
     return torch.minimum(a, 1 - b)
 
 

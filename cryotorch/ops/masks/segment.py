@@ -91,7 +91,7 @@ def _by_size(labels: numpy.ndarray, like: Tensor) -> Tensor:
 
 
 def segment_table(labels: Tensor, volume: Tensor) -> list[Segment]:
-    """What there is to know about each segment of ``labels`` (d, d, d), in the order of their numbers."""
+    """What there is to know about each segment of ``labels`` (d, d, d) of a volume (d, d, d), in the order of their numbers."""
     flat, count = labels.flatten().long(), int(labels.max())
     voxels = torch.bincount(flat, minlength=count + 1)
     line = torch.arange(labels.shape[-1], dtype=torch.float64, device=labels.device)
@@ -106,7 +106,7 @@ def segment_table(labels: Tensor, volume: Tensor) -> list[Segment]:
 
 
 def labels_at(labels: Tensor, points: Tensor) -> list[int]:
-    """The segment in which each point (n, 3), (x, y, z) in voxels from the corner, lies.
+    """The segment of ``labels`` (d, d, d) in which each point (n, 3), (x, y, z) in voxels from the corner, lies.
 
     ValueError for a point outside the box, or in no segment: it then names the nearest one.
     """
@@ -133,7 +133,7 @@ def labels_at(labels: Tensor, points: Tensor) -> list[int]:
 
 
 def select_segments(labels: Tensor, wanted: Iterable[int]) -> Tensor:
-    """(d, d, d) bool: the voxels of the wanted segments. ValueError for a number that there is not."""
+    """(d, d, d) bool: the voxels of the wanted segments of ``labels`` (d, d, d). ValueError for a number that there is not."""
     wanted, count = list(wanted), int(labels.max())
     for label in wanted:
         if not 1 <= label <= count:

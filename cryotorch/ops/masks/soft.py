@@ -11,9 +11,9 @@ from cryotorch.ops.fourier.filters import low_pass as filter_low_pass
 from cryotorch.ops.fourier.transforms import slabs
 from cryotorch.ops.masks.components import piece_numbers
 
-TILE = 2**20  # voxels
+TILE_VOXELS = 2**20  # voxels
 SPARSE = 97  # one voxel in so many tells how large the largest are; a prime, to meet all columns of a box
-PIECE = 0.1  # of the largest piece of density: a smaller one is rather noise than a domain
+MIN_PIECE_SIZE = 0.1  # of the largest piece of density: a smaller one is rather noise than a domain
 
 
 def soft_sphere(box: int, radius: float, edge: float, device: torch.device | str = "cpu") -> Tensor:
@@ -35,7 +35,7 @@ def _radius(box: int, dimensions: int, device: torch.device | str) -> Tensor:
 
 
 def cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
-    """(1 + cos(pi t)) / 2 with t = (distance - near) / (far - near) limited to 0 .. 1."""
+    """(1 + cos(pi t)) / 2 with t = (distance - near) / (far - near) limited to 0 .. 1, of distances in any shape."""
     if far <= near:
         return (distance <= near).float()
     edge = torch.empty_like(distance)
@@ -46,7 +46,7 @@ def cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
 
 
 def distance_transform(mask: Tensor, limit: float | None = None) -> Tensor:
-    """Euclidean distance in pixels of each voxel to the nearest True one, float32.
+    """Euclidean distance in pixels of each voxel of a mask, any shape, to the nearest True one, float32.
 
     Exact: the squared distance is a minimum over one axis after the other (Saito and Toriwaki 1994,
     doi:10.1016/0031-3203(94)90133-3),
@@ -73,7 +73,7 @@ def _nearest_along_(squared: Tensor, axis: int, reach: int) -> None:
     """
     size, across = squared.shape[axis], 0 if axis else 1
     width = squared.shape[across]
-    rows = width if squared.is_cuda else max(1, TILE * width // squared.numel())
+    rows = width if squared.is_cuda else max(1, TILE_VOXELS * width // squared.numel())
     for tile in squared.split(rows, across):
         before, further = tile.clone(), torch.empty_like(tile)
         for step in range(1, min(reach, size - 1) + 1):
@@ -99,7 +99,7 @@ def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
 
 
 def grow_in_box(binary: Tensor, near: float, far: float) -> tuple[Tensor, float]:
-    """``soft_mask`` that ends on the faces of its box, see ``edge_in_box``, and how far the True voxels are from these, pixels."""
+    """``soft_mask``, any shape, that ends on the faces of its box, see ``edge_in_box``, and how far the True voxels are from these, pixels."""
     if not binary.any():
         return soft_mask(binary, near, far), math.inf
     spans = zip(_extent(binary), binary.shape, strict=True)
@@ -110,7 +110,7 @@ def grow_in_box(binary: Tensor, near: float, far: float) -> tuple[Tensor, float]
 
 
 def edge_in_box(distance: Tensor, near: float, far: float) -> Tensor:
-    """``cosine_edge`` that ends on the faces of the box of a ``distance_transform`` whose limit is at least ``far``.
+    """``cosine_edge``, any shape, that ends on the faces of the box of a ``distance_transform`` whose limit is at least ``far``.
 
     With d the distance of a voxel to the True ones and f that to the nearest face, both limits are scaled by
     s = min(1, (d + f) / far): the edge is narrower where the box leaves less room, and 0 on the faces.
@@ -206,7 +206,7 @@ def density_mask(
 
 
 def high_percentile(volume: Tensor) -> Tensor:
-    """The 99.99th percentile; ``torch.quantile`` refuses more than 16 million values.
+    """The 99.99th percentile, a scalar, of a volume of any shape; ``torch.quantile`` refuses more than 16 million values.
 
     It is looked for among the values that a sample says are large: all, with their places, would fill four volumes.
     """
@@ -235,7 +235,7 @@ def _large_pieces(binary: Tensor) -> Tensor:
     piece = piece_numbers(block)
     if len(piece):
         size = torch.bincount(piece)
-        found[inside][block] = (size >= PIECE * size.max())[piece]
+        found[inside][block] = (size >= MIN_PIECE_SIZE * size.max())[piece]
     return found
 
 

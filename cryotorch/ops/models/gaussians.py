@@ -10,15 +10,15 @@ from torch import Tensor
 from cryotorch.ops.fourier.transforms import resize_volume
 
 # Voxels handled at once: a few tens of MB of indices and values.
-CHUNK = 2_000_000
+VOXELS_AT_ONCE = 2_000_000
 # Standard deviations kept: exp(-4.5^2 / 2) = 4e-5 of the peak.
-REACH = 4.5
+REACH_SIGMAS = 4.5
 # Smallest sigma on the working grid, in its voxels: at that grid's Nyquist frequency 2 % of the amplitude is left.
-FINE = 0.9
+MIN_SIGMA_VOXELS = 0.9
 
 
 def bfactor_to_sigma(bfactor: Tensor) -> Tensor:
-    """Standard deviation in Å of the Gaussian whose transform is exp(-B k^2 / 4): sigma^2 = B / (8 pi^2)."""
+    """Standard deviation in Å of the Gaussian whose transform is exp(-B k^2 / 4): sigma^2 = B / (8 pi^2), B in Å², any shape."""
     return (bfactor / (8 * math.pi**2)).sqrt()
 
 
@@ -46,11 +46,11 @@ def gaussian_density(
             f"The narrowest Gaussian has sigma = {narrow:g} Å, less than an eighth of the pixel of "
             f"{pixel_size:g} Å: broaden it."
         )
-    factor = max(1, math.ceil(FINE * pixel_size / narrow))
+    factor = max(1, math.ceil(MIN_SIGMA_VOXELS * pixel_size / narrow))
     fine, step = box * factor, pixel_size / factor
     grid = torch.zeros(fine**3, dtype=torch.float32, device=position.device)
-    half = math.ceil(REACH * wide / step)
-    size = max(1, CHUNK // (2 * half + 1) ** 3)
+    half = math.ceil(REACH_SIGMAS * wide / step)
+    size = max(1, VOXELS_AT_ONCE // (2 * half + 1) ** 3)
     order = sigma.argsort(stable=True)  # so that narrow Gaussians get small windows
     for part in order.split(size):
         _add_gaussians_(grid, fine, position[part] / step, weight[part], sigma[part] / step)
@@ -60,7 +60,7 @@ def gaussian_density(
 
 def _add_gaussians_(grid: Tensor, box: int, centre: Tensor, weight: Tensor, sigma: Tensor) -> None:
     """Add Gaussians of unit-voxel coordinates into the flat grid (box^3,)."""
-    half = math.ceil(REACH * float(sigma.max()))
+    half = math.ceil(REACH_SIGMAS * float(sigma.max()))
     offset = torch.arange(-half, half + 1, device=grid.device)
     nearest = centre.round()
     line = offset - (centre - nearest)[..., None]

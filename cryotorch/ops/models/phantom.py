@@ -12,7 +12,7 @@ from cryotorch.ops.models.gaussians import bfactor_to_sigma, gaussian_density
 
 # Geometry of proteins, Å: steps along the C-alpha trace, distance between C-alphas that are not neighbours,
 # room around a residue inside a protein (134 Å^3 by its mass, more with the gaps between domains).
-STEP = 3.8
+RESIDUE_STEP = 3.8
 CLASH = 4.8
 RESIDUE_VOLUME = 150.0
 HELIX = (2.3, 1.5, math.radians(100))  # radius, rise, turn per residue: right-handed
@@ -31,7 +31,7 @@ ELLIPSOID = (1.0, 0.85, 0.7)
 # An asymmetric unit has at least this many residues, where need be in a molecule shrunk to fit.
 MIN_RESIDUES = 40
 # Candidates drawn at once for the next piece of chain.
-TRIALS = 48
+CHAIN_TRIALS = 48
 
 
 class PseudoAtoms(NamedTuple):
@@ -58,7 +58,7 @@ def phantom(
 
 
 def phantom_atoms(edge: float, group: Tensor, seed: int = 0) -> PseudoAtoms:
-    """The pseudo-atoms of a molecule for a box of ``edge`` Å.
+    """The pseudo-atoms of a molecule with a point group (g, 3, 3) for a box of ``edge`` Å.
 
     One asymmetric unit is folded within the points that are nearer to its centre than to any copy's centre, so
     that the copies under the group cannot clash. Where the box is too small for a protein of this symmetry, a
@@ -195,7 +195,9 @@ def _fold(
     total, failures = 0, 0
     while total < n_residues and failures < 12:
         # a new chain starts anywhere free in the domain
-        start = centre + size * draw.uniform(TRIALS, 1) ** (1 / 3) * draw.direction(TRIALS)
+        start = centre + size * draw.uniform(CHAIN_TRIALS, 1) ** (1 / 3) * draw.direction(
+            CHAIN_TRIALS
+        )
         good = (cell.depth(start) > MARGIN) & _free(start[:, None], others)
         if not good.any():
             failures += 1
@@ -255,8 +257,8 @@ def _elements(
     radius, rise, turn = shape
     i = torch.arange(n, dtype=torch.float64)
     local = torch.stack([radius * (turn * i).cos(), radius * (turn * i).sin(), rise * i], 1)
-    frame = draw.frame(TRIALS)
-    start = end + STEP * draw.direction(TRIALS)
+    frame = draw.frame(CHAIN_TRIALS)
+    start = end + RESIDUE_STEP * draw.direction(CHAIN_TRIALS)
     points = start[:, None] + torch.einsum("tij,nj->tni", frame, local - local[0])
     if shape == HELIX:  # carbonyls point along the axis: the hydrogen bonds of a helix
         return points, frame[:, None, :, 2].expand(-1, n, -1)
@@ -267,19 +269,19 @@ def _elements(
 def _loops(trace: Tensor, n: int, draw: _Draw) -> tuple[Tensor, Tensor]:
     """Random walks (t, n, 3) with C-alpha angles of proteins, 95 to 145 degrees."""
     if len(trace) > 1:
-        ahead = ((trace[-1] - trace[-2]) / (trace[-1] - trace[-2]).norm()).expand(TRIALS, 3)
+        ahead = ((trace[-1] - trace[-2]) / (trace[-1] - trace[-2]).norm()).expand(CHAIN_TRIALS, 3)
     else:
-        ahead = draw.direction(TRIALS)
-    point = trace[-1].expand(TRIALS, 3)
+        ahead = draw.direction(CHAIN_TRIALS)
+    point = trace[-1].expand(CHAIN_TRIALS, 3)
     points = []
     for _ in range(n):
-        across = torch.linalg.cross(ahead, draw.direction(TRIALS))
+        across = torch.linalg.cross(ahead, draw.direction(CHAIN_TRIALS))
         across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-9)
-        bend = torch.deg2rad(35 + 50 * draw.uniform(TRIALS, 1))
+        bend = torch.deg2rad(35 + 50 * draw.uniform(CHAIN_TRIALS, 1))
         ahead = bend.cos() * ahead + bend.sin() * across
-        point = point + STEP * ahead
+        point = point + RESIDUE_STEP * ahead
         points.append(point)
-    return torch.stack(points, 1), draw.direction(TRIALS * n).view(TRIALS, n, 3)
+    return torch.stack(points, 1), draw.direction(CHAIN_TRIALS * n).view(CHAIN_TRIALS, n, 3)
 
 
 def _decorate(traces: list[Tensor], sides: list[Tensor], draw: _Draw) -> tuple[Tensor, Tensor]:

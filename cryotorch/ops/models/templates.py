@@ -15,7 +15,7 @@ from cryotorch.ops.masks.soft import soft_sphere
 
 # The transform is kept up to this multiple of the low-pass frequency, where the filter has 2^-8 of the amplitude left.
 SKIRT = 2.0
-LEAST_BOX = 32
+MIN_BOX = 32
 BATCH_PIXELS = 1 << 22
 
 
@@ -38,7 +38,7 @@ def template_images(
     if low_pass is not None:
         wanted = min(wanted, 2 * SKIRT * edge / low_pass)
     # finer than what is wanted of the transform nothing is computed
-    small = min(old, max(LEAST_BOX, 2 * math.ceil(wanted / 2)))
+    small = min(old, max(MIN_BOX, 2 * math.ceil(wanted / 2)))
     volume = resize_volume(volume, small)
     step = edge / small
     volume = volume - volume[soft_sphere(small, small / 2, 0, volume.device) < 0.5].mean()

@@ -15,13 +15,13 @@ from cryotorch.ops.models.gaussians import bfactor_to_sigma, gaussian_density
 from cryotorch.ops.models.phantom import PseudoAtoms, phantom_atoms
 
 # The first body of the phantom reaches this share of what a phantom alone reaches: room for the second.
-FIRST = 0.9
+FIRST_BODY_SIZE = 0.9
 # Å: the second body is folded for a box of this edge at least, and in a smaller one both are shrunk.
-LEAST = 80.0
+MIN_FOLDING_EDGE = 80.0
 # Å between the nearest pseudo-atoms of the two bodies, and what counts as a contact.
 CLEARANCE, CONTACT = 4.5, 8.0
 # Ways round in which the second body is tried on the first, turned about the line between them.
-TRIALS = 12
+DOCKING_TRIALS = 12
 # Voxels beyond the shortest way from body to body that still belong to the place where they meet.
 SLACK = 2.0
 
@@ -101,12 +101,12 @@ def two_body_atoms(
     box is too small for two proteins, larger ones are shrunk together.
     """
     alone = torch.eye(3)[None]
-    design = max(edge, LEAST / (size * FIRST))
-    first = phantom_atoms(FIRST * design, alone, seed)
+    design = max(edge, MIN_FOLDING_EDGE / (size * FIRST_BODY_SIZE))
+    first = phantom_atoms(FIRST_BODY_SIZE * design, alone, seed)
     # seed + 1 decorates the first
-    second = phantom_atoms(size * FIRST * design, alone, seed + 2)
+    second = phantom_atoms(size * FIRST_BODY_SIZE * design, alone, seed + 2)
     best, most = second.position, -1
-    for trial in range(TRIALS):
+    for trial in range(DOCKING_TRIALS):
         placed = _put_on_top(first.position, _turned(second.position, trial))
         contacts = _contacts(first.position, placed)
         if contacts > most:
@@ -124,7 +124,7 @@ def two_body_atoms(
 
 def _turned(position: Tensor, trial: int) -> Tensor:
     """Half of the trials upside down."""
-    angle = 2 * math.pi * (trial // 2) / (TRIALS // 2)
+    angle = 2 * math.pi * (trial // 2) / (DOCKING_TRIALS // 2)
     flip = torch.tensor([math.pi * (trial % 2), 0.0, 0.0])
     turn = from_rotation_vector(torch.tensor([0.0, 0.0, angle])) @ from_rotation_vector(flip)
     return position @ turn.T

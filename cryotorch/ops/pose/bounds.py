@@ -102,7 +102,7 @@ def ring_weight(seen: Observation) -> Tensor:
 
 
 def headroom(expected: Tensor, kappa: float = KAPPA) -> Tensor:
-    """X + kappa sqrt(X): the most that a score gains which is expected to gain X, with noise of variance X."""
+    """X + kappa sqrt(X), any shape: the most that a score gains which is expected to gain X, with noise of variance X."""
     return expected + kappa * expected.sqrt()
 
 

@@ -49,7 +49,7 @@ class Observation:
         )
 
     def of(self, rows: Tensor) -> Observation:
-        """Some of the images."""
+        """Some of the images, by their ``rows`` (r,)."""
         m = self.magnification
         return Observation(
             self.spectrum[rows],
@@ -216,6 +216,7 @@ def for_kernels(reference: Projector, seen: Observation) -> tuple[tuple, tuple]:
 def fused_gram(
     reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
 ) -> Tensor:
+    """``gram_of_tensors`` (p, 7, 7) compiled for CUDA devices; image (p,), rotation (p, 3, 3), shift_px (p, 2)."""
     frequency = half_plane(seen.box, rotation.device).frequency[: seen.spectrum.shape[1]]
     table = (reference.table, reference.reach, reference.padding, seen.box)
     images = (torch.view_as_real(seen.spectrum), seen.gain, seen.precision)
@@ -226,7 +227,7 @@ def fused_gram(
 def gram_of_tensors(
     reference: Projector, seen: Observation, image: Tensor, rotation: Tensor, shift_px: Tensor
 ) -> Tensor:
-    """Inner products (p, 7, 7) of (y, f, df/dw 1-3, df/ds 1-2), all weighted by sqrt(w).
+    """Inner products (p, 7, 7) of (y, f, df/dw 1-3, df/ds 1-2), all weighted by sqrt(w); poses as for ``pose_terms``.
 
     The image is moved rather than the prediction, so every product is one of real vectors of 2 m numbers.
     """

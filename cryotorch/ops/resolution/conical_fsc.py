@@ -14,12 +14,12 @@ from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution.fsc import FEW_NUMBERS, THRESHOLD
 from cryotorch.ops.resolution.significance import noise_band
 
-PAIRS = 1 << 20  # directions x coefficients at a time: in a CPU's cache
+CPU_PAIRS = 1 << 20  # directions x coefficients at a time: in a CPU's cache
 GPU_PAIRS = 1 << 26
-FEW = 10  # coefficients below which a cone says nothing about a shell
-FIRST = 4  # shell from which on a fall counts: those before hold next to nothing, and suffer from windows and masks
-EMPTY = 0.05  # of the power of the whole shell
-POINTS = 4000  # of a sphere that overlaps are counted on
+MIN_COEFFICIENTS = 10  # coefficients below which a cone says nothing about a shell
+FIRST_JUDGED_SHELL = 4  # shell from which on a fall counts: those before hold next to nothing, and suffer from windows and masks
+EMPTY_POWER = 0.05  # of the power of the whole shell
+OVERLAP_POINTS = 4000  # of a sphere that overlaps are counted on
 # Rounding must not decide about what lies on the rim: 90 degrees take in everything.
 RIM = 1e-6
 
@@ -68,7 +68,7 @@ def conical_fsc(
     first, second = (torch.fft.rfftn(volume).flatten() for volume in (a, b))
     axes = directions.to(device, first.real.dtype).T.contiguous()
     least = math.cos(half_angle) - RIM
-    pairs = PAIRS if device.type == "cpu" else GPU_PAIRS
+    pairs = CPU_PAIRS if device.type == "cpu" else GPU_PAIRS
     size = max(64, pairs // max(1, len(directions)))
     curves = torch.ones(len(directions), box // 2 + 1, dtype=torch.float64, device=device)
     power = torch.ones_like(curves)
@@ -82,7 +82,7 @@ def conical_fsc(
             cone += products @ inside
             whole += products.double().sum(1, keepdim=True)
             advance(len(part))
-        counted = cone[3] >= min(FEW, float(whole[3, 0]))
+        counted = cone[3] >= min(MIN_COEFFICIENTS, float(whole[3, 0]))
         curves[:, shell] = torch.where(counted, _ratio(cone), _ratio(whole))
         relative = _mean_power(cone) / _mean_power(whole).clamp(min=1e-300)
         power[:, shell] = torch.where(counted, relative, 1.0)
@@ -139,7 +139,7 @@ def cone_band(
         v(u) = v (1 - cos half_angle) / sum_g |cone(u) and cone(g u)| / |cone(u)|
     """
     least, axes = math.cos(half_angle) - RIM, directions.double().cpu()
-    sphere = fibonacci_directions(POINTS).double()
+    sphere = fibonacci_directions(OVERLAP_POINTS).double()
     inside = (sphere @ axes.T).abs() >= least
     times = torch.zeros(len(axes), dtype=torch.float64)
     for element in torch.eye(3)[None] if group is None else group.cpu():
@@ -160,7 +160,7 @@ def limits(band: Tensor, threshold: float = THRESHOLD) -> Tensor:
 def first_fall(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> Tensor:
     """The first shell (n,) from 4 on with a value of a curve (n, s) at or below a threshold, or ``limits`` (n, s); s if none."""
     fallen = ~(curves > threshold)
-    fallen[:, :FIRST] = False
+    fallen[:, :FIRST_JUDGED_SHELL] = False
     ends = torch.full_like(fallen[:, :1], True)
     return torch.cat([fallen, ends], 1).byte().argmax(1)
 
@@ -173,7 +173,7 @@ def curve_area(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> Tensor:
 
 
 def area_ratio(curves: Tensor, threshold: float | Tensor = THRESHOLD) -> float:
-    """The conical FSC area ratio, cFAR: the smallest ``curve_area`` over the largest, 0 to 1.
+    """The conical FSC area ratio, cFAR: the smallest ``curve_area`` over the largest, 0 to 1, of curves (n, s).
 
     1 for a map that is resolved alike in all directions; below 0.5 the resolution depends on the direction. s^2 counts
     the coefficients of a shell, so that the area is the information in a direction. The ratio was introduced with
@@ -208,9 +208,12 @@ def directional_resolution(
 
 
 def empty_directions(power: Tensor, last: int) -> Tensor:
-    """Directions (n,) bool where maps hold next to no power: less than 5 % of the shell's, in most shells from 4 to ``last``.
+    """Directions (n,) bool where maps of a power (n, s) as in ``Cones`` hold next to nothing: less than 5 % of the shell's, in most shells from 4 to ``last``.
 
     Either nobody looked along a plane through them, or the structure repeats too regularly to scatter there. The FSC
     there is that of what a mask smears in from other directions, alike in both maps, and looks far too good.
     """
-    return power[:, FIRST : max(last, FIRST) + 1].median(1).values < EMPTY
+    return (
+        power[:, FIRST_JUDGED_SHELL : max(last, FIRST_JUDGED_SHELL) + 1].median(1).values
+        < EMPTY_POWER
+    )

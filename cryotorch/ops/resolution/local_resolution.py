@@ -11,12 +11,12 @@ from torch.nn.functional import interpolate, pad
 from cryotorch.ops.fourier.filters import filter_shells, low_pass, radial_amplitude
 from cryotorch.ops.fourier.transforms import resize_volume
 
-STEP = 1.12  # from one band to the next finer one
-WIDTH = 1.35  # a band goes from centre / WIDTH to centre * WIDTH: narrower ones blur more in space
-WINDOW = 1.0  # standard deviation of the window, in wavelengths of the band
-COARSEST = 25.0  # Å
-FEWEST_WAVES = 4  # of the coarsest band along the box
-OUTSIDE = 0.01  # share of the window within the mask below which there is nothing to judge
+BAND_STEP = 1.12  # from one band to the next finer one
+BAND_WIDTH = 1.35  # a band goes from centre / BAND_WIDTH to centre * BAND_WIDTH: narrower ones blur more in space
+WINDOW_SIGMA = 1.0  # standard deviation of the window, in wavelengths of the band
+COARSEST_BAND = 25.0  # Å
+MIN_WAVES = 4  # of the coarsest band along the box
+MIN_WINDOW_SHARE = 0.01  # share of the window within the mask below which there is nothing to judge
 
 
 def local_resolution(
@@ -24,7 +24,7 @@ def local_resolution(
     pixel_size: float,
     mask: Tensor | None = None,
     threshold: float = 0.5,
-    coarsest: float = COARSEST,
+    coarsest: float = COARSEST_BAND,
     finest: float | None = None,
 ) -> Tensor:
     """The resolution in Å around each voxel (d, d, d) of two half maps (2, d, d, d).
@@ -50,13 +50,13 @@ def local_resolution(
             f"The threshold of the local FSC must lie between 0 and 1, got {threshold:g}."
         )
     box, edge = half_maps.shape[-1], half_maps.shape[-1] * pixel_size
-    shells = _bands(edge, min(coarsest, edge / FEWEST_WAVES), max(finest or 0, 2 * pixel_size))
+    shells = _bands(edge, min(coarsest, edge / MIN_WAVES), max(finest or 0, 2 * pixel_size))
     maps = torch.stack([filter_shells(m, 1 / _amplitude(m)) for m in half_maps])
     weight = torch.ones_like(maps[0]) if mask is None else mask.to(maps)
     found = torch.full_like(maps[0], shells[-1])
     finer = None
     for place in reversed(range(len(shells))):  # the maps shrink on the way to coarser bands
-        size = min(box, 8 * math.ceil((2 * WIDTH * shells[place] + 2) / 8))
+        size = min(box, 8 * math.ceil((2 * BAND_WIDTH * shells[place] + 2) / 8))
         maps, weight = resize_volume(maps, size), resize_volume(weight, size)
         here = _enlarge(_correlation(maps, weight, shells[place]), box)
         if finer is not None:
@@ -72,7 +72,7 @@ def local_resolution(
 def _bands(edge: float, coarsest: float, finest: float) -> list[float]:
     """Centres in Fourier pixels from ``coarsest`` to ``finest`` Å, evenly on a logarithmic scale."""
     first, last = edge / max(coarsest, finest), edge / finest
-    steps = max(1, round(math.log(last / first) / math.log(STEP)))
+    steps = max(1, round(math.log(last / first) / math.log(BAND_STEP)))
     return [first * (last / first) ** (i / steps) for i in range(steps + 1)]
 
 
@@ -88,10 +88,10 @@ def _correlation(maps: Tensor, weight: Tensor, centre: float) -> Tensor:
     k = torch.fft.fftfreq(box, 1 / box, device=maps.device).square()
     half = torch.arange(box // 2 + 1, dtype=torch.float32, device=maps.device).square()
     k = (k[:, None, None] + k[None, :, None] + half).sqrt_().div_(centre)
-    distance = k.clamp(min=1e-3).log_().abs_().div_(math.log(WIDTH)).clamp_(max=1)
+    distance = k.clamp(min=1e-3).log_().abs_().div_(math.log(BAND_WIDTH)).clamp_(max=1)
     band = distance.mul_(math.pi / 2).cos_().square_().mul_(k <= box / 2 / centre)
-    # exp(-2 pi^2 sigma^2 k^2), sigma = WINDOW wavelengths and k in units of the band's centre
-    window = k.square_().mul_(-2 * (math.pi * WINDOW) ** 2).exp_()
+    # exp(-2 pi^2 sigma^2 k^2), sigma = WINDOW_SIGMA wavelengths and k in units of the band's centre
+    window = k.square_().mul_(-2 * (math.pi * WINDOW_SIGMA) ** 2).exp_()
 
     def filtered(values: Tensor, gain: Tensor) -> Tensor:
         return torch.fft.irfftn(torch.fft.rfftn(values).mul_(gain), s=(box,) * 3)
@@ -100,7 +100,7 @@ def _correlation(maps: Tensor, weight: Tensor, centre: float) -> Tensor:
     both = filtered((u * v).mul_(weight), window).mul_(2)
     power = filtered(u.square_().add_(v.square_()).mul_(weight), window)
     # transforms leave 1e-7 of the largest value everywhere
-    nothing = (filtered(weight, window) <= OUTSIDE) | (power <= 1e-5 * power.max())
+    nothing = (filtered(weight, window) <= MIN_WINDOW_SHARE) | (power <= 1e-5 * power.max())
     return both.div_(power).masked_fill_(nothing, 0)
 
 
@@ -125,7 +125,7 @@ def local_low_pass(volume: Tensor, pixel_size: float, resolution: Tensor) -> Ten
     best, worst = float(resolution.min()), float(resolution.max())
     if worst <= best * (1 + 1e-6):
         return low_pass(volume, pixel_size, best)
-    steps = math.ceil(math.log(worst / best) / math.log(STEP))
+    steps = math.ceil(math.log(worst / best) / math.log(BAND_STEP))
     place = (resolution / best).log_() * (steps / math.log(worst / best))  # 0 .. steps
     out = torch.zeros_like(volume)
     for i in range(steps + 1):

@@ -19,9 +19,9 @@ from torch import Tensor
 from cryotorch.ops.fourier.filters import back_, filter_shells, per_wave_number, radial_amplitude
 from cryotorch.ops.fourier.transforms import slabs
 
-COARSEST = 20.0  # Å: coarser shells say where the particle is, not where it is sharp
-FEWEST = 3  # shells that the share rests on
-LEAST = 0.05  # FSC below which a shell says nothing
+COARSEST_SHELL = 20.0  # Å: coarser shells say where the particle is, not where it is sharp
+MIN_SHELLS = 3  # shells that the share rests on
+MIN_FSC = 0.05  # FSC below which a shell says nothing
 # Shares whose filters are made, a factor of 6 apart; between them maps are mixed, which is wrong by 0.04 of the gain at most.
 SHARES = (1 / 36, 1 / 6, 1.0, 6.0)
 
@@ -44,9 +44,9 @@ def signal_share(
     edge = half_maps.shape[-1] * pixel_size
     shell = torch.arange(len(curve), dtype=torch.float64)
     f = curve.double().cpu()
-    told = (~(f >= LEAST)).cumsum(0) == 0
-    f = torch.where(told & (shell >= edge / COARSEST), f, 0.0).clamp(0, 1)
-    if int((f > 0).sum()) < FEWEST:
+    told = (~(f >= MIN_FSC)).cumsum(0) == 0
+    f = torch.where(told & (shell >= edge / COARSEST_SHELL), f, 0.0).clamp(0, 1)
+    if int((f > 0).sum()) < MIN_SHELLS:
         return None
     amplitude = radial_amplitude(half_maps.mean(0) * mask).double().cpu()
     weight = torch.where(f > 0, f.sqrt() / amplitude.clamp_min(1e-300), 0.0)

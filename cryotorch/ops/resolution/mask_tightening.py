@@ -19,20 +19,20 @@ from cryotorch.ops.resolution.fsc import (
     shell_correlation,
 )
 
-STEP = 0.7  # of near and of the edge from one mask to the next: 25/40 Å reaches 6/10 Å in four
-MOST = 8  # masks looked at, the first included
+SHRINKING = 0.7  # of near and of the edge from one mask to the next: 25/40 Å is 6/10 Å in four
+MAX_MASKS = 8  # masks looked at, the first included
 # The smallest near and edge (pixels, resolutions): density reaches about half a resolution beyond
 # the surface at half its height, and a narrower edge carries it into finer shells.
-NEAR = (1.0, 0.5)
-EDGE = (3.0, 1.0)
-KEPT = 0.9  # of the density that the half maps share in the first mask
-LEAK = 0.05  # randomised FSC in the shells gained
+MIN_NEAR = (1.0, 0.5)
+MIN_EDGE = (3.0, 1.0)
+MIN_DENSITY_KEPT = 0.9  # of the density that the half maps share in the first mask
+MAX_LEAK = 0.05  # randomised FSC in the shells gained
 # The part of the signal that the mask's own transform may explain: about 0.9 where a soft sphere is
 # all that the half maps share, up to 0.4 for a protein at 12 to 20 Å, below 0.2 at higher resolution.
-OUTLINE = 0.4
-SURE = 3.0  # standard errors by which the signal-to-noise ratio must have risen
-FEWEST = 3  # shells to judge that by
-CERTAIN = 0.02  # FSC is taken to be at least this far from 0 and 1 in ratios of signal to noise
+MAX_OUTLINE = 0.4
+MIN_RISE_ERRORS = 3.0  # standard errors by which the signal-to-noise ratio must have risen
+MIN_SHELLS = 3  # shells to judge that by
+FSC_MARGIN = 0.02  # FSC is taken to be at least this far from 0 and 1 in ratios of signal to noise
 
 
 class Candidate(NamedTuple):
@@ -99,7 +99,7 @@ def tighten(
         raise ValueError("The region to tighten a mask around is empty.")
     maps = _Maps(half_maps, pixel_size, region, first_shell, far, generator, no_mask)
     best = maps.look(near, far)
-    least, rise = KEPT * best.shared, 0.0
+    least, rise = MIN_DENSITY_KEPT * best.shared, 0.0
     candidates = [best.candidate(True)]
     watch(candidates[-1])
     while True:
@@ -111,15 +111,15 @@ def tighten(
         new = maps.look(near, far)
         gain, error = _gain(best, new, first_shell)
         if new.shared < least:
-            reason = remark("tighter_loses_density", far=far, most=1 - KEPT)
+            reason = remark("tighter_loses_density", far=far, most=1 - MIN_DENSITY_KEPT)
         elif gain < rise:
             reason = remark("tighter_loses_signal", far=far)
         better = (
             reason is None
             and new.shell >= best.shell + max(1, round(0.02 * best.shell))
-            and gain > SURE * error
-            and _leak(best, new) <= LEAK
-            and maps.outline(best, new) <= OUTLINE
+            and gain > MIN_RISE_ERRORS * error
+            and _leak(best, new) <= MAX_LEAK
+            and maps.outline(best, new) <= MAX_OUTLINE
         )
         candidates.append(new.candidate(better))
         watch(candidates[-1])
@@ -209,7 +209,7 @@ class _Maps:
         c = shell_correlation(mask, square).clamp(-0.999, 0.999)
         shells = torch.arange(len(a), device=a.device).clamp(min=1)
         explained = (a * a + b * b - 2 * a * b * c) / (1 - c * c) - 2 / new.coefficients(shells)
-        curve = new.corrected.clamp(CERTAIN, 1)
+        curve = new.corrected.clamp(FSC_MARGIN, 1)
         signal_share = 2 * curve / (1 + curve)
         starts = (self._first_shell + NEXT_TO_ONSET, best.shell + 1)
         bands = [slice(start, new.shell + 1) for start in starts]
@@ -223,23 +223,25 @@ def _sum(values: Tensor) -> float:
 def _nothing_to_gain(best: _Look, first_shell: int) -> Finding | None:
     if best.shell >= len(best.corrected) - 1:
         return remark("tightening_at_nyquist")
-    if best.shell - first_shell - NEXT_TO_ONSET + 1 < FEWEST or first_shell < 2:
+    if best.shell - first_shell - NEXT_TO_ONSET + 1 < MIN_SHELLS or first_shell < 2:
         begins = best.resolution * best.shell / max(first_shell, 1)
         return remark("tightening_untold", begin=begins, resolution=best.resolution)
     return None
 
 
 def _enough(tried: int) -> Finding | None:
-    return remark("tightening_tried", masks=MOST) if tried >= MOST else None
+    return remark("tightening_tried", masks=MAX_MASKS) if tried >= MAX_MASKS else None
 
 
 def _tighter(
     near: float, far: float, resolution: float, pixel_size: float
 ) -> tuple[float, float] | None:
     """The next (near, far) in Å; None where the smallest near and edge leave nothing to shrink."""
-    smallest = [max(pixels * pixel_size, part * resolution) for pixels, part in (NEAR, EDGE)]
-    tighter = min(near, max(STEP * near, smallest[0]))
-    end = tighter + max(STEP * (far - near), smallest[1])
+    smallest = [
+        max(pixels * pixel_size, part * resolution) for pixels, part in (MIN_NEAR, MIN_EDGE)
+    ]
+    tighter = min(near, max(SHRINKING * near, smallest[0]))
+    end = tighter + max(SHRINKING * (far - near), smallest[1])
     # half a pixel at mid edge, or the mask is the same
     return (tighter, end) if tighter + end < near + far - pixel_size else None
 
@@ -251,7 +253,9 @@ def _gain(best: _Look, new: _Look, first_shell: int) -> tuple[float, float]:
     coefficients has the variance ((1 + F) / F)^2 / n, more where the correction divides by less.
     """
     shells = torch.arange(first_shell + NEXT_TO_ONSET, best.shell + 1, device=best.corrected.device)
-    before, after = (look.corrected[shells].clamp(CERTAIN, 1 - CERTAIN) for look in (best, new))
+    before, after = (
+        look.corrected[shells].clamp(FSC_MARGIN, 1 - FSC_MARGIN) for look in (best, new)
+    )
     rest = (1 - new.randomised[shells]).clamp(0, 1)
     weight = new.coefficients(shells) * (rest * after / (1 + after)).square()
     gain = (weight * (after.logit() - before.logit())).sum() / weight.sum()

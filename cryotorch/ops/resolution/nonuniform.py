@@ -26,17 +26,17 @@ from torch.nn.functional import interpolate, pad
 from cryotorch.ops.fourier.filters import low_pass_gain, per_wave_number
 from cryotorch.ops.fourier.transforms import multiply_radial_, slabs, wave_numbers
 
-COARSEST = 20.0  # Å
-STEP = 1.15  # from one cutoff of the bank to the next
-FEWEST_WAVES = 4  # of the coarsest cutoff along the box
+COARSEST_CUTOFF = 20.0  # Å
+CUTOFF_STEP = 1.15  # from one cutoff of the bank to the next
+MIN_WAVES = 4  # of the coarsest cutoff along the box
 TAIL = 0.02  # gain of a filter below which a band is cut off
 SAMPLES = 1.25  # of the choice per finest cutoff; 2 change the error by less than a percent
-COVERED = 0.01  # share of a window within the support below which it says nothing
+MIN_WINDOW_SHARE = 0.01  # share of a window within the support below which it says nothing
 ROUNDING = (1e-6, 1e-11)  # in float32: of the largest value of a band, and of all
 
 
 def filter_bank(
-    box: int, pixel_size: float, finest: float | None = None, coarsest: float = COARSEST
+    box: int, pixel_size: float, finest: float | None = None, coarsest: float = COARSEST_CUTOFF
 ) -> list[float]:
     """Cutoffs in Å from ``coarsest``, or a quarter of the box, to ``finest`` (default two pixels), each 1.15 finer.
 
@@ -44,9 +44,9 @@ def filter_bank(
     part, and filters that nobody chooses cost time only.
     """
     edge = box * pixel_size
-    first = min(coarsest, edge / FEWEST_WAVES)
+    first = min(coarsest, edge / MIN_WAVES)
     last = min(first, finest or 2 * pixel_size)
-    steps = max(1, math.ceil(math.log(first / last) / math.log(STEP) - 1e-9))
+    steps = max(1, math.ceil(math.log(first / last) / math.log(CUTOFF_STEP) - 1e-9))
     return [first * (last / first) ** (i / steps) for i in range(steps + 1)]
 
 
@@ -137,7 +137,7 @@ def local_cutoff(
             inside = _nearest(support, size).to(change)
             change = _smoothed(change.mul_(inside), gaussian, grid)
             covered = _smoothed(inside, gaussian, grid)
-            change = torch.where(covered > COVERED, change / covered, 0.0)
+            change = torch.where(covered > MIN_WINDOW_SHARE, change / covered, 0.0)
         excess += change
         last = (chosen == j) & (j > 0)
         chosen += torch.where(last, before / (before - change).clamp(max=-1e-30) - 0.5, 0.0)
@@ -166,7 +166,7 @@ def apply_cutoff(
 
         v'(x) = sum_j a_j(x) (h_j v)(x)      a_j = 1 at cutoff(x) = resolutions[j], falling linearly to 0 at its neighbours
 
-    with the bank of ``local_cutoff``, whose arguments these are. Cutoffs beyond its ends are those of
+    with the bank of ``local_cutoff``, whose arguments these are, weight (d//2 + 1,). Cutoffs beyond its ends are those of
     its ends. Linear in the volumes: a merged map filtered is the mean of its filtered halves.
     """
     bank = _checked(resolutions, volume, pixel_size)

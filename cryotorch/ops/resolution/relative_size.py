@@ -9,8 +9,8 @@ from torch import Tensor
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.resolution.fsc import shell_correlation
 
-STEP = 0.01  # from one factor that is tried to the next
-MOST = 10  # steps to either side
+FACTOR_STEP = 0.01  # from one factor that is tried to the next
+MAX_STEPS = 10  # steps to either side
 
 
 class Sizes(NamedTuple):
@@ -35,10 +35,10 @@ def relative_size(volume: Tensor, other: Tensor, mask: Tensor, last: int) -> Siz
     seen = other * mask
 
     def curve(step: int) -> Tensor:
-        factor = (1 + STEP) ** step
+        factor = (1 + FACTOR_STEP) ** step
         small = resample_volume(volume, 1.0, len(volume), factor) if step else volume
         return shell_correlation(small * mask, seen)
 
-    curves = {step: curve(step) for step in range(-MOST, MOST + 1)}
+    curves = {step: curve(step) for step in range(-MAX_STEPS, MAX_STEPS + 1)}
     step = max(curves, key=lambda step: float(curves[step][1 : last + 1].sum()))
-    return Sizes((1 + STEP) ** step, curves[0], curves[step])
+    return Sizes((1 + FACTOR_STEP) ** step, curves[0], curves[step])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PAIRS = 1 << 22  # points x views at a time
+PAIRS_AT_ONCE = 1 << 22  # points x views at a time
 UNSAMPLED = 2.0  # slices that a point without any counts as
 
 
@@ -39,7 +39,7 @@ def slices_per_point(
     views, count = views.float().T, torch.zeros(len(points), dtype=torch.float64)
     for rotation in rotations.double():
         turned = (points.double() @ rotation.T).float()
-        for part in views.split(max(1, PAIRS // max(1, len(points))), 1):
+        for part in views.split(max(1, PAIRS_AT_ONCE // max(1, len(points))), 1):
             count += ((turned @ part).abs_() < 0.5 / radius).sum(1)
             advance(part.shape[1])
     return count

@@ -12,7 +12,7 @@ from cryotorch.ops.masks.soft import density_mask, soft_sphere
 
 WEAK = 24.0  # Å: half maps that agree to half only up to here say little about where density ends
 THRESHOLDS = (0.5, 0.4, 0.3, 0.2)  # fractions of the density, tried in turn
-MOST = 0.05  # of the shared density that a mask made here may leave out
+MAX_LEFT_OUT = 0.05  # of the shared density that a mask made here may leave out
 
 
 def shared_density(maps: Tensor, pixel_size: float, coarse: float) -> Tensor:
@@ -27,7 +27,7 @@ def shared_density(maps: Tensor, pixel_size: float, coarse: float) -> Tensor:
 
 
 def left_out(shared: Tensor, mask: Tensor) -> float:
-    """The part of a ``shared_density`` that a mask m does not hold: sum (1 - m) s / sum s."""
+    """The part of a ``shared_density`` s (d, d, d) that a mask m (d, d, d) does not hold: sum (1 - m) s / sum s."""
     total = float(shared.sum(dtype=torch.float64))
     return float(((1 - mask) * shared).sum(dtype=torch.float64)) / total if total > 0 else 0.0
 
@@ -54,7 +54,7 @@ def holding_mask(
     shared = shared_density(maps, pixel_size, coarse)
     best, chosen, least = first, thresholds[0], left_out(shared, first)
     for threshold in thresholds[1:]:
-        if least <= MOST:
+        if least <= MAX_LEFT_OUT:
             break
         mask = density_mask(mean, pixel_size, threshold, near, far, cut)
         missing = left_out(shared, mask)

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool3d
 from cryotorch.ops.fourier.transforms import shell_count, slabs
 from cryotorch.ops.geometry.rotations import rotation_angle
 
-BINS = 64  # a mask is looked at on a grid of at most so many voxels: its transform has next to nothing beyond
+MAX_GRID_EDGE = 64  # a mask is looked at on a grid of at most so many voxels: its transform has next to nothing beyond
 ERRORS = 3.0  # standard errors of the noise band
 
 
@@ -56,7 +56,7 @@ def independent_numbers(
         profile = profile.to(weight)
         for part, radius in _with_radius(weight):
             part *= profile[radius.clamp_(max=len(profile) - 1)]
-    step = max(1, box // BINS)
+    step = max(1, box // MAX_GRID_EDGE)
     coarse = avg_pool3d(weight[None], step, ceil_mode=True, count_include_pad=False)[0]
     power = torch.fft.rfftn(coarse.double()).abs().square().cpu()
     power /= power[0, 0, 0].clamp_min(1e-300)

@@ -49,7 +49,7 @@ def apply(
     micrograph: Tensor | None,
     prior: float,
 ) -> Refined:
-    """Change particles and their optics by what a pass found; ``begun``: with the defocus that changes are counted from."""
+    """Change particles and their optics by what a pass found; ``begun``: with the defocus that changes are counted from; ``micrograph`` (n,) int64 as for ``CtfPass``."""
     base, sigma = to_form(begun.defocus.double()), sums.sigma.clone()
     if micrograph is not None:
         fits = fit_linear(sums.astigmatism_gradient, sums.astigmatism_normal)

@@ -87,6 +87,8 @@ def pick_sample(batches: Batches, most: int = 1000, size: int = 64) -> Sample:
 def gathered(reference: Tensor) -> float:
     """How much more of an image's signal than of its noise a mask keeps of what was inserted at one orientation.
 
+    The mask is where the reference (d, d, d) is not 0.
+
     An image is inserted as a plane of the transform, spread evenly along the beam, and noise evenly over the image as well. With
     the mask's thickness t(x, y), the box holds sum t / d^3 of the noise, and sum t^2 / (d sum t) of a signal that is spread like t.
     """
@@ -139,17 +141,17 @@ class Comparison:
         return self._slices[half]
 
     def observe(self, batch: Batch, noise: Tensor) -> Observation:
-        """Images as ``scored`` takes them."""
+        """Images as ``scored`` takes them; noise: sigma2 (2, g, s)."""
         rows, images = batch.index.cpu(), batch.images.to(self.device)
         return observe(self.particles, rows, images, noise[batch.half], self.grid)
 
     def poses(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotations (b, 3, 3) and shifts (b, 2) in pixels that the particles have."""
+        """Rotations (b, 3, 3) and shifts (b, 2) in pixels that the particles of some rows (b,) have."""
         shift_px = self.particles.shift[rows] / self.grid.pixel_size
         return self.particles.rotation[rows].to(self.device), shift_px.to(self.device)
 
     def groups(self, rows: Tensor) -> Iterable[tuple[int, Tensor]]:
-        """The optics groups of some particles, each with the places of its own among the rows."""
+        """The optics groups of some particles, each with the places (k,) of its own among the rows (b,)."""
         groups = self.particles.optics_group[rows]
         for g in groups.unique().tolist():
             yield g, torch.nonzero(groups == g)[:, 0]
@@ -253,7 +255,7 @@ class Comparison:
     ) -> Iterable[tuple[int, Scored]]:
         """What images of a half set say about their CTF at some poses, by optics group, calibrated.
 
-        ``own``: against the map of their half set, else of the other one.
+        rows (b,); poses (b, 3, 3) and (b, 2) pixels. ``own``: against the map of their half set, else of the other one.
         """
         c = self.calibration
         assert c is not None, "calibrate comes first"

@@ -62,7 +62,7 @@ class CtfPass:
         self.sums = empty_sums(particles, what, points, micrograph)
 
     def calibrate(self, sample: Sample, noise: Tensor) -> Calibration:
-        """See ``Comparison.calibrate``."""
+        """See ``Comparison.calibrate``; noise: sigma2 (2, g, s)."""
         return self.comparison.calibrate(sample, noise)
 
     def add(

@@ -56,7 +56,7 @@ class CtfSums:
 
 @dataclass(frozen=True)
 class Phases:
-    """Phases (m,) rad at the frequencies (m, 2) 1/Å: measured ones as complex numbers weight x e^{i phase}, and the fit."""
+    """Phases at each frequency (m, 2) in 1/Å: measured (m,) as complex numbers weight x e^{i phase}, and fitted (m,) rad."""
 
     frequency: Tensor
     measured: Tensor
@@ -123,7 +123,7 @@ def even_names(what: CtfTargets) -> list[str]:
 def empty_sums(
     particles: Particles, what: CtfTargets, points: int, micrograph: Tensor | None
 ) -> CtfSums:
-    """Zeros; ``points``: coefficients that the optics are fitted to."""
+    """Zeros; ``points``: coefficients that the optics are fitted to; ``micrograph`` (n,) int64 as for ``CtfPass``, or None."""
     n, g = len(particles), len(particles.optics)
     r = 0 if micrograph is None else int(micrograph.max()) + 1
     e = sum(2 if EVEN[name][1] else 1 for name in even_names(what))
@@ -196,7 +196,7 @@ def _mean_scale(sums: CtfSums) -> float:
 def once_per_image(sums: CtfSums, particles: Particles, micrograph: Tensor | None) -> CtfSums:
     """The sums of optics groups and micrographs divided by how often their images are counted, which standard errors follow from.
 
-    Copies of an image, as symmetry expansion makes them, tell nothing that it did not tell before.
+    Copies of an image, as symmetry expansion makes them, tell nothing that it did not tell before. ``micrograph`` (n,) as for ``CtfPass``.
     """
     image = image_numbers(particles)
     weight = 1 / torch.bincount(image)[image].double()

@@ -235,7 +235,7 @@ class Expectation:
         return moved
 
     def weigh(self, reference: Reference, images: Images, best: Best, moved: Tensor) -> Weighed:
-        """The residual power of images at their poses, and how much they count by it; ``moved`` as from ``compare``."""
+        """The residual power of images at their poses, and how much they count by it; ``moved`` (b, 2) as from ``compare``."""
         residual = self._residual(images.inside, best.poses, reference)
         ratio, blank = image_weight.loudness(residual, images.seen)
         factor = image_weight.factors(ratio, self.state.most, blank)

@@ -32,7 +32,7 @@ def check_images(found: EStepResult, name: Callable[[int], str]) -> None:
 
 
 def check_sums(sums: Sequence[Tensor]) -> None:
-    """Of the sums of half set A and B.
+    """Of the sums of half set A and B, any shape.
 
     Raises:
         InputError: a sum is not finite.

@@ -41,7 +41,7 @@ def no_drift() -> Drift:
 def estimate_drift(
     rotation: Tensor, shift: Tensor, anchor_rotation: Tensor, anchor_shift: Tensor, group: Tensor
 ) -> Drift:
-    """The drift of poses (rotation (n, 3, 3), shift (n, 2)) since the anchor's, as far as the point group leaves it free.
+    """The drift of poses (rotation (n, 3, 3), shift (n, 2)) since the anchor's, as far as the point group (g, 3, 3) leaves it free.
 
     The turn is the median of the particles' own, the move the least-squares one over all particles but outliers.
     """

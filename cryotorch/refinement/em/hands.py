@@ -75,7 +75,7 @@ class Frame:
 
 
 def frames(group: Tensor) -> list[Frame]:
-    """The frames other than the map's own in which a map of this point group could lie."""
+    """The frames other than the map's own in which a map of this point group (g, 3, 3) could lie."""
     identity = torch.eye(3, dtype=torch.float64)
     turned = list(mates(group))
     return [
@@ -125,7 +125,7 @@ class Agreement:
 def compare(
     a: Tensor, b: Tensor, frame: Frame, group: Tensor, radius: float, first: int
 ) -> Agreement:
-    """Whether b agrees better with a as it is or in another frame, from maps (d, d, d) inside a soft sphere.
+    """Whether b agrees better with a as it is or in another frame, from maps (d, d, d) inside a soft sphere; group (g, 3, 3).
 
     With t the change of frame, <a, b> - <a, t b> is what the odd parts (a - t a) / 2 and (b - t b) / 2 share, as t is its own
     inverse, but for symmetry.

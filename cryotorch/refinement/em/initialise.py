@@ -140,7 +140,7 @@ def initial_noise(
 def initial_reference(
     volume: Tensor, s: EMSettings, resolution: float, device: torch.device
 ) -> Tensor:
-    """The initial map low-passed and inside the widest soft sphere."""
+    """The initial map, (d, d, d) or (2, d, d, d), low-passed and inside the widest soft sphere."""
     return low_pass(volume.to(device), s.pixel_size, resolution) * sphere(s, device)
 
 
@@ -162,7 +162,7 @@ def rest_of(volume: Tensor, s: EMSettings, resolution: float) -> Tensor:
 def grey_scale(
     state: State, volume: Tensor, batches: list[Batch], s: EMSettings
 ) -> tuple[float, float]:
-    """The factor that brings an external map to the grey scale of the images, and a doubt about its contrast.
+    """The factor that brings an external map (d, d, d) to the grey scale of the images, and a doubt about its contrast.
 
     The first search ranks poses by normalised correlation, which knows no scale; then the factor is the least-squares
     one, sum cross / sum power, over poses of fewer images found with the factor so far, twice. Returns (factor, doubt): how many standard

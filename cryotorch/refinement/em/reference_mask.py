@@ -18,14 +18,14 @@ SMOOTH = 12.0  # Å: the density that a mask is made around, low-passed
 
 
 def sphere(s: EMSettings, device: torch.device) -> Tensor:
-    """The widest soft sphere for references: as far as the image window reaches, or the particle's radius."""
+    """The widest soft sphere for references, (d, d, d): as far as the image window reaches, or the particle's radius."""
     edge = 0.04 * s.box
     widest = s.window[1] - edge
     return soft_sphere(s.box, min(s.particle_radius or widest, widest), edge, device)
 
 
 def first_mask(state: State, volume: Tensor, resolution: float, s: EMSettings) -> None:
-    """The mask of the first references: the given one, else around the density of the initial map, low-passed at ``resolution`` Å.
+    """The mask of the first references: the given one, else around the density of the initial map (d, d, d), low-passed at ``resolution`` Å.
 
     Without it the references carry the neighbours of crowded particles, which poses then follow, and never become fine enough
     for a mask of their own. Where an initial map has no positive density there is only the sphere.
@@ -48,7 +48,7 @@ def mask_references(state: State, maps: Maps, resolution: float, s: EMSettings) 
 def update_mask(
     state: State, volume: Tensor, resolution: float, s: EMSettings, smooth: float | None = None
 ) -> None:
-    """Dynamic masks follow the map, low-passed at ``smooth`` Å, once it is better than the start resolution; otherwise the given one stays."""
+    """Dynamic masks follow the map (d, d, d), low-passed at ``smooth`` Å, once it is better than the start resolution; otherwise the given one stays."""
     if s.mask.mode == "none":
         return
     given = s.mask.given

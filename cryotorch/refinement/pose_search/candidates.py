@@ -16,7 +16,7 @@ UNLIKELY = 6.0  # score below the best separates them by less: a likelihood rati
 
 
 def worth_a_climb(score: Tensor, sure: int, place: Tensor | None = None) -> Tensor:
-    """Which candidates (b, k), best first, stay: the first ``sure``, and those hardly worse than the best.
+    """Which candidates, by ``score`` (b, k), best first, stay: the first ``sure``, and those hardly worse than the best.
 
     ``place`` (b, k): of each among those that count, from 0; None = all do.
     """
@@ -39,7 +39,9 @@ def thin_out(
     kept: int,
     sure: int | None = None,
 ) -> Tensor:
-    """Rows of at most ``kept`` candidates per image, best first, ordered by image.
+    """Rows (r,) of at most ``kept`` of the p candidates per image, best first, ordered by image.
+
+    score and image (p,), rotation (p, 3, 3), shift_px (p, 2).
 
     Of two that climbed to the same pose only the better one stays, and none stays whose score is ``SCORE_CUTOFF`` below the best:
     later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS). Beyond the first ``sure`` the candidates

@@ -36,12 +36,12 @@ class LocalRegion:
             self.rest = projector(self.subtracted[half])
 
     def prior(self, rows: Tensor) -> PosePrior:
-        """What ties these particles down."""
+        """What ties the particles of these rows (b,) down."""
         rotation, shift_px = self.centre
         return PosePrior(rotation[rows], shift_px[rows], self.reach)
 
     def inside(self, seen: Observation, rows: Tensor) -> Observation:
-        """The images less the projections of what the search leaves out, where it was at first."""
+        """The images of some rows (b,) less the projections of what the search leaves out, where it was at first."""
         if self.rest is None:
             return seen
         rotation, shift_px = self.anchor

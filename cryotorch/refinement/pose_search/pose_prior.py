@@ -31,7 +31,7 @@ class PosePrior:
     reach: SearchExtent
 
     def of(self, rows: Tensor) -> PosePrior:
-        """The tethers of some rows."""
+        """The tethers of some rows (r,)."""
         return PosePrior(self.rotation[rows], self.shift_px[rows], self.reach)
 
     def relative(self, rotation: Tensor, shift_px: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,14 +40,14 @@ class PosePrior:
         return turn, shift_px - self.shift_px - self._swing(rotation)
 
     def pose(self, turn: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of ``relative``, with w and d brought back inside the extents."""
+        """The inverse of ``relative``, with w (p, 3) and d (p, 2) brought back inside the extents."""
         turn = turn * _shorten(turn, self.reach.rotation)
         offset = offset * _shorten(offset, self.reach.shift)
         rotation = from_rotation_vector(turn) @ self.rotation
         return rotation, self.shift_px + self._swing(rotation) + offset
 
     def confine(self, rotation: Tensor, shift_px: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest poses inside the extents; the others stay as they are."""
+        """The nearest poses (p, 3, 3), (p, 2) inside the extents; the others stay as they are."""
         turn, offset = self.relative(rotation, shift_px)
         beyond = turn.norm(dim=1) > self.reach.rotation
         beyond |= offset.norm(dim=1) > self.reach.shift
@@ -61,7 +61,7 @@ class PosePrior:
         return (rotation - self.rotation)[:, :2] @ fulcrum
 
     def cost(self, rotation: Tensor, shift_px: Tensor) -> Tensor:
-        """What the priors take from the scores (p,)."""
+        """What the priors take from the scores (p,) at poses (p, 3, 3), (p, 2)."""
         turn, offset = self.relative(rotation, shift_px)
         r, s = self.reach.rotation_sigma, self.reach.shift_sigma
         return turn.square().sum(1) / (4 * r * r) + offset.square().sum(1) / (4 * s * s)

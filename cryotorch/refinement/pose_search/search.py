@@ -84,7 +84,7 @@ class Poses:
     certain: Tensor
 
     def of(self, rows: Tensor) -> Poses:
-        """Those of some images."""
+        """Those of some images, ``rows`` (r,)."""
         names = ("rotation", "shift_px", "covariance", "certain")
         some = {name: getattr(self, name)[rows] for name in names}
         return Poses(terms=PoseTerms(self.terms.gram[rows]), **some)
@@ -103,7 +103,7 @@ def prepare(
     group: Tensor | None,
     matmul_dtype: torch.dtype,
 ) -> Reference:
-    """Pad and transform a half map, and slice it on the rotation grid of the asymmetric unit (of no grid without a group)."""
+    """Pad and transform a half map (d, d, d), and slice it on the rotation grid of the asymmetric unit of a group (g, 3, 3); on none without one."""
     coarse = min(limit, settings.coarse_limit)
     slices = projector(volume, limit)
     if group is None:
@@ -190,7 +190,7 @@ def polish(
     tether: PosePrior | None = None,
     first: float | None = None,
 ) -> Poses:
-    """Climb from the candidates (p,), of every image at least one and ordered by image, to one pose per image.
+    """Climb from the candidates, poses (p, 3, 3), (p, 2) of images (p,), of every image at least one, ordered by image, to one pose per image.
 
     ``tether``, of the b images, holds them inside extents and priors; ``first`` limit, else that of the coarse search.
     """
@@ -246,7 +246,7 @@ def ascend(
     fused: bool = False,
     tether: PosePrior | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
-    """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations and shifts.
+    """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations (p, 3, 3) and shifts (p, 2).
 
     ``terms`` are those of the start, where they are known already; ``tether`` is of the poses. On a CPU, without a tether, all
     steps are one compiled loop.
@@ -272,7 +272,7 @@ def ascend_by_tensors(
     fused: bool = False,
     tether: PosePrior | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
-    """``ascend``, all poses of a step at once."""
+    """``ascend``, all poses of a step at once: image (p,), rotation (p, 3, 3), shift_px (p, 2)."""
     terms = terms or pose_terms(slices, seen, image, rotation, shift_px, fused)
     value = _value(terms, rotation, shift_px, tether)
     damping = torch.full_like(value, DAMPING_START)
@@ -303,7 +303,7 @@ def _value(
 
 
 def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
-    """Solve (H + damping diag H + prior) x = gradient, (p, 5); steps are no longer than ``LONGEST``."""
+    """Solve (H + damping diag H + prior) x = gradient, (p, 5), H (p, 5, 5), damping (p,); steps are no longer than ``LONGEST``."""
     diagonal = normal.diagonal(dim1=1, dim2=2)
     ridge = damping[:, None] * diagonal + 0.5 * _prior_precision(diagonal)
     # solve would wait for the device to see whether it can; with the prior it always can
@@ -320,7 +320,7 @@ def covariance(
     shift_px: Tensor | None = None,
     tether: PosePrior | None = None,
 ) -> Tensor:
-    """Laplace covariance (2 H + prior)^-1 of (rotation vector, shift in pixels): a log-likelihood is twice a score."""
+    """Laplace covariance (2 H + prior)^-1, (p, 5, 5), of (rotation vector, shift in pixels): a log-likelihood is twice a score."""
     if tether is None:
         normal, along = terms.normal.double(), None
     else:

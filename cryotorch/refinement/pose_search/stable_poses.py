@@ -16,7 +16,7 @@ FAR = math.radians(3.5), 1.0
 
 
 def stable_poses(calm: Tensor, iteration: int) -> Tensor:
-    """Which particles (n,) are left out of the global search of an iteration."""
+    """Which particles, (n,) bool by ``calm`` (n,) int64, are left out of the global search of an iteration."""
     chance = torch.rand(len(calm), generator=torch.Generator().manual_seed(iteration))
     return (calm >= MIN_STABLE) & (chance >= RECHECK_FRACTION)
 

@@ -45,7 +45,7 @@ def of_every_rank(value: object, world_size: int) -> list:
 
 
 def plan_batches(half: Tensor, batch_size: int) -> list[list[int]]:
-    """Rows of all batches: half set 0 first, then 1, in file order; each particle exactly once."""
+    """Rows of all batches of particles with half sets (n,): 0 first, then 1, in file order; each particle exactly once."""
     batches = []
     for which in (0, 1):
         rows = torch.nonzero(half == which)[:, 0]

@@ -149,7 +149,7 @@ class Launcher(_SubprocessScriptLauncher):
         self.watch = watch
 
     def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Start them, unless a cluster does, then call ``function``."""
+        """Start them, unless a cluster does, then call ``function``; raises InputError where the processes are not those of the trainer."""
         environment = self.cluster_environment
         try:
             environment.validate_settings(self.num_processes, self.num_nodes)

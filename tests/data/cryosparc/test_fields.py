@@ -6,7 +6,7 @@ import numpy as np
 
 from cryotorch.data.cryosparc.fields import (
     FIELDS,
-    NEEDED,
+    NEEDED_FIELDS,
     OF_OPTICS,
     OF_PARTICLES,
     default,
@@ -36,5 +36,5 @@ def test_kinds():
 
 
 def test_the_dictionary_speaks_of_fields_that_exist():
-    told = {*NEEDED, *OF_PARTICLES.values(), *OF_OPTICS.values()}
+    told = {*NEEDED_FIELDS, *OF_PARTICLES.values(), *OF_OPTICS.values()}
     assert told <= FIELDS.keys()

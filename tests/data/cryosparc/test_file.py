@@ -71,7 +71,7 @@ def test_big_endian_files_come_in_native_order(tmp_path):
 
 
 def test_files_larger_than_what_is_read_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("cryotorch.data.cryosparc.file.AT_ONCE", 1000)
+    monkeypatch.setattr("cryotorch.data.cryosparc.file.BYTES_AT_ONCE", 1000)
     fields = {"uid": np.arange(333, dtype=np.uint64), "x": np.arange(666.0).reshape(333, 2)}
     write_cs(tmp_path / "a.cs", fields)
     assert same(read_cs(tmp_path / "a.cs"), fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryotorch.data.cryosparc.fields import NEEDED
+from cryotorch.data.cryosparc.fields import NEEDED_FIELDS
 from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.cryosparc.passthrough import read_joined
 from cryotorch.data.particle_file import read_particles
@@ -21,7 +21,9 @@ def files(tmp_path):
     """A main file without CTF, and the passthrough file with more particles in another order."""
     order = np.random.default_rng(0).permutation(N + 3)
     uid = 10 * np.arange(N + 3, dtype=np.uint64)
-    ctf = {name: np.full(N + 3, 0.5, np.float32) for name in NEEDED if name.startswith("ctf")}
+    ctf = {
+        name: np.full(N + 3, 0.5, np.float32) for name in NEEDED_FIELDS if name.startswith("ctf")
+    }
     ctf["ctf/accel_kv"][:] = 300
     ctf["ctf/df1_A"] = np.arange(9000, 9000 + N + 3, dtype=np.float32)
     ctf["ctf/df2_A"] = ctf["ctf/df1_A"]

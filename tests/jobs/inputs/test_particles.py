@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryotorch.data.half_sets import SHARED
+from cryotorch.data.half_sets import SHARED_RESOLUTION
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
@@ -41,12 +41,16 @@ def test_a_class_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
 
 @pytest.fixture
 def stated(tmp_path: Path) -> ParticleFile:
-    return read_particles(particles(tmp_path, SHARED, ["20", "20", "20", "20"]))
+    return read_particles(particles(tmp_path, SHARED_RESOLUTION, ["20", "20", "20", "20"]))
 
 
 def test_what_the_file_states_and_what_the_user_says(stated: ParticleFile) -> None:
     """The finer one; the finding names where it comes from."""
-    for told, shared, source in ((None, 20, SHARED), (12.0, 12, "=12"), (30.0, 20, SHARED)):
+    for told, shared, source in (
+        (None, 20, SHARED_RESOLUTION),
+        (12.0, 12, "=12"),
+        (30.0, 20, SHARED_RESOLUTION),
+    ):
         found, (note,) = shared_before(stated, told, resplit=False)
         assert found == shared and note.code == "shared_known" and not note.serious
         assert note["resolution"] == shared and source in note["source"]

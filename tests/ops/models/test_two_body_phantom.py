@@ -127,7 +127,7 @@ def test_a_body_without_density_is_refused() -> None:
 @pytest.mark.parametrize(("edge", "size"), [(40.0, 0.6), (130.0, 0.9)])
 def test_phantom_bodies_touch_and_fit(edge: float, size: float) -> None:
     first, second = two_body_atoms(edge, size, seed=1)
-    design = max(edge, two_bodies.LEAST / (size * two_bodies.FIRST))
+    design = max(edge, two_bodies.MIN_FOLDING_EDGE / (size * two_bodies.FIRST_BODY_SIZE))
     gap = float(torch.cdist(first.position, second.position).min()) * design / edge
     assert gap == pytest.approx(two_bodies.CLEARANCE, abs=1e-2)
     ratio = float(second.weight.sum() / first.weight.sum())
@@ -153,7 +153,7 @@ def test_phantom_bodies_share_grid_and_grey_scale() -> None:
 
 def test_quarter_turns_of_the_placement_keep_the_shape() -> None:
     position = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
-    ways = [two_bodies._turned(position, trial) for trial in range(two_bodies.TRIALS)]
+    ways = [two_bodies._turned(position, trial) for trial in range(two_bodies.DOCKING_TRIALS)]
     for way in ways:
         assert torch.allclose(torch.cdist(way, way), torch.cdist(position, position), atol=1e-4)
     assert torch.allclose(ways[0], position)

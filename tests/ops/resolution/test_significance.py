@@ -116,7 +116,7 @@ def test_radii_are_the_same_in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_last_layer_of_a_box_counts_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on the coarse grid, whose last voxels are half as wide where the box is odd."""
-    monkeypatch.setattr(significance, "BINS", 15)
+    monkeypatch.setattr(significance, "MAX_GRID_EDGE", 15)
     layer = torch.zeros(31, 31, 31)
     layer[-1] = 1
     far, near = independent_numbers(layer), independent_numbers(layer.flip(0))
