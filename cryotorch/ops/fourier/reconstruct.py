@@ -15,8 +15,8 @@ from cryotorch.ops.fourier.transforms import (
     volume_shells,
 )
 
-LIGHT = 0.05  # times the shell's mean weight: maps as good as unregularised
-NOTHING = 1e-9  # of the largest mean weight: a shell with less was seen by no image
+LIGHT_PRIOR = 0.05  # times the shell's mean weight: maps as good as unregularised
+UNSEEN = 1e-9  # of the largest mean weight: a shell with less was seen by no image
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sums:
 
     @property
     def shell(self) -> Tensor:
-        """Shell (of the unpadded box) of every coefficient."""
+        """Shell (of the unpadded box) of every coefficient, (P, P, P // 2 + 1)."""
         fine = volume_shells(self.padding * self.box, self.weight.device)
         if self.padding == 1:
             return fine
@@ -90,14 +90,14 @@ def solve_lightly(sums: Sums, mean_weight: Tensor | None = None, rounds: int = 0
     (d // 2 + 1,): of ``shell_mean_weight``, where it is known.
     """
     mean = shell_mean_weight(sums) if mean_weight is None else mean_weight
-    return solve(sums, LIGHT * mean, rounds=rounds).mul_(1 + LIGHT)
+    return solve(sums, LIGHT_PRIOR * mean, rounds=rounds).mul_(1 + LIGHT_PRIOR)
 
 
 def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
     """The transform that ``solve`` turns into a map, zero beyond the last shell."""
     mean = shell_mean_weight(sums)
     least = (floor * mean).clamp_min(1e-30)
-    known = torch.cat([mean > NOTHING * mean.max(), mean.new_zeros(1)])
+    known = torch.cat([mean > UNSEEN * mean.max(), mean.new_zeros(1)])
     least, prior = (
         torch.cat([table.to(least), least.new_ones(1)]).to(sums.weight) for table in (least, prior)
     )

@@ -187,8 +187,8 @@ class Accumulator:
     """Sums of inserted slices of a half set: the only tensors that are written in place.
 
     Attributes:
-        sums: (c, z, y, x, 3) float32: real part, imaginary part and weight; z, y from -reach to reach, x from 0. The c copies,
-            one for each thread that inserts, are added up by ``merge_``.
+        sums: (c, s, s, s // 2 + 1, 3) float32: real part, imaginary part and weight; z, y from -reach to reach, x from 0. The
+            c copies, one for each thread that inserts, are added up by ``merge_``.
         reach, box, padding: as in ``Projector``.
     """
 
@@ -208,7 +208,7 @@ def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") 
 
 
 def merge_(accumulator: Accumulator) -> Tensor:
-    """Add the copies up in the first one, which is returned (z, y, x, 3); the others become zero."""
+    """Add the copies up in the first one, which is returned (s, s, s // 2 + 1, 3); the others become zero."""
     first, *others = accumulator.sums
     for other in others:
         first += other
@@ -241,7 +241,7 @@ def insert_slices_(
 def add_slices_(
     sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
 ) -> None:
-    """The same by tensor operations, for devices without ``kernels``. Running out of memory leaves the sums as they were."""
+    """The same, (b, m) at a time, by tensor operations, for other devices than CPUs. Running out of memory leaves the sums as they were."""
     columns, side = sums.reach + 1, 2 * sums.reach + 1
     point = slice_coordinates(rotation, frequency) * sums.padding
     index, fraction, sign = corner_indices(point, sums.reach, columns)

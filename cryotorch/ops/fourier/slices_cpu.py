@@ -1,6 +1,6 @@
 """Slices on the CPU as plain loops that numba compiles: no temporaries, so several times faster than tensor operations.
 
-They compute what ``slices.sample``, ``slices.add_slices_`` and ``likelihood.gram_of_tensors`` do, which stay for CUDA and as their
+They compute what ``slices.sample``, ``slices.add_slices_`` and ``scores.gram_of_tensors`` do, which stay for CUDA and as their
 reference. Compiled code is kept on disk; the first call on a machine takes some seconds.
 """
 
@@ -10,15 +10,13 @@ reference. Compiled code is kept on disk; the first call on a machine takes some
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cryotorch.ops.compiled import compiled, inlined
+from cryotorch.ops.threads import in_threads, in_threads_by_one
 
 CHUNK = 128  # points handled together: their work arrays stay in the first-level cache
 ONE, ZERO = np.float32(1), np.float32(0)
@@ -36,7 +34,7 @@ def extract_slices_cpu(
     def part(start: int, stop: int) -> None:
         _slices(values, reach, padding, turn[start:stop], points[start:stop], out[start:stop])
 
-    _in_threads(part, len(rotation))
+    in_threads(part, len(rotation))
     return torch.view_as_complex(torch.from_numpy(out))
 
 
@@ -59,11 +57,11 @@ def insert_(
         mine = slice(copy * share, (copy + 1) * share)
         _insert(totals[copy], reach, padding, turn[mine], points[mine], values[mine], weights[mine])
 
-    list(_threads(torch.get_num_threads()).map(part, range(len(totals))))
+    in_threads_by_one(part, range(len(totals)))
 
 
 def gram(slices: tuple, images: tuple, poses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The inner products (p, 7, 7) of ``likelihood.PoseTerms``.
+    """The inner products (p, 7, 7) of ``scores.PoseTerms``.
 
     Args:
         slices: table, reach, padding of a ``Projector``, and the box.
@@ -76,7 +74,7 @@ def gram(slices: tuple, images: tuple, poses: tuple[Tensor, Tensor, Tensor]) -> 
     def part(start: int, stop: int) -> None:
         _gram(fixed, *(values[start:stop] for values in arrays))
 
-    _in_threads(part, len(out))
+    in_threads(part, len(out))
     return torch.from_numpy(out)
 
 
@@ -104,7 +102,7 @@ def ascend(
     def part(start: int, stop: int) -> None:
         _ascend(fixed, *(values[start:stop] for values in (which, turn, shift, out)), *how)
 
-    _in_threads(part, len(which))
+    in_threads(part, len(which))
     return torch.from_numpy(out), torch.from_numpy(turn), torch.from_numpy(shift)
 
 
@@ -125,26 +123,6 @@ def _per_slice(frequency: Tensor, n: int) -> np.ndarray:
     """Frequencies (n or 1, m, 3): one compiled version serves all."""
     full = torch.nn.functional.pad(frequency, (0, 3 - frequency.shape[-1]))
     return np.broadcast_to(_array(full.reshape(-1, *full.shape[-2:])), (n, *full.shape[-2:]))
-
-
-def _in_threads(part: Callable[[int, int], None], n: int) -> None:
-    """Call ``part(start, stop)`` for equal parts of range(n), one for each of torch's threads."""
-    threads = max(1, min(torch.get_num_threads(), n))
-    if threads == 1:
-        part(0, n)
-        return
-    edges = [n * i // threads for i in range(threads + 1)]
-    list(_threads(threads).map(part, edges[:-1], edges[1:]))
-
-
-def in_threads_by_one(part: Callable[[int], None], items: Iterable[int]) -> None:
-    """Call ``part`` for every item, for a thread to take the next when it has done one: where items are unequal."""
-    list(_threads(torch.get_num_threads()).map(part, items))
-
-
-@lru_cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n)
 
 
 @inlined

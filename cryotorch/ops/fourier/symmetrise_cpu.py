@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.compiled import compiled, inlined
-from cryotorch.ops.fourier.slices_cpu import in_threads_by_one
+from cryotorch.ops.threads import in_threads_by_one
 
 ON_GRID = 1e-5  # as in ``symmetrise``
 

@@ -1,4 +1,4 @@
-"""``likelihood.pose_terms`` as one function of real tensors that torch.compile turns into one loop, without temporaries.
+"""``scores.pose_terms`` as one function of real tensors that torch.compile turns into one loop, without temporaries.
 
 For CUDA devices; on CPUs ``kernels`` is faster. Compilation takes one to two minutes and is kept in torch's cache on disk.
 """
@@ -30,7 +30,7 @@ def pose_gram_cuda(
     shift_px: Tensor,
     magnification: Tensor | None = None,
 ) -> Tensor:
-    """The 28 different inner products of ``likelihood.PoseTerms.gram``, (p, 28), in the order of ``PAIRS``.
+    """The 28 different inner products of ``scores.PoseTerms.gram``, (p, 28), in the order of ``PAIRS``.
 
     table, reach, padding: of a ``Projector``; frequency (m, 2); spectrum (b, m, 2); gain, precision (b, m); image (p,);
     rotation (p, 3, 3); shift_px (p, 2); magnification (b, 2, 2) or None.
