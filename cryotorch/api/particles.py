@@ -161,6 +161,9 @@ def _refined(
     settings: dict[str, Any],
 ) -> Refined:
     from cryotorch.jobs.files.run_folder import RESULTS
+    from cryotorch.refinement.runtime.lean_lightning import import_lightning
+
+    import_lightning()
     from cryotorch.jobs.refinement.run import refine_in_memory
     from cryotorch.report.outputs import write_outputs
 

@@ -43,6 +43,9 @@ def run(settings: HomoRefine) -> None:
     import time
 
     started = time.perf_counter()
+    from cryotorch.refinement.runtime.lean_lightning import import_lightning
+
+    import_lightning()
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:

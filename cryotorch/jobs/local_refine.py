@@ -62,6 +62,9 @@ def run(settings: LocalRefine) -> None:
     started = time.perf_counter()
     for name, requirement in NEEDED.items():
         require(getattr(settings, name) is not None, name, None, requirement)
+    from cryotorch.refinement.runtime.lean_lightning import import_lightning
+
+    import_lightning()
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,12 +24,21 @@ from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 
-class MapSolve(torch.optim.Optimizer):
-    """``step()`` is the M-step. As an optimizer it makes the trainer count, log and save one step per iteration."""
+class MapSolve:
+    """``step()`` is the M-step. To the trainer it is an optimizer, so that it counts, logs and saves one step per iteration."""
 
     def __init__(self, solve_step: Callable[[], None]) -> None:
-        super().__init__([torch.nn.Parameter(torch.zeros(()))], {})
         self.solve_step = solve_step
+        self.param_groups: list[dict] = []
+        self.defaults: dict = {}
+        self.state: defaultdict = defaultdict(dict)
+
+    def state_dict(self) -> dict:
+        """Nothing: the state of a refinement is in ``State``."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Nothing to take from it."""
 
     @torch.no_grad()
     def step(self, closure=None):
