@@ -75,7 +75,7 @@ def prepare(settings: LocalRefine, file, images, group):
     from cryotorch.errors import InputError
     from cryotorch.jobs.inputs.particles import shared_before
     from cryotorch.jobs.inputs.reference import (
-        load_mask,
+        load_reference_mask,
         load_references,
         warn_if_hard,
         warn_if_inverted,
@@ -105,7 +105,7 @@ def prepare(settings: LocalRefine, file, images, group):
         log.info(line(finding))
     volume, source = load_references(settings.volume, file, images)
     warn_if_inverted(volume.mean(0), settings.volume)
-    mask = load_mask(settings.mask, settings.volume, file, images)
+    mask = load_reference_mask(settings.mask, settings.volume, file, images)
     warn_if_hard(mask, settings.mask)
     reach = _reach(settings, mask, images.pixel_size, file)
     planned = plan(settings, images, group)

@@ -80,8 +80,9 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     """Everything but the files; ``started``: on time.perf_counter."""
     from cryotorch.data.images import ParticleImages
     from cryotorch.jobs.inputs import damage
-    from cryotorch.jobs.inputs.half_maps import pick_device, symmetry_group
+    from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
+    from cryotorch.jobs.inputs.symmetry import symmetry_group
     from cryotorch.jobs.reconstruction.results import judge
     from cryotorch.refinement.half_sets import assign_half_sets, counted_over, image_numbers
     from cryotorch.report.sentences import line

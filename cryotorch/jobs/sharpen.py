@@ -25,7 +25,8 @@ def run(settings: Sharpen) -> Path:
     """Sharpened maps of two half maps, with their plots, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.output_folder import new_files
-    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+    from cryotorch.jobs.inputs.device import pick_device
+    from cryotorch.jobs.inputs.half_maps import load_half_maps
     from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import line

@@ -19,8 +19,9 @@ from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.half_map_advice import masked_advice
 from cryotorch.jobs.fsc.mask import FscMask, find_mask, sphere_mask
-from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of, symmetry_group
+from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of
 from cryotorch.jobs.inputs.particles import load_particles
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution import conical_fsc as cones
 from cryotorch.ops.resolution.claims import judge
