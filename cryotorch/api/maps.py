@@ -122,6 +122,7 @@ def sharpen(
 ) -> SharpenResult:
     """A sharpened map from two half maps: ``job=sharpen``; errors as for ``fsc``."""
     from cryotorch.jobs import sharpen as job
+    from cryotorch.jobs.sharpening.results import write, write_summary
     from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
 
     given, halves, found = _of_half_maps(
@@ -129,8 +130,8 @@ def sharpen(
     )
 
     def write_all(given: Any, folder: Path) -> None:
-        job.write(folder, found, halves, given.guinier_map)
-        job.write_summary(folder, given, found, halves, {})
+        write(folder, found, halves, given.guinier_map)
+        write_summary(folder, given, found, halves, {})
 
     bfactor, volume = next(iter(found.maps.items()))
     parts = volume, bfactor, found.maps, found.resolution, found.local, said(found.warnings)

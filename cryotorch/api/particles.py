@@ -223,13 +223,14 @@ def reconstruct(
         InputError: a parameter or the particles cannot be used, poses are missing.
     """
     from cryotorch.jobs import reconstruct as job
+    from cryotorch.jobs.reconstruction.from_poses import reconstructed
 
     pixel_size = settings.pop("pixel_size", None)
     with files_of(pixel_size) as named:
         settings |= {"particles": path_of(particles), "mask": named("mask", mask)}
         given = settings_of("reconstruct", settings)
         named.require_pixel_size_used()
-        made = job.reconstructed(given, time.perf_counter())
+        made = reconstructed(given, time.perf_counter())
     given, judged = named.forget(given), made.found.judged
     judged = replace(judged, warnings=named.in_findings(judged.warnings))
     made = replace(made, found=replace(made.found, judged=judged))

@@ -72,7 +72,7 @@ def load_references(
     return volume.expand(2, -1, -1, -1).clone(), source
 
 
-def load_reference_mask(
+def load_box_mask(
     path: str | Path, reference: str | Path, file: ParticleFile, images: ParticleImages
 ) -> Tensor:
     """A mask (d, d, d) from 0 to 1 for the refinement box, placed against the ``reference`` (a map or run folder) by
