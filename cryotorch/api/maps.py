@@ -27,7 +27,7 @@ from cryotorch.api.inputs import (
 )
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom, require
-from cryotorch.report.sentences import said
+from cryotorch.report.sentences import said, say
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.validate import Validation
@@ -191,7 +191,7 @@ def diagnose_orientations(
         found.resolutions,
         found.cfar,
         scf_star,
-        found.reading,
+        say(found.reading),
         said(found.warnings),
     )
     return OrientationResult(*parts, found, _save=saver(given, job.FILES, write_all))

@@ -294,7 +294,8 @@ def _quoted(value: bytes, label: str, path: str | Path) -> bytes:
     for quote in (b'"', b"'"):
         if quote not in value and b"\n" not in value and b"\0" not in value:
             return quote + value + quote
-    if not _UNSAFE.search(value[1:]) and _stays(value):
+    whole = value.split() == [value] and b"\0" not in value
+    if whole and value.startswith((b'"', b"'")) and _stays(value):
         return value
     raise InputError(
         f"{path} cannot hold {_shown(value)!r} in _{label}: take out the line ends, or one of both kinds of quotes."
