@@ -95,6 +95,8 @@ def write_particles(path: str | Path, source: ParticleFile, particles: Particles
         raise InputError(
             f"particles is of the type {type(particles).__name__}: give Particles, those of source.particles or changed ones"
         )
+    if place.resolve() in {stack.resolve() for stack in source.stacks}:
+        raise InputError(f"{path} holds images of these particles: choose another name")
     rows = source.tables["particles"].rows
     if len(particles) != rows:
         raise InputError(

@@ -96,7 +96,8 @@ def settings_of(job: str, values: dict[str, Any]) -> Any:
             raise InputError(
                 f"{name} cannot be a map in memory: write it with write_map, and give that file"
             )
-    return make_settings(job, **values, out=None)
+    named = {k: v.type if isinstance(v, torch.device) else v for k, v in values.items()}
+    return make_settings(job, **named, out=None)
 
 
 def is_map(value: object) -> bool:

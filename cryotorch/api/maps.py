@@ -241,6 +241,8 @@ def _of_half_maps(
     from cryotorch.jobs.inputs.half_maps import load_half_maps
 
     a, b, mask = maps
+    if "volume" in settings:
+        raise InputError("volume cannot be used here: give the folder in the place of half_map_a")
     shared = length("shared_resolution", settings.pop("shared_resolution", None))
     known, folder = None, None
     if isinstance(a, WithHalfMaps):

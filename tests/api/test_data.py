@@ -80,3 +80,5 @@ def test_what_is_no_file_name_and_no_rows(folder: Path) -> None:
     few = file.particles[torch.arange(4)]
     with pytest.raises(ct.InputError, match=r"particles has 4 rows and .* 120"):
         ct.write_particles(folder / "few.star", file, few)
+    with pytest.raises(ct.InputError, match="holds images of these particles"):
+        ct.write_particles(folder / "particles.mrcs", file, file.particles)

@@ -108,6 +108,7 @@ def test_what_half_maps_have_in_common_is_known(
 @pytest.mark.parametrize(
     ("volume", "size", "said"),
     [
+        (torch.rand(4, 4, 4), 4.0, "have 4 voxels per edge, too few"),
         (torch.zeros(8, 8), 4.0, "half_map_a must be a cube"),
         (torch.full((8, 8, 8), torch.nan), 4.0, "values that are not finite"),
         (torch.zeros(8, 8, 8, dtype=torch.complex64), 4.0, "complex numbers"),
@@ -120,3 +121,10 @@ def test_what_half_maps_have_in_common_is_known(
 def test_maps_that_are_none_are_refused(volume: object, size: float | None, said: str) -> None:
     with pytest.raises(ct.InputError, match=said):
         ct.fsc(volume, volume, pixel_size=size)
+
+
+def test_a_folder_takes_the_place_of_the_half_maps(reconstruction: ct.Reconstruction) -> None:
+    with pytest.raises(ct.InputError, match="volume cannot be used here: give the folder in"):
+        ct.fsc(reconstruction, volume="runs/mine")
+    mask = ct.make_mask(reconstruction.map, 4.0, device=torch.device("cpu"))
+    assert mask.shape == (32, 32, 32)

@@ -18,6 +18,7 @@ from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.resolution.claims import UNKNOWN, Background
 
 log = logging.getLogger("cryotorch")
+LEAST_BOX = 8  # voxels per edge, as of the particles
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
     ("map_half_A.mrc", "map_half_B.mrc"),
@@ -78,6 +79,10 @@ def load_half_maps(
     if a.shape != b.shape:
         raise InputError(
             f"The half maps have different boxes, {len(a)} and {len(b)} voxels: give two of one refinement"
+        )
+    if len(a) < LEAST_BOX:
+        raise InputError(
+            f"The half maps have {len(a)} voxels per edge, too few to compare shells: give larger ones"
         )
     if abs(size_a / size_b - 1) > 1e-3:
         raise InputError(
