@@ -35,77 +35,25 @@ Shells
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
-from cryotorch.version import __version__
+from cryotorch.version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from cryotorch.api import (
-        FscResult,
-        InputError,
-        Map,
-        Optics,
-        OrientationResult,
-        ParticleFile,
-        Particles,
-        Reconstruction,
-        Refined,
-        SharpenResult,
-        Simulated,
-        diagnose_orientations,
-        fsc,
-        local_refine,
-        make_mask,
-        parameters,
-        project,
-        read_images,
-        read_map,
-        read_particles,
-        reconstruct,
-        refine,
-        sharpen,
-        simulate,
-        write_map,
-        write_particles,
-    )
+if TYPE_CHECKING:  # the public names stand in cryotorch/api/__init__.py
+    from cryotorch.api import *  # noqa: F403
+else:
 
-__all__ = [
-    "__version__",
-    "FscResult",
-    "InputError",
-    "Map",
-    "Optics",
-    "OrientationResult",
-    "ParticleFile",
-    "Particles",
-    "Reconstruction",
-    "Refined",
-    "SharpenResult",
-    "Simulated",
-    "diagnose_orientations",
-    "fsc",
-    "local_refine",
-    "make_mask",
-    "parameters",
-    "project",
-    "read_images",
-    "read_map",
-    "read_particles",
-    "reconstruct",
-    "refine",
-    "sharpen",
-    "simulate",
-    "write_map",
-    "write_particles",
-]
-
-
-def __getattr__(name: str) -> object:
-    """The functions of ``cryotorch.api``, imported when the first of them is asked for: torch takes a second."""
-    if name not in __all__:
+    def __getattr__(name):
+        """The functions of ``cryotorch.api``, imported when the first of them is asked for: torch takes a second."""
+        if name == "__all__":
+            return ["__version__", *importlib.import_module("cryotorch.api").__all__]
+        hidden = name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}")
+        if not hidden:
+            api = importlib.import_module("cryotorch.api")
+            if name in api.__all__:
+                return getattr(api, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("cryotorch.api"), name)
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -77,6 +77,7 @@ EXCUSED_TWINS = {
     "jobs/orientation/settings.py": _CHECKED.format("tests/jobs/test_orientation_diagnostics.py"),
     "jobs/picking/settings.py": _CHECKED.format("tests/jobs/test_create_templates.py"),
     "jobs/reconstruction/settings.py": _CHECKED.format("tests/jobs/test_reconstruct.py"),
+    "jobs/refinement/local_settings.py": _CHECKED.format("tests/jobs/test_local_refine.py"),
     "jobs/sharpening/settings.py": _CHECKED.format("tests/jobs/test_sharpen.py"),
     "jobs/simulation/settings.py": _CHECKED.format("tests/jobs/test_simulate.py"),
 }

@@ -8,7 +8,13 @@ with a remedy. Results have ``save(folder)``, which writes their maps, curves, p
 
 from __future__ import annotations
 
-from cryotorch.api.data import read_images, read_map, read_particles
+from cryotorch.api.data import (
+    read_images,
+    read_map,
+    read_particles,
+    write_map,
+    write_particles,
+)
 from cryotorch.api.inputs import Map, parameters
 from cryotorch.api.maps import (
     FscResult,
@@ -29,8 +35,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
-from cryotorch.data.mrc import write_volume as write_map
-from cryotorch.data.particle_file import ParticleFile, write_particles
+from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryotorch.data.mrc import write_volume as write_map
+from cryotorch.api.calls import checked
+from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
-from cryotorch.jobs.config import catalog
+from cryotorch.findings import Finding
+from cryotorch.jobs.config import catalog, limits
 from cryotorch.jobs.config.catalog import Parameter, make_settings
+from cryotorch.jobs.config.parse import plain, shown
+from cryotorch.jobs.config.units import parse_length
 from cryotorch.ops.resolution.claims import Background
-from cryotorch.particles import Particles
 
 # What belongs to the folder of a job, which ``save`` names.
 OF_FOLDERS = ("out", "overwrite", "resume", "profile")
@@ -51,8 +56,9 @@ class Saved:
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the results into a folder; raises InputError where it holds results and ``overwrite`` is false."""
-        self._save(Path(folder), overwrite)
-        return Path(folder)
+        place = file_name("folder", folder)
+        self._save(place, overwrite)
+        return place
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +71,15 @@ class WithHalfMaps(Saved):
         raise NotImplementedError
 
 
-def parameters(job: str) -> list[Parameter]:
-    """The parameters of a job, or of the function of this face that does the same: name, default, meaning, section.
+@checked
+def parameters(job: str | Callable) -> list[Parameter]:
+    """The parameters of a job, or of the function here that does the same, by name or itself: name, default, meaning, section.
 
     Raises:
         InputError: there is no such job.
     """
-    return catalog.parameters(catalog.find_job(ALIASES.get(job, job)))
+    name = str(getattr(job, "__name__", job))
+    return catalog.parameters(catalog.find_job(ALIASES.get(name, name)))
 
 
 def settings_of(job: str, values: dict[str, Any]) -> Any:
@@ -83,7 +91,18 @@ def settings_of(job: str, values: dict[str, Any]) -> Any:
     for name in OF_FOLDERS:
         if name in values:
             raise InputError(f"{name} cannot be used here: save(folder) writes the results")
-    return make_settings(job, **values, out=None)
+    for name, value in values.items():
+        if is_map(value):
+            raise InputError(
+                f"{name} cannot be a map in memory: write it with write_map, and give that file"
+            )
+    named = {k: v.type if isinstance(v, torch.device) else v for k, v in values.items()}
+    return make_settings(job, **named, out=None)
+
+
+def is_map(value: object) -> bool:
+    """Whether a value looks like a map in memory."""
+    return isinstance(value, Map) or (isinstance(value, Tensor | np.ndarray) and value.ndim > 2)
 
 
 def path_of(particles: ParticlesLike) -> str:
@@ -92,12 +111,12 @@ def path_of(particles: ParticlesLike) -> str:
     Raises:
         InputError: it is no file, or was changed in memory since it was read.
     """
-    if isinstance(particles, Particles | Tensor):
+    if isinstance(particles, str | os.PathLike):
+        return str(particles)
+    if not isinstance(particles, ParticleFile):
         raise InputError(
             f"particles is of the type {type(particles).__name__}, which names no images: give a file, or what read_particles returned"
         )
-    if not isinstance(particles, ParticleFile):
-        return str(particles)
     if particles.particles is not particles.as_read:
         raise InputError(
             "particles was changed since it was read: write it with write_particles, and give that file"
@@ -118,23 +137,12 @@ class Files:
         Raises:
             InputError: it is no cubic map of finite real numbers, or has no pixel size.
         """
-        if value is None or isinstance(value, str | Path):
+        if value is None or isinstance(value, str | os.PathLike):
             return None if value is None else str(value)
-        volume, size = value if isinstance(value, Map) else (value, self.pixel_size)
-        if self.pixel_size not in (None, size):
-            raise InputError(
-                f"{name} is a Map of {size} Å per pixel, not {self.pixel_size}: give one of both"
-            )
-        volume = torch.from_numpy(volume) if isinstance(volume, np.ndarray) else volume
-        check_map(name, volume)
-        if size is None:
-            raise InputError(f"{name} is a tensor: add pixel_size=<Å>, or give a Map")
-        if not (isinstance(size, int | float) and 0 < size < float("inf")):
-            raise InputError(f"{name} has a pixel size of {size}: give it in Å")
-        path = self.folder / f"{name}.mrc"
-        write_map(path, volume.detach().cpu().float(), float(size))
+        volume, size = map_of(name, value, self.pixel_size)
+        write_volume(self._path(name), volume, size)
         self.made.append(name)
-        return str(path)
+        return self._path(name)
 
     def require_pixel_size_used(self) -> None:
         """Raises InputError where a pixel size was given that no map in memory needed."""
@@ -147,28 +155,111 @@ class Files:
         """The settings to be saved: files that were made here are gone by then."""
         return replace(settings, **dict.fromkeys(self.made, IN_MEMORY))
 
+    def in_words(self, text: str) -> str:
+        """A sentence about a file that was made here, which the user knows by the name of the argument."""
+        for name in self.made:
+            path = self._path(name)
+            text = text.replace(f"{name}={path}", name).replace(path, name)
+        return text
 
-def check_map(name: str, volume: object) -> None:
-    """Raises InputError unless it is a cubic map (d, d, d) of finite real numbers."""
-    if not isinstance(volume, Tensor):
+    def in_findings(self, findings: Iterable[Finding]) -> list[Finding]:
+        """The same of findings."""
+        return [self._of_finding(finding) for finding in findings]
+
+    def in_log(self, record: logging.LogRecord) -> bool:
+        """The same of lines of the log, as a filter that lets all of them pass."""
+        record.msg, record.args = self.in_words(record.getMessage()), ()
+        return True
+
+    def _of_finding(self, finding: Finding) -> Finding:
+        texts = {k: self.in_words(v) for k, v in finding.pairs if isinstance(v, str)}
+        return finding.plus(**texts)
+
+    def _path(self, name: str) -> str:
+        return str(self.folder / f"{name}.mrc")
+
+
+def map_of(name: str, value: object, pixel_size: float | None, cube: bool = True) -> Map:
+    """A map in memory as float32 on the CPU, with its pixel size.
+
+    Raises:
+        InputError: it is no map of finite real numbers, cubic where a ``cube`` is needed, or has no pixel size, or two.
+    """
+    volume, size = value if isinstance(value, Map) else (value, pixel_size)
+    size = length("pixel_size", size)
+    if pixel_size not in (None, size):
         raise InputError(
-            f"{name} is of the type {type(volume).__name__}: give a file, a Map or a tensor"
+            f"{name} is a Map of {size} Å per pixel, not {pixel_size}: give one of both"
         )
-    if volume.dim() != 3 or len(set(volume.shape)) != 1:
-        raise InputError(f"{name} must be a cube (d, d, d), got {tuple(volume.shape)}")
+    if isinstance(volume, np.ndarray) and volume.dtype.kind in "biuf":
+        # torch knows no other byte order, no negative strides and not all types
+        volume = torch.from_numpy(np.array(volume, np.float64 if volume.itemsize > 4 else "f4"))
+    sound = check_map(name, volume, cube)
+    if size is None:
+        raise InputError(f"{name} is a tensor: add pixel_size=<Å>, or give a Map")
+    return Map(sound.detach().cpu().float(), size)
+
+
+def check_map(name: str, volume: object, cube: bool = True) -> Tensor:
+    """The same; raises InputError unless it is a tensor (d, d, d), without ``cube`` (z, y, x), of finite real numbers."""
+    if not isinstance(volume, Tensor):
+        kind = f"{type(volume).__name__} {getattr(volume, 'dtype', '')}".rstrip()
+        raise InputError(
+            f"{name} is of the type {kind}: give a file, a Map or a tensor of real numbers"
+        )
+    wrong = volume.dim() != 3 or 0 in volume.shape or (cube and len(set(volume.shape)) != 1)
+    if wrong:
+        wanted = "a cube (d, d, d)" if cube else "a map (z, y, x)"
+        raise InputError(f"{name} must be {wanted}, got {tuple(volume.shape)}")
     if volume.is_complex() or not bool(volume.detach().isfinite().all()):
         kind = "complex numbers" if volume.is_complex() else "values that are not finite"
         raise InputError(f"{name} has {kind}: give a map of finite real numbers")
+    return volume
+
+
+def length(name: str, value: object) -> float | None:
+    """A length in Å within the limits of the parameter of this name; None stays.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = plain(value)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InputError(f"{name} is of the type {type(value).__name__}: give a number in Å")
+    found = parse_length(value, None, name)
+    limits.check(name, found, shown(value))
+    return found
+
+
+def file_name(name: str, value: object) -> Path:
+    """A path; raises InputError where it is of another type, or empty."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(
+            f"{name} is of the type {type(value).__name__}: give the name of a file or folder"
+        )
+    if not str(value):
+        raise InputError(f"{name} is empty: give the name of a file or folder")
+    return Path(value)
 
 
 HalvesLike = WithHalfMaps | str | Path | Map | Tensor | np.ndarray
 
 
 @contextmanager
-def files_of(pixel_size: float | None) -> Iterator[Files]:
-    """``Files`` that last as long as the block."""
+def files_of(pixel_size: object) -> Iterator[Files]:
+    """``Files`` that last as long as the block, whose sentences name them as the caller does."""
+    log = logging.getLogger("cryotorch")
     with tempfile.TemporaryDirectory(prefix="cryotorch-") as place:
-        yield Files(Path(place), pixel_size)
+        files = Files(Path(place), length("pixel_size", pixel_size))
+        log.addFilter(files.in_log)
+        try:
+            yield files
+        except InputError as error:
+            raise InputError(files.in_words(str(error))) from None
+        finally:
+            log.removeFilter(files.in_log)
 
 
 def saver(given: Any, files: tuple[str, ...], write: Callable[[Any, Path], None]) -> Callable:

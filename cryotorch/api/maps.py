@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cryotorch.api.calls import checked
 from cryotorch.api.inputs import (
     HalvesLike,
     MapLike,
@@ -17,19 +19,23 @@ from cryotorch.api.inputs import (
     Saved,
     WithHalfMaps,
     files_of,
+    is_map,
+    length,
     path_of,
     saver,
     settings_of,
 )
 from cryotorch.errors import InputError
-from cryotorch.jobs.config.parse import in_angstrom
-from cryotorch.report.sentences import said
+from cryotorch.jobs.config.parse import in_angstrom, require
+from cryotorch.report.sentences import said, say
 
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.validate import Validation
     from cryotorch.jobs.inputs.half_maps import HalfMaps
     from cryotorch.jobs.orientation.diagnose import Diagnosis
     from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
+
+OTHER_MAPS = {"like", "unite", "intersect", "subtract"}  # parameters of volume_tools that name one
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,7 @@ class FscResult(Saved):
     found: Validation
 
 
+@checked
 def fsc(
     half_map_a: HalvesLike,
     half_map_b: MapLike | None = None,
@@ -105,6 +112,7 @@ class SharpenResult(Saved):
     found: Sharpened
 
 
+@checked
 def sharpen(
     half_map_a: HalvesLike,
     half_map_b: MapLike | None = None,
@@ -114,6 +122,7 @@ def sharpen(
 ) -> SharpenResult:
     """A sharpened map from two half maps: ``job=sharpen``; errors as for ``fsc``."""
     from cryotorch.jobs import sharpen as job
+    from cryotorch.jobs.sharpening.results import write, write_summary
     from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
 
     given, halves, found = _of_half_maps(
@@ -121,8 +130,8 @@ def sharpen(
     )
 
     def write_all(given: Any, folder: Path) -> None:
-        job.write(folder, found, halves, given.guinier_map)
-        job.write_summary(folder, given, found, halves, {})
+        write(folder, found, halves, given.guinier_map)
+        write_summary(folder, given, found, halves, {})
 
     bfactor, volume = next(iter(found.maps.items()))
     parts = volume, bfactor, found.maps, found.resolution, found.local, said(found.warnings)
@@ -149,6 +158,7 @@ class OrientationResult(Saved):
     found: Diagnosis
 
 
+@checked
 def diagnose_orientations(
     half_map_a: HalvesLike,
     half_map_b: MapLike | None = None,
@@ -181,12 +191,13 @@ def diagnose_orientations(
         found.resolutions,
         found.cfar,
         scf_star,
-        found.reading,
+        say(found.reading),
         said(found.warnings),
     )
     return OrientationResult(*parts, found, _save=saver(given, job.FILES, write_all))
 
 
+@checked
 def make_mask(
     volume: MapLike, pixel_size: float | None = None, threshold: float = 0.2, **settings: Any
 ) -> Tensor:
@@ -199,15 +210,19 @@ def make_mask(
     Raises:
         InputError: a parameter or the map cannot be used, or nothing lies above the threshold.
     """
-    from cryotorch.jobs.inputs.half_maps import pick_device
+    from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.volume.inputs import load
     from cryotorch.jobs.volume.steps import edit
 
     settings = {"relative_threshold": True} | settings | {"threshold": threshold}
     with files_of(pixel_size) as named:
         named_volume = named("volume", volume)
-        size = None if named.made else pixel_size
+        size = None if named.made else named.pixel_size
+        for name in settings.keys() & OTHER_MAPS:
+            if is_map(settings[name]):
+                settings[name] = named(name, settings[name])
         given = settings_of("volume_tools", settings | {"volume": named_volume, "pixel_size": size})
+        require(given.volume is not None, "volume", None, "give a map to make a mask of")
         work = edit(load(given, pick_device(given.device)), given)
     if work.mask is None:
         raise InputError("threshold=None makes no mask: give a threshold")
@@ -222,22 +237,27 @@ def _of_half_maps(
     work: Callable[[Any, HalfMaps, torch.device], Any],
 ) -> tuple[Any, HalfMaps, Any]:
     """Settings to be saved, half maps and what ``work`` finds in them."""
-    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+    from cryotorch.jobs.inputs.device import pick_device
+    from cryotorch.jobs.inputs.half_maps import load_half_maps
 
     a, b, mask = maps
-    known, shared, folder = None, settings.pop("shared_resolution", None), None
+    if "volume" in settings:
+        raise InputError("volume cannot be used here: give the folder in the place of half_map_a")
+    shared = length("shared_resolution", settings.pop("shared_resolution", None))
+    known, folder = None, None
     if isinstance(a, WithHalfMaps):
+        if b is not None:
+            raise InputError("half_map_b cannot be used: half_map_a is a result that has both")
         a, b, known = a.halves
-    elif b is None and isinstance(a, str | Path) and Path(a).is_dir():
+    elif b is None and isinstance(a, str | os.PathLike) and Path(a).is_dir():
         a, folder = None, str(a)
     with files_of(pixel_size) as named:
         paths = {"half_map_a": named("half_map_a", a), "half_map_b": named("half_map_b", b)}
         paths |= {"mask": named("mask", mask), "volume": folder}
-        given = settings_of(job, settings | paths | {"pixel_size": pixel_size})
+        size = named.pixel_size
+        given = settings_of(job, settings | paths | {"pixel_size": size})
         device = pick_device(given.device)
-        halves = load_half_maps(
-            folder, given.half_map_a, given.half_map_b, pixel_size, given.symmetry
-        )
+        halves = load_half_maps(folder, given.half_map_a, given.half_map_b, size, given.symmetry)
         known = halves.known if known is None else known
         if shared is not None:
             edge = halves.maps.shape[-1] * halves.pixel_size
@@ -246,4 +266,5 @@ def _of_half_maps(
         found = work(in_angstrom(given, halves.pixel_size), halves, device)
     if named.made:
         halves = replace(halves, paths=None)
+    found = replace(found, warnings=named.in_findings(found.warnings))
     return named.forget(given), halves, found

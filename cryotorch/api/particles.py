@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cryotorch.api.calls import checked
 from cryotorch.api.inputs import (
     Map,
     MapLike,
@@ -51,6 +52,7 @@ class Simulated(Saved):
     pixel_size: float
 
 
+@checked
 def simulate(**settings: Any) -> Simulated:
     """Images of a molecule in random orientations, with CTF and white noise: ``job=simulate``, one body.
 
@@ -121,6 +123,7 @@ class Refined(WithHalfMaps):
         return said(self.result.warnings)
 
 
+@checked
 def refine(
     particles: ParticlesLike, volume: MapLike, mask: MapLike | None = None, **settings: Any
 ) -> Refined:
@@ -138,6 +141,7 @@ def refine(
     return _refined("homo_refine", prepare, particles, volume, mask, settings)
 
 
+@checked
 def local_refine(
     particles: ParticlesLike, volume: MapLike, mask: MapLike | None, **settings: Any
 ) -> Refined:
@@ -212,6 +216,7 @@ class Reconstruction(WithHalfMaps):
         return self.fsc.resolution
 
 
+@checked
 def reconstruct(
     particles: ParticlesLike, mask: MapLike | None = None, **settings: Any
 ) -> Reconstruction:
@@ -221,14 +226,17 @@ def reconstruct(
         InputError: a parameter or the particles cannot be used, poses are missing.
     """
     from cryotorch.jobs import reconstruct as job
+    from cryotorch.jobs.reconstruction.from_poses import reconstructed
 
     pixel_size = settings.pop("pixel_size", None)
     with files_of(pixel_size) as named:
         settings |= {"particles": path_of(particles), "mask": named("mask", mask)}
         given = settings_of("reconstruct", settings)
         named.require_pixel_size_used()
-        made = job.reconstructed(given, time.perf_counter())
-    given = named.forget(given)
+        made = reconstructed(given, time.perf_counter())
+    given, judged = named.forget(given), made.found.judged
+    judged = replace(judged, warnings=named.in_findings(judged.warnings))
+    made = replace(made, found=replace(made.found, judged=judged))
 
     def write_all(given: Any, folder: Path) -> None:
         job.write_files(given, folder, made)

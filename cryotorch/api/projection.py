@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from cryotorch.api.calls import checked
 from cryotorch.api.inputs import Map, check_map
 from cryotorch.errors import InputError
+from cryotorch.jobs.config import limits
+from cryotorch.jobs.config.parse import plain, shown
 from cryotorch.ops.ctf.transfer import contrast_transfer
 from cryotorch.ops.fourier import differentiable, image_model
 from cryotorch.ops.fourier.transforms import half_plane, unpack
 
+LEAST_BOX = 4  # voxels per edge: below there is no shell between the mean and Nyquist
 
+
+@checked
 def project(
     volume: Tensor,
     rotation: Tensor,
@@ -40,15 +48,21 @@ def project(
     """
     if isinstance(volume, Map):
         raise InputError("volume is a Map: give map.volume with pixel_size=map.pixel_size")
+    if not isinstance(volume, Tensor):
+        raise InputError(f"volume is of the type {type(volume).__name__}: give a tensor (d, d, d)")
     check_map("volume", volume)
     n = len(rotation) if isinstance(rotation, Tensor) and rotation.dim() else 0
     shapes = {"rotation": (n, 3, 3), "shift": (n, 2), "defocus": (n, 3), "scale": (n,)}
     for name, value in zip(shapes, (rotation, shift, defocus, scale), strict=True):
         _check(name, value, shapes[name], volume)
-    for name, value in (("pixel_size", pixel_size), ("voltage_kv", voltage_kv)):
-        if not (isinstance(value, int | float) and 0 < value < float("inf")):
-            raise InputError(f"{name} must be a number above 0, got {value}")
+    pixel_size = _number("pixel_size", pixel_size)
+    voltage_kv = _number("voltage_kv", voltage_kv)
+    spherical_aberration = _number("spherical_aberration", spherical_aberration)
+    amplitude_contrast = _number("amplitude_contrast", amplitude_contrast)
+    phase_shift = _number("phase_shift", phase_shift, limited=False)
     box = volume.shape[-1]
+    if box < LEAST_BOX:
+        raise InputError(f"volume has {box} voxels per edge: give a map of {LEAST_BOX} or more")
     given = [t for t in (volume, rotation, shift, defocus, scale) if t is not None]
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in given)
     followed = wanted or volume.dtype == torch.float64
@@ -66,14 +80,26 @@ def project(
 
 def _check(name: str, value: object, shape: tuple[int, ...], volume: Tensor) -> None:
     """Raises InputError unless an argument is a tensor of this shape, as real as the map."""
-    if value is None:
+    if value is None and name != "rotation":
         return
+    wanted = ", ".join(["b", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
     if not isinstance(value, Tensor):
-        raise InputError(f"{name} is of the type {type(value).__name__}: give a tensor {shape}")
+        raise InputError(f"{name} is of the type {type(value).__name__}: give a tensor ({wanted})")
     if tuple(value.shape) != shape or not shape[0]:
-        wanted = ", ".join(["b", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
         raise InputError(f"{name} must be ({wanted}), one row per image, got {tuple(value.shape)}")
     if not value.is_floating_point() or volume.dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"{name} and volume must be float32 or float64, got {value.dtype} and {volume.dtype}"
         )
+    if not bool(value.detach().isfinite().all()):
+        raise InputError(f"{name} has values that are not finite: look where they come from")
+
+
+def _number(name: str, value: object, limited: bool = True) -> float:
+    """A finite number; where it is ``limited``, within the limits of the parameter of this name."""
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise InputError(f"{name} must be a number, got {found}")
+    if limited:
+        limits.check(name, found, shown(found))
+    return float(found)

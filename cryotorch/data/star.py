@@ -132,6 +132,7 @@ class _Parser:
                     raise self.fail(
                         f"'{_shown(text)}' is not a label with one value (is loop_ missing?)"
                     )
+                self.refuse_open_quotes(values)
                 self.add_label(columns, values[0], np.array([values[1]], dtype=bytes))
             text = self.next_line()
         return self.table(columns, single=True), text
@@ -157,7 +158,10 @@ class _Parser:
                     parts.append(plain)
                     text = self.next_line()
                     continue
-            values = _tokens(text) if b'"' in text or b"'" in text else text.split()
+            values = text.split()
+            if b'"' in text or b"'" in text:
+                values = _tokens(text)
+                self.refuse_open_quotes(values)
             # "data_2020/mic.mrc 1 2" is a row, "data_" alone the next block.
             if text.startswith(b"data_") and not 1 < len(values) == width:
                 break
@@ -189,6 +193,13 @@ class _Parser:
         self.line += n - 1
         self.place = n
         return self.arrays(values[column :: width + 1] for column in range(width))
+
+    def refuse_open_quotes(self, values: list[bytes]) -> None:
+        """Refuse a value that could not be written again: what follows it would end its quote."""
+        for value in values:
+            if value.startswith((b'"', b"'")) and b'"' in value and b"'" in value:
+                if not _stays(value):
+                    raise self.fail(f"'{_shown(value)}' begins with a quote that has no end")
 
     def arrays(self, columns: Iterable[Sequence[bytes]]) -> list[np.ndarray]:
         arrays = []
@@ -225,6 +236,11 @@ def _shown(text: bytes) -> str:
 def _tokens(text: bytes) -> list[bytes]:
     """Values of a line in which quotes hold values with blanks together."""
     return [double or single or bare for double, single, bare in _TOKEN.findall(text)]
+
+
+def _stays(value: bytes) -> bool:
+    """Whether a value without quotes around it reads back as itself, whatever follows it in its line."""
+    return all(_tokens(value + end) == [value, end.strip()] for end in (b' x"', b" x'"))
 
 
 def write_star(path: str | Path, blocks: dict[str, Table]) -> None:
@@ -278,6 +294,9 @@ def _quoted(value: bytes, label: str, path: str | Path) -> bytes:
     for quote in (b'"', b"'"):
         if quote not in value and b"\n" not in value and b"\0" not in value:
             return quote + value + quote
+    whole = value.split() == [value] and b"\0" not in value
+    if whole and value.startswith((b'"', b"'")) and _stays(value):
+        return value
     raise InputError(
         f"{path} cannot hold {_shown(value)!r} in _{label}: take out the line ends, or one of both kinds of quotes."
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from cryotorch.errors import InputError
-from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.picking.settings import CreateTemplates
 
 # In the order in which they appear: who sees the STAR file finds its images, and the summary says that all is there.
@@ -14,8 +12,6 @@ FILES = (
     *("config.yaml", "log.txt", "templates.mrcs", "templates.star", "templates.png"),
     *("tensorboard", "summary.json"),
 )
-# The last map of a refinement: cryotorch's, CryoSPARC's, RELION's.
-MAP_NAMES = ("map.mrc", "*_volume_map.mrc", "*_class001.mrc")
 
 
 def run(settings: CreateTemplates) -> Path:
@@ -23,6 +19,7 @@ def run(settings: CreateTemplates) -> Path:
     started = time.perf_counter()
     from cryotorch.data.mrc import write_stack
     from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.inputs.maps import map_path
     from cryotorch.jobs.picking.results import draw, write_star_file, write_summary
     from cryotorch.jobs.picking.templates import arrange, measure
     from cryotorch.report.run_log import RunLog
@@ -46,17 +43,3 @@ def run(settings: CreateTemplates) -> Path:
             )
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)
-
-
-def map_path(volume: str | None) -> Path:
-    """The file of the map: the one named, or the last map in the folder of a refinement."""
-    require(volume is not None, "volume", None, "name a map or the folder of a refinement")
-    path = Path(volume)
-    if not path.is_dir():
-        return path
-    for pattern in MAP_NAMES:
-        # iterations sort by their number; half maps of RELION end as its maps do
-        found = [p for p in sorted(path.glob(pattern)) if "_half" not in p.name]
-        if found:
-            return found[-1]
-    raise InputError(f"volume={volume} holds no map.mrc or another program's map: name the file")

@@ -94,7 +94,7 @@ def prepare(settings: HomoRefine, file, images, group):
 
     from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.findings import remark
-    from cryotorch.jobs.inputs.reference import load_mask, load_reference, warn_if_inverted
+    from cryotorch.jobs.inputs.reference import load_box_mask, load_reference, warn_if_inverted
     from cryotorch.jobs.inputs.reference_axes import onto_axes
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.refinement.half_sets import assign_half_sets
@@ -111,7 +111,7 @@ def prepare(settings: HomoRefine, file, images, group):
     for warning in told:
         logging.getLogger("cryotorch").warning(line(warning))
     if settings.mask is not None and settings.mask_mode != "none":
-        mask = load_mask(settings.mask, settings.volume, file, images)
+        mask = load_box_mask(settings.mask, settings.volume, file, images)
         planned = replace(planned, mask=replace(planned.mask, given=mask))
     beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):

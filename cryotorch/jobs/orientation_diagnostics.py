@@ -22,7 +22,8 @@ def run(settings: OrientationDiagnostics) -> Path:
     """Scores, curves and one page about two half maps and their particles, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.output_folder import new_files
-    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+    from cryotorch.jobs.inputs.device import pick_device
+    from cryotorch.jobs.inputs.half_maps import load_half_maps
     from cryotorch.jobs.orientation.diagnose import diagnose, load_views
     from cryotorch.jobs.orientation.results import table, write, write_summary
     from cryotorch.report.run_log import RunLog

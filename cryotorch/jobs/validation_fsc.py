@@ -23,7 +23,8 @@ def run(settings: ValidationFsc) -> Path:
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.fsc.results import table, write, write_summary
     from cryotorch.jobs.fsc.validate import validate
-    from cryotorch.jobs.inputs.half_maps import load_half_maps, pick_device
+    from cryotorch.jobs.inputs.device import pick_device
+    from cryotorch.jobs.inputs.half_maps import load_half_maps
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import line
 

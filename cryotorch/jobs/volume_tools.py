@@ -19,7 +19,7 @@ def run(settings: VolumeTools) -> Path:
     """The edited map or mask with its picture and numbers, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.output_folder import new_files
-    from cryotorch.jobs.inputs.half_maps import pick_device
+    from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.volume.inputs import load
     from cryotorch.jobs.volume.results import write
     from cryotorch.jobs.volume.steps import edit

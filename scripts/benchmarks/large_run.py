@@ -17,7 +17,7 @@ from benchmarks.ribosome import MadeImages, ribosome_like
 from cryotorch.errors import InputError
 from cryotorch.jobs.files.memory import memory_of
 from cryotorch.jobs.homo_refine import HomoRefine, plan_global
-from cryotorch.jobs.inputs.half_maps import symmetry_group
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.refinement.trainer import fit, make_trainer
 from cryotorch.jobs.simulation.settings import Simulate
 from cryotorch.ops.fourier.filters import low_pass

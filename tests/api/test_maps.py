@@ -78,6 +78,12 @@ def test_a_mask_holds_the_density(reconstruction: ct.Reconstruction) -> None:
     assert float(mask[strong].min()) == 1.0 and 0.01 < float(mask.mean()) < 0.3
 
 
+def test_a_mask_goes_onto_the_grid_of_a_map_in_memory(reconstruction: ct.Reconstruction) -> None:
+    finer = ct.Map(torch.rand(64, 64, 64), 2.0)
+    mask = ct.make_mask(ct.Map(reconstruction.map, 4.0), threshold=0.3, like=finer)
+    assert mask.shape == (64, 64, 64)
+
+
 def test_what_half_maps_have_in_common_is_known(
     reconstruction: ct.Reconstruction, tmp_path: Path
 ) -> None:
@@ -85,6 +91,8 @@ def test_what_half_maps_have_in_common_is_known(
     known = reconstruction.fsc.known._replace(shared=6.0, inserted=9.0)
     aware = replace(reconstruction, fsc=replace(reconstruction.fsc, known=known))
     assert ct.fsc(aware).found.known == known
+    with pytest.raises(ct.InputError, match="half_map_a is a result that has both"):
+        ct.fsc(aware, reconstruction.map)
     folder = reconstruction.save(tmp_path / "made")
     summary = json.loads((folder / "summary.json").read_text())
     summary["shells"] = {"shared": 6.0, "inserted": 9.0}
@@ -100,10 +108,11 @@ def test_what_half_maps_have_in_common_is_known(
 @pytest.mark.parametrize(
     ("volume", "size", "said"),
     [
+        (torch.rand(4, 4, 4), 4.0, "have 4 voxels per edge, too few"),
         (torch.zeros(8, 8), 4.0, "half_map_a must be a cube"),
         (torch.full((8, 8, 8), torch.nan), 4.0, "values that are not finite"),
         (torch.zeros(8, 8, 8, dtype=torch.complex64), 4.0, "complex numbers"),
-        (torch.rand(8, 8, 8), 0, "a pixel size of 0"),
+        (torch.rand(8, 8, 8), 0, "pixel_size=0 cannot be used"),
         (torch.rand(8, 8, 8), None, "is a tensor: add pixel_size"),
         (ct.Map(torch.rand(8, 8, 8), 3.0), 4.0, "is a Map of 3.0 Å per pixel, not 4.0"),
         ([1, 2], 4.0, "is of the type list"),
@@ -112,3 +121,10 @@ def test_what_half_maps_have_in_common_is_known(
 def test_maps_that_are_none_are_refused(volume: object, size: float | None, said: str) -> None:
     with pytest.raises(ct.InputError, match=said):
         ct.fsc(volume, volume, pixel_size=size)
+
+
+def test_a_folder_takes_the_place_of_the_half_maps(reconstruction: ct.Reconstruction) -> None:
+    with pytest.raises(ct.InputError, match="volume cannot be used here: give the folder in"):
+        ct.fsc(reconstruction, volume="runs/mine")
+    mask = ct.make_mask(reconstruction.map, 4.0, device=torch.device("cpu"))
+    assert mask.shape == (32, 32, 32)

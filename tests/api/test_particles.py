@@ -52,6 +52,18 @@ def test_a_refinement_is_that_of_the_job(
     assert float(angle.median()) < 8 and len(found.result.history) == 2
 
 
+def test_a_mask_of_ones_is_a_mask_for_function_and_job(folder: Path, tmp_path: Path) -> None:
+    """Where nothing is cut off, as if there was none."""
+    names = dict(particles=folder / "particles.star", volume=folder / "initial.mrc")
+    ones, given = torch.ones(32, 32, 32), SHORT | dict(max_iterations=1, mask_mode="static")
+    found = ct.refine(**names, mask=ones, pixel_size=4.0, **given)
+    assert torch.equal(found.result.mask_refine, ones)
+    ct.write_map(tmp_path / "ones.mrc", ones, 4.0)
+    mask, out = tmp_path / "ones.mrc", tmp_path / "job"
+    homo_refine.run(make_settings("homo_refine", **names, mask=mask, out=out, **given))
+    assert torch.equal(found.half_maps[0], read_volume(out / "map_half_A.mrc")[0])
+
+
 def test_a_local_refinement_starts_from_tensors(
     folder: Path, reconstruction: ct.Reconstruction, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -342,3 +343,24 @@ def test_many_rows_take_seconds_and_little_memory(tmp_path):
     read, numbers, written, megabytes = json.loads(done.stdout)
     assert max(read, numbers, written) < 6 and megabytes < 600, done.stdout  # twice a busy machine
     assert second.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("value", [b'"a\'"b', b"a\"b'c", b"'a\"'b", b"it's", b'"', b"'"])
+def test_quotes_of_other_programs_come_back(tmp_path: Path, value: bytes) -> None:
+    """Also with a value behind that must have quotes itself."""
+    (tmp_path / "a.star").write_bytes(b"data_p\n\nloop_\n_a\n_b\n%s 'x y'\n1 2\n" % value)
+    read = read_star(tmp_path / "a.star")
+    assert read["p"].raw("a").tolist() == [value, b"1"]
+    write_star(tmp_path / "b.star", read)
+    assert read_star(tmp_path / "b.star")["p"] == read["p"]
+
+
+@pytest.mark.parametrize("row", [b"\"' 1", b"1 '\""])
+def test_a_value_that_could_not_be_written_is_refused_at_once(tmp_path: Path, row: bytes) -> None:
+    """Not after the run; the line is named."""
+    (tmp_path / "a.star").write_bytes(b"data_p\n\nloop_\n_a\n_b\n%s\n" % row)
+    with pytest.raises(InputError, match=r"Line 6 .* begins with a quote that has no end"):
+        read_star(tmp_path / "a.star")
+    (tmp_path / "a.star").write_bytes(b"data_p\n\n_a \"'\n")
+    with pytest.raises(InputError, match=r"Line 3 .* begins with a quote that has no end"):
+        read_star(tmp_path / "a.star")

@@ -193,20 +193,6 @@ def test_mask_contrast_and_sign(tmp_path: Path, molecule: Path, made: Path) -> N
     assert summary(out)["grey_standard_deviation"] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["map.mrc", "map_half_A.mrc"],
-        ["J3_002_volume_map.mrc", "J3_001_volume_map.mrc", "J3_002_volume_map_half_A.mrc"],
-        ["run_class001.mrc", "run_it003_half1_class001.mrc", "run_half1_class001_unfil.mrc"],
-    ],
-)
-def test_the_map_of_a_refinement_is_found_in_its_folder(tmp_path: Path, names: list[str]) -> None:
-    for name in names:
-        (tmp_path / name).touch()
-    assert create_templates.map_path(str(tmp_path)) == tmp_path / names[0]
-
-
 def test_results_are_replaced_only_when_asked(tmp_path: Path, molecule: Path) -> None:
     out = make(tmp_path / "out", molecule, n_templates=2)
     with pytest.raises(InputError, match=r"already holds .*overwrite=true"):
@@ -257,5 +243,3 @@ def test_maps_that_cannot_be_projected_are_refused(tmp_path: Path) -> None:
     write_volume(path, torch.rand(16, 16, 16), 0.0)
     with pytest.raises(InputError, match=r"does not state its pixel size: .*job=volume_tools"):
         make(tmp_path / "x", path)
-    with pytest.raises(InputError, match="holds no map"):
-        create_templates.map_path(str(tmp_path / "."))

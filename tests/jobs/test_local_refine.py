@@ -82,7 +82,7 @@ def found(out: Path) -> torch.Tensor:
             dict(mask="other_box.mrc"),
             "22 voxels per edge but the particles have 24 pixels.* like=<map>",
         ),
-        (dict(mask="empty.mrc"), "is blank"),
+        (dict(mask="empty.mrc"), "is empty"),
         (dict(fulcrum=[12.0, 12.0, 24.0]), "it lies outside the box, whose voxels go from 0 to 23"),
         (dict(fulcrum=[12.0, 12.0]), "write three numbers"),
         (dict(fulcrum="centre"), "fulcrum must be mask_center or box_center or a list"),

@@ -366,8 +366,10 @@ def test_the_noise_of_a_bad_group_counts_less(world: Path) -> None:
 
 def test_padding_follows_the_memory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryotorch.jobs.files import memory
+    from cryotorch.jobs.reconstruction import from_poses
 
-    monkeypatch.setattr(memory, "memory_of", lambda device: 120 * 48**3 * 1.5 * 2)
+    for place in (memory, from_poses):
+        monkeypatch.setattr(place, "memory_of", lambda device: 120 * 48**3 * 1.5 * 2)
     small = reconstruct("out", world / "truth.star")
     assert "padding=1, as 2 would take half" in (Path("out") / "log.txt").read_text()
     assert small["particles"] > 0

@@ -92,16 +92,20 @@ def settings_class(job: str) -> type:
 def make_settings(job: str, **changes: Any) -> Any:
     """The settings of a job with the defaults of its YAML, for use from Python.
 
-    Nested names take two underscores: ``make_settings("homo_refine", search__candidates=4)``. Raises InputError.
+    Nested names take two underscores: ``make_settings("homo_refine", search__candidates=4)``, or the group a mapping.
+
+    Raises:
+        InputError: there is no such job, or it has no parameter of that name, or not of that value.
     """
-    values = _values(_job_file(job))
+    values = _values(_job_file(find_job(job)))
     for name, value in changes.items():
-        check_name(name.replace("__", ".").removesuffix("_"), job)
+        _check_keyword(name, job)
         *path, last = name.removesuffix("_").split("__")
         inner = values
         for key in path:
             inner = inner[key]
-        inner[last] = value
+        grouped = isinstance(value, Mapping) and isinstance(inner[last], Mapping)
+        inner[last] = {**inner[last], **value} if grouped else value
     return build(settings_class(job), values, job)
 
 
@@ -109,8 +113,16 @@ def check_name(name: str, job: str) -> None:
     """Raises InputError unless ``name`` is a parameter of the job, or a group of them."""
     known = [p.name for p in parameters(job)]
     parents = {k.rpartition(".")[0] for k in known}
-    if name not in known and name not in parents:
+    if name not in known and name not in parents - {""}:
         raise unknown(name, known, job)
+
+
+def _check_keyword(name: str, job: str) -> None:
+    """``check_name`` for a name as Python writes it."""
+    known = [p.name.replace(".", "__") for p in parameters(job)]
+    spelt = name.removesuffix("_")
+    if spelt not in known and spelt not in {k.rpartition("__")[0] for k in known} - {""}:
+        raise unknown(name, known, job, f'list them with parameters("{job}")')
 
 
 def takes_list(name: str, job: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -21,6 +23,7 @@ from cryotorch.jobs.config.units import in_pixels, parse_angle, parse_length
 
 T = TypeVar("T")
 LEAST_DIAMETER = 4  # pixels of a particle
+LONGEST_SHOWN = 80  # characters of a value in a sentence
 
 # Å; a value in pixels stays text ("6px") until ``in_angstrom`` learns the pixel size.
 Length = Annotated[float, "length"]
@@ -51,8 +54,17 @@ def build(cls: type[T], values: Mapping[str, Any], job: str, prefix: str = "") -
     missing = [prefix + name for name in names if name not in values]
     if missing:
         raise InputError(f"{job} needs a value for {missing[0]}: add {missing[0]}=<value>")
-    given = [_convert(values[n], hints[n], prefix + n, job) for n in names]
+    given = [_convert(plain(values[n]), hints[n], prefix + n, job) for n in names]
     return cls(**dict(zip((field.name for field in fields(cls)), given, strict=True)))
+
+
+def plain(value: Any) -> Any:
+    """A value as a YAML file could hold it: numbers and lists of NumPy's and torch's, and text of a path."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def spelled(field: str) -> str:
@@ -60,14 +72,15 @@ def spelled(field: str) -> str:
     return field.removesuffix("_")
 
 
-def unknown(name: str, known: Iterable[str], job: str) -> InputError:
-    """The sentence for a parameter that does not exist, with the closest one that does."""
+def unknown(name: str, known: Iterable[str], job: str, remedy: str = "") -> InputError:
+    """The sentence for a parameter that does not exist, with the closest one that does, else the ``remedy``."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not near:  # `newton_steps` for `search.newton_steps`
-        near = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]][:1]
-    hint = f"did you mean {near[0]}?" if near else f"list them with job={job} --help"
-    return InputError(f"{job} has no parameter {name}: {hint}")
+        last = re.split(r"\.|__", name)[-1]
+        near = [k for k in known if re.split(r"\.|__", k)[-1] == last][:1]
+    hint = f"did you mean {near[0]}?" if near else remedy or f"list them with job={job} --help"
+    return InputError(f"{job} has no parameter {name or repr(name)}: {hint}")
 
 
 def closest(value: object, choices: Iterable[str]) -> str:
@@ -148,7 +161,9 @@ def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
     choices = [c for o in _options(hint) if get_origin(o) is Literal for c in get_args(o)]
     requirement = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
     hint_text = closest(value, [c for c in choices if isinstance(c, str)])
-    raise InputError(f"{name} must be {requirement}, got {_listed(value)!r}{hint_text}")
+    got = _listed(value)
+    got = got if len(got) <= LONGEST_SHOWN else got[:LONGEST_SHOWN] + "..."
+    raise InputError(f"{name} must be {requirement}, got {got!r}{hint_text}")
 
 
 def _listed(value: object) -> str:

@@ -17,10 +17,11 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
-from cryotorch.jobs.inputs.half_maps import background, pick_device, summary_of
+from cryotorch.jobs.inputs.device import pick_device
+from cryotorch.jobs.inputs.half_maps import background, summary_of
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import (
-    load_mask,
+    load_box_mask,
     load_references,
     warn_if_hard,
     warn_if_inverted,
@@ -148,7 +149,7 @@ def _mask(settings: CtfRefine, maps: Tensor, file: ParticleFile, images: Particl
         path = there[0] if there else None
     if path is not None:
         log.info("mask %s", path)
-        mask = load_mask(path, settings.volume, file, images)
+        mask = load_box_mask(path, settings.volume, file, images)
         warn_if_hard(mask, path)
         return mask.to(maps.device)
     try:

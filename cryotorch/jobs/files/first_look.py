@@ -21,11 +21,10 @@ def refuse_values(settings: Any, inputs: Iterable[str | Path | None]) -> None:
     Raises:
         InputError: a point group that there is not, half maps that are named wrongly, a device or a file that is not there.
     """
-    from cryotorch.jobs.inputs.half_maps import (  # with torch
-        half_paths,
-        require_cuda,
-        symmetry_group,
-    )
+    # with torch
+    from cryotorch.jobs.inputs.device import require_cuda
+    from cryotorch.jobs.inputs.half_maps import half_paths
+    from cryotorch.jobs.inputs.symmetry import symmetry_group
 
     if getattr(settings, "symmetry", None) is not None:
         symmetry_group(settings.symmetry)

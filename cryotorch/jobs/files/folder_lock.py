@@ -30,7 +30,7 @@ class FolderLock:
 
         Raises:
             InputError: another process has it.
-            OSError: the folder is missing or cannot be written.
+            OSError: the folder is none, or cannot be made or written.
         """
         if self._lock is not None:
             return

@@ -15,7 +15,7 @@ from cryotorch.jobs.fsc.half_map_advice import (
     power_advice,
 )
 from cryotorch.jobs.fsc.mask import HARD_EDGE, at_faces
-from cryotorch.jobs.inputs.half_maps import looks_inverted
+from cryotorch.jobs.inputs.maps import looks_inverted
 from cryotorch.ops.resolution.claims import Background, Judged
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding
-from cryotorch.jobs.inputs.half_maps import HalfMaps, load_mask, looks_inverted
+from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.map_grid import Grid
+from cryotorch.jobs.inputs.maps import looks_inverted
+from cryotorch.jobs.inputs.masks import load_mask
 from cryotorch.ops.masks.soft import (
     density_region,
     distance_transform,

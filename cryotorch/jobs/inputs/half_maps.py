@@ -1,4 +1,4 @@
-"""Maps, half maps and masks as the input of a job, checked before anything is computed."""
+"""Two half maps as the input of a job, by name or by folder, and what is known of them."""
 
 from __future__ import annotations
 
@@ -11,41 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
-from cryotorch.jobs.inputs.map_grid import (
-    BELIEVED,
-    DOUBTED,
-    Grid,
-    apart,
-    believable,
-    bring,
-    grid_of,
-    how,
-)
-from cryotorch.ops.geometry.symmetry import point_group
-from cryotorch.ops.masks.soft import edge_width
+from cryotorch.jobs.inputs.map_grid import Grid, grid_of
+from cryotorch.jobs.inputs.maps import load_map
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.resolution.claims import UNKNOWN, Background
 
 log = logging.getLogger("cryotorch")
-HARD = 1.0  # voxels: an edge narrower than this rings in Fourier space
-SOFT = 15.0  # Å: a soft edge that suits most maps
-OTHER = 0.2  # a pixel size that differs by more is no calibration but perhaps a slip
+LEAST_BOX = 8  # voxels per edge, as of the particles
 # How refinements name their unfiltered half maps: cryotorch, CryoSPARC, RELION.
 HALF_NAMES = (
     ("map_half_A.mrc", "map_half_B.mrc"),
     ("*_map_half_A.mrc", "*_map_half_B.mrc"),
     ("*_half1_class001_unfil.mrc", "*_half2_class001_unfil.mrc"),
 )
-
-
-def symmetry_group(symmetry: str) -> Tensor:
-    """The point group (g, 3, 3) of ``symmetry=``; InputError where there is none of that name."""
-    try:
-        return point_group(symmetry)
-    except ValueError as error:
-        raise InputError(f"symmetry={symmetry} cannot be used: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -79,42 +58,6 @@ class HalfMaps:
         return self.grid.corner
 
 
-def load_map(
-    path: str | Path, name: str, pixel_size: float | None = None, pad: bool = False
-) -> tuple[Tensor, float]:
-    """A map (d, d, d) and its pixel size in Å: the given one, else the header's.
-
-    ``name`` is the parameter that named the file, for messages. Raises InputError for a file that is no cubic map,
-    a blank one, and a header without pixel size. ``pad`` takes one that is no cube, see ``read_volume``.
-    """
-    volume, stated = read_volume(path, pad)
-    if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
-        raise InputError(
-            f"{name}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
-        )
-    used = stated if pixel_size is None else pixel_size
-    if used is None:
-        raise InputError(f"{name}={path} does not state its pixel size: add pixel_size=<Å>")
-    if pixel_size is None and stated == DOUBTED:
-        log.info(
-            "%s=%s states a pixel size of exactly 1 Å, which some programs write without meaning it: "
-            "if it is another, add pixel_size=<Å>",
-            *(name, path),
-        )
-    if stated is not None and stated != DOUBTED and abs(used / stated - 1) > OTHER:
-        log.info(
-            "The header of %s=%s says %.4g Å: pixel_size=%.4g is used",
-            *(name, path, stated, used),
-        )
-    return volume, used
-
-
-def looks_inverted(volume: Tensor) -> bool:
-    """Whether the strong densities of a map are negative: a particle stands out on one side only."""
-    centred = (volume - volume.mean()).double()
-    return float(centred.pow(3).mean()) < -0.1 * float(centred.square().mean()) ** 1.5
-
-
 def load_half_maps(
     volume: str | None,
     half_map_a: str | None,
@@ -136,6 +79,10 @@ def load_half_maps(
     if a.shape != b.shape:
         raise InputError(
             f"The half maps have different boxes, {len(a)} and {len(b)} voxels: give two of one refinement"
+        )
+    if len(a) < LEAST_BOX:
+        raise InputError(
+            f"The half maps have {len(a)} voxels per edge, too few to compare shells: give larger ones"
         )
     if abs(size_a / size_b - 1) > 1e-3:
         raise InputError(
@@ -232,76 +179,3 @@ def _judged_halves(folder: Path) -> tuple[Path, Path] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return (a, b) if a.is_file() and b.is_file() else None
-
-
-def load_mask(
-    path: str | Path, grid: Grid, name: str = "mask", any_pixel_size: bool = False
-) -> tuple[Tensor, list[Finding]]:
-    """A mask (d, d, d) with values from 0 to 1 on a known grid, resampled where need be, and what is wrong with it.
-
-    ``any_pixel_size``: the header's is not compared, as the true one was given by the user.
-
-    Raises:
-        InputError: another box without a pixel size, values outside 0 .. 1, nothing in it.
-    """
-    mask, stated = read_volume(path, pad=True)
-    low, high = float(mask.min()), float(mask.max())
-    if high <= 0.01 and low >= -0.01:
-        raise InputError(
-            f"{name}={path} is empty, its largest value is {high + 0.0:.3g}: give another"
-        )
-    if low < -0.01 or high > 1.01:
-        raise InputError(
-            f"{name}={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: make a mask of it with "
-            "job=volume_tools threshold=<density>"
-        )
-    known = stated is not None and not any_pixel_size
-    if stated == DOUBTED != grid.pixel_size:  # of another box it is all that tells
-        plausible = believable(len(mask), grid.box * grid.pixel_size)
-        known = known and len(mask) != grid.box and plausible
-    if len(mask) != grid.box and not known:
-        raise InputError(
-            f"{name}={path} has {len(mask)} voxels per edge but the map has {grid.box}, and {_why_unknown(stated)}: bring it onto that grid with job=volume_tools pixel_size=<Å per voxel> like=<map>"
-        )
-    if stated == DOUBTED and known and grid.pixel_size != DOUBTED:
-        log.info(BELIEVED, f"{name}={path}")
-    elif stated == DOUBTED and abs(grid.pixel_size - 1) > 0.01:
-        log.info(
-            "%s=%s states 1 Å per voxel, which some programs write without meaning it: taken as the map's %.4g Å",
-            *(name, path, grid.pixel_size),
-        )
-    same = not known or (len(mask) == grid.box and abs(stated / grid.pixel_size - 1) <= 0.01)
-    own = grid_of(path, grid.pixel_size if same else stated)
-    away = apart(own, grid)
-    if any(away) or not own.samples_like(grid):
-        log.info("%s=%s: %s", name, path, how(own, grid, away))
-    mask, cut = bring(mask, own, grid, away, f"{name}={path}")
-    mask = mask.clamp(0, 1)
-    found, width = [cut] if cut else [], edge_width(mask)
-    if width < HARD:
-        found.append(Finding("mask_hard", file=f"{name}={path}", width=width, soften=SOFT))
-    return mask, found
-
-
-def _why_unknown(stated: float | None) -> str:
-    if stated is None:
-        return "its header does not state a pixel size"
-    if stated == DOUBTED:
-        return "its header says 1 Å per voxel, as of programs that do not know it"
-    return f"whether the {stated:.4g} Å per voxel of its header are wrong too, as pixel_size= says of the map's, nobody knows"
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` (a CUDA device where there is one), ``cpu`` or ``cuda``."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    require_cuda("device", name)
-    return torch.device(name)
-
-
-def require_cuda(name: str, value: str) -> None:
-    """Raises InputError for a parameter that asks for a CUDA device where there is none."""
-    if value in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise InputError(
-            f"{name}={value} cannot be used: torch finds no CUDA device, use {name}=cpu"
-        )

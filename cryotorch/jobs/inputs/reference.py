@@ -16,7 +16,7 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import LEAST_DIAMETER
-from cryotorch.jobs.inputs.half_maps import HARD, SOFT, half_paths, looks_inverted
+from cryotorch.jobs.inputs.half_maps import half_paths
 from cryotorch.jobs.inputs.map_grid import (
     BELIEVED,
     DOUBTED,
@@ -27,6 +27,8 @@ from cryotorch.jobs.inputs.map_grid import (
     grid_of,
     how,
 )
+from cryotorch.jobs.inputs.maps import check_blank, looks_inverted
+from cryotorch.jobs.inputs.masks import HARD, SOFT, check_mask
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import edge_width
 from cryotorch.report.sentences import line
@@ -70,24 +72,17 @@ def load_references(
     return volume.expand(2, -1, -1, -1).clone(), source
 
 
-def load_mask(
+def load_box_mask(
     path: str | Path, reference: str | Path, file: ParticleFile, images: ParticleImages
 ) -> Tensor:
     """A mask (d, d, d) from 0 to 1 for the refinement box, placed against the ``reference`` (a map or run folder) by
     the headers of both; resampled where need be.
 
     Raises:
-        InputError: values beyond 0 to 1, or so few voxels that noise would be aligned to them.
+        InputError: values that are those of no mask, or so few voxels that noise would be aligned to them.
     """
-
-    def check(mask: Tensor) -> None:
-        low, high = float(mask.min()), float(mask.max())
-        if low < -0.01 or high > 1.01 or high < 0.5:
-            raise InputError(
-                f"mask={path} must have values from 0 to 1, got {low:.3g} to {high:.3g}: scale or threshold it"
-            )
-
-    mask = _load(path, "mask", file, images, _frame(reference, file, images), check).clamp(0, 1)
+    frame = _frame(reference, file, images)
+    mask = _load(path, "mask", file, images, frame, check_mask).clamp(0, 1)
     voxels, least = float(mask.sum()), math.pi / 6 * LEAST_DIAMETER**3
     if voxels < least:
         raise InputError(
@@ -121,16 +116,11 @@ def _load(
     file: ParticleFile,
     images: ParticleImages,
     frame: Grid,
-    check: Callable[[Tensor], None] | None = None,
+    check: Callable[[Tensor, str], None] = check_blank,
     tell: bool = True,
 ) -> Tensor:
     volume, _ = read_volume(path, pad=True)
-    if not float(volume.std()) > 1e-6 * float(volume.abs().max()):
-        raise InputError(
-            f"{what}={path} is blank, all voxels are {float(volume.mean()):.3g}: give a map with a particle in it"
-        )
-    if check is not None:
-        check(volume)
+    check(volume, f"{what}={path}")
     own = _grid(path, what, file, images, tell)
     volume = resize_volume(volume, own.box)  # as extracted and as refined
     away = apart(own, frame)

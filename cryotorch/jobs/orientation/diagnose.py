@@ -14,13 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cryotorch.errors import InputError
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.half_map_advice import masked_advice
 from cryotorch.jobs.fsc.mask import FscMask, find_mask, sphere_mask
-from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of, symmetry_group
+from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of
 from cryotorch.jobs.inputs.particles import load_particles
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution import conical_fsc as cones
 from cryotorch.ops.resolution.claims import judge
@@ -41,40 +42,7 @@ EVEN_CFAR, EVEN_SCF = (
 ALIKE_CFAR = (
     0.8  # below, directions differ by more than chance makes of a map that is resolved alike
 )
-ALIKE = "the map is resolved alike in all directions"
-NEARLY = "directions differ, but by less than preferred orientations make them"
 SCARCE = 20.0  # slices per point below which chance changes SCF* by more than 5 %
-# cFAR and SCF* each good or not -> what that means.
-READINGS = {
-    (
-        True,
-        True,
-    ): "No orientation bias that the scores see: {alike}, and Fourier space is sampled evenly.",
-    (
-        False,
-        True,
-    ): "The resolution depends on the direction although the views are spread evenly: junk, damaged or wrongly "
-    "aligned particles are likely. Classify the particles, then refine again.",
-    (
-        False,
-        False,
-    ): "The resolution depends on the direction and Fourier space is sampled unevenly: preferred orientation, "
-    "junk particles, or both. Look at the viewing directions; more or tilted views, or other grids, would help.",
-    (
-        True,
-        False,
-    ): "Inconclusive: Fourier space is sampled unevenly, but the half maps do not show it. Doubt the poses, or "
-    "check that these particles made these half maps.",
-    (
-        True,
-        None,
-    ): "As to the resolution, {alike}. With particles=<STAR or .cs> the sampling can be judged too.",
-    (
-        False,
-        None,
-    ): "The resolution depends on the direction. Give particles=<STAR or .cs> to tell preferred orientation "
-    "from junk particles.",
-}
 
 
 @dataclass(frozen=True)
@@ -107,7 +75,7 @@ class Diagnosis:
         resolution: Å that may be claimed by the corrected one, as job=validation_fsc says, else NaN; ended_by: what ends that, or "".
         cfar: None where the half maps allow no score.
         views, slices (n,), sampling: None without particles; counted: how many particles were counted.
-        reading: what the scores say, a sentence; warnings: what is wrong; seconds: phase -> wall seconds.
+        reading: what the scores say; warnings: what is wrong; seconds: phase -> wall seconds.
     """
 
     mask: FscMask
@@ -126,7 +94,7 @@ class Diagnosis:
     slices: Tensor | None
     sampling: Sampling | None
     counted: int
-    reading: str
+    reading: Finding
     warnings: list[Finding]
     seconds: dict[str, float]
 
@@ -255,9 +223,9 @@ def _scarce(sampling: Sampling | None, counted: int) -> list[Finding]:
     return [Finding("few_slices", particles=counted, slices=float(sampling.mean))]
 
 
-def _reading(cfar: float | None, sampling: Sampling | None) -> str:
+def _reading(cfar: float | None, sampling: Sampling | None) -> Finding:
     if cfar is None:
-        return "No score: the half maps do not share enough to compare directions."
+        return remark("directions_untold")
     even = None if sampling is None else sampling.scf_star >= EVEN_SCF
-    alike = ALIKE if cfar >= ALIKE_CFAR else f"{NEARLY}, cFAR {cfar:.2f} where 1 is alike"
-    return READINGS[cfar >= EVEN_CFAR, even].format(alike=alike)
+    alike, resolved = cfar >= ALIKE_CFAR, cfar >= EVEN_CFAR
+    return remark("directions", cfar=cfar, resolved=resolved, alike=alike, sampled=even)

@@ -25,7 +25,7 @@ from cryotorch.report.figures import write_pictures
 from cryotorch.report.orientation import band_figure, resolution_figure, sampling_figure
 from cryotorch.report.orientation_page import Page, Score, page_html, page_picture
 from cryotorch.report.poses import viewing_figure
-from cryotorch.report.sentences import in_summary, said
+from cryotorch.report.sentences import in_summary, said, say
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -61,7 +61,7 @@ def table(found: Diagnosis) -> list[str]:
     if found.sampling is not None:
         lines[-1] += f"     SCF*: {found.sampling.scf_star:.2f}"
         lines[-1] += f" ({found.sampling.unsampled:.1%} of the sphere without any slice)"
-    return [*lines, found.reading]
+    return [*lines, say(found.reading)]
 
 
 def _claimed(found: Diagnosis) -> str:
@@ -202,7 +202,7 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
         facts["Noise in a cone"] = _noise_in_cones(found, box * pixel_size)
     place = halves.folder or (halves.paths[0].parent if halves.paths else None)
     origin = f"Half maps of {place}" if place else "Half maps in memory"
-    return Page(origin, scores, found.reading, said(found.warnings), facts, EXPLANATIONS)
+    return Page(origin, scores, say(found.reading), said(found.warnings), facts, EXPLANATIONS)
 
 
 def _noise_in_cones(found: Diagnosis, edge: float) -> str:
@@ -239,7 +239,7 @@ def write_summary(
     summary = {
         "cfar": found.cfar,
         "scf_star": None if sampling is None else sampling.scf_star,
-        "reading": found.reading,
+        "reading": say(found.reading),
         "even_from": {"cfar": EVEN_CFAR, "scf_star": EVEN_SCF},
         **_of_directions(found, box * pixel_size),
         "unresolved_directions": float(found.resolutions.isnan().double().mean()),

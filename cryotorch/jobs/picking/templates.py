@@ -15,7 +15,8 @@ from cryotorch.data.mrc import read_header
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
-from cryotorch.jobs.inputs.half_maps import load_map, symmetry_group
+from cryotorch.jobs.inputs.maps import load_map
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.picking.settings import CreateTemplates
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.directions import even_views, ideal_gap, largest_gap

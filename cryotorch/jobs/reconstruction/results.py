@@ -21,7 +21,9 @@ from cryotorch.jobs.fsc.advice import SHARED
 from cryotorch.jobs.fsc.mask import INVERTED, LOW_PASS
 from cryotorch.jobs.fsc.settings import ValidationFsc
 from cryotorch.jobs.fsc.validate import Validation, validate
-from cryotorch.jobs.inputs.half_maps import HalfMaps, looks_inverted, symmetry_group
+from cryotorch.jobs.inputs.half_maps import HalfMaps
+from cryotorch.jobs.inputs.maps import looks_inverted
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.fourier.reconstruct import Sums, solve, solve_lightly
 from cryotorch.ops.resolution.claims import Background
 from cryotorch.ops.resolution.fsc import resolution, shell_correlation

@@ -27,8 +27,8 @@ from cryotorch.jobs.files.memory import require_search_room
 from cryotorch.jobs.files.ranks import rank, starter
 from cryotorch.jobs.files.ranks import started as started_processes
 from cryotorch.jobs.files.run_folder import RunFolder
-from cryotorch.jobs.inputs.half_maps import symmetry_group
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.refinement.advice import JudgeClaims
 from cryotorch.jobs.refinement.settings import RefineConfig
 from cryotorch.jobs.refinement.start_advice import began_with

@@ -26,7 +26,7 @@ from cryotorch.jobs.files.output_folder import told_if_full
 from cryotorch.jobs.files.ranks import starter
 from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.inputs import damage
-from cryotorch.jobs.inputs.half_maps import require_cuda
+from cryotorch.jobs.inputs.device import require_cuda
 from cryotorch.jobs.refinement.advice import JudgeClaims
 from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.em.out_of_memory import explain_out_of_memory

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from cryotorch.data.atoms import Atoms, density, read_atoms
 from cryotorch.data.mrc import read_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs.inputs.half_maps import symmetry_group
 from cryotorch.jobs.inputs.map_grid import BELIEVED, DOUBTED
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.simulation.settings import ZERNIKE, Simulate
 from cryotorch.ops.fourier.filters import filter_shells
 from cryotorch.ops.fourier.image_model import predict

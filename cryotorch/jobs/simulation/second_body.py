@@ -13,7 +13,7 @@ from cryotorch.data.atoms import Atoms, read_atoms
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.errors import InputError
-from cryotorch.jobs.inputs.half_maps import symmetry_group
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.simulation import particles as simulation
 from cryotorch.jobs.simulation.particles import Body
 from cryotorch.jobs.simulation.settings import Simulate

@@ -16,8 +16,8 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.memory import require_room
-from cryotorch.jobs.inputs.half_maps import load_map
 from cryotorch.jobs.inputs.map_grid import BELIEVED, DOUBTED, Grid, Point, grid_of, point_text
+from cryotorch.jobs.inputs.maps import load_map
 from cryotorch.jobs.volume.settings import VolumeTools, listed
 from cryotorch.ops.masks.segment import Segment
 from cryotorch.report.sentences import line

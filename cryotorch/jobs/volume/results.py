@@ -12,7 +12,7 @@ from torch import Tensor
 from cryotorch.data.mrc import write_volume
 from cryotorch.findings import Finding
 from cryotorch.jobs.fsc.mask import WIDEST
-from cryotorch.jobs.inputs.half_maps import HARD, SOFT
+from cryotorch.jobs.inputs.masks import HARD, SOFT
 from cryotorch.jobs.volume.inputs import Work
 from cryotorch.jobs.volume.settings import VolumeTools
 from cryotorch.ops.geometry.placement import centre_of_mass

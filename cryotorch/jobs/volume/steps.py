@@ -12,8 +12,9 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, shown
 from cryotorch.jobs.config.units import parse_length
 from cryotorch.jobs.files.memory import require_room
-from cryotorch.jobs.inputs.half_maps import load_mask, symmetry_group
 from cryotorch.jobs.inputs.map_grid import Grid, apart, between, bring, how
+from cryotorch.jobs.inputs.masks import load_mask
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.volume.coordinates import cut_spheres, in_voxels, misplaced, within_the_box
 from cryotorch.jobs.volume.inputs import Work, like_grid
 from cryotorch.jobs.volume.settings import VolumeTools, rows

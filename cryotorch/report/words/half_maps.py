@@ -119,6 +119,45 @@ def _choose(wider: float | None) -> str:
     return "give bfactor=<Å²>" + ("" if wider is None else f", or fit_from={wider:g}")
 
 
+ALIKE = "the map is resolved alike in all directions"
+NEARLY = "directions differ, but by less than preferred orientations make them, cFAR {cfar:.2f} where 1 is alike"
+# Whether the map is resolved alike, and the views sampled evenly (None: not known) -> what that means.
+READINGS = {
+    (
+        True,
+        True,
+    ): "No orientation bias that the scores see: {alike}, and Fourier space is sampled evenly.",
+    (
+        False,
+        True,
+    ): "The resolution depends on the direction although the views are spread evenly: junk, damaged or wrongly "
+    "aligned particles are likely. Classify the particles, then refine again.",
+    (
+        False,
+        False,
+    ): "The resolution depends on the direction and Fourier space is sampled unevenly: preferred orientation, "
+    "junk particles, or both. Look at the viewing directions; more or tilted views, or other grids, would help.",
+    (
+        True,
+        False,
+    ): "Inconclusive: Fourier space is sampled unevenly, but the half maps do not show it. Doubt the poses, or "
+    "check that these particles made these half maps.",
+    (
+        True,
+        None,
+    ): "As to the resolution, {alike}. With particles=<STAR or .cs> the sampling can be judged too.",
+    (
+        False,
+        None,
+    ): "The resolution depends on the direction. Give particles=<STAR or .cs> to tell preferred orientation "
+    "from junk particles.",
+}
+
+
+def _directions(cfar: float, resolved: bool, alike: bool, sampled: bool | None) -> str:
+    return READINGS[resolved, sampled].format(alike=ALIKE if alike else NEARLY.format(cfar=cfar))
+
+
 SAID = {
     # the half maps
     "same_map": "The FSC is above {level:g} in every shell: the half maps are almost the same map, not two independent ones",
@@ -214,6 +253,8 @@ SAID = {
     ),
     "map_not_sharpened": "map_sharp.mrc is weighted and filtered but not sharpened: {reason}; job=sharpen makes others",
     # directions
+    "directions": _directions,
+    "directions_untold": "No score: the half maps do not share enough to compare directions.",
     "empty_directions": (
         "In {share:.1%} of the directions (grey dots in the map) the half maps hold less than "
         "{level:.0%} of the mean power, as where no particle was seen from the side that shows them: their FSC is what "

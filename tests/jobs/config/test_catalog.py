@@ -60,3 +60,27 @@ def test_presets_of_a_group() -> None:
     assert catalog.groups("sharpen") == []
     names = [p.name for p in catalog.parameters("homo_refine")]
     assert "trainer.devices" in names and "search.candidates" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sym", "did you mean symmetry?"),
+        ("candidates", "did you mean search__candidates?"),
+        ("search.candidates", "did you mean search__candidates?"),
+        ("search__", "did you mean search__method?"),
+        ("", """no parameter '': list them with parameters("homo_refine")"""),
+        ("__", "no parameter __"),
+    ],
+)
+def test_a_name_of_python_that_there_is_not(name: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        catalog.make_settings("homo_refine", **{name: 4})
+    assert said in str(caught.value)
+
+
+def test_a_group_may_be_a_mapping() -> None:
+    made = catalog.make_settings("homo_refine", search={"candidates": 7})
+    assert made.search == catalog.make_settings("homo_refine", search__candidates=7).search
+    with pytest.raises(InputError, match="there is no job homo_refin"):
+        catalog.make_settings("homo_refin")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from cryotorch.errors import InputError
@@ -30,6 +33,12 @@ def homo_refine(**changes: object):
         ("bfactor", -80, -80.0),
         ("write", "cs", ["cs"]),
         ("write", ["star", "cs"], ["star", "cs"]),
+        ("max_iterations", np.int64(4), 4),
+        ("max_iterations", torch.tensor(4), 4),
+        ("bfactor", np.float32(-80), -80.0),
+        ("compile", np.bool_(True), True),
+        ("symmetry", np.str_("C4"), "C4"),
+        ("volume", Path("a.mrc"), "a.mrc"),
     ],
 )
 def test_accepted(name: str, given: object, kept: object) -> None:
@@ -84,7 +93,7 @@ def test_a_pixel_size_in_pixels_says_nothing() -> None:
         ("search__candidates", 0, "search.candidates=0 cannot be used"),
         ("trainer__devices", None, "trainer.devices must be"),
         ("symetry", "C4", "homo_refine has no parameter symetry: did you mean symmetry?"),
-        ("search__newton", 2, "no parameter search.newton: did you mean search.newton_steps?"),
+        ("search__newton", 2, "no parameter search__newton: did you mean search__newton_steps?"),
     ],
 )
 def test_refused_with_a_sentence(name: str, given: object, sentence: str) -> None:
@@ -115,3 +124,9 @@ def test_yaml_round_trip() -> None:
     written = asdict(settings)
     written["class"] = written.pop("class_")
     assert yaml.safe_load(to_yaml(settings)) == written
+
+
+def test_a_long_value_is_cut_in_the_sentence() -> None:
+    with pytest.raises(InputError) as caught:
+        homo_refine(max_iterations=np.arange(1000))
+    assert len(str(caught.value)) < 200

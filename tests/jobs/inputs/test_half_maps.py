@@ -1,4 +1,4 @@
-"""Half maps by name or by folder, what is known of them, and masks on their grid."""
+"""Half maps by name or by folder, and what is known of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,14 @@ import torch
 
 from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
-from cryotorch.findings import codes
 from cryotorch.jobs.inputs.half_maps import (
     HalfMaps,
     background,
     half_paths,
     load_half_maps,
-    load_map,
-    load_mask,
-    looks_inverted,
-    pick_device,
     summary_of,
-    symmetry_group,
 )
 from cryotorch.jobs.inputs.map_grid import Grid
-from cryotorch.ops.masks.soft import soft_sphere
 
 MAPS = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -99,10 +92,6 @@ def test_half_maps_that_cannot_be_a_pair(folder: Path) -> None:
         write_volume(b, other, pixel)
         with pytest.raises(InputError, match=said):
             load_half_maps(None, a, b)
-    write_volume(b, MAPS[1], 0.0)
-    with pytest.raises(InputError, match=r"does not state its pixel size: add pixel_size=<Å>"):
-        load_map(b, "half_map_b")
-    assert load_map(b, "half_map_b", 1.7)[1] == 1.7
 
 
 def test_what_a_summary_says_of_half_maps(tmp_path: Path) -> None:
@@ -118,49 +107,3 @@ def test_what_a_summary_says_of_half_maps(tmp_path: Path) -> None:
         summary_of(tmp_path) == summary_of(None) == {}
         and background(None, None, 16).symmetry == "C1"
     )
-    with pytest.raises(InputError, match="symmetry=Q3 cannot be used"):
-        symmetry_group("Q3")
-
-
-def test_masks_are_brought_onto_the_grid(tmp_path: Path) -> None:
-    path, grid = tmp_path / "mask.mrc", Grid(16, 2.0)
-    write_volume(path, soft_sphere(16, 4, 3), 2.0)
-    mask, found = load_mask(path, grid)
-    assert torch.equal(mask, soft_sphere(16, 4, 3)) and found == []
-    write_volume(path, soft_sphere(24, 6, 4.5), 4 / 3)
-    finer, _ = load_mask(path, grid)
-    assert float((finer - soft_sphere(16, 4, 3)).abs().max()) < 0.1
-    write_volume(path, (soft_sphere(16, 4, 0) > 0.5).float(), 2.0)
-    assert codes(load_mask(path, grid)[1]) == ["mask_hard"]
-
-
-@pytest.mark.parametrize(
-    ("mask", "pixel", "said"),
-    [
-        (torch.zeros(16, 16, 16), 2.0, "is empty"),
-        (2 * soft_sphere(16, 4, 3), 2.0, "values from 0 to 1, got 0 to 2"),
-        (
-            soft_sphere(24, 4, 3),
-            0.0,
-            "has 24 voxels per edge but the map has 16, and its header does",
-        ),
-    ],
-)
-def test_masks_that_cannot_be_used(tmp_path: Path, mask, pixel: float, said: str) -> None:
-    write_volume(tmp_path / "mask.mrc", mask, pixel)
-    with pytest.raises(InputError, match=said):
-        load_mask(tmp_path / "mask.mrc", Grid(16, 2.0))
-
-
-def test_a_particle_stands_out_on_one_side() -> None:
-    ball = soft_sphere(16, 4, 2)
-    assert looks_inverted(-ball) and not looks_inverted(ball) and not looks_inverted(MAPS[0])
-
-
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    for there, auto in ((False, "cpu"), (True, "cuda")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert (pick_device("auto").type, pick_device("cpu").type) == (auto, "cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"device=cuda cannot be used: .* use device=cpu"):
-        pick_device("cuda")

@@ -11,7 +11,7 @@ import torch
 
 from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
-from cryotorch.jobs.inputs.reference import load_mask, load_reference, load_references
+from cryotorch.jobs.inputs.reference import load_box_mask, load_reference, load_references
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.models.gaussians import gaussian_density
 
@@ -151,7 +151,7 @@ def test_a_mask_lies_where_chimerax_shows_it_in_the_reference(
     there = [c - s for c, s in zip(centre, cut, strict=True)]
     write_volume(tmp_path / "mask.mrc", ball(round(60 / px), px, there), px)
     state(tmp_path / "mask.mrc", [c + s for c, s in zip(corner, cut, strict=True)], px, field)
-    found = load_mask(tmp_path / "mask.mrc", tmp_path / "map.mrc", *grids())
+    found = load_box_mask(tmp_path / "mask.mrc", tmp_path / "map.mrc", *grids())
     # where the reference itself is put
     middle = torch.tensor([reference // 2 * px] * 3)
     if reference != BOX and any(corner):
@@ -165,7 +165,7 @@ def test_a_mask_without_origin_stays_in_the_middle(tmp_path) -> None:
     write_volume(tmp_path / "map.mrc", blobs(BOX, PX), PX)
     for box, px in ((30, 2.0), (32, 2.5)):
         write_volume(tmp_path / "mask.mrc", ball(box, px, [box // 2 * px] * 3), px)
-        found = load_mask(tmp_path / "mask.mrc", tmp_path / "map.mrc", *grids())
+        found = load_box_mask(tmp_path / "mask.mrc", tmp_path / "map.mrc", *grids())
         assert torch.allclose(found, ball(BOX, PX, [BOX // 2 * PX] * 3), atol=0.05)
 
 

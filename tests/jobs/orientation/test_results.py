@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from cryotorch.findings import remark
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.orientation.diagnose import Diagnosis
 from cryotorch.jobs.orientation.results import conical_csv, table, write_summary
+from cryotorch.report.sentences import say
 
 DIRECTIONS = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 CURVES = torch.tensor([[1, 0.9, 0.8, 0.2, 0.0], [1, 0.9, 0.5, 0.0, 0.0], [1, 0.9, 0.9, 0.9, 0.1]])
@@ -31,7 +33,7 @@ def found() -> Diagnosis:
         curves=CURVES, band=torch.full((3, 5), 0.1), resolutions=torch.tensor([8.0, 12.0, 6.0]),
         empty=torch.tensor([False, True, False]), fsc=CURVES.mean(0), together=7.0,
         resolution=7.5, ended_by="threshold", cfar=0.625, views=None, slices=None, sampling=None,
-        counted=0, reading="So it is.", warnings=[], seconds={},
+        counted=0, reading=remark("directions_untold"), warnings=[], seconds={},
     )  # fmt: skip
 
 
@@ -41,8 +43,8 @@ def test_the_table_spans_the_directions(found: Diagnosis) -> None:
         "Resolution by direction: 6.00 Å to 12.00 Å, median 8.00 Å; of all together 7.00 Å"
     )
     assert claim.startswith("Resolution: 7.50 Å (corrected for the mask; corrected FSC = 0.143")
-    assert (score, reading) == ("cFAR: 0.62", "So it is.")
-    assert table(replace(found, cfar=None)) == ["cFAR: none", "So it is."]
+    assert (score, reading) == ("cFAR: 0.62", say(found.reading))
+    assert table(replace(found, cfar=None)) == ["cFAR: none", say(found.reading)]
     none = replace(found, ended_by="", resolution=math.nan)
     assert table(none)[1] == "Resolution: none can be claimed"
 

@@ -19,8 +19,8 @@ from cryotorch.data.particle_file import read_particles
 from cryotorch.errors import InputError
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.inputs.half_maps import load_mask
 from cryotorch.jobs.inputs.map_grid import Grid
+from cryotorch.jobs.inputs.masks import load_mask
 from cryotorch.jobs.simulation import particles as simulation
 from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.fourier.transforms import unpack
