@@ -61,12 +61,12 @@ def file_name(bfactor: float, alone: bool) -> str:
 def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) -> None:
     """The maps and the figures."""
     from cryotorch.data.mrc import write_volume
-    from cryotorch.report.canvas import render
     from cryotorch.report.curves import fsc_figure, guinier_figure
     from cryotorch.report.figures import write_pictures
     from cryotorch.report.local_resolution import local_resolution_figure
     from cryotorch.report.maps import sharp_name, slice_figure
     from cryotorch.report.sentences import say
+    from cryotorch.report.style import render
     from cryotorch.results import told
 
     pixel_size, corner = halves.pixel_size, halves.corner

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import add_panel, limits, new_figure, scale_bar
+from cryotorch.report import style
+from cryotorch.report.style import add_panel, limits, new_figure, scale_bar
 
 COLUMNS, MOST = 10, 200
 TILE, CAPTION, GAP = 0.95, 0.2, 0.04  # inches, and the others in tiles
@@ -37,7 +37,7 @@ def contact_sheet(
         axes.imshow(image, origin="lower", extent=(x, x + 1, y - 1, y), aspect="auto", **look)
         text = f"{rot:.0f}°, {tilt:.0f}°".replace("-", "\N{MINUS SIGN}")
         place: dict[str, Any] = {"ha": "center", "va": "top"}
-        axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=canvas.INK, **place)
+        axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=style.INK, **place)
     axes.set_xlim(0, wide)
     axes.set_ylim(-high, 0)
     scale_bar(axes, 0.06, -0.94, box * pixel_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cryotorch.report.canvas import render
+from cryotorch.report.style import render
 from cryotorch.report.templates import MOST, contact_sheet, shown
 
 

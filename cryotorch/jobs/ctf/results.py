@@ -22,10 +22,10 @@ from cryotorch.particles import Optics
 from cryotorch.refinement.ctf.apply import LEAST_CS, Refined
 from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
 from cryotorch.report import ctf
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.sentences import in_summary, line, say
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
@@ -115,7 +115,7 @@ def write(
             log.info(line(warnings[-1]))
     pictures = _pictures(given, found, phases, groups, change)
     write_pictures(pictures, folder)
-    write_board(folder / "tensorboard", scalars, pictures, given.curves)
+    write_tensorboard(folder / "tensorboard", scalars, pictures, given.curves)
     summary |= {
         "particles": len(new),
         "half_sets": [int((new.half == half).sum()) for half in (0, 1)],

@@ -29,14 +29,14 @@ from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import sharpened
 from cryotorch.particles import Particles
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import render
 from cryotorch.report.curves import guinier_figure
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections, sharp_name
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sentences import line, say
 from cryotorch.report.sphere import viewing_directions
+from cryotorch.report.style import render
 from cryotorch.results import Guinier, told
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def write(
     }
     pictures = {name: render(figure) for name, figure in figures.items()}
     write_pictures(pictures, folder)
-    write_board(folder / "tensorboard", {}, pictures, {})
+    write_tensorboard(folder / "tensorboard", {}, pictures, {})
     about = {
         "bfactor": found.guinier.applied,
         "bfactor_fitted": found.guinier.bfactor,

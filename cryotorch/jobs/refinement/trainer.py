@@ -85,8 +85,8 @@ def make_trainer(
     devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
     files = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     if out is not None:
-        board = TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False)
-        files = dict(logger=board, default_root_dir=out)
+        logger = TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False)
+        files = dict(logger=logger, default_root_dir=out)
     if settings.precision not in ("32-true", "32"):
         raise InputError(
             f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"

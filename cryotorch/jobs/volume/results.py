@@ -17,11 +17,11 @@ from cryotorch.jobs.volume.inputs import Work
 from cryotorch.jobs.volume.settings import VolumeTools
 from cryotorch.ops.geometry.placement import centre_of_mass
 from cryotorch.ops.masks.soft import edge_width, high_percentile
-from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import mask_figure, slice_figure
 from cryotorch.report.segments import segment_figure
 from cryotorch.report.sentences import in_summary
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
