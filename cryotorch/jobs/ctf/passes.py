@@ -14,7 +14,7 @@ from cryotorch.refinement.backproject import noise_sample
 from cryotorch.refinement.ctf.apply import Refined
 from cryotorch.refinement.ctf.compare import pick_sample
 from cryotorch.refinement.ctf.refine import CtfPass
-from cryotorch.refinement.em.initialise import POSE_DOUBT, initial_noise
+from cryotorch.refinement.em.initialise import MIN_POSE_MATCH, initial_noise
 from cryotorch.refinement.em.out_of_memory import batch_size
 from cryotorch.refinement.image_weight import Watch
 from cryotorch.refinement.runtime.distributed import Batches
@@ -66,10 +66,10 @@ def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
 
 
 def _check_match(match: float, volume: str | None) -> None:
-    if match < -POSE_DOUBT:
+    if match < -MIN_POSE_MATCH:
         raise InputError(
             f"the particles correlate with the inverse of volume={volume}, their contrast is opposite: change invert (true is for "
             "particles that are dark on bright), or invert the maps"
         )
-    if match < POSE_DOUBT:
+    if match < MIN_POSE_MATCH:
         log.warning(line(Finding("particles_hardly_match", volume=str(volume), match=match)))

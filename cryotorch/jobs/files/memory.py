@@ -9,7 +9,7 @@ import torch
 
 from cryotorch.data.files import host_memory
 from cryotorch.errors import InputError
-from cryotorch.refinement.pose_search.local import AT_ONCE
+from cryotorch.refinement.pose_search.local import SLICES_AT_ONCE
 from cryotorch.refinement.pose_search.search import grid_step
 from cryotorch.refinement.settings import EMSettings, SearchSettings
 
@@ -33,15 +33,15 @@ def require_room(box: int, device: torch.device, said: str, each: float = BYTES_
 def search_bytes(plan: EMSettings, batch: int) -> float:
     """About how much the coarse search of a batch takes at its peak: templates, scores, and the slices of the candidates."""
     s, local = plan.search, plan.local
-    limit = min(s.coarse_limit, plan.schedule.most)
+    limit = min(s.coarse_limit, plan.schedule.highest_limit)
     m, step = math.pi / 2 * limit**2, grid_step(limit, s)
     if local is None:
         rotations = 4 * math.pi / step**2 * math.pi / step / len(plan.group) + 1
         together, extent, grid = batch, s.shift_extent, 0.0
     else:
-        cube = (2 * math.floor(local.reach.rotation / step) + 1) ** 3
+        cube = (2 * math.floor(local.extent.rotation / step) + 1) ** 3
         rotations, grid = max(1.0, math.pi / 6 * cube), 60.0 * cube
-        together, extent = max(1, AT_ONCE // rotations), local.reach.shift
+        together, extent = max(1, SLICES_AT_ONCE // rotations), local.extent.shift
     moves = math.pi * (max(extent, 1.0) / max(1.0, plan.box / (4 * limit))) ** 2 + 1
     scored = min(rotations, SCORED) if local is None else rotations
     kept = min(s.candidates, 2 * rotations)
