@@ -109,7 +109,7 @@ def prepare(settings: HomoRefine, file, images, group):
         logging.getLogger("cryotorch").warning(line(warning))
     if settings.mask is not None and settings.mask_mode != "none":
         mask = load_mask(settings.mask, settings.volume, file, images)
-        planned = replace(planned, mask=replace(planned.mask, given=mask))
+        planned = replace(planned, mask=replace(planned.mask, user_mask=mask))
     beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):
         beginning.append(remark("poses_not_used", file=str(file.path)))

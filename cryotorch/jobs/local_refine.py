@@ -113,7 +113,7 @@ def prepare(settings: LocalRefine, file, images, group):
         planned,
         shared=images.box * images.pixel_size / shared if shared else 0.0,
         mask=replace(
-            planned.mask, given=None if settings.mask_mode == "none" else mask, judge=mask
+            planned.mask, user_mask=None if settings.mask_mode == "none" else mask, fsc_mask=mask
         ),
         local=Local(
             reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract

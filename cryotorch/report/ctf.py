@@ -14,7 +14,7 @@ from cryotorch.report import style
 from cryotorch.report.style import add_panel, empty_note, label, legend, new_figure
 
 Array = NDArray[np.floating]
-SMOOTH = 1.5  # Fourier pixels: single coefficients show nothing but noise
+PHASE_BLUR = 1.5  # Fourier pixels: single coefficients show nothing but noise
 EXAGGERATED = 0.15  # of the circle: how large the largest deviation is drawn
 BINS, EACH = (
     24,
@@ -114,7 +114,9 @@ def _images(
         np.add.at(data, at, measured.conj() if flipped else measured)
         np.add.at(fit, at, -fitted if flipped else fitted)
         np.add.at(count, at, 1)
-    smooth = gaussian_filter(np.real(data), SMOOTH) + 1j * gaussian_filter(np.imag(data), SMOOTH)
+    smooth = gaussian_filter(np.real(data), PHASE_BLUR) + 1j * gaussian_filter(
+        np.imag(data), PHASE_BLUR
+    )
     return np.angle(smooth), fit / np.maximum(count, 1), count > 0
 
 

@@ -17,8 +17,8 @@ from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid
 from cryotorch.report.style import add_panel, angstrom_axis, label, legend, new_figure
 from cryotorch.results import told
 
-WIDTH = 8.75  # inches, of all of them
-SPREAD = 0.15  # of the finest resolution that the colours span at least: less is no matter
+FIGURE_WIDTH = 8.75  # inches, of all of them
+MIN_COLOUR_SPAN = 0.15  # of the finest resolution that the colours span at least: less is no matter
 
 
 def band_figure(
@@ -31,7 +31,7 @@ def band_figure(
     subtitle: str,
 ) -> Figure:
     """Conical FSC (n, s) of a box of ``edge`` Å: range, middle 90 % and mean of all directions, what noise in a cone reaches (s,), and the FSC (s,)."""
-    figure = new_figure(WIDTH, 4.2, title, subtitle)
+    figure = new_figure(FIGURE_WIDTH, 4.2, title, subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.7, 2.6)
     x = frequencies(curves.shape[1], pixel_size, round(edge / pixel_size))
     y = curves.numpy()
@@ -73,12 +73,12 @@ def resolution_figure(
     """
     known = resolutions.isfinite().numpy()
     values = resolutions.numpy()[known]
-    figure = new_figure(WIDTH, 3.95, "Resolution by direction", subtitle)
+    figure = new_figure(FIGURE_WIDTH, 3.95, "Resolution by direction", subtitle)
     best, worst = float(values.min()), float(values.max())
-    limits = best, max(worst, (1 + SPREAD) * best)
+    limits = best, max(worst, (1 + MIN_COLOUR_SPAN) * best)
     panel = _on_sphere(directions.numpy()[known], values)
     shown = max(float(panel.min()), best), min(float(panel.max()), worst)
-    shown = shown[0], max(shown[1], (1 + SPREAD) * shown[0])
+    shown = shown[0], max(shown[1], (1 + MIN_COLOUR_SPAN) * shown[0])
     name = f"Resolution (Å), FSC = {THRESHOLD:g} or noise"
     grey = directions[empty].numpy()
     hemisphere_panel(figure, 0.4, 0.5, panel, name, "viridis", shown, grey)
@@ -97,7 +97,7 @@ def resolution_figure(
 def sampling_figure(directions: Tensor, slices: Tensor, title: str, subtitle: str) -> Figure:
     """Slices per point (n,) at +- directions (n, 3) over their mean: map of the sphere, and how often each occurs."""
     relative = (slices / slices.mean()).numpy()
-    figure = new_figure(WIDTH, 3.95, title, subtitle)
+    figure = new_figure(FIGURE_WIDTH, 3.95, title, subtitle)
     values = _on_sphere(directions.numpy(), relative)
     top = max(float(relative.max()), 1.5)
     name = "Slices through a point, relative to the mean"

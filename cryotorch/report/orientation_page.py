@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from cryotorch.report import style
-from cryotorch.report.orientation import WIDTH
+from cryotorch.report.orientation import FIGURE_WIDTH
 from cryotorch.report.style import DPI, Picture, new_figure, render
 
 STYLE = """
@@ -113,10 +113,10 @@ def _head(page: Page) -> Picture:
     for text in page.warnings:
         wrapped += [(style.VERMILION, line) for line in textwrap.wrap(text, 118)]
     height = 1.75 + 0.19 * len(wrapped)
-    figure = new_figure(WIDTH, height, TITLE, textwrap.shorten(page.origin, 125))
+    figure = new_figure(FIGURE_WIDTH, height, TITLE, textwrap.shorten(page.origin, 125))
     colours = {True: style.GREEN, False: style.VERMILION, None: style.INK}
     for place, score in enumerate(page.scores):
-        left = (0.16 + place * (WIDTH - 0.3) / len(page.scores)) / WIDTH
+        left = (0.16 + place * (FIGURE_WIDTH - 0.3) / len(page.scores)) / FIGURE_WIDTH
         rows = (
             (0.62, score.name, 9, style.INK),
             (0.78, score.value, 19, colours[score.good]),
@@ -126,5 +126,5 @@ def _head(page: Page) -> Picture:
             figure.text(left, 1 - down / height, text, fontsize=size, color=colour, va="top")
     for place, (colour, line) in enumerate(wrapped):
         down = (1.5 + 0.19 * place) / height
-        figure.text(0.16 / WIDTH, 1 - down, line, fontsize=8.5, color=colour, va="top")
+        figure.text(0.16 / FIGURE_WIDTH, 1 - down, line, fontsize=8.5, color=colour, va="top")
     return render(figure)

@@ -28,8 +28,8 @@ from cryotorch.jobs.inputs.reference import (
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.particles import Particles
-from cryotorch.refinement.ctf.refine import AGAIN
-from cryotorch.refinement.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
+from cryotorch.refinement.ctf.refine import REFIT_PRIOR_ERRORS
+from cryotorch.refinement.half_sets import MIN_PER_HALF, assign_half_sets, refuse_shared_images
 from cryotorch.refinement.settings import (
     CtfTargets,
     ImageGrid,
@@ -41,7 +41,7 @@ log = logging.getLogger("cryotorch")
 MASKS = ("mask_refine.mrc", "*_mask_refine.mrc")
 MICROGRAPH = "rlnMicrographName"
 SIGMAS = ("cryotorchDefocusSigma", "cryotorchAstigmatismSigma")
-LEAST_BAND = 1.25  # ratio of the coarsest to the finest resolution of a fit
+MIN_BAND = 1.25  # ratio of the coarsest to the finest resolution of a fit
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
         )
     refuse_shared_images(particles, "keep all rows of an image in one half set")
     count = [int((particles.half == half).sum()) for half in (0, 1)]
-    if min(count) < LEAST_PER_HALF:
+    if min(count) < MIN_PER_HALF:
         raise InputError(
-            f"the half sets of {said} have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: give "
+            f"the half sets of {said} have {count[0]} and {count[1]} particles, at least {MIN_PER_HALF} each are needed: give "
             "more particles"
         )
     done = particles.optics.premultiplied
@@ -167,7 +167,7 @@ def _prior(file: ParticleFile) -> float | None:
         return None
     sigma = float(np.median(table.floats(SIGMAS[0], file.path)))
     log.info("the defocus was refined before, to %.0f Å", sigma)
-    return AGAIN * sigma if sigma > 0 else None
+    return REFIT_PRIOR_ERRORS * sigma if sigma > 0 else None
 
 
 def _limit(
@@ -229,7 +229,7 @@ def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfTarge
         spherical=settings.spherical,
         tetra=settings.tetra,
         anisomag=settings.anisomag,
-        reach=settings.defocus_range,
+        defocus_range=settings.defocus_range,
         defocus_from=settings.defocus_min_resolution,
         optics_from=settings.optics_min_resolution,
     )
@@ -238,11 +238,11 @@ def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfTarge
 def _require_band(settings: CtfRefine, name: str, limit: float, finest: float) -> None:
     """Raises InputError where a fit from ``name`` to ``limit`` Å has next to no shells; values that are named would do."""
     coarse, asked = getattr(settings, name), settings.max_resolution
-    fits = coarse >= LEAST_BAND * limit
-    most = math.floor(100 * coarse / LEAST_BAND) / 100
+    fits = coarse >= MIN_BAND * limit
+    most = math.floor(100 * coarse / MIN_BAND) / 100
     requirement = f"the fits begin at {name}={coarse:g} Å, it must be at most {most:g}"
     require(fits or asked is None or most < finest, "max_resolution", asked, requirement)
-    least = math.ceil(100 * LEAST_BAND * limit - 1e-9) / 100
+    least = math.ceil(100 * MIN_BAND * limit - 1e-9) / 100
     requirement = f"detail is fitted only up to {limit:.3g} Å, make it at least {least:g}"
     if name.startswith("optics"):
         fitted = [switch for switch in OPTICS if getattr(settings, switch)]

@@ -19,8 +19,8 @@ from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
 from cryotorch.ops.ctf.aberrations import antisymmetric_phase, symmetric_phase
 from cryotorch.ops.ctf.defocus_fit import to_form
 from cryotorch.particles import Optics
-from cryotorch.refinement.ctf.apply import LEAST_CS, Refined
-from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
+from cryotorch.refinement.ctf.apply import MIN_CS, Refined
+from cryotorch.refinement.ctf.sums import CLEAR_ERRORS, GroupFit
 from cryotorch.report import ctf
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.job_tensorboard import write_tensorboard
@@ -30,8 +30,8 @@ from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
-MOST_FIGURES = 12  # optics groups that get a figure
-FEW = 50  # particles of an optics group that make a warning
+MAX_FIGURES = 12  # optics groups that get a figure
+MIN_GROUP_PARTICLES = 50  # particles of an optics group that make a warning
 # Parameters of the job and the numbers that they ask for.
 SWITCHES = {
     "tilt": ("beam_tilt", "coma"),
@@ -39,7 +39,7 @@ SWITCHES = {
     "tetra": ("tetrafoil", "secondary_astigmatism"),
     "anisomag": ("anisotropy",),
 }
-LARGE = 0.5  # rad: what half maps made without such a phase have suffered from
+LARGE_PHASE = 0.5  # rad: what half maps made without such a phase have suffered from
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def write(
     for switch in insignificant(groups):
         log.info(
             "all of that is within %g standard errors of zero, %s=false leaves it out",
-            CLEAR,
+            CLEAR_ERRORS,
             switch,
         )
     change = (to_form(new.defocus.double()) - to_form(old.defocus.double()))[:, 0]
@@ -138,7 +138,7 @@ def told(name: str, number: Number) -> Finding:
         return remark("number_unknown", **about)
     about["value"] = number.value
     if not number.significant:
-        return remark("number_unclear", **about, level=CLEAR)
+        return remark("number_unclear", **about, level=CLEAR_ERRORS)
     return remark("number_changed", **about, change=number.change)
 
 
@@ -206,7 +206,7 @@ def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number
         return torch.tensor([(a + d) / 2, (a - d) / 2, (b + c) / 2])
 
     cs = float(new.spherical_aberration[g])
-    if abs(cs) >= LEAST_CS:
+    if abs(cs) >= MIN_CS:
         add("tilt", ("beam_tilt_x", "beam_tilt_y"), tilt, "mrad", tilt_factor(voltage, cs))
     else:
         add("tilt", pair("coma"), zernike("odd_zernike", 6, (4, 3), 3), "rad Å³")
@@ -234,13 +234,13 @@ def _plain(groups: list[dict]) -> list[dict]:
 def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[Finding]:
     warnings = []
     changes = [float(np.abs(fit).max()) for p in phases.values() for _, _, fit in p.values()]
-    if max(changes, default=0) > LARGE and given.curves:
+    if max(changes, default=0) > LARGE_PHASE and given.curves:
         warnings.append(Finding("aberrations_large", change=max(changes)))
     for group in groups:
         vague = [name for name, n in group["numbers"].items() if not n.known]
         if vague:
             warnings.append(untold(group, vague, given.settings.optics_min_resolution))
-        elif group["particles"] < FEW and group["numbers"]:
+        elif group["particles"] < MIN_GROUP_PARTICLES and group["numbers"]:
             worst = next(iter(group["numbers"].items()))
             of = dict(group=group["name"], particles=group["particles"])
             warnings.append(Finding("group_small", **of, number=told(*worst)))
@@ -275,7 +275,7 @@ def _pictures(
             position = np.stack([table.floats(name) for name in COORDINATES], 1)
             if (position.max(0) > 0).all():
                 pictures["positions"] = render(ctf.positions_figure(position, change.numpy()))
-    for g, fit in [(g, fit) for g, fit in enumerate(found.groups) if fit.particles][:MOST_FIGURES]:
+    for g, fit in [(g, fit) for g, fit in enumerate(found.groups) if fit.particles][:MAX_FIGURES]:
         shown = phases[g]
         if shown:
             group = groups[len([f for f in found.groups[:g] if f.particles])]

@@ -17,8 +17,8 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.fsc import results
-from cryotorch.jobs.fsc.advice import SHARED
-from cryotorch.jobs.fsc.mask import INVERTED, LOW_PASS
+from cryotorch.jobs.fsc.advice import SHARED_FSC
+from cryotorch.jobs.fsc.mask import INVERTED, MASK_LOW_PASS
 from cryotorch.jobs.fsc.settings import ValidationFsc
 from cryotorch.jobs.fsc.validate import Validation, validate
 from cryotorch.jobs.inputs.half_maps import HalfMaps, looks_inverted, symmetry_group
@@ -135,10 +135,10 @@ def mask_threshold(chosen: ValidationFsc, halves: HalfMaps, no_mask: Tensor) -> 
     without a mask.
     """
     maps, pixel_size = halves.maps, halves.pixel_size
-    coarse = resolution(no_mask, maps.shape[-1], pixel_size, SHARED)
+    coarse = resolution(no_mask, maps.shape[-1], pixel_size, SHARED_FSC)
     if looks_inverted(maps.mean(0)):
         return chosen.threshold
-    lengths = chosen.mask_near, chosen.mask_far, LOW_PASS
+    lengths = chosen.mask_near, chosen.mask_far, MASK_LOW_PASS
     try:
         return holding_mask(maps, pixel_size, coarse, *lengths)[1]
     except ValueError:

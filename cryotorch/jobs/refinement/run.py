@@ -227,7 +227,7 @@ def first_module(
 
 def judge_of(ready: Inputs) -> JudgeClaims:
     """What judges the half maps of every iteration."""
-    kind = "generated" if ready.plan.mask.judge is None else "given"
+    kind = "generated" if ready.plan.mask.fsc_mask is None else "given"
     return JudgeClaims(kind, began_with(ready.volume, ready.plan, ready.warnings))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 CTF_ROUNDS = 2  # times that a refinement turns to the CTF after it has converged
-LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
+MIN_SHELLS = 2  # fewer Fourier shells tell no orientations apart
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSet
     edge, search = box * pixel, settings.search
     step, finest = search.grid_step, settings.max_align_resolution
     _check_lengths(settings, edge, pixel)
-    most = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
+    highest_limit = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
     return EMSettings(
         box=box,
         pixel_size=pixel,
@@ -140,8 +140,8 @@ def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSet
             compile=len(images) >= LONG_JOB if settings.compile == "auto" else settings.compile,
         ),
         schedule=ScheduleSettings(
-            first_limit=min(edge / settings.initial_resolution, most),
-            most=most,
+            first_limit=min(edge / settings.initial_resolution, highest_limit),
+            highest_limit=highest_limit,
             max_iterations=settings.max_iterations,
             extra_final_passes=settings.extra_final_passes,
             ctf_rounds=CTF_ROUNDS if settings.refine_defocus or settings.refine_optics else 0,
@@ -151,7 +151,7 @@ def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSet
             threshold=settings.mask_threshold,
             near=settings.mask_near,
             far=settings.mask_far,
-            start=settings.mask_start_resolution,
+            start_resolution=settings.mask_start_resolution,
         ),
         split=edge / settings.split_resolution,
         window=(settings.window_inner * box / 2, settings.window_outer * box / 2),
@@ -164,7 +164,7 @@ def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSet
         local_wiener=settings.regularizer == "local_wiener",
         nonuniform=_nonuniform(settings),
         ctf=CtfTargets(
-            limit=most,
+            limit=highest_limit,
             defocus=settings.refine_defocus,
             tilt=settings.refine_optics,
             trefoil=settings.refine_optics,
@@ -183,7 +183,7 @@ def _nonuniform(settings: RefineConfig) -> NonUniform | None:
 
 def _check_lengths(settings: RefineConfig, edge: float, pixel: float) -> None:
     """Refuses lengths in Å that make no sense in a box of this edge."""
-    lowest = edge / LEAST_SHELLS
+    lowest = edge / MIN_SHELLS
     for name in ("initial_resolution", "max_align_resolution"):
         value = getattr(settings, name)
         require(

@@ -42,7 +42,7 @@ from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
 # What collective operations say of a rank that is gone.
-LOST = (
+LOST_RANK_SIGNS = (
     "Connection closed",
     "Connection reset",
     "Broken pipe",
@@ -170,7 +170,7 @@ def fit(
             raise unusable(checkpoint, type(error).__name__) from error
         if not isinstance(error, RuntimeError):
             raise
-        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
+        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST_RANK_SIGNS):
             raise
         if watch is not None:
             if not watch.missed:
