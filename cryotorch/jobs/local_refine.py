@@ -81,9 +81,9 @@ def prepare(settings: LocalRefine, file, images, group):
         warn_if_inverted,
     )
     from cryotorch.jobs.refinement.run import Inputs
-    from cryotorch.jobs.refinement.settings import plan
+    from cryotorch.jobs.refinement.settings import em_settings
     from cryotorch.refinement.half_sets import assign_half_sets, counted_over
-    from cryotorch.refinement.settings import Local
+    from cryotorch.refinement.settings import LocalSettings
     from cryotorch.report.sentences import line, say
 
     log = logging.getLogger("cryotorch")
@@ -108,14 +108,14 @@ def prepare(settings: LocalRefine, file, images, group):
     mask = load_mask(settings.mask, settings.volume, file, images)
     warn_if_hard(mask, settings.mask)
     reach = _reach(settings, mask, images.pixel_size, file)
-    planned = plan(settings, images, group)
+    planned = em_settings(settings, images, group)
     planned = replace(
         planned,
         shared=images.box * images.pixel_size / shared if shared else 0.0,
         mask=replace(
             planned.mask, user_mask=None if settings.mask_mode == "none" else mask, fsc_mask=mask
         ),
-        local=Local(
+        local=LocalSettings(
             reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract
         ),
     )

@@ -157,7 +157,7 @@ class MaskSettings:
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalSettings:
     """A search around known poses.
 
     Attributes:
@@ -173,7 +173,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class NonUniform:
+class NonUniformSettings:
     """The filters of the non-uniform regulariser, see ``ops.resolution.nonuniform``: kind, order, window in their resolutions."""
 
     kind: str = "butterworth"
@@ -217,9 +217,9 @@ class EMSettings:
     scale_start_iteration: int = 0
     rescale_reference: bool = True
     bfactor: float | None = None
-    local: Local | None = None
+    local: LocalSettings | None = None
     local_wiener: bool = True
-    nonuniform: NonUniform | None = None
+    nonuniform: NonUniformSettings | None = None
     ctf: CtfTargets | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None

@@ -67,20 +67,20 @@ class CtfInput:
     curves: dict[str, Tensor]
 
 
-def load(given: CtfRefine) -> CtfInput:
+def load(config: CtfRefine) -> CtfInput:
     """Read and check the input of a job.
 
     Raises:
         InputError: no poses, no half sets, premultiplied images, another grid, a resolution too low for what is asked.
     """
-    device = pick_device(given.device)
-    whole = not Path(given.volume).is_dir()
-    requirement = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
-    require(not whole or given.max_resolution is not None, "max_resolution", None, requirement)
-    file = load_particles(given.particles, given.class_, need_half_sets=False)
-    settings = in_angstrom(given, file.pixel_size)
-    particles = _checked(file, given, whole)
-    micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
+    device = pick_device(config.device)
+    whole = not Path(config.volume).is_dir()
+    requirement = f"volume={config.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
+    require(not whole or config.max_resolution is not None, "max_resolution", None, requirement)
+    file = load_particles(config.particles, config.class_, need_half_sets=False)
+    settings = in_angstrom(config, file.pixel_size)
+    particles = _checked(file, config, whole)
+    micrograph = _micrographs(file, config) if settings.astigmatism == "micrograph" else None
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalize = normalize_needed(images, settings.normalize)
@@ -100,9 +100,9 @@ def load(given: CtfRefine) -> CtfInput:
     return CtfInput(*files, maps * mask, what, grid, micrograph, limit, curves)
 
 
-def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
+def _checked(file: ParticleFile, config: CtfRefine, whole: bool) -> Particles:
     """The particles, fit to be compared with half maps, or with one of the ``whole``, where any half sets will do."""
-    particles, said = file.particles, f"particles={given.particles}"
+    particles, said = file.particles, f"particles={config.particles}"
     if not particles.has_pose:
         raise InputError(
             f"{said} has no orientations (rlnAngleRot and the others): give the particles.star of a refinement"
@@ -130,11 +130,11 @@ def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
     return particles
 
 
-def _micrographs(file: ParticleFile, given: CtfRefine) -> Tensor:
+def _micrographs(file: ParticleFile, config: CtfRefine) -> Tensor:
     table = file.tables["particles"]
     if MICROGRAPH not in table:
         raise InputError(
-            f"astigmatism=micrograph cannot be used: {given.particles} does not say from which micrograph a particle is "
+            f"astigmatism=micrograph cannot be used: {config.particles} does not say from which micrograph a particle is "
             f"({MICROGRAPH}), use none or particle"
         )
     return torch.from_numpy(np.unique(table.raw(MICROGRAPH), return_inverse=True)[1].ravel())

@@ -23,37 +23,37 @@ from cryotorch.report.sentences import line
 log = logging.getLogger("cryotorch")
 
 
-def refine(given: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
+def refine(inputs: CtfInput) -> tuple[Refined, Optics, dict[int, str]]:
     """Pass after pass, each from what the last one found; that, the optics it began with, and what is wrong with images by row.
 
     Raises:
         InputError: the images correlate with the inverted map.
     """
-    settings, images, grid = given.settings, given.images, given.grid
-    device, size = given.references.device, settings.minibatch_size
+    settings, images, grid = inputs.settings, inputs.images, inputs.grid
+    device, size = inputs.references.device, settings.minibatch_size
     batches = Batches(
-        images, given.particles.half, batch_size(grid.box) if size == "auto" else size
+        images, inputs.particles.half, batch_size(grid.box) if size == "auto" else size
     )
     sample = pick_sample(batches)
-    sampled = noise_sample(images, given.particles)
-    noise, most, _ = initial_noise(given.particles, sampled, grid, device)
-    watch = Watch(most, len(given.particles))
-    particles, start = given.particles, None
+    sampled = noise_sample(images, inputs.particles)
+    noise, max_ratio, _ = initial_noise(inputs.particles, sampled, grid, device)
+    watch = Watch(max_ratio, len(inputs.particles))
+    particles, start = inputs.particles, None
     for number in range(1, settings.passes + 1):
         one = CtfPass(
             particles,
-            given.references,
-            given.what,
+            inputs.references,
+            inputs.what,
             grid,
-            given.particles,
+            inputs.particles,
             start,
-            given.micrograph,
+            inputs.micrograph,
             watch,
         )
         calibration = one.calibrate(sample, noise)
         if number == 1:
             _check_match(calibration.match, settings.volume)
-            if given.what.defocus and given.what.prior is None:
+            if inputs.what.defocus and inputs.what.prior is None:
                 log.info("defocus errors are taken to be about %.0f Å", calibration.prior[0])
         text = f"pass {number} of {settings.passes}"
         with tqdm(total=len(particles), desc=text, unit=" particles", disable=None) as bar:

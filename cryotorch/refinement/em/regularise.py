@@ -14,7 +14,7 @@ from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
 from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
 from cryotorch.refinement.em.mstep import Solved
-from cryotorch.refinement.settings import EMSettings, NonUniform
+from cryotorch.refinement.settings import EMSettings, NonUniformSettings
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _nonuniform(
     references: Tensor,
     unfiltered: Tensor,
     curve: Tensor,
-    nonuniform: NonUniform,
+    nonuniform: NonUniformSettings,
     settings: EMSettings,
 ) -> Maps:
     bank = filter_bank(settings.box, settings.pixel_size)

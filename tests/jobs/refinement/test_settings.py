@@ -10,9 +10,9 @@ import pytest
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
-from cryotorch.jobs.refinement.settings import LONG_JOB, plan
+from cryotorch.jobs.refinement.settings import LONG_JOB, em_settings
 from cryotorch.ops.geometry.symmetry import point_group
-from cryotorch.refinement.settings import NonUniform
+from cryotorch.refinement.settings import NonUniformSettings
 
 
 class Images(SimpleNamespace):
@@ -26,7 +26,7 @@ class Images(SimpleNamespace):
 
 def planned(images=None, **changes):
     settings = in_angstrom(make_settings("homo_refine", **changes), 2.5)
-    return plan(settings, images or Images(), point_group("C1"))
+    return em_settings(settings, images or Images(), point_group("C1"))
 
 
 def test_lengths_become_pixels_and_shells() -> None:
@@ -60,7 +60,7 @@ def test_regularizers() -> None:
     assert planned(regularizer="local_wiener").local_wiener
     assert not planned(regularizer="wiener").local_wiener
     smooth = planned(regularizer="nonuniform", nonuniform__window=2.5)
-    assert isinstance(smooth.nonuniform, NonUniform) and smooth.nonuniform.window == 2.5
+    assert isinstance(smooth.nonuniform, NonUniformSettings) and smooth.nonuniform.window == 2.5
     assert planned().nonuniform is None
 
 

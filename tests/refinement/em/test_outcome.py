@@ -13,7 +13,7 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector
 from cryotorch.refinement.em import outcome
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
-from cryotorch.refinement.settings import Local, SearchExtent
+from cryotorch.refinement.settings import LocalSettings, SearchExtent
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_departures_are_counted_from_the_first_poses() -> None:
     now = SimpleNamespace(rotation=from_rotation_vector(turn), shift=moved)
     first = dict(anchor_rotation=torch.eye(3).repeat(2, 1, 1), anchor_shift=torch.zeros(2, 2))
     extent = SearchExtent((0.0, 0.0, 4.0), math.radians(40), 2.0)
-    settings = SimpleNamespace(local=Local(extent), pixel_size=3.0)
+    settings = SimpleNamespace(local=LocalSettings(extent), pixel_size=3.0)
     found = outcome._departures(SimpleNamespace(particles=now, **first), settings)
     assert found.rotation == pytest.approx(30, abs=1e-3)
     assert found.shift.tolist() == pytest.approx([0, 4.5], abs=1e-4)

@@ -27,9 +27,9 @@ from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.settings import (
-    Local,
+    LocalSettings,
     MaskSettings,
-    NonUniform,
+    NonUniformSettings,
     ScheduleSettings,
     SearchExtent,
 )
@@ -38,14 +38,14 @@ from cryotorch.results import Departures
 
 REACH = SearchExtent((2.0, 0.0, -1.0), math.radians(15), 1.5)
 MASK = soft_sphere(24, 7, 4)
-LOCAL = Local(REACH, subtract=True)
+LOCAL = LocalSettings(REACH, subtract=True)
 
 
 def alone(tensors: list[Tensor]) -> None:
     """The reduction of a single process."""
 
 
-def local_world(simulate: Callable, local: Local = LOCAL, **changes):
+def local_world(simulate: Callable, local: LocalSettings = LOCAL, **changes):
     """Particles that start a few degrees from the truth."""
     world = simulate(80, 4.0)
     settings = replace(
@@ -129,7 +129,7 @@ def test_references_above_the_split_come_from_their_own_half(
 
 @pytest.mark.parametrize(("turn", "move"), [(True, False), (False, True), (True, True)])
 def test_centres_follow_the_poses_when_asked(simulate: Callable, turn: bool, move: bool) -> None:
-    world, start, state, _ = local_world(simulate, Local(REACH, turn, move))
+    world, start, state, _ = local_world(simulate, LocalSettings(REACH, turn, move))
     result = maximize(e_step(world, state), alone)
     now, pixel = result.particles, world.settings.pixel_size
     assert torch.equal(state.centre_rotation, now.rotation if turn else start.rotation)
@@ -158,7 +158,7 @@ def test_branch_and_bound_takes_the_place_of_newton(simulate: Callable) -> None:
 
 
 def test_the_nonuniform_regulariser_filters_all_maps_alike(simulate: Callable) -> None:
-    world, _, state, _ = local_world(simulate, nonuniform=NonUniform())
+    world, _, state, _ = local_world(simulate, nonuniform=NonUniformSettings())
     result = maximize(e_step(world, state), alone)
     inside, far = MASK > 0.9, soft_sphere(24, 11, 0) * (soft_sphere(24, 10, 0) == 0) > 0
     assert result.cutoff[inside].median() < result.cutoff[far].median()
