@@ -90,9 +90,8 @@ def read_inputs(
 ) -> Ready:
     """Read and check everything that a refinement starts from; ``refuse`` raises InputError for stacks that lie where they must not."""
     group = symmetry_group(config.symmetry)
-    file = load_particles(
-        config.particles, config.class_, need_half_sets=config.half_sets == "keep"
-    )
+    keep = config.half_sets == "keep"
+    file = load_particles(config.particles, config.class_, need_half_sets=keep)
     refuse(file.stacks)
     optics = ignore(
         file.particles.optics,
@@ -244,9 +243,8 @@ def refine_in_memory(
     for note in read.inputs.beginning:
         log.info(say(note))
     max_epochs = config.max_iterations + config.extra_final_passes
-    trainer = make_trainer(
-        None, config.trainer, max_epochs, [judge_of(read.inputs), IterationLog()]
-    )
+    watchers = [judge_of(read.inputs), IterationLog()]
+    trainer = make_trainer(None, config.trainer, max_epochs, watchers)
     module = first_module(read, trainer, {})
     fit(trainer, module, None)
     assert module.result is not None  # fit raises, or does an iteration

@@ -229,10 +229,9 @@ class Expectation:
             few, max_shell = torch.arange(n, device=self.device), self.state.max_shell
             images, poses = observed.inside.limited(self._count(max_shell)), best.poses.of(few)
             prior = observed.prior and observed.prior.of(few)
-            other = self.state.references[1 - observed.half], max_shell
+            place = self.state.references[1 - observed.half], max_shell, images.of(few), poses
             with self.clock.phase("polish"):
-                start = images.of(few), poses, self.settings.search, prior
-                difference[:n] = pose_difference(*other, *start)
+                difference[:n] = pose_difference(*place, self.settings.search, prior)
             difference[:, 1] *= self.settings.pixel_size
         return difference
 

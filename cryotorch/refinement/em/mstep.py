@@ -64,8 +64,7 @@ def in_one_frame(
     expectation: Expectation, e_step: EStepResult
 ) -> tuple[EStepResult, list[Sums], list[Finding]]:
     """The sums averaged over the point group, both half sets in one hand; what there is to say about it."""
-    state, settings = expectation.state, expectation.settings
-    inserted = expectation.insertion_limit
+    state, settings, inserted = expectation.state, expectation.settings, expectation.insertion_limit
     halves = [collect(a, inserted) for a in expectation.sums]
     notes = symmetry_check.check_symmetry(state, halves, settings, inserted)
     halves = [symmetrise(half, settings.group) for half in halves]

@@ -332,7 +332,7 @@ def test_copies_of_an_image_do_not_make_the_optics_surer(molecule: Tensor) -> No
     what = replace(WHAT, tilt=True, trefoil=True, spherical=True, anisomag=True)
     what = replace(what, astigmatism="micrograph")
     references = seen.volume.expand(2, -1, -1, -1)
-    everything = {"least": 0.0}  # however unclear
+    everything = {"errors": 0.0}  # however unclear
     once = refine(seen, seen.truth, references, what, micrograph=micrograph, **everything)
     many = refine(again, again.truth, references, what, micrograph=micrograph[rows], **everything)
     (first,), (second,) = once.groups, many.groups

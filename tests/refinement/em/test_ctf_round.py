@@ -34,7 +34,7 @@ def scene(simulate):
     noise = torch.ones(2, 1, BOX // 2 + 1)
     state = State(particles, references, noise, max_shell=BOX / 2 - 2)
     found = SimpleNamespace(rotation=world.truth.rotation, shift=world.truth.shift)
-    expectation = SimpleNamespace(found=found, settings=settings, device=torch.device("cpu"))
+    expectation = SimpleNamespace(result=found, settings=settings, device=torch.device("cpu"))
     return world, state, settings, expectation, error
 
 
