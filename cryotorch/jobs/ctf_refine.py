@@ -34,11 +34,11 @@ def run(settings: CtfRefine) -> Path:
     with RunLog() as log:
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
-            given = load(settings)
+            read = load(settings)
             ready = time.perf_counter()
-            found, begun, loud = refine(given)
+            found, begun, loud = refine(read)
             done = time.perf_counter()
             seconds = {"total": done - started, "read": ready - started, "fit": done - ready}
-            write(folder, given, found, begun, seconds, loud)
+            write(folder, read, found, begun, seconds, loud)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryotorch.jobs.config.parse import Length, require
-from cryotorch.jobs.refinement.settings import RefineConfig, Search
+from cryotorch.jobs.refinement.settings import RefineConfig, SearchConfig
 
 
 @dataclass(frozen=True)
-class GlobalSearch(Search):
+class GlobalSearchConfig(SearchConfig):
     """The search over all orientations; meanings and defaults in ``configs/job/homo_refine.yaml``."""
 
     shift_extent: Length | None
@@ -22,7 +22,7 @@ class HomoRefine(RefineConfig):
 
     symmetry_frame: Literal["check", "auto", "trust"]
     fast_subsets: bool
-    search: GlobalSearch
+    search: GlobalSearchConfig
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
@@ -38,8 +38,8 @@ class HomoRefine(RefineConfig):
         )
 
 
-def run(settings: HomoRefine) -> None:
-    """From a particle stack to a validated map in ``settings.out``."""
+def run(config: HomoRefine) -> None:
+    """From a particle stack to a validated map in ``config.out``."""
     import time
 
     started = time.perf_counter()
@@ -49,13 +49,13 @@ def run(settings: HomoRefine) -> None:
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
-        refine(_demo(settings), prepare, log, started)
+        refine(_demo(config), prepare, log, started)
 
 
-def _demo(settings: HomoRefine) -> HomoRefine:
+def _demo(config: HomoRefine) -> HomoRefine:
     """``particles=demo`` stands for the files of the built-in set."""
-    if settings.particles != "demo":
-        return settings
+    if config.particles != "demo":
+        return config
     import logging
 
     from cryotorch.jobs.simulate import demo_folder
@@ -66,29 +66,29 @@ def _demo(settings: HomoRefine) -> HomoRefine:
         "particles=demo: simulated particles of a made-up molecule from %s, not data of yours",
         folder,
     )
-    volume = settings.volume or str(folder / "initial.mrc")
-    return replace(settings, particles=str(folder / "particles.star"), volume=volume)
+    volume = config.volume or str(folder / "initial.mrc")
+    return replace(config, particles=str(folder / "particles.star"), volume=volume)
 
 
-def plan_global(settings: HomoRefine, images, group, half):
-    """``plan`` with what only a search over all orientations has: how far shifts reach, and subsets of the ``half`` sets (n,)."""
-    from cryotorch.jobs.refinement.settings import plan
+def global_em_settings(config: HomoRefine, images, group, half):
+    """``em_settings`` with what only a search over all orientations has: how far shifts reach, and subsets of the ``half`` sets (n,)."""
+    from cryotorch.jobs.refinement.settings import em_settings
 
-    planned = plan(settings, images, group)
-    extent, edge = settings.search.shift_extent, images.box * images.pixel_size
+    settings = em_settings(config, images, group)
+    extent, edge = config.search.shift_extent, images.box * images.pixel_size
     within = extent is None or extent <= edge / 2
     require(within, "search.shift_extent", extent, f"the box ends {edge / 2:.4g} Å from its middle")
     extent_px = 0.1 * images.box if extent is None else extent / images.pixel_size
-    search, schedule = replace(planned.search, shift_extent=extent_px), planned.schedule
-    if settings.fast_subsets:
+    search, schedule = replace(settings.search, shift_extent=extent_px), settings.schedule
+    if config.fast_subsets:
         schedule = replace(schedule, images=min(int((half == h).sum()) for h in (0, 1)))
-    checked = "" if settings.symmetry_frame == "trust" else settings.symmetry
+    checked = "" if config.symmetry_frame == "trust" else config.symmetry
     # what both half sets are aligned to first, they have in common for good: noise keeps the shape of the initial map
-    shared = max(planned.shared, schedule.first_limit)
-    return replace(planned, search=search, schedule=schedule, symmetry=checked, shared=shared)
+    shared = max(settings.shared, schedule.first_limit)
+    return replace(settings, search=search, schedule=schedule, symmetry=checked, shared=shared)
 
 
-def prepare(settings: HomoRefine, file, images, group):
+def prepare(config: HomoRefine, file, images, group):
     """The initial map on the symmetry axes, and the half sets."""
     import logging
 
@@ -101,19 +101,17 @@ def prepare(settings: HomoRefine, file, images, group):
     from cryotorch.report.sentences import line
 
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
-    particles, note = assign_half_sets(
-        file.particles, settings.half_sets == "resplit", settings.seed
-    )
-    planned = plan_global(settings, images, group, particles.half)
-    volume = load_reference(settings.volume, "volume", file, images)
-    warn_if_inverted(volume, settings.volume)
-    volume, told = onto_axes(volume, group, settings.symmetry, settings.symmetry_frame)
-    for warning in told:
+    particles, note = assign_half_sets(file.particles, config.half_sets == "resplit", config.seed)
+    settings = global_em_settings(config, images, group, particles.half)
+    volume = load_reference(config.volume, "volume", file, images)
+    warn_if_inverted(volume, config.volume)
+    volume, warnings = onto_axes(volume, group, config.symmetry, config.symmetry_frame)
+    for warning in warnings:
         logging.getLogger("cryotorch").warning(line(warning))
-    if settings.mask is not None and settings.mask_mode != "none":
-        mask = load_box_mask(settings.mask, settings.volume, file, images)
-        planned = replace(planned, mask=replace(planned.mask, given=mask))
+    if config.mask is not None and config.mask_mode != "none":
+        mask = load_box_mask(config.mask, config.volume, file, images)
+        settings = replace(settings, mask=replace(settings.mask, user_mask=mask))
     beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):
         beginning.append(remark("poses_not_used", file=str(file.path)))
-    return Inputs(planned, volume, particles, beginning, {}, told)
+    return Inputs(settings, volume, particles, beginning, {}, warnings)

@@ -14,23 +14,23 @@ NEEDED = {
 }
 
 
-def run(settings: LocalRefine) -> None:
-    """From posed particles to a validated map of a region in ``settings.out``."""
+def run(config: LocalRefine) -> None:
+    """From posed particles to a validated map of a region in ``config.out``."""
     import time
 
     started = time.perf_counter()
     for name, requirement in NEEDED.items():
-        require(getattr(settings, name) is not None, name, None, requirement)
+        require(getattr(config, name) is not None, name, None, requirement)
     from cryotorch.refinement.runtime.lean_lightning import import_lightning
 
     import_lightning()
     from cryotorch.jobs.refinement.run import refine, run_log
 
     with run_log() as log:
-        refine(settings, prepare, log, started)
+        refine(config, prepare, log, started)
 
 
-def prepare(settings: LocalRefine, file, images, group):
+def prepare(config: LocalRefine, file, images, group):
     """Poses and half sets as they came, the references, the mask, and what ties the poses down."""
     import logging
 
@@ -42,48 +42,48 @@ def prepare(settings: LocalRefine, file, images, group):
         warn_if_hard,
         warn_if_inverted,
     )
-    from cryotorch.jobs.refinement.freedom import describe, place_text, reach_of
+    from cryotorch.jobs.refinement.freedom import describe, extent_of, place_text
     from cryotorch.jobs.refinement.run import Inputs
-    from cryotorch.jobs.refinement.settings import plan
+    from cryotorch.jobs.refinement.settings import em_settings
     from cryotorch.refinement.half_sets import assign_half_sets, counted_over
-    from cryotorch.refinement.settings import Local
+    from cryotorch.refinement.settings import LocalSettings
     from cryotorch.report.sentences import line, say
 
     log = logging.getLogger("cryotorch")
     particles = file.particles
     if not particles.has_pose:
         raise InputError(
-            f"particles={settings.particles} has no orientations (rlnAngleRot and the others): a local refinement starts from "
+            f"particles={config.particles} has no orientations (rlnAngleRot and the others): a local refinement starts from "
             "those of a refinement, give its particles.star"
         )
-    resplit = settings.half_sets == "resplit"
+    resplit = config.half_sets == "resplit"
     if not resplit and bool((particles.half < 0).any()):
         raise InputError(
-            f"particles={settings.particles} has particles without half set (rlnRandomSubset): give the particles.star of a "
+            f"particles={config.particles} has particles without half set (rlnRandomSubset): give the particles.star of a "
             "refinement, or add half_sets=resplit if their poses come from elsewhere"
         )
-    particles, note = assign_half_sets(particles, resplit, settings.seed)
-    shared, presumed = shared_before(file, settings.shared_resolution, resplit)
-    for finding in (*counted_over(particles, group, settings.symmetry), *presumed):
+    particles, note = assign_half_sets(particles, resplit, config.seed)
+    shared, presumed = shared_before(file, config.shared_resolution, resplit)
+    for finding in (*counted_over(particles, group, config.symmetry), *presumed):
         log.info(line(finding))
-    volume, source = load_references(settings.volume, file, images)
-    warn_if_inverted(volume.mean(0), settings.volume)
-    mask = load_box_mask(settings.mask, settings.volume, file, images)
-    warn_if_hard(mask, settings.mask)
-    reach = reach_of(settings, mask, images.pixel_size, file.pixel_size)
-    planned = plan(settings, images, group)
-    planned = replace(
-        planned,
+    volume, source = load_references(config.volume, file, images)
+    warn_if_inverted(volume.mean(0), config.volume)
+    mask = load_box_mask(config.mask, config.volume, file, images)
+    warn_if_hard(mask, config.mask)
+    extent = extent_of(config, mask, images.pixel_size, file.pixel_size)
+    settings = em_settings(config, images, group)
+    settings = replace(
+        settings,
         shared=images.box * images.pixel_size / shared if shared else 0.0,
         mask=replace(
-            planned.mask, given=None if settings.mask_mode == "none" else mask, judge=mask
+            settings.mask, user_mask=None if config.mask_mode == "none" else mask, fsc_mask=mask
         ),
-        local=Local(
-            reach, settings.recenter_rotations, settings.recenter_shifts, settings.subtract
+        local=LocalSettings(
+            extent, config.recenter_rotations, config.recenter_shifts, config.subtract
         ),
     )
-    corner = [f + images.box // 2 for f in reach.fulcrum]
+    corner = [f + images.box // 2 for f in extent.fulcrum]
     log.info("fulcrum %s", place_text(corner, images.pixel_size))
-    log.info("%s", describe(reach, images.pixel_size))
+    log.info("%s", describe(extent, images.pixel_size))
     extras = {"fulcrum_voxels": corner, "half_sets_from": say(note)}
-    return Inputs(planned, volume, particles, [note, source], extras)
+    return Inputs(settings, volume, particles, [note, source], extras)

@@ -20,8 +20,8 @@ from cryotorch.refinement.image_weight import Watch
 from cryotorch.refinement.particle_window import cut_out, particle_window
 from cryotorch.refinement.settings import ImageGrid
 
-SAMPLE = 400  # images that the noise is estimated from, and at least so many of each optics group:
-LEAST = 8
+NOISE_IMAGES = 400  # that the noise is estimated from, and at least so many of each optics group:
+MIN_PER_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -65,43 +65,43 @@ def backproject(
     quarter = particles.replace(phase_shift=particles.phase_shift + torch.pi / 2)
     for batch in batches:
         rows, batch = batch.index.cpu(), batch.to(device)
-        seen = observe(particles, rows, batch.images, noise[batch.half], grid)
+        images = observe(particles, rows, batch.images, noise[batch.half], grid)
         if watch is not None:
-            seen = watch.weigh(seen, rows)
+            images = watch.weigh(images, rows)
         shift_px = (particles.shift[rows] / grid.pixel_size).to(device)
         if window is not None:
-            seen = replace(seen, spectrum=cut_out(seen.spectrum, shift_px, window))
+            images = replace(images, spectrum=cut_out(images.spectrum, shift_px, window))
         rotation = particles.rotation[rows].to(device)
-        point = of_each(plane.frequency, seen.magnification)
-        if seen.magnification is not None:  # what lies beyond the last shell has no place
+        point = of_each(plane.frequency, images.magnification)
+        if images.magnification is not None:  # what lies beyond the last shell has no place
             inside = point.norm(dim=-1) < grid.box / 2
-            seen = replace(seen, precision=seen.precision * inside)
+            images = replace(images, precision=images.precision * inside)
         if how.curvature:
             scale = particles.scale[rows].to(device)[:, None]
             cosine = transfer(quarter, rows, grid.box, grid.pixel_size, device).gain * scale
             voltage = particles.optics.voltage_kv[particles.optics_group[rows]].to(device)
             edge = grid.box * grid.pixel_size
             height = how.curvature * edge * ewald_height(point / edge, voltage)
-            centred = seen.spectrum * shift_phase(-shift_px, grid.box)
-            wave = torch.complex(cosine, seen.gain)
-            insert_curved_(sums, centred, wave, seen.precision, rotation, point, height)
+            centred = images.spectrum * shift_phase(-shift_px, grid.box)
+            wave = torch.complex(cosine, images.gain)
+            insert_curved_(sums, centred, wave, images.precision, rotation, point, height)
         else:
             one = torch.ones(len(rows), device=device)  # the gain holds the scale
             numerator, weight = backproject_terms(
-                seen.spectrum, shift_px, seen.gain, seen.precision, one, grid.box
+                images.spectrum, shift_px, images.gain, images.precision, one, grid.box
             )
             insert_slices_(sums, numerator, weight, rotation, point)
     return collect(sums)
 
 
 def noise_sample(images: Any, particles: Particles) -> list[Batch]:
-    """Some images of every optics group, evenly spread over the file, for ``start.initial_noise``.
+    """Some images of every optics group, evenly spread over the file, for ``initialise.initial_noise``.
 
     ``images[rows]`` is a tensor (b, d, d).
     """
     group = particles.optics_group
     present = group.unique()
-    each = max(LEAST, SAMPLE // len(present))
+    each = max(MIN_PER_GROUP, NOISE_IMAGES // len(present))
     sample = []
     for g in present:
         rows = torch.nonzero(group == g)[:, 0]

@@ -12,10 +12,9 @@ from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.particles import Particles
 
-LEAST_PER_HALF = 8
-SAME_POSE = math.radians(
-    1.0
-)  # copies made by symmetry expansion differ from the group's rotations by rounding
+MIN_PER_HALF = 8
+# Copies made by symmetry expansion differ from the group's rotations by rounding.
+SAME_POSE = math.radians(1.0)
 
 
 def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Particles, Finding]:
@@ -43,11 +42,11 @@ def assign_half_sets(particles: Particles, resplit: bool, seed: int) -> tuple[Pa
     particles = particles.replace(half=half)
     refuse_shared_images(particles, "add half_sets=resplit to draw them anew, image by image")
     count = [len(image[half == h].unique()) for h in (0, 1)]
-    if min(count) < LEAST_PER_HALF:
-        few = len(image.unique()) < 2 * LEAST_PER_HALF
+    if min(count) < MIN_PER_HALF:
+        few = len(image.unique()) < 2 * MIN_PER_HALF
         cure = "give more particles" if few else "add half_sets=resplit to draw them anew"
         raise InputError(
-            f"the half sets have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: {cure}"
+            f"the half sets have {count[0]} and {count[1]} particles, at least {MIN_PER_HALF} each are needed: {cure}"
         )
     rows = [int((half == h).sum()) for h in (0, 1)]
     made = dict(how=how, seed=seed, drawn=int((~known).sum()), first=rows[0], second=rows[1])

@@ -16,8 +16,8 @@ from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Particles
 from cryotorch.refinement.settings import ImageGrid
 
-# Images multiplied by their CTF c are divided by it as y c / (c^2 + LEAST): what is near a zero of c counts for nothing anyway.
-LEAST = 1e-3
+# Images multiplied by their CTF c are divided by it as y c / (c^2 + MIN_CTF_POWER): what is near a zero of c counts for nothing anyway.
+MIN_CTF_POWER = 1e-3
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def observe(
     done = particles.optics.premultiplied
     if done is not None:
         done = done[group].to(device)[:, None]
-        divided = spectrum * through.gain / (through.gain**2 + LEAST)
+        divided = spectrum * through.gain / (through.gain**2 + MIN_CTF_POWER)
         spectrum = torch.where(done, divided, spectrum)
     gain = through.gain * particles.scale[rows].to(device)[:, None]
     precision = (1 / noise).float()[group.to(device)][:, plane.shell]

@@ -18,20 +18,20 @@ from torch import Tensor
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation, sum_power
 
-UPPER = 0.84  # the quantile that is one standard deviation above the median of a Gaussian
-FAR = 6.0  # such deviations above the median is what the scatter of a set explains,
-LEAST = 2.0  # or so many times the median
-LOST = 0.25  # factor below which an image is said to look damaged
+UPPER_QUANTILE = 0.84  # that is one standard deviation above the median of a Gaussian
+MAX_DEVIATIONS = 6.0  # such, above the median, is what the scatter of a set explains,
+MIN_TIMES_MEDIAN = 2.0  # or so many times the median
+DAMAGED_FACTOR = 0.25  # factor below which an image is said to look damaged
 
 
 @lru_cache(maxsize=16)
 def band_edges(box: int) -> tuple[int, ...]:
     """First shells of the bands 1-2, 3-4, 5-8, 9-16, ..., and one past the last shell that has coefficients."""
-    most = int(half_plane(box).shell[-1]) + 1
+    end = int(half_plane(box).shell[-1]) + 1
     edges = [1, 3]
-    while 2 * (edges[-1] - 1) + 1 < most:
+    while 2 * (edges[-1] - 1) + 1 < end:
         edges.append(2 * (edges[-1] - 1) + 1)
-    return (*(edge for edge in edges if edge < most), most)
+    return (*(edge for edge in edges if edge < end), end)
 
 
 @lru_cache(maxsize=16)
@@ -75,22 +75,24 @@ def of_coefficients(factor: Tensor, box: int, count: int) -> Tensor:
     return factor[:, _bands(box, str(factor.device))[1][:count]]
 
 
-def limits(ratio: Tensor) -> Tensor:
+def max_ratio_of(ratio: Tensor) -> Tensor:
     """R (n,): what the scatter of ratios (images, n) explains, whatever a few of the images are like."""
-    at = torch.tensor([0.5, UPPER]).to(ratio)
+    at = torch.tensor([0.5, UPPER_QUANTILE]).to(ratio)
     middle, upper = torch.stack([r.quantile(at) for r in ratio.unbind(1)], 1)  # it takes no more
-    return torch.maximum(middle + FAR * (upper - middle), LEAST * middle).clamp_min(1e-30)
+    return torch.maximum(
+        middle + MAX_DEVIATIONS * (upper - middle), MIN_TIMES_MEDIAN * middle
+    ).clamp_min(1e-30)
 
 
-def coming_limits(ratio: Tensor) -> Tensor:
-    """The ``limits`` (n,) for the noise estimate that is made of images with these ratios (images, n), with which their mean is 1."""
-    mean = torch.minimum(ratio, limits(ratio)).mean(0)
-    return limits(ratio / mean.clamp_min(1e-30))
+def coming_max_ratio(ratio: Tensor) -> Tensor:
+    """R (n,) for the noise estimate that is made of images with these ratios (images, n), with which their mean is 1."""
+    mean = torch.minimum(ratio, max_ratio_of(ratio)).mean(0)
+    return max_ratio_of(ratio / mean.clamp_min(1e-30))
 
 
-def factors(ratio: Tensor, most: Tensor, blank: Tensor) -> Tensor:
+def factors(ratio: Tensor, max_ratio: Tensor, blank: Tensor) -> Tensor:
     """min(1, R / r) of images, (b, n) with R (n,) and r (b, n), 0 for those that are ``blank`` (b,) bool."""
-    factor = (most / ratio.clamp_min(1e-30)).clamp(max=1)
+    factor = (max_ratio / ratio.clamp_min(1e-30)).clamp(max=1)
     return factor.masked_fill(blank[:, None], 0.0)
 
 
@@ -99,9 +101,9 @@ def is_blank(spectrum: Tensor) -> Tensor:
     return (spectrum[:, :8] == 0).all(1)
 
 
-def loudness(residual: Tensor, seen: Observation) -> tuple[Tensor, Tensor]:
+def loudness(residual: Tensor, images: Observation) -> tuple[Tensor, Tensor]:
     """Residual power (b, m) over the noise estimate as the ratios (b, n) of bands, and which images are blank (b,)."""
-    return band_power(residual * seen.precision, seen.box), is_blank(seen.spectrum)
+    return band_power(residual * images.precision, images.box), is_blank(images.spectrum)
 
 
 def noise_sums(
@@ -116,10 +118,10 @@ def noise_sums(
     return power, torch.zeros_like(power).index_add_(0, group, counts)
 
 
-def weighed(seen: Observation, factor: Tensor) -> Observation:
+def weighed(images: Observation, factor: Tensor) -> Observation:
     """Images with the factors (b, n) of their bands on the precision."""
-    count = seen.spectrum.shape[1]
-    return replace(seen, precision=seen.precision * of_coefficients(factor, seen.box, count))
+    count = images.spectrum.shape[1]
+    return replace(images, precision=images.precision * of_coefficients(factor, images.box, count))
 
 
 def robust_mean(
@@ -142,49 +144,49 @@ def robust_mean(
         mine = power[(group == g) & ~blank]
         usual[g] = mine.median(0).values if len(mine) else 0.0
     ratio = ratios(usual)
-    factor = factors(ratio, limits(ratio), blank)
+    factor = factors(ratio, max_ratio_of(ratio), blank)
     share = (factor**2)[:, band]
     total, weight = torch.zeros(2, groups, power.shape[1], dtype=power.dtype)
     total.index_add_(0, group, share * power)
     weight.index_add_(0, group, share)
     mean = total / weight.clamp_min(1e-30)
-    return mean, limits(ratios(mean)).float(), factor.amin(1)
+    return mean, max_ratio_of(ratios(mean)).float(), factor.amin(1)
 
 
 def faults(
-    ratio: Tensor, most: Tensor, blank: Tensor, box: int, pixel_size: float
+    ratio: Tensor, max_ratio: Tensor, blank: Tensor, box: int, pixel_size: float
 ) -> dict[int, str]:
     """Row -> what is wrong with images that hardly count; ``ratio`` (n, bands), ``most`` (bands,), ``blank`` (n,)."""
-    factor = factors(ratio, most, blank)
+    factor = factors(ratio, max_ratio, blank)
     edge, shells = box * pixel_size, band_edges(box)
-    told = {row: "blank" for row in torch.nonzero(blank)[:, 0].tolist()}
-    for row in torch.nonzero((factor.amin(1) < LOST) & ~blank)[:, 0].tolist():
+    reasons = {row: "blank" for row in torch.nonzero(blank)[:, 0].tolist()}
+    for row in torch.nonzero((factor.amin(1) < DAMAGED_FACTOR) & ~blank)[:, 0].tolist():
         worst = int(factor[row].argmin())
         usual = float(ratio[ratio[:, worst] > 0, worst].median())
-        told[row] = (
+        reasons[row] = (
             f"residual of {float(ratio[row, worst]) / max(usual, 1e-30):.3g} times the usual power at "
             f"{edge / shells[worst]:.3g}-{edge / (shells[worst + 1] - 1):.3g} Å"
         )
-    return dict(sorted(told.items()))
+    return dict(sorted(reasons.items()))
 
 
 class Watch:
     """Weighs images of known poses, where all their power stands for the residual, and remembers what it saw.
 
     Args:
-        most: (bands,) of the noise estimate that an image may have; n: number of particles.
+        max_ratio: (bands,) of the noise estimate that an image may have; n: number of particles.
     """
 
-    def __init__(self, most: Tensor, n: int) -> None:
-        self.most = most.cpu()
-        self.ratio, self.blank = torch.zeros(n, len(most)), torch.zeros(n, dtype=torch.bool)
+    def __init__(self, max_ratio: Tensor, n: int) -> None:
+        self.max_ratio = max_ratio.cpu()
+        self.ratio, self.blank = torch.zeros(n, len(max_ratio)), torch.zeros(n, dtype=torch.bool)
 
-    def weigh(self, seen: Observation, rows: Tensor) -> Observation:
+    def weigh(self, images: Observation, rows: Tensor) -> Observation:
         """Images of some ``rows`` (b,), those that are louder than their share counting for less."""
-        ratio, blank = loudness(seen.spectrum.real**2 + seen.spectrum.imag**2, seen)
+        ratio, blank = loudness(images.spectrum.real**2 + images.spectrum.imag**2, images)
         self.ratio[rows], self.blank[rows] = ratio.cpu(), blank.cpu()
-        return weighed(seen, factors(ratio, self.most.to(ratio), blank))
+        return weighed(images, factors(ratio, self.max_ratio.to(ratio), blank))
 
     def faults(self, box: int, pixel_size: float) -> dict[int, str]:
         """Row -> what is wrong with images that hardly count."""
-        return faults(self.ratio, self.most, self.blank, box, pixel_size)
+        return faults(self.ratio, self.max_ratio, self.blank, box, pixel_size)

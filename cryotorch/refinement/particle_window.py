@@ -12,7 +12,7 @@ from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.particles import Particles
 from cryotorch.refinement.settings import ImageGrid
 
-EDGE, LEAST_EDGE = 0.05, 3.0  # of the box, and pixels at least: width of the circle's edge
+EDGE_SHARE, MIN_EDGE = 0.05, 3.0  # of the box, and pixels at least: width of the circle's edge
 
 
 def typical_delocalisation(particles: Particles) -> float:
@@ -36,7 +36,7 @@ def particle_window(
         radius: of the particle, pixels; None = not known, as wide as the images' own window.
         finest: shell, Fourier pixels.
     """
-    edge = max(LEAST_EDGE, EDGE * grid.box)
+    edge = max(MIN_EDGE, EDGE_SHARE * grid.box)
     if radius is not None:
         radius += typical_delocalisation(particles) * finest / (grid.box * grid.pixel_size**2)
     if radius is None or radius + edge >= grid.window[1]:

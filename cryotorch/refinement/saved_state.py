@@ -12,7 +12,7 @@ from cryotorch.errors import InputError
 # What a state may have none of, besides parts of the optics: letters for its shape, n particles and d pixels; "" = a number.
 _OPTIONAL = {
     "mask": "ddd",
-    "rest": "2ddd",
+    "subtracted_reference": "2ddd",
     "anchor_rotation": "n33",
     "anchor_shift": "n2",
     "centre_rotation": "n33",
@@ -22,9 +22,12 @@ _OPTIONAL = {
 _OF_GROUPS = {"magnification": 3, "premultiplied": 1}  # dimensions of parts of the optics, else 2
 # Tensors with NaN for what is not known, and the smallest and largest of the numbers.
 _UNKNOWN = ("anchor_rotation", "anchor_shift")
-MOST = (1e9, 1e25)  # of poses, defocus and optics in their units; of maps and noise, in grey values
-_LIMITS = {
-    "limit": (0.0, 1e6),
+LARGEST_VALUE = (
+    1e9,
+    1e25,
+)  # of poses, defocus and optics in their units; of maps and noise, in grey values
+_RANGES = {
+    "max_shell": (0.0, 1e6),
     "share": (0.0, 1.0),
     "mask_radius": (0.0, 1e6),
     "scale_spread": (0.0, 1e6),
@@ -35,7 +38,7 @@ _LIMITS = {
 def check_saved(known: Mapping[str, Any], saved: Any) -> None:
     """Raises InputError for a saved state that the state ``known`` of the same particles cannot take over."""
     _same_kinds(known, saved)
-    n, box = len(known["known"]), known["references"].shape[-1]
+    n, box = len(known["has_pose"]), known["references"].shape[-1]
     sizes = {"n": n, "d": box, "2": 2, "3": 3}
     for name, letters in _OPTIONAL.items():
         value = saved[name]
@@ -53,19 +56,21 @@ def check_saved(known: Mapping[str, Any], saved: Any) -> None:
     for place in (saved, saved["poses"], saved["optics"]):
         for name, value in place.items():
             if isinstance(value, Tensor) and value.is_floating_point():
-                most = MOST[place is saved]
+                largest = LARGEST_VALUE[place is saved]
                 bad = (
-                    value.isnan() if name == "most" else ~(value.isfinite() & (value.abs() <= most))
+                    value.isnan()
+                    if name == "max_power_ratio"
+                    else ~(value.isfinite() & (value.abs() <= largest))
                 )
                 _require(name in _UNKNOWN or not bool(bad.any()), name)
-    for name, (low, high) in _LIMITS.items():
+    for name, (low, high) in _RANGES.items():
         _require(saved[name] is None or low <= saved[name] <= high, name)
     _require(bool((saved["poses"]["half"] == known["poses"]["half"]).all()), "half")
-    for name in ("noise", "most"):
+    for name in ("noise", "max_power_ratio"):
         _require(bool((saved[name] > 0).all()), name)
     for name in ("voltage_kv", "pixel_size"):
         _require(bool((saved["optics"][name] > 0).all()), name)
-    _check_history(saved["history"], len(saved["course"]["crossings"]))
+    _check_history(saved["history"], len(saved["convergence"]["crossings"]))
 
 
 def _check_history(history: list, iterations: int) -> None:

@@ -33,7 +33,7 @@ class SearchSettings:
     Attributes:
         coarse_limit: highest resolution of the coarse search, Fourier pixels.
         grid_step: radians between grid rotations; None = 1 / limit, within 7 to 12 degrees.
-        candidates: rotations kept after the coarse search, at most; see ``SURE``.
+        candidates: rotations kept after the coarse search, at most; see ``candidates.ALWAYS_CLIMBED``.
         newton_steps: damped Gauss-Newton steps per limit of the ladder (the winner gets ``WINNER_STEPS`` more).
         shift_extent: pixels, radius of the first shift search; later ones look 2 px around the last centre.
         compile: evaluate poses by the compiled function, see ``ops.pose.scores_cuda``.
@@ -54,33 +54,33 @@ class ScheduleSettings:
     """Limits are in Fourier pixels (shells).
 
     Attributes:
-        first_limit: from the initial resolution; most: highest limit ever used for alignment.
+        first_limit: from the initial resolution; highest_limit: the highest limit ever used for alignment.
         max_iterations: EM iterations at most; extra_final_passes: iterations after convergence.
         patience: iterations that together gain less than ``least_gain`` shells mean convergence, if the poses move by less than
-            ``resting`` of their standard errors; one is enough where they have less than ``still`` before them, and ``restless`` times as
-            many are needed where they do not rest, or where the curve lies ``fallen`` shells below its best: from a coarse start
-            it falls for a while, as the first poses agree on what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
+            ``max_motion`` of their standard errors; one is enough where they have less than ``max_remaining_motion`` before them, and
+            ``patience_factor`` times as many are needed where they move by more, or where the curve lies ``max_area_drop`` shells below
+            its best: from a coarse start it falls for a while, as the first poses agree on what is not there. Gain is measured by the sum of the squared FSC over all shells under one and the same soft
             sphere: unlike the crossing it still moves when the curve has reached Nyquist, and unlike the corrected curve it does
             not move with a mask.
-        growth: factor on the limit per iteration at most, while the median turn of the poses is more than ``resolved`` times
+        growth: factor on the limit per iteration at most, while the median turn of the poses is more than ``resolved_turn`` times
             1 / last limit, the angle that it tells apart; first_growth: while no turn is known.
         ctf_rounds: how often the CTF is refined after convergence, each time followed by iterations until the next one.
         images: in the smaller half set, where early iterations may take a random share of them; None = all take all.
     """
 
     first_limit: float
-    most: float
+    highest_limit: float
     max_iterations: int = 30
     extra_final_passes: int = 0
     patience: int = 2
     least_gain: float = 0.05
-    still: float = 0.3
-    resting: float = 0.25
-    restless: int = 8
+    max_remaining_motion: float = 0.3
+    max_motion: float = 0.25
+    patience_factor: int = 8
     growth: float = 1.25
     first_growth: float = 2.0
-    resolved: float = 1.0
-    fallen: float = 0.25
+    resolved_turn: float = 1.0
+    max_area_drop: float = 0.25
     ctf_rounds: int = 0
     images: int | None = None
 
@@ -93,7 +93,7 @@ class CtfTargets:
         limit: Fourier pixels, of the half maps' resolution.
         defocus: of every particle; astigmatism: "none", "micrograph" (one change for all its particles) or "particle".
         tilt, trefoil, spherical, tetra, anisomag: of every optics group.
-        reach: Å, of the search for the defocus to either side; prior: Å, standard deviation of its errors, None = estimated, which
+        defocus_range: Å, of the search for the defocus to either side; prior: Å, standard deviation of its errors, None = estimated, which
             takes a defocus that was not fitted to these very images before.
         defocus_from, optics_from: Å, coarser shells are left out.
     """
@@ -106,7 +106,7 @@ class CtfTargets:
     spherical: bool = False
     tetra: bool = False
     anisomag: bool = False
-    reach: float = 2000.0
+    defocus_range: float = 2000.0
     prior: float | None = None
     defocus_from: float = 20.0
     optics_from: float = 10.0
@@ -141,39 +141,39 @@ class MaskSettings:
     """The mask on the reference.
 
     Attributes:
-        mode: "dynamic", "static" (``given`` from the first iteration on) or "none" (a soft sphere only).
-        given: (d, d, d) the user's mask; in dynamic mode it is used until the map is better than ``start``.
-        threshold: fraction of the density's 99.99th percentile; near, far: Å; start: Å.
-        judge: (d, d, d) mask of the tight and corrected FSC; None = made from the density.
+        mode: "dynamic", "static" (``user_mask`` from the first iteration on) or "none" (a soft sphere only).
+        user_mask: (d, d, d); in dynamic mode it is used until the map is better than ``start_resolution``.
+        threshold: fraction of the density's 99.99th percentile; near, far: Å; start_resolution: Å.
+        fsc_mask: (d, d, d) mask of the tight and corrected FSC; None = made from the density.
     """
 
     mode: str = "dynamic"
-    given: Tensor | None = None
+    user_mask: Tensor | None = None
     threshold: float = 0.2
     near: float = 6
     far: float = 14
-    start: float = 12
-    judge: Tensor | None = None
+    start_resolution: float = 12
+    fsc_mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalSettings:
     """A search around known poses.
 
     Attributes:
-        reach: extents, priors and fulcrum.
+        extent: extents, priors and fulcrum.
         recenter_rotation, recenter_shift: search around the last pose rather than the first.
         subtract: take the projection of what lies outside the mask, at the first pose, from the images that are searched.
     """
 
-    reach: SearchExtent
+    extent: SearchExtent
     recenter_rotation: bool = False
     recenter_shift: bool = False
     subtract: bool = False
 
 
 @dataclass(frozen=True)
-class NonUniform:
+class NonUniformSettings:
     """The filters of the non-uniform regulariser, see ``ops.resolution.nonuniform``: kind, order, window in their resolutions."""
 
     kind: str = "butterworth"
@@ -217,9 +217,9 @@ class EMSettings:
     scale_start_iteration: int = 0
     rescale_reference: bool = True
     bfactor: float | None = None
-    local: Local | None = None
+    local: LocalSettings | None = None
     local_wiener: bool = True
-    nonuniform: NonUniform | None = None
+    nonuniform: NonUniformSettings | None = None
     ctf: CtfTargets | None = None
     padding: int = 1
     matmul_dtype: torch.dtype | None = None

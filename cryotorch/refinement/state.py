@@ -19,7 +19,7 @@ class ConvergenceHistory:
 
     Attributes:
         crossings: the gold-standard crossing (FSC 0.143), shells; areas: sum of the squared FSC (with its sign) over the shells, in a soft sphere.
-        limits: shells that were aligned; turns: median change of the rotations, radians, infinite where there was none before.
+        max_shells: the last that was aligned; turns: median change of the rotations, radians, infinite where there was none before.
         motions: median change of the poses in units of their predicted standard errors, infinite where there was none before.
         shares: of each half set's particles that it took.
         ctf_after: how many iterations were done each time before one that refined the CTF.
@@ -27,7 +27,7 @@ class ConvergenceHistory:
 
     crossings: list[float] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
-    limits: list[float] = field(default_factory=list)
+    max_shells: list[float] = field(default_factory=list)
     turns: list[float] = field(default_factory=list)
     motions: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
@@ -44,8 +44,8 @@ class ConvergenceHistory:
             raise ValueError
         if not all(0 <= x <= len(self) for x in self.ctf_after):
             raise ValueError
-        known = [*self.crossings, *self.areas, *self.limits, *self.shares]
-        if not all(map(math.isfinite, known)):
+        finite = [*self.crossings, *self.areas, *self.max_shells, *self.shares]
+        if not all(map(math.isfinite, finite)):
             raise ValueError
 
 
@@ -57,70 +57,70 @@ class State:
         particles: poses, shifts, scales.
         references: (2, d, d, d) regularised and masked half maps that the next search uses.
         noise: (2, g, s) sigma2.
-        most: (bands,) of the noise that an image may show before it weighs less, see ``image_weight``.
-        limit: Fourier pixels of the coming iteration; share: of each half set's particles that it takes.
-        known: (n,) bool, particles with a pose of this run, or one that a local search starts from.
-        given: the initial map as it was given, in a small box, see ``hands.as_given``; no part of a checkpoint; None = nobody asks it.
+        max_power_ratio: (bands,) residual power of an image over the noise beyond which it weighs less, see ``image_weight``.
+        max_shell: the last shell, Fourier pixels, that the coming iteration aligns; share: of each half set's particles that it takes.
+        has_pose: (n,) bool, particles with a pose of this run, or one that a local search starts from.
+        initial_map: the initial map as it was read, in a small box, see ``hands.coarse_initial_map``; no part of a checkpoint; None = nobody asks it.
         mask: (d, d, d) of the references; mask_radius: pixels, of its farthest voxel.
-        calm: (n,) int64, iterations since the pose last moved far, see ``stable_poses``.
+        stable_iterations: (n,) int64, in a row, since the pose last moved far or was in doubt, see ``stable_poses``.
         anchor_rotation, anchor_shift: (n, 3, 3) and (n, 2) Å, the poses of the first iteration, found against the initial map;
             NaN for particles that it did not take; drift_turn, drift_move: (3,) radians and Å, of the references' frame since then,
             see ``frame_drift``.
         centre_rotation, centre_shift: (n, 3, 3) and (n, 2) Å, what a local search is tied to; None = nothing.
-        rest: (2, d, d, d) what a local search subtracts from the images, or None.
+        subtracted_reference: (2, d, d, d) what a local search subtracts from the images, or None.
         scale_spread: standard deviation of the particle scales' distribution.
-        course: what the schedule goes by; history: one dict of numbers for each iteration so far.
+        convergence: what the schedule goes by; history: one dict of numbers for each iteration so far.
         defocus_sigma: Å, median standard error that the last refinement of the CTF gave the defocus, 0 before.
     """
 
     particles: Particles
     references: Tensor
     noise: Tensor
-    limit: float
+    max_shell: float
     share: float = 1.0
-    most: Tensor | None = None
-    given: Tensor | None = None
+    max_power_ratio: Tensor | None = None
+    initial_map: Tensor | None = None
     mask: Tensor | None = None
     mask_radius: float | None = None
     anchor_rotation: Tensor | None = None
     anchor_shift: Tensor | None = None
     centre_rotation: Tensor | None = None
     centre_shift: Tensor | None = None
-    rest: Tensor | None = None
+    subtracted_reference: Tensor | None = None
     drift_turn: Tensor = field(default_factory=lambda: torch.zeros(3))
     drift_move: Tensor = field(default_factory=lambda: torch.zeros(3))
     scale_spread: float = 0.0
-    known: Tensor | None = None
-    calm: Tensor | None = None
-    course: ConvergenceHistory = field(default_factory=ConvergenceHistory)
+    has_pose: Tensor | None = None
+    stable_iterations: Tensor | None = None
+    convergence: ConvergenceHistory = field(default_factory=ConvergenceHistory)
     history: list[dict[str, float]] = field(default_factory=list)
     defocus_sigma: float = 0.0
     stopped: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.particles)
-        if self.known is None:
-            self.known = torch.zeros(n, dtype=torch.bool)
-        if self.calm is None:
-            self.calm = torch.zeros(n, dtype=torch.int64)
-        if self.most is None:
-            self.most = unlimited(self.references.shape[-1]).to(self.noise.device)
+        if self.has_pose is None:
+            self.has_pose = torch.zeros(n, dtype=torch.bool)
+        if self.stable_iterations is None:
+            self.stable_iterations = torch.zeros(n, dtype=torch.int64)
+        if self.max_power_ratio is None:
+            self.max_power_ratio = unlimited(self.references.shape[-1]).to(self.noise.device)
 
     @property
     def refines_ctf(self) -> bool:
         """Whether the coming iteration refines the CTF."""
-        return self.iteration in self.course.ctf_after
+        return self.iteration in self.convergence.ctf_after
 
     @property
     def iteration(self) -> int:
         """Iterations finished."""
-        return len(self.course)
+        return len(self.convergence)
 
     POSE_FIELDS = ("rotation", "shift", "half", "scale", "pose_sigma", "defocus")
-    TENSORS = ("references", "noise", "most", "mask", "rest")
+    TENSORS = ("references", "noise", "max_power_ratio", "mask", "subtracted_reference")
     POSES = (
-        "known",
-        "calm",
+        "has_pose",
+        "stable_iterations",
         "anchor_rotation",
         "anchor_shift",
         "centre_rotation",
@@ -129,7 +129,7 @@ class State:
         "drift_move",
     )
     NUMBERS = (
-        "limit",
+        "max_shell",
         "share",
         "mask_radius",
         "scale_spread",
@@ -141,7 +141,11 @@ class State:
     def state_dict(self) -> dict:
         """Plain tensors and numbers, for a checkpoint."""
         poses = {name: getattr(self.particles, name) for name in self.POSE_FIELDS}
-        plain = {"poses": poses, "optics": vars(self.particles.optics), "course": vars(self.course)}
+        plain = {
+            "poses": poses,
+            "optics": vars(self.particles.optics),
+            "convergence": vars(self.convergence),
+        }
         return {name: dict(values) for name, values in plain.items()} | {
             name: getattr(self, name) for name in self.TENSORS + self.POSES + self.NUMBERS
         }
@@ -153,7 +157,7 @@ class State:
             **{name: value.cpu() for name, value in saved["poses"].items()},
             optics=Optics(**saved["optics"]),
         )
-        self.course = ConvergenceHistory(**saved["course"])
+        self.convergence = ConvergenceHistory(**saved["convergence"])
         for name in self.TENSORS:
             setattr(self, name, None if saved[name] is None else saved[name].to(device))
         for name in self.POSES + self.NUMBERS:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import add_panel, empty_note, label, legend, new_figure
+from cryotorch.report import style
+from cryotorch.report.style import add_panel, empty_note, label, legend, new_figure
 
 Array = NDArray[np.floating]
-SMOOTH = 1.5  # Fourier pixels: single coefficients show nothing but noise
+PHASE_BLUR = 1.5  # Fourier pixels: single coefficients show nothing but noise
 EXAGGERATED = 0.15  # of the circle: how large the largest deviation is drawn
 BINS, EACH = (
     24,
@@ -32,20 +32,20 @@ def defocus_figure(change: Array, sigma: Array, prior: float, at_end: int) -> Fi
     axes = add_panel(figure, 0.65, 0.5, 4.2, 2.5)
     reach = max(1.05 * float(np.abs(change).max()), 1.0)
     counts, edges = np.histogram(change, np.linspace(-reach, reach, 81))
-    axes.stairs(counts, edges, color=canvas.BLUE, fill=True, alpha=0.25)
-    axes.stairs(counts, edges, color=canvas.BLUE, linewidth=1.3)
+    axes.stairs(counts, edges, color=style.BLUE, fill=True, alpha=0.25)
+    axes.stairs(counts, edges, color=style.BLUE, linewidth=1.3)
     x = np.linspace(-reach, reach, 400)
     normal = np.exp(-0.5 * (x / prior) ** 2) / (prior * math.sqrt(2 * math.pi))
     text = f"prior, {prior:.0f} Å"
-    axes.plot(x, normal * len(change) * (edges[1] - edges[0]), color=canvas.INK, lw=1, label=text)
+    axes.plot(x, normal * len(change) * (edges[1] - edges[0]), color=style.INK, lw=1, label=text)
     axes.set_xlim(-reach, reach)
     label(axes, "Change of the defocus (Å)", "Particles")
     legend(axes, loc="upper right")
     axes = add_panel(figure, 5.45, 0.5, 2.5, 2.5)
     top = max(1.1 * float(np.percentile(sigma, 99.5)), 1.0)
     counts, edges = np.histogram(sigma.clip(0, top), np.linspace(0, top, 41))
-    axes.stairs(counts, edges, color=canvas.ORANGE, fill=True, alpha=0.25)
-    axes.stairs(counts, edges, color=canvas.ORANGE, linewidth=1.3)
+    axes.stairs(counts, edges, color=style.ORANGE, fill=True, alpha=0.25)
+    axes.stairs(counts, edges, color=style.ORANGE, linewidth=1.3)
     axes.set_xlim(0, top)
     label(axes, "Standard error (Å)", "")
     return figure
@@ -96,7 +96,7 @@ def phases_figure(
             seen = np.where(inside, values, np.nan)
             image = axes.imshow(seen, origin="lower", cmap="RdBu_r", vmin=-top, vmax=top)
             axes.set_axis_off()
-            axes.set_title(f"{name}: {text}", fontsize=8.5, color=canvas.INK, pad=2)
+            axes.set_title(f"{name}: {text}", fontsize=8.5, color=style.INK, pad=2)
         _bar(figure, image, 6.1, bottom + 0.3, 2.0, "rad")
     return figure
 
@@ -114,7 +114,9 @@ def _images(
         np.add.at(data, at, measured.conj() if flipped else measured)
         np.add.at(fit, at, -fitted if flipped else fitted)
         np.add.at(count, at, 1)
-    smooth = gaussian_filter(np.real(data), SMOOTH) + 1j * gaussian_filter(np.imag(data), SMOOTH)
+    smooth = gaussian_filter(np.real(data), PHASE_BLUR) + 1j * gaussian_filter(
+        np.imag(data), PHASE_BLUR
+    )
     return np.angle(smooth), fit / np.maximum(count, 1), count > 0
 
 
@@ -127,16 +129,16 @@ def magnification_figure(matrices: Sequence[Array], names: Sequence[str]) -> Fig
     axes = add_panel(figure, 0.7, 0.45, 3.4, 3.4)
     turn = np.linspace(0, 2 * np.pi, 361)
     circle = np.stack([np.cos(turn), np.sin(turn)])
-    axes.plot(*circle, color=canvas.FAINT, linewidth=0.8, linestyle=":")
+    axes.plot(*circle, color=style.FAINT, linewidth=0.8, linestyle=":")
     if largest == 0:
         empty_note(axes, "none")
     colours = (
-        canvas.BLUE,
-        canvas.VERMILION,
-        canvas.GREEN,
-        canvas.ORANGE,
-        canvas.PURPLE,
-        canvas.SKY,
+        style.BLUE,
+        style.VERMILION,
+        style.GREEN,
+        style.ORANGE,
+        style.PURPLE,
+        style.SKY,
     )
     for number, (matrix, name) in enumerate(zip(matrices, names, strict=True)):
         drawn = (np.eye(2) + factor * (matrix - np.eye(2))) @ circle
@@ -152,5 +154,5 @@ def magnification_figure(matrices: Sequence[Array], names: Sequence[str]) -> Fig
 def _bar(figure: Figure, image, left: float, bottom: float, height: float, unit: str) -> None:
     bar = figure.colorbar(image, cax=add_panel(figure, left, bottom, 0.1, height))
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7.5, colors=canvas.INK, length=2)
-    bar.set_label(unit, fontsize=8, color=canvas.INK)
+    bar.ax.tick_params(labelsize=7.5, colors=style.INK, length=2)
+    bar.set_label(unit, fontsize=8, color=style.INK)

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cryotorch.ops.resolution.fsc import THRESHOLD
-from cryotorch.report import canvas
-from cryotorch.report.canvas import (
+from cryotorch.report import style
+from cryotorch.report.sentences import say
+from cryotorch.report.style import (
     add_panel,
     angstrom_axis,
     empty_note,
@@ -21,7 +22,6 @@ from cryotorch.report.canvas import (
     log_axis,
     new_figure,
 )
-from cryotorch.report.sentences import say
 from cryotorch.results import CURVES, Guinier, IterationResult, told
 
 CLAIMED = (
@@ -33,12 +33,12 @@ CLAIMED = (
 
 # Name in the legend, colour, line width, line style; the claimed curve stands out.
 CURVE_LOOK = {
-    "no_mask": ("No mask", canvas.BLUE, 1.3, "-"),
-    "spherical": ("Spherical mask", canvas.SKY, 1.3, "-"),
-    "loose": ("Loose mask", canvas.GREEN, 1.3, "-"),
-    "tight": ("Tight mask", canvas.ORANGE, 1.3, "-"),
-    "corrected": ("Corrected", canvas.INK, 2.2, "-"),
-    "randomised": ("Randomised phases", canvas.FAINT, 1.0, (0, (3, 2))),
+    "no_mask": ("No mask", style.BLUE, 1.3, "-"),
+    "spherical": ("Spherical mask", style.SKY, 1.3, "-"),
+    "loose": ("Loose mask", style.GREEN, 1.3, "-"),
+    "tight": ("Tight mask", style.ORANGE, 1.3, "-"),
+    "corrected": ("Corrected", style.INK, 2.2, "-"),
+    "randomised": ("Randomised phases", style.FAINT, 1.0, (0, (3, 2))),
 }
 
 
@@ -75,34 +75,34 @@ def fsc_figure(
     axes = add_panel(figure, 0.65, 0.5, 4.75, 2.6)
     nyquist = 0.5 / pixel_size
     for name in (n for n in CURVES if n in curves):
-        text, colour, width, style = CURVE_LOOK[name]
+        text, colour, width, dashes = CURVE_LOOK[name]
         if name in resolutions:
             at_best = "≤ " if _ends_above(curves[name]) else ""
             known = math.isfinite(resolutions[name])
             text += f", {at_best}{resolutions[name]:.2f} Å" if known else ", nothing to claim"
         x = frequencies(len(curves[name]), pixel_size, box)
         axes.plot(
-            x, curves[name].numpy(), color=colour, linewidth=width, linestyle=style, label=text
+            x, curves[name].numpy(), color=colour, linewidth=width, linestyle=dashes, label=text
         )
     if band is not None:
-        x, look = frequencies(len(band), pixel_size, box), {"color": canvas.GRID, "linewidth": 0}
+        x, look = frequencies(len(band), pixel_size, box), {"color": style.GRID, "linewidth": 0}
         axes.fill_between(x, -band.numpy(), band.numpy(), label="Noise, 3 errors", **look)
-    axes.axhline(0, color=canvas.INK, linewidth=0.7)
-    axes.axhline(THRESHOLD, color=canvas.VERMILION, linewidth=0.9)
+    axes.axhline(0, color=style.INK, linewidth=0.7)
+    axes.axhline(THRESHOLD, color=style.VERMILION, linewidth=0.9)
     axes.text(
-        0.012 * nyquist, THRESHOLD + 0.015, f"{THRESHOLD:g}", fontsize=8, color=canvas.VERMILION
+        0.012 * nyquist, THRESHOLD + 0.015, f"{THRESHOLD:g}", fontsize=8, color=style.VERMILION
     )
-    axes.axvline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.axvline(nyquist, color=style.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     note = f"Nyquist {1 / nyquist:.2f} Å"
-    axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=canvas.FAINT, rotation=90, va="top")
+    axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=style.FAINT, rotation=90, va="top")
     claimed = next((n for n in CLAIMED if n in resolutions), None)
     if claimed is not None and math.isfinite(resolutions[claimed]):
         _mark_claim(figure, axes, curves[claimed], resolutions[claimed], box * pixel_size)
     if onset is not None and "corrected" in curves and onset < len(curves["corrected"]):
         place = onset / (box * pixel_size)
-        axes.axvline(place, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
+        axes.axvline(place, color=style.FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
         sentence = "Dotted: random phases\nbegin; a notch of the\ncorrected curve there\nis theirs, not the map's"
-        figure.text(0.735, 0.31, sentence, fontsize=8, color=canvas.FAINT)
+        figure.text(0.735, 0.31, sentence, fontsize=8, color=style.FAINT)
     lowest = min(float(c.nan_to_num().min()) for c in curves.values())
     axes.set_ylim(max(-0.3, min(-0.06, lowest - 0.03)), 1.03)
     axes.set_yticks(np.arange(0, 1.01, 0.2))
@@ -117,11 +117,11 @@ def _mark_claim(figure: Figure, axes: Axes, curve: Tensor, resolution: float, ed
     """The last shell before the curve falls below the threshold, as in RELION, or into the noise."""
     if _ends_above(curve):
         sentence = f"FSC is still {float(curve[-1]):.2f} at Nyquist:\nextract with smaller pixels"
-        figure.text(0.735, 0.2, sentence, fontsize=8, color=canvas.VERMILION)
+        figure.text(0.735, 0.2, sentence, fontsize=8, color=style.VERMILION)
     else:
         shell = round(edge / resolution)
         place = shell / edge, float(curve[shell])
-        axes.plot(*place, "o", color=canvas.VERMILION, markersize=5, zorder=5)
+        axes.plot(*place, "o", color=style.VERMILION, markersize=5, zorder=5)
 
 
 def _ends_above(curve: Tensor) -> bool:
@@ -151,24 +151,24 @@ def guinier_figure(fit: Guinier, subtitle: str = "", title: str | None = None) -
     used = fit.used.numpy() & done
     shown = np.isfinite(y) & (x > 0)
     rest = shown & ~used
-    axes.plot(x[shown], y[shown], color=canvas.SKY, linewidth=1.0)
+    axes.plot(x[shown], y[shown], color=style.SKY, linewidth=1.0)
     axes.plot(
         x[rest],
         y[rest],
         "o",
         markersize=4,
         markerfacecolor="white",
-        markeredgecolor=canvas.BLUE,
+        markeredgecolor=style.BLUE,
         markeredgewidth=0.9,
         label="not in the fit" if done else "shells",
     )
     if done:
         ends = x[used][[0, -1]]
-        axes.axvspan(*ends, color=canvas.ORANGE, alpha=0.13, linewidth=0)
-        axes.plot(x[used], y[used], "o", color=canvas.BLUE, markersize=4.5, label="in the fit")
+        axes.axvspan(*ends, color=style.ORANGE, alpha=0.13, linewidth=0)
+        axes.plot(x[used], y[used], "o", color=style.BLUE, markersize=4.5, label="in the fit")
         line = fit.intercept + fit.bfactor / 4 * ends
         span = f"{ends[0] ** -0.5:.1f} to {ends[-1] ** -0.5:.1f} Å"
-        axes.plot(ends, line, color=canvas.VERMILION, linewidth=2, label=f"fit, {span}")
+        axes.plot(ends, line, color=style.VERMILION, linewidth=2, label=f"fit, {span}")
     axes.set_xlim(0, max(float(x.max()) * 1.02, 1e-9))
     label(axes, "1/d² (1/Å²)", "ln (mean amplitude)")
     angstrom_axis(axes, power=2)
@@ -186,7 +186,7 @@ def noise(result: IterationResult) -> Figure:
     figure = new_figure(6.0, 4.2, "Noise spectra of the half sets", subtitle)
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.6)
     x = frequencies(power.shape[-1], result.pixel_size, result.map.shape[-1])
-    for half, colour in enumerate(canvas.HALF_COLOURS):
+    for half, colour in enumerate(style.HALF_COLOURS):
         y = np.where(power[half] > 0, power[half], np.nan)
         shown = np.isfinite(y).any(0)
         if not shown.any():
@@ -194,9 +194,9 @@ def noise(result: IterationResult) -> Figure:
         f, y = x[: y.shape[1]][shown], y[:, shown]
         if groups > 1:
             axes.fill_between(f, np.nanmin(y, 0), np.nanmax(y, 0), color=colour, alpha=0.15, lw=0)
-        style = "-" if half == 0 else (0, (4, 2))
+        dashes = "-" if half == 0 else (0, (4, 2))
         name = f"Half set {'AB'[half]}"
-        axes.plot(f, np.nanmedian(y, 0), color=colour, linewidth=1.6, linestyle=style, label=name)
+        axes.plot(f, np.nanmedian(y, 0), color=colour, linewidth=1.6, linestyle=dashes, label=name)
     if axes.get_lines():
         log_axis(axes, "y")
     else:
@@ -219,28 +219,28 @@ def progress(result: IterationResult) -> Figure:
         return np.array([row.get(name, np.nan) for row in history], dtype=float)
 
     axes = add_panel(figure, 0.65, 0.5, 3.75, 3.0)
-    axes.plot(step, series("resolution"), "o-", color=canvas.INK, markersize=4, label="corrected")
+    axes.plot(step, series("resolution"), "o-", color=style.INK, markersize=4, label="corrected")
     if np.isfinite(series("limit")).any():
-        look = {"color": canvas.SKY, "linewidth": 1.4, "linestyle": (0, (3, 2))}
+        look = {"color": style.SKY, "linewidth": 1.4, "linestyle": (0, (3, 2))}
         axes.plot(step, series("limit"), label="limit of the alignment", **look)
     nyquist = 2 * result.pixel_size
-    axes.axhline(nyquist, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
-    look = {"fontsize": 8, "color": canvas.FAINT, "va": "top"}
+    axes.axhline(nyquist, color=style.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    look = {"fontsize": 8, "color": style.FAINT, "va": "top"}
     axes.text(0.7, 0.97 * nyquist, f"Nyquist {nyquist:.2f} Å", **look)
     label(axes, "Iteration", "Resolution (Å)")
     legend(axes, loc="upper right")
     small = (
-        ("rotation_change", "Rotation change (°)", canvas.GREEN, "log"),
-        ("shift_change", "Shift change (Å)", canvas.ORANGE, "log"),
-        ("seconds", "Seconds", canvas.PURPLE, "linear"),
+        ("rotation_change", "Rotation change (°)", style.GREEN, "log"),
+        ("shift_change", "Shift change (Å)", style.ORANGE, "log"),
+        ("seconds", "Seconds", style.PURPLE, "linear"),
     )
     for place, (name, text, colour, scale) in enumerate(small):
         panel = add_panel(figure, 5.05, 2.72 - 1.11 * place, 2.35, 0.78)
         y = series(name)
         shown = np.isfinite(y) & ((y > 0) | (scale == "linear"))
         panel.plot(step[shown], y[shown], "o-", color=colour, markersize=3, linewidth=1.2)
-        panel.set_title(text, fontsize=8, color=canvas.INK, loc="left", pad=3)
-        panel.grid(color=canvas.GRID, linewidth=0.6)
+        panel.set_title(text, fontsize=8, color=style.INK, loc="left", pad=3)
+        panel.grid(color=style.GRID, linewidth=0.6)
         if scale == "log" and shown.any():
             log_axis(panel, "y")
         else:

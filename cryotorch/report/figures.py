@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cryotorch.data.files import replace_file
 from cryotorch.report import curves, local_resolution, maps, poses
-from cryotorch.report.canvas import Picture, render
+from cryotorch.report.style import Picture, render
 from cryotorch.results import IterationResult
 
 FIGURES: dict[str, Callable[[IterationResult], Figure]] = {

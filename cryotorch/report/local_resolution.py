@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import add_panel, empty_note, label, limits, new_figure, scale_bar
+from cryotorch.report import style
 from cryotorch.report.maps import PLANES, central_slices
+from cryotorch.report.style import add_panel, empty_note, label, limits, new_figure, scale_bar
 from cryotorch.results import IterationResult
 
 COLOURS = "viridis_r"  # sharp is bright
@@ -42,7 +42,7 @@ def local_resolution_figure(
         axes.imshow(grey[place], cmap="gray", vmin=scale[0], vmax=scale[1], **look)
         seen = np.ma.masked_where(masks[place] <= 0.5, colours[place])
         axes.imshow(seen, cmap=COLOURS, vmin=low, vmax=high, alpha=0.75, **look)
-        axes.set_title(plane, fontsize=9, color=canvas.INK, pad=3)
+        axes.set_title(plane, fontsize=9, color=style.INK, pad=3)
         if place == 0:
             scale_bar(axes, 0.05, 0.05, volume.shape[-1] * pixel_size)
     _histogram(add_panel(figure, 7.1, 0.55, 1.5, 1.7), inside, low, high, name)
@@ -65,8 +65,8 @@ def _histogram(axes: Axes, inside: np.ndarray, low: float, high: float, name: st
     axes.bar(centres, heights, width=edges[1] - edges[0], color=shades)
     middle = float(np.median(inside))
     if math.isfinite(middle):
-        axes.axvline(middle, color=canvas.VERMILION, linewidth=1.1)
-        axes.set_title(f"median {middle:.1f} Å", fontsize=8, color=canvas.VERMILION, pad=3)
+        axes.axvline(middle, color=style.VERMILION, linewidth=1.1)
+        axes.set_title(f"median {middle:.1f} Å", fontsize=8, color=style.VERMILION, pad=3)
     axes.set_ylim(0, 1.05)
 
 

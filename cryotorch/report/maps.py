@@ -11,13 +11,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import add_panel, limits, new_figure, scale_bar
+from cryotorch.report import style
+from cryotorch.report.style import add_panel, limits, new_figure, scale_bar
 from cryotorch.results import IterationResult, told
 
 PLANES = ("xy", "xz", "yz")
-_TINT = LinearSegmentedColormap.from_list("tint", [canvas.ORANGE + "00", canvas.ORANGE + "80"])
-_OUTLINE = {0.01: (canvas.SKY, 0.9), 0.5: (canvas.VERMILION, 1.6), 0.99: ("white", 0.9)}
+_TINT = LinearSegmentedColormap.from_list("tint", [style.ORANGE + "00", style.ORANGE + "80"])
+_OUTLINE = {0.01: (style.SKY, 0.9), 0.5: (style.VERMILION, 1.6), 0.99: ("white", 0.9)}
 _TILE = 2.0  # inches
 _GAP = 0.04  # between tiles, in tiles
 
@@ -129,7 +129,7 @@ def gallery(title: str, subtitle: str, names: list[str]) -> tuple[Figure, Axes]:
     axes.set_xlim(0, wide)
     axes.set_ylim(1 - high, 1)
     axes.autoscale(False)
-    text = {"fontsize": 9, "color": canvas.INK}
+    text = {"fontsize": 9, "color": style.INK}
     for column, plane in enumerate(PLANES):
         axes.text(column * (1 + _GAP) + 0.5, 1.02, plane, ha="center", va="bottom", **text)
     for row, name in enumerate(names):

@@ -10,14 +10,14 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import resize_volume
-from cryotorch.report import canvas
+from cryotorch.report import style
 
 _BOXES = (64, 48, 32, 24)  # voxels along an edge, the first that is smooth enough
-MOST_VERTICES = 65_535  # TensorBoard's viewer counts them with 16 bits
+MAX_VERTICES = 65_535  # TensorBoard's viewer counts them with 16 bits
 DENSITY_SHARE = 0.22  # contour level as a share of the 99.9th percentile inside the mask
 
 _RADIAL = LinearSegmentedColormap.from_list(
-    "radial", [canvas.VERMILION, canvas.ORANGE, "#f4efe6", canvas.SKY, canvas.BLUE]
+    "radial", [style.VERMILION, style.ORANGE, "#f4efe6", style.SKY, style.BLUE]
 )
 
 
@@ -37,7 +37,7 @@ def isosurface(volume: Tensor, mask: Tensor | None, pixel_size: float) -> Mesh |
     """
     for box in _BOXES:
         mesh = _surface(volume, mask, pixel_size, min(box, volume.shape[-1]))
-        if mesh is None or len(mesh.vertices) <= MOST_VERTICES:
+        if mesh is None or len(mesh.vertices) <= MAX_VERTICES:
             return mesh
     return None
 

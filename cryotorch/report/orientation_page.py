@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import DPI, Picture, new_figure, render
-from cryotorch.report.orientation import WIDTH
+from cryotorch.report import style
+from cryotorch.report.orientation import FIGURE_WIDTH
+from cryotorch.report.style import DPI, Picture, new_figure, render
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22272e; background: #fff; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }
@@ -109,22 +109,22 @@ def page_picture(page: Page, pictures: Mapping[str, Picture]) -> Picture:
 
 
 def _head(page: Page) -> Picture:
-    wrapped = [(canvas.INK, line) for line in textwrap.wrap(page.reading, 118)]
+    wrapped = [(style.INK, line) for line in textwrap.wrap(page.reading, 118)]
     for text in page.warnings:
-        wrapped += [(canvas.VERMILION, line) for line in textwrap.wrap(text, 118)]
+        wrapped += [(style.VERMILION, line) for line in textwrap.wrap(text, 118)]
     height = 1.75 + 0.19 * len(wrapped)
-    figure = new_figure(WIDTH, height, TITLE, textwrap.shorten(page.origin, 125))
-    colours = {True: canvas.GREEN, False: canvas.VERMILION, None: canvas.INK}
+    figure = new_figure(FIGURE_WIDTH, height, TITLE, textwrap.shorten(page.origin, 125))
+    colours = {True: style.GREEN, False: style.VERMILION, None: style.INK}
     for place, score in enumerate(page.scores):
-        left = (0.16 + place * (WIDTH - 0.3) / len(page.scores)) / WIDTH
+        left = (0.16 + place * (FIGURE_WIDTH - 0.3) / len(page.scores)) / FIGURE_WIDTH
         rows = (
-            (0.62, score.name, 9, canvas.INK),
+            (0.62, score.name, 9, style.INK),
             (0.78, score.value, 19, colours[score.good]),
-            (1.17, score.note, 7.5, canvas.FAINT),
+            (1.17, score.note, 7.5, style.FAINT),
         )
         for down, text, size, colour in rows:
             figure.text(left, 1 - down / height, text, fontsize=size, color=colour, va="top")
     for place, (colour, line) in enumerate(wrapped):
         down = (1.5 + 0.19 * place) / height
-        figure.text(0.16 / WIDTH, 1 - down, line, fontsize=8.5, color=colour, va="top")
+        figure.text(0.16 / FIGURE_WIDTH, 1 - down, line, fontsize=8.5, color=colour, va="top")
     return render(figure)

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import add_panel, empty_note, label, legend, log_axis, new_figure
+from cryotorch.report import style
 from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid, viewing_directions
+from cryotorch.report.style import add_panel, empty_note, label, legend, log_axis, new_figure
 from cryotorch.results import IterationResult
 
 
@@ -65,7 +65,7 @@ def sphere_panel(
     axes.set_facecolor("#d5d9de")
     axes.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["−120°", "−60°", "0°", "60°", "120°"])
     axes.set_yticks(np.radians([-60, -30, 0, 30, 60]), ["−60°", "−30°", "0°", "30°", "60°"])
-    axes.tick_params(labelsize=7.5, colors=canvas.INK)
+    axes.tick_params(labelsize=7.5, colors=style.INK)
     for tick in axes.get_xticklabels():
         tick.set_color("white")
     axes.set_axisbelow(False)
@@ -97,7 +97,7 @@ def hemisphere_panel(
     if len(grey):
         upper = np.where(grey[:, 2:] < 0, -grey, grey)
         place = np.arctan2(upper[:, 1], upper[:, 0]), np.sqrt(1 - upper[:, 2])
-        axes.scatter(*place, s=14, color="#d5d9de", edgecolors=canvas.INK, linewidths=0.4)
+        axes.scatter(*place, s=14, color="#d5d9de", edgecolors=style.INK, linewidths=0.4)
     axes.set_ylim(0, 1)
     axes.set_xticks(np.radians([0, 60, 120, 180, 240, 300]))
     axes.set_xticklabels(["0°", "60°", "120°", "180°", "−120°", "−60°"])
@@ -117,8 +117,8 @@ def colour_bar(
     bar_axes = add_panel(figure, left + 0.7, bottom, 2.5, 0.1)
     bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7.5, colors=canvas.INK, length=2)
-    bar.set_label(name, fontsize=8.5, color=canvas.INK, labelpad=2)
+    bar.ax.tick_params(labelsize=7.5, colors=style.INK, length=2)
+    bar.set_label(name, fontsize=8.5, color=style.INK, labelpad=2)
 
 
 def departures(result: IterationResult) -> Figure:
@@ -132,8 +132,8 @@ def departures(result: IterationResult) -> Figure:
     subtitle = f"Iteration {result.iteration}, {len(rotation):,} particles; longitude = rot, latitude = 90° − tilt of the initial poses"
     figure = new_figure(8.75, 5.6, title, subtitle)
     panels = (
-        (rotation, "rotation (°)", canvas.GREEN, result.departures.most_rotation),
-        (shift, "shift (Å)", canvas.ORANGE, result.departures.most_shift),
+        (rotation, "rotation (°)", style.GREEN, result.departures.most_rotation),
+        (shift, "shift (Å)", style.ORANGE, result.departures.most_shift),
     )
     for place, (values, name, colour, most) in enumerate(panels):
         spread = smooth_density(direction, values, at, sigma)
@@ -144,9 +144,9 @@ def departures(result: IterationResult) -> Figure:
         counts, edges = np.histogram(values.clip(0, top), np.linspace(0, top, 61))
         axes.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
         axes.stairs(counts, edges, color=colour, linewidth=1.3)
-        axes.axvline(float(np.median(values)), color=canvas.INK, linewidth=1.1)
+        axes.axvline(float(np.median(values)), color=style.INK, linewidth=1.1)
         text = f"median {np.median(values):.3g}, extent {most:.3g}"
-        axes.set_title(text, fontsize=8, color=canvas.INK, loc="right", pad=3)
+        axes.set_title(text, fontsize=8, color=style.INK, loc="right", pad=3)
         axes.set_xlim(0, top)
         axes.set_ylim(bottom=0)
         label(axes, f"Change of {name}", "Particles" if place == 0 else "")
@@ -158,7 +158,7 @@ def scales(result: IterationResult) -> Figure:
     figure = new_figure(6.0, 3.6, "Per-particle scales", f"Iteration {result.iteration}")
     axes = add_panel(figure, 0.65, 0.5, 5.1, 2.4)
     value, half = result.particles.scale.numpy(), result.particles.half.numpy()
-    low, high = canvas.limits(value, (0.1, 99.9))
+    low, high = style.limits(value, (0.1, 99.9))
     middle, reach = (low + high) / 2, max((high - low) * 0.6, 0.05)
     edges = np.linspace(middle - reach, middle + reach, 61)
     for name, chosen, colour in _half_sets(half):
@@ -167,7 +167,7 @@ def scales(result: IterationResult) -> Figure:
         counts = np.histogram(picked.clip(edges[0], edges[-1]), edges)[0]
         axes.stairs(counts, edges, color=colour, fill=True, alpha=0.18)
         axes.stairs(counts, edges, color=colour, linewidth=1.4, label=text)
-    axes.axvline(1, color=canvas.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.axvline(1, color=style.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.set_ylim(bottom=0)
     label(axes, "Scale (contrast relative to the mean)", "Particles")
     legend(axes, loc="upper right")
@@ -175,9 +175,9 @@ def scales(result: IterationResult) -> Figure:
 
 
 def _half_sets(half: np.ndarray) -> list[tuple[str, np.ndarray, str]]:
-    found = [(f"Half set {'AB'[h]}", half == h, c) for h, c in enumerate(canvas.HALF_COLOURS)]
+    found = [(f"Half set {'AB'[h]}", half == h, c) for h, c in enumerate(style.HALF_COLOURS)]
     found = [row for row in found if row[1].any()]
-    return found or [("All", np.ones(len(half), dtype=bool), canvas.BLUE)]
+    return found or [("All", np.ones(len(half), dtype=bool), style.BLUE)]
 
 
 def pose_changes(result: IterationResult) -> Figure:
@@ -188,16 +188,16 @@ def pose_changes(result: IterationResult) -> Figure:
         7.6, 4.9, title, f"Iteration {result.iteration}, {len(particles):,} particles"
     )
     panels = (
-        (result.rotation_change.numpy(), "Rotation change (°)", canvas.GREEN, 1e-3, 180.0),
-        (result.shift_change.numpy(), "Shift change (Å)", canvas.ORANGE, 1e-3, None),
+        (result.rotation_change.numpy(), "Rotation change (°)", style.GREEN, 1e-3, 180.0),
+        (result.shift_change.numpy(), "Shift change (Å)", style.ORANGE, 1e-3, None),
         (
             np.degrees(particles.pose_sigma[:, 0].numpy()),
             "Rotation σ (°)",
-            canvas.BLUE,
+            style.BLUE,
             1e-3,
             180.0,
         ),
-        (particles.pose_sigma[:, 1].numpy(), "Shift σ (Å)", canvas.VERMILION, 1e-3, None),
+        (particles.pose_sigma[:, 1].numpy(), "Shift σ (Å)", style.VERMILION, 1e-3, None),
     )
     for place, (values, name, colour, floor, ceiling) in enumerate(panels):
         left, bottom = 0.7 + 3.6 * (place % 2), 2.72 - 2.2 * (place // 2)
@@ -218,7 +218,7 @@ def pose_changes(result: IterationResult) -> Figure:
         axes.set_xlim(edges[0], edges[-1])
         log_axis(axes, "x")
         median = float(np.median(values))
-        axes.axvline(max(median, low), color=canvas.INK, linewidth=1.1)
-        axes.set_title(f"median {median:.3g}", fontsize=8, color=canvas.INK, loc="right", pad=3)
+        axes.axvline(max(median, low), color=style.INK, linewidth=1.1)
+        axes.set_title(f"median {median:.3g}", fontsize=8, color=style.INK, loc="right", pad=3)
         axes.set_ylim(bottom=0)
     return figure

@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import limits, scale_bar
+from cryotorch.report import style
 from cryotorch.report.maps import central_slices, gallery, projections, show_image
+from cryotorch.report.style import limits, scale_bar
 
 # Neighbours in the order of size are told apart; "#F0E442" is the yellow of the same palette.
-COLOURS = (canvas.ORANGE, canvas.SKY, canvas.GREEN, "#F0E442", canvas.BLUE, canvas.VERMILION, canvas.PURPLE)  # fmt: skip
+COLOURS = (style.ORANGE, style.SKY, style.GREEN, "#F0E442", style.BLUE, style.VERMILION, style.PURPLE)  # fmt: skip
 TINT = {True: 0.65, False: 0.2}  # of the segments that were kept, and of the others
 NUMBERED = 20  # the largest, as in the log
-APART = 0.045  # of the image, between numbers
+LABEL_GAP = 0.045  # of the image, between numbers
 SMALLEST = 4e-4  # of the image: a number would hide what is smaller
 
 
@@ -85,9 +85,9 @@ def _number(axes: Axes, cut: np.ndarray, kept: Collection[int], extent: tuple) -
             left + (x + 0.5) / width * (right - left),
             bottom + (y + 0.5) / height * (top - bottom),
         )
-        if any(max(abs(a - b) for a, b in zip(place, other)) < APART for other in taken):
+        if any(max(abs(a - b) for a, b in zip(place, other)) < LABEL_GAP for other in taken):
             continue
         taken.append(place)
         text = axes.text(*place, str(label), ha="center", va="center", fontsize=7.5)
-        text.set_color(canvas.INK if label in kept else canvas.FAINT)
+        text.set_color(style.INK if label in kept else style.FAINT)
         text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])

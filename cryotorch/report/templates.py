@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cryotorch.report import canvas
-from cryotorch.report.canvas import add_panel, limits, new_figure, scale_bar
+from cryotorch.report import style
+from cryotorch.report.style import add_panel, limits, new_figure, scale_bar
 
-COLUMNS, MOST = 10, 200
+SHEET_COLUMNS, MAX_SHOWN = 10, 200
 TILE, CAPTION, GAP = 0.95, 0.2, 0.04  # inches, and the others in tiles
 
 
@@ -21,7 +21,7 @@ def contact_sheet(
 ) -> Figure:
     """Images (n, d, d) on one grey scale, row by row, each above its rot and tilt: angles (n, 2), degrees."""
     n, box = len(images), images.shape[-1]
-    columns = min(COLUMNS, n)
+    columns = min(SHEET_COLUMNS, n)
     rows = math.ceil(n / columns)
     wide, high = columns * (1 + GAP) - GAP, rows * (1 + CAPTION)
     # the title needs room also above a single tile
@@ -37,7 +37,7 @@ def contact_sheet(
         axes.imshow(image, origin="lower", extent=(x, x + 1, y - 1, y), aspect="auto", **look)
         text = f"{rot:.0f}°, {tilt:.0f}°".replace("-", "\N{MINUS SIGN}")
         place: dict[str, Any] = {"ha": "center", "va": "top"}
-        axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=canvas.INK, **place)
+        axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=style.INK, **place)
     axes.set_xlim(0, wide)
     axes.set_ylim(-high, 0)
     scale_bar(axes, 0.06, -0.94, box * pixel_size)
@@ -46,4 +46,4 @@ def contact_sheet(
 
 def shown(n: int) -> np.ndarray:
     """Which of n templates a sheet shows: all, or so many evenly chosen."""
-    return np.unique(np.linspace(0, n - 1, min(n, MOST)).round().astype(int))
+    return np.unique(np.linspace(0, n - 1, min(n, MAX_SHOWN)).round().astype(int))

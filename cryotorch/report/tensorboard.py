@@ -18,11 +18,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from cryotorch.report.board import add_pictures, write_curves
-from cryotorch.report.canvas import Picture
 from cryotorch.report.figures import FIGURES, draw, write_pictures
+from cryotorch.report.job_tensorboard import add_pictures, write_curves
 from cryotorch.report.mesh import isosurface
 from cryotorch.report.sentences import line
+from cryotorch.report.style import Picture
 from cryotorch.report.summary import median, seconds_of
 from cryotorch.results import IterationResult
 

@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 from cryotorch.data.files import replace_file
 from cryotorch.report.run_log import LOGGER
 
-BATCHES = 20  # recorded at the start of the iteration, to bound the file; and the last one, which holds the M-step
-ROWS = 40  # of the table
+RECORDED_BATCHES = 20  # recorded at the start of the iteration, to bound the file; and the last one, which holds the M-step
+TABLE_ROWS = 40  # of the table
 
 
 class Trace(Callback):
@@ -30,7 +30,7 @@ class Trace(Callback):
         batches: recorded at the start of the iteration.
     """
 
-    def __init__(self, folder: Path, batches: int = BATCHES) -> None:
+    def __init__(self, folder: Path, batches: int = RECORDED_BATCHES) -> None:
         self.folder, self.batches = Path(folder), batches
         self._epoch = -1
         self._profile: profile | None = None
@@ -89,6 +89,6 @@ class Trace(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         done.export_chrome_trace(str(self.folder / f"{name}.pt.trace.json.gz"))
         by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-        table = done.key_averages().table(sort_by=by, row_limit=ROWS)
+        table = done.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
         with replace_file(self.folder / f"{name}.txt") as file:
             file.write(table.encode())

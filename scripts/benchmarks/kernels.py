@@ -40,7 +40,7 @@ from cryotorch.ops.pose.scores import (
     pose_terms,
 )
 from cryotorch.refinement.pose_search.finders import RELOCATE
-from cryotorch.refinement.pose_search.search import ascend, polish, prepare, shift_grid
+from cryotorch.refinement.pose_search.search import ascend, polish, prepare_reference, shift_grid
 from cryotorch.refinement.settings import SearchSettings
 
 Row = dict[str, object]
@@ -122,7 +122,7 @@ def coarse_rows(p: Problem, e: Effort) -> list[Row]:
     dtype = coarse_dtype(p.device)
     group = torch.eye(3, dtype=torch.float64)[None]
     for limit in (limit for limit in COARSE_LIMITS if limit <= p.box / 2 - 1):
-        grid = prepare(p.volume, limit, SearchSettings(), group, dtype).grid
+        grid = prepare_reference(p.volume, limit, SearchSettings(), group, dtype).grid
         (m, half), r = grid.norm.shape, len(grid.rotation)
         low = p.seen.limited(m)
         step = max(1.0, p.box / (4 * limit))
@@ -158,7 +158,9 @@ def coarse_rows(p: Problem, e: Effort) -> list[Row]:
 def _kept(low: Observation, shifts: Tensor, p: Problem, limit: float, grid: Templates) -> float:
     """Share of images whose best rotation in float32 is among the eight best of the search."""
     few, n = slice(0, 16), 8
-    exact = prepare(p.volume, limit, SearchSettings(), torch.eye(3)[None].double(), torch.float32)
+    exact = prepare_reference(
+        p.volume, limit, SearchSettings(), torch.eye(3)[None].double(), torch.float32
+    )
     low, shifts = low.of(torch.arange(len(shifts))[few].to(p.device)), shifts[few]
     best = grid_scores(low, shifts, exact.grid).argmax(1, keepdim=True)
     top = grid_scores(low, shifts, grid).topk(n, 1).indices
@@ -252,7 +254,9 @@ def polish_rows(p: Problem, e: Effort) -> list[Row]:
     group = torch.eye(3, dtype=torch.float64)[None]
     coarse = min(settings.coarse_limit, p.box / 2 - 1)
     # polish does not look at the templates: the coarsest grid will do
-    reference = prepare(p.volume, coarse, replace(settings, grid_step=1.0), group, torch.float32)
+    reference = prepare_reference(
+        p.volume, coarse, replace(settings, grid_step=1.0), group, torch.float32
+    )
     k = settings.candidates + 1
     draw = torch.Generator().manual_seed(0)
     for limit in fine_limits(p.box):

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from benchmarks.ribosome import MadeImages, ribosome_like
 from cryotorch.errors import InputError
 from cryotorch.jobs.files.memory import memory_of
-from cryotorch.jobs.homo_refine import HomoRefine, plan_global
+from cryotorch.jobs.homo_refine import HomoRefine, global_em_settings
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.refinement.trainer import fit, make_trainer
 from cryotorch.jobs.simulation.settings import Simulate
@@ -76,24 +76,24 @@ class Outcome:
     compiled: float
 
 
-def refined(simulated: Simulate, settings: HomoRefine) -> Outcome:
+def refined(simulated: Simulate, config: HomoRefine) -> Outcome:
     """Make the images, then refine them to convergence; lengths of the settings in Å."""
     box, pixel_size = simulated.box_size, simulated.pixel_size
-    group, watch = symmetry_group(settings.symmetry), Watch()
-    most = settings.max_iterations + settings.extra_final_passes
+    group, watch = symmetry_group(config.symmetry), Watch()
+    max_epochs = config.max_iterations + config.extra_final_passes
     callbacks = [IterationBar(), watch, ModelCheckpoint(save_top_k=0)]
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         times = [time.perf_counter()]
-        _wake(torch.device(settings.trainer.accelerator), box)
-        trainer = make_trainer(Path(folder), settings.trainer, most, callbacks)
-        device, size = trainer.strategy.root_device, settings.minibatch_size
+        _wake(torch.device(config.trainer.accelerator), box)
+        trainer = make_trainer(Path(folder), config.trainer, max_epochs, callbacks)
+        device, size = trainer.strategy.root_device, config.minibatch_size
         size = batch_size(box, device) if size == "auto" else size
         where = _home(simulated.n_particles, box, device)
         times.append(_now(device))
 
         images = MadeImages(ribosome_like(box, pixel_size, group, device), simulated)
-        particles, _ = assign_half_sets(images.particles, True, settings.seed)
-        planned = plan_global(settings, images, group, particles.half)
+        particles, _ = assign_half_sets(images.particles, True, config.seed)
+        settings = global_em_settings(config, images, group, particles.half)
         batches = Batches(images, particles.half, size)
         batches.keep_on(where)
         for number in range(len(batches)):
@@ -104,11 +104,11 @@ def refined(simulated: Simulate, settings: HomoRefine) -> Outcome:
             torch.cuda.reset_peak_memory_stats(device)
         compiled = _compiled()
         initial = low_pass(images.volume, pixel_size, simulated.initial_resolution)
-        start = (particles, initial, batches, planned, settings.initial_resolution, device)
+        start = (particles, initial, batches, settings, config.initial_resolution, device)
         state, _ = initialise_state(*start)
         times.append(_now(device))
 
-        module = Refinement(state, planned, batches)
+        module = Refinement(state, settings, batches)
         fit(trainer, module, None)
         times.append(_now(device))
         compiled = _compiled() - compiled

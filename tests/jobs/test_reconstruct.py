@@ -29,7 +29,7 @@ from cryotorch.ops.geometry.symmetry_frame import turn
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.em.hands import Frame
-from cryotorch.report.canvas import Picture
+from cryotorch.report.style import Picture
 
 BOX, PIXEL = 40, 3.0
 RESULTS = {

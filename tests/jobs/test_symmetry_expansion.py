@@ -25,7 +25,7 @@ from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import soft_sphere
-from cryotorch.report.canvas import Picture
+from cryotorch.report.style import Picture
 
 BOX, PIXEL, N = 32, 4.0, 60
 NO_OPTICS = {"tilt": False, "trefoil": False, "defocus_min_resolution": 25}

@@ -103,7 +103,7 @@ def simulate() -> Callable[..., World]:
             pixel_size=pixel,
             group=group,
             search=SearchSettings(grid_step=0.25, shift_extent=3.0),
-            schedule=ScheduleSettings(first_limit=4.0, most=box / 2 - 1, max_iterations=3),
+            schedule=ScheduleSettings(first_limit=4.0, highest_limit=box / 2 - 1, max_iterations=3),
             mask=MaskSettings(),
             split=box * pixel / 20,
             window=(0.85 * box / 2, 0.99 * box / 2),

@@ -21,7 +21,7 @@ from cryotorch.ops.models.gaussians import gaussian_density
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.particles import Batch, Optics, Particles, unposed
-from cryotorch.refinement.backproject import LEAST, Insertion, backproject, noise_sample
+from cryotorch.refinement.backproject import MIN_PER_GROUP, Insertion, backproject, noise_sample
 from cryotorch.refinement.image_terms import transfer
 from cryotorch.refinement.settings import ImageGrid
 
@@ -171,5 +171,7 @@ def test_the_noise_is_sampled_from_every_group() -> None:
     sample = noise_sample(images, p)
     assert [int(b.images[0, 0, 0]) for b in sample] == [0, 990, 995]
     assert [len(b.index) for b in sample] == [133, 5, 30]
-    assert all(len(b.index) >= min(LEAST, int((group == i).sum())) for i, b in enumerate(sample))
+    assert all(
+        len(b.index) >= min(MIN_PER_GROUP, int((group == i).sum())) for i, b in enumerate(sample)
+    )
     assert int(sample[0].index[-1]) == 989

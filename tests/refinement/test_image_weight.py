@@ -45,11 +45,13 @@ def test_bands_double_and_hold_every_coefficient_once() -> None:
 def test_noise_alone_makes_no_image_count_less() -> None:
     """Two thousand images: all factors are one, exactly."""
     ratio = w.band_power(power(2000), BOX)
-    most = w.limits(ratio)
-    assert (most >= w.LEAST * ratio.median(0).values).all() and (most < 4).all()
-    factor = w.factors(ratio, most, torch.zeros(2000, dtype=torch.bool))
+    max_ratio = w.max_ratio_of(ratio)
+    assert (max_ratio >= w.MIN_TIMES_MEDIAN * ratio.median(0).values).all() and (
+        max_ratio < 4
+    ).all()
+    factor = w.factors(ratio, max_ratio, torch.zeros(2000, dtype=torch.bool))
     assert (factor == 1).all()
-    assert not w.faults(ratio, most, torch.zeros(2000, dtype=torch.bool), BOX, 2.0)
+    assert not w.faults(ratio, max_ratio, torch.zeros(2000, dtype=torch.bool), BOX, 2.0)
 
 
 def test_loud_images_count_by_their_share() -> None:
@@ -58,15 +60,15 @@ def test_loud_images_count_by_their_share() -> None:
     p[30] *= 1e6
     p[31] = 0
     ratio, blank = w.band_power(p, BOX), torch.arange(400) == 31
-    most = w.limits(ratio[~blank])
-    factor = w.factors(ratio, most, blank)
-    assert (factor * ratio <= most * 1.001).all()
+    max_ratio = w.max_ratio_of(ratio[~blank])
+    factor = w.factors(ratio, max_ratio, blank)
+    assert (factor * ratio <= max_ratio * 1.001).all()
     assert (factor[:20, 0] < 0.02).all() and (factor[:20, 2:] == 1).all()
     assert (factor[30] < 1e-5).all() and (factor[31] == 0).all()
     sound = torch.ones(400, dtype=torch.bool)
     sound[:20] = sound[30] = sound[31] = False
     assert (factor[sound] == 1).all()
-    told = w.faults(ratio, most, blank, BOX, 2.0)
+    told = w.faults(ratio, max_ratio, blank, BOX, 2.0)
     assert list(told) == [*range(20), 30, 31] and told[31] == "blank"
     assert told[3].startswith("residual of ") and told[3].endswith((" at 96-48 Å", " at 32-24 Å"))
 
@@ -76,7 +78,7 @@ def test_the_mean_of_clean_spectra_is_the_plain_one_and_damage_does_not_show(gro
     p = per_shell(power(300))
     group = torch.arange(300) % groups
     p[group == 1] *= 4
-    mean, most, factor = w.robust_mean(p, group, groups, BOX)
+    mean, max_ratio, factor = w.robust_mean(p, group, groups, BOX)
     for g in range(groups):
         assert torch.allclose(mean[g], p[group == g].mean(0), rtol=1e-12)
     assert (factor == 1).all()
@@ -85,15 +87,15 @@ def test_the_mean_of_clean_spectra_is_the_plain_one_and_damage_does_not_show(gro
     bad[20], bad[21] = bad[20] * 1e6, 0
     robust, again, factor = w.robust_mean(bad, group, groups, BOX)
     assert (robust / mean)[:, 1:] == pytest.approx(torch.ones(groups, 24), rel=0.12)
-    assert (factor[:15] < w.LOST).all() and factor[20] < 1e-4 and factor[21] == 0
-    assert again == pytest.approx(most, rel=0.2)
+    assert (factor[:15] < w.DAMAGED_FACTOR).all() and factor[20] < 1e-4 and factor[21] == 0
+    assert again == pytest.approx(max_ratio, rel=0.2)
 
 
 def test_noise_sums_leave_damaged_images_out() -> None:
     p, group = power(200), torch.arange(200) % 2
     p[3] *= 1e6
     ratio = w.band_power(p, BOX)
-    factor = w.factors(ratio, w.limits(ratio), torch.zeros(200, dtype=torch.bool))
+    factor = w.factors(ratio, w.max_ratio_of(ratio), torch.zeros(200, dtype=torch.bool))
     total, count = w.noise_sums(p, factor, group, 2, BOX)
     shell_size = torch.bincount(half_plane(BOX).shell, minlength=SHELLS).clamp_min(1)
     assert count[0] == pytest.approx(torch.full((SHELLS,), 100.0).double())
@@ -105,8 +107,8 @@ def test_noise_sums_leave_damaged_images_out() -> None:
 def test_coming_limits_belong_to_the_coming_noise() -> None:
     """Where residuals were a third of what was expected, the next noise estimate is a third."""
     ratio = w.band_power(power(500), BOX)
-    assert torch.allclose(w.coming_limits(ratio / 3), w.coming_limits(ratio), rtol=1e-4)
-    assert torch.allclose(w.coming_limits(ratio), w.limits(ratio), rtol=0.05)
+    assert torch.allclose(w.coming_max_ratio(ratio / 3), w.coming_max_ratio(ratio), rtol=1e-4)
+    assert torch.allclose(w.coming_max_ratio(ratio), w.max_ratio_of(ratio), rtol=0.05)
 
 
 def test_images_of_known_poses_are_watched() -> None:
@@ -116,7 +118,7 @@ def test_images_of_known_poses_are_watched() -> None:
     seen = Observation(
         torch.complex(p.sqrt(), torch.zeros_like(p)), torch.ones_like(p), torch.ones_like(p), BOX
     )
-    watch = w.Watch(w.limits(w.band_power(p, BOX)), 50)
+    watch = w.Watch(w.max_ratio_of(w.band_power(p, BOX)), 50)
     weighed = watch.weigh(seen, torch.arange(40))
     others = [i for i in range(40) if i not in (5, 6)]
     assert torch.equal(weighed.precision[others], seen.precision[others])

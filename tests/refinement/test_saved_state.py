@@ -25,8 +25,8 @@ def test_a_state_of_another_kind_is_refused(simulate: Callable) -> None:
         (lambda s: s.update(references=torch.zeros(2, 8, 8, 8)), "references is not what it was"),
         (lambda s: s["poses"].update(shift=None), "poses has no value for shift"),
         (lambda s: s["poses"].update(shift=torch.zeros(48, 2, dtype=torch.int64)), "shift is not"),
-        (lambda s: s["course"].update(areas=3.0), "areas is not what it was"),
-        (lambda s: s.update(limit="far"), "limit is not what it was"),
+        (lambda s: s["convergence"].update(areas=3.0), "areas is not what it was"),
+        (lambda s: s.update(max_shell="far"), "max_shell is not what it was"),
         (lambda s: s.update(optics=None), "optics lacks"),
     ):
         saved = state.state_dict()
@@ -35,7 +35,7 @@ def test_a_state_of_another_kind_is_refused(simulate: Callable) -> None:
             state.load_state_dict(saved, torch.device("cpu"))
     for course in (None, {"steps": []}, {"crossings": 3}):
         with pytest.raises(InputError, match="its course is not that of a run"):
-            coming({"course": course}, world.settings)
+            coming({"convergence": course}, world.settings)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_state_of_another_kind_is_refused(simulate: Callable) -> None:
         (lambda s: s["poses"]["shift"].fill_(1e10), "shift"),
         (lambda s: s["poses"]["half"].add_(1), "half"),
         (lambda s: s.update(share=1.5), "share"),
-        (lambda s: s.update(limit=-1.0), "limit"),
+        (lambda s: s.update(max_shell=-1.0), "max_shell"),
         (lambda s: s.update(mask=torch.zeros(8, 8, 8)), "mask"),
         (lambda s: s.update(anchor_rotation=torch.zeros(16, 3, 3).long()), "anchor_rotation"),
         (lambda s: s["optics"]["voltage_kv"].fill_(-300.0), "voltage_kv"),

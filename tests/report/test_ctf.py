@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cryotorch.report import ctf
-from cryotorch.report.canvas import render
+from cryotorch.report.style import render
 
 
 def test_defocus() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cryotorch.ops.masks.soft import soft_sphere
-from cryotorch.report.canvas import render
 from cryotorch.report.local_resolution import local_resolution_figure
+from cryotorch.report.style import render
 
 
 @pytest.mark.parametrize("box", [24, 25])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryotorch.report.mesh import DENSITY_SHARE, MOST_VERTICES, isosurface
+from cryotorch.report.mesh import DENSITY_SHARE, MAX_VERTICES, isosurface
 
 
 def ball(box: int, centre: tuple[float, float, float], sigma: float) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_size_and_types_suit_a_browser() -> None:
 def test_pure_noise_keeps_within_the_viewers_limit() -> None:
     volume = torch.randn(64, 64, 64, generator=torch.Generator().manual_seed(0))
     mesh = isosurface(volume, None, 1.0)
-    assert 1000 < len(mesh.vertices) <= MOST_VERTICES == 65_535
+    assert 1000 < len(mesh.vertices) <= MAX_VERTICES == 65_535
     assert np.abs(mesh.vertices).max() <= 34  # still the edge of the map
 
 

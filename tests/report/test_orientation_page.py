@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
-from cryotorch.report.canvas import new_figure, render
 from cryotorch.report.orientation_page import Page, Score, page_html, page_picture
+from cryotorch.report.style import new_figure, render
 
 PAGE = Page(
     origin="Half maps of <runs> & more",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cryotorch.report.canvas import render
-from cryotorch.report.templates import MOST, contact_sheet, shown
+from cryotorch.report.style import render
+from cryotorch.report.templates import MAX_SHOWN, contact_sheet, shown
 
 
 def test_every_image_has_its_tile_and_its_angles() -> None:
@@ -28,5 +28,5 @@ def test_every_image_has_its_tile_and_its_angles() -> None:
 def test_long_lists_are_thinned_out_evenly() -> None:
     assert shown(7).tolist() == list(range(7))
     few = shown(1000)
-    assert len(few) == MOST and few[0] == 0 and few[-1] == 999
+    assert len(few) == MAX_SHOWN and few[0] == 0 and few[-1] == 999
     assert set((few[1:] - few[:-1]).tolist()) == {5, 6}

@@ -22,7 +22,7 @@ from cryotorch.jobs.config import limits
 from cryotorch.jobs.config.units import in_pixels, parse_angle, parse_length
 
 T = TypeVar("T")
-LEAST_DIAMETER = 4  # pixels of a particle
+MIN_DIAMETER = 4  # pixels of a particle
 LONGEST_SHOWN = 80  # characters of a value in a sentence
 
 # Å; a value in pixels stays text ("6px") until ``in_angstrom`` learns the pixel size.
@@ -111,10 +111,10 @@ def require(condition: bool, name: str, value: object, requirement: str) -> None
 
 def circle_fits(diameter: float | None, box: int, pixel_size: float) -> None:
     """Raises InputError unless a ``particle_diameter``, Å, is one of a particle in a box of this many pixels."""
-    name, edge, least = "particle_diameter", box * pixel_size, LEAST_DIAMETER * pixel_size
+    name, edge, least = "particle_diameter", box * pixel_size, MIN_DIAMETER * pixel_size
     fits = diameter is None or diameter <= edge
     require(fits, name, diameter, f"the box is only {edge:.4g} Å wide")
-    requirement = f"nothing is left of a particle in it, it must be at least {LEAST_DIAMETER} pixels, {least:.4g} Å"
+    requirement = f"nothing is left of a particle in it, it must be at least {MIN_DIAMETER} pixels, {least:.4g} Å"
     require(diameter is None or diameter >= least, name, diameter, requirement)
 
 

@@ -29,8 +29,8 @@ from cryotorch.jobs.inputs.reference import (
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.particles import Particles
-from cryotorch.refinement.ctf.refine import AGAIN
-from cryotorch.refinement.half_sets import LEAST_PER_HALF, assign_half_sets, refuse_shared_images
+from cryotorch.refinement.ctf.refine import REFIT_PRIOR_ERRORS
+from cryotorch.refinement.half_sets import MIN_PER_HALF, assign_half_sets, refuse_shared_images
 from cryotorch.refinement.settings import (
     CtfTargets,
     ImageGrid,
@@ -42,7 +42,7 @@ log = logging.getLogger("cryotorch")
 MASKS = ("mask_refine.mrc", "*_mask_refine.mrc")
 MICROGRAPH = "rlnMicrographName"
 SIGMAS = ("cryotorchDefocusSigma", "cryotorchAstigmatismSigma")
-LEAST_BAND = 1.25  # ratio of the coarsest to the finest resolution of a fit
+MIN_BAND = 1.25  # ratio of the coarsest to the finest resolution of a fit
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,20 @@ class CtfInput:
     curves: dict[str, Tensor]
 
 
-def load(given: CtfRefine) -> CtfInput:
+def load(config: CtfRefine) -> CtfInput:
     """Read and check the input of a job.
 
     Raises:
         InputError: no poses, no half sets, premultiplied images, another grid, a resolution too low for what is asked.
     """
-    device = pick_device(given.device)
-    whole = not Path(given.volume).is_dir()
-    requirement = f"volume={given.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
-    require(not whole or given.max_resolution is not None, "max_resolution", None, requirement)
-    file = load_particles(given.particles, given.class_, need_half_sets=False)
-    settings = in_angstrom(given, file.pixel_size)
-    particles = _checked(file, given, whole)
-    micrograph = _micrographs(file, given) if settings.astigmatism == "micrograph" else None
+    device = pick_device(config.device)
+    whole = not Path(config.volume).is_dir()
+    requirement = f"volume={config.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
+    require(not whole or config.max_resolution is not None, "max_resolution", None, requirement)
+    file = load_particles(config.particles, config.class_, need_half_sets=False)
+    settings = in_angstrom(config, file.pixel_size)
+    particles = _checked(file, config, whole)
+    micrograph = _micrographs(file, config) if settings.astigmatism == "micrograph" else None
     cache = (settings.cache_dtype, settings.cache_limit)
     images = ParticleImages(file, None, settings.cache_dir, settings.invert, *cache)
     images.normalize = normalize_needed(images, settings.normalize)
@@ -101,9 +101,9 @@ def load(given: CtfRefine) -> CtfInput:
     return CtfInput(*files, maps * mask, what, grid, micrograph, limit, curves)
 
 
-def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
+def _checked(file: ParticleFile, config: CtfRefine, whole: bool) -> Particles:
     """The particles, fit to be compared with half maps, or with one of the ``whole``, where any half sets will do."""
-    particles, said = file.particles, f"particles={given.particles}"
+    particles, said = file.particles, f"particles={config.particles}"
     if not particles.has_pose:
         raise InputError(
             f"{said} has no orientations (rlnAngleRot and the others): give the particles.star of a refinement"
@@ -118,9 +118,9 @@ def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
         )
     refuse_shared_images(particles, "keep all rows of an image in one half set")
     count = [int((particles.half == half).sum()) for half in (0, 1)]
-    if min(count) < LEAST_PER_HALF:
+    if min(count) < MIN_PER_HALF:
         raise InputError(
-            f"the half sets of {said} have {count[0]} and {count[1]} particles, at least {LEAST_PER_HALF} each are needed: give "
+            f"the half sets of {said} have {count[0]} and {count[1]} particles, at least {MIN_PER_HALF} each are needed: give "
             "more particles"
         )
     done = particles.optics.premultiplied
@@ -131,11 +131,11 @@ def _checked(file: ParticleFile, given: CtfRefine, whole: bool) -> Particles:
     return particles
 
 
-def _micrographs(file: ParticleFile, given: CtfRefine) -> Tensor:
+def _micrographs(file: ParticleFile, config: CtfRefine) -> Tensor:
     table = file.tables["particles"]
     if MICROGRAPH not in table:
         raise InputError(
-            f"astigmatism=micrograph cannot be used: {given.particles} does not say from which micrograph a particle is "
+            f"astigmatism=micrograph cannot be used: {config.particles} does not say from which micrograph a particle is "
             f"({MICROGRAPH}), use none or particle"
         )
     return torch.from_numpy(np.unique(table.raw(MICROGRAPH), return_inverse=True)[1].ravel())
@@ -168,7 +168,7 @@ def _prior(file: ParticleFile) -> float | None:
         return None
     sigma = float(np.median(table.floats(SIGMAS[0], file.path)))
     log.info("the defocus was refined before, to %.0f Å", sigma)
-    return AGAIN * sigma if sigma > 0 else None
+    return REFIT_PRIOR_ERRORS * sigma if sigma > 0 else None
 
 
 def _limit(
@@ -230,7 +230,7 @@ def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfTarge
         spherical=settings.spherical,
         tetra=settings.tetra,
         anisomag=settings.anisomag,
-        reach=settings.defocus_range,
+        defocus_range=settings.defocus_range,
         defocus_from=settings.defocus_min_resolution,
         optics_from=settings.optics_min_resolution,
     )
@@ -239,11 +239,11 @@ def _what(settings: CtfRefine, limit: float, images: ParticleImages) -> CtfTarge
 def _require_band(settings: CtfRefine, name: str, limit: float, finest: float) -> None:
     """Raises InputError where a fit from ``name`` to ``limit`` Å has next to no shells; values that are named would do."""
     coarse, asked = getattr(settings, name), settings.max_resolution
-    fits = coarse >= LEAST_BAND * limit
-    most = math.floor(100 * coarse / LEAST_BAND) / 100
+    fits = coarse >= MIN_BAND * limit
+    most = math.floor(100 * coarse / MIN_BAND) / 100
     requirement = f"the fits begin at {name}={coarse:g} Å, it must be at most {most:g}"
     require(fits or asked is None or most < finest, "max_resolution", asked, requirement)
-    least = math.ceil(100 * LEAST_BAND * limit - 1e-9) / 100
+    least = math.ceil(100 * MIN_BAND * limit - 1e-9) / 100
     requirement = f"detail is fitted only up to {limit:.3g} Å, make it at least {least:g}"
     if name.startswith("optics"):
         fitted = [switch for switch in OPTICS if getattr(settings, switch)]

@@ -19,19 +19,19 @@ from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
 from cryotorch.ops.ctf.aberrations import antisymmetric_phase, symmetric_phase
 from cryotorch.ops.ctf.defocus_fit import to_form
 from cryotorch.particles import Optics
-from cryotorch.refinement.ctf.apply import LEAST_CS, Refined
-from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
+from cryotorch.refinement.ctf.apply import MIN_CS, Refined
+from cryotorch.refinement.ctf.sums import CLEAR_ERRORS, GroupFit
 from cryotorch.report import ctf
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.sentences import in_summary, line, say
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
-MOST_FIGURES = 12  # optics groups that get a figure
-FEW = 50  # particles of an optics group that make a warning
+MAX_FIGURES = 12  # optics groups that get a figure
+MIN_GROUP_PARTICLES = 50  # particles of an optics group that make a warning
 # Parameters of the job and the numbers that they ask for.
 SWITCHES = {
     "tilt": ("beam_tilt", "coma"),
@@ -39,7 +39,7 @@ SWITCHES = {
     "tetra": ("tetrafoil", "secondary_astigmatism"),
     "anisomag": ("anisotropy",),
 }
-LARGE = 0.5  # rad: what half maps made without such a phase have suffered from
+LARGE_PHASE = 0.5  # rad: what half maps made without such a phase have suffered from
 
 
 @dataclass(frozen=True)
@@ -59,30 +59,30 @@ class Number:
 
 def write(
     folder: Path,
-    given: CtfInput,
+    inputs: CtfInput,
     found: Refined,
     begun: Optics,
     seconds: Mapping[str, float],
     loud: Mapping[int, str],
 ) -> None:
     """All files of the job but its settings and log; ``begun``: the optics before the last pass; ``loud``: row -> why an image hardly counts."""
-    settings, old = given.settings, given.particles
-    new = found.particles.replace(half=given.file.particles.half)  # drawn ones mean nothing
-    groups = _groups(given, found)
-    phases = {g: _phases(fit, given, begun, g) for g, fit in enumerate(found.groups)}
-    warnings = _warnings(given, found, groups, phases)
+    settings, old = inputs.settings, inputs.particles
+    new = found.particles.replace(half=inputs.file.particles.half)  # drawn ones mean nothing
+    groups = _groups(inputs, found)
+    phases = {g: _phases(fit, inputs, begun, g) for g, fit in enumerate(found.groups)}
+    warnings = _warnings(inputs, found, groups, phases)
     for group in groups:
         for name, number in group["numbers"].items():
-            log.info("optics group %s: %s", group["name"], say(told(name, number)))
+            log.info("optics group %s: %s", group["name"], say(number_finding(name, number)))
     for switch in insignificant(groups):
         log.info(
             "all of that is within %g standard errors of zero, %s=false leaves it out",
-            CLEAR,
+            CLEAR_ERRORS,
             switch,
         )
     change = (to_form(new.defocus.double()) - to_form(old.defocus.double()))[:, 0]
     sigma = found.sigma
-    summary = {"resolution_limit": given.limit, "optics_groups": _plain(groups)}
+    summary = {"resolution_limit": inputs.limit, "optics_groups": _plain(groups)}
     scalars = {f"{g['name']}/{name}": n.value for g in groups for name, n in g["numbers"].items()}
     if settings.defocus:
         summary["defocus"] = about = {
@@ -99,7 +99,7 @@ def write(
         )
     for warning in warnings:
         log.info(line(warning))
-    damaged = damage.damaged_images(given.images, loud)
+    damaged = damage.damaged_images(inputs.images, loud)
     if damaged:
         log.warning(line(damage.finding(damaged, len(new))))
     extra = {}
@@ -109,20 +109,20 @@ def write(
         extra[SIGMAS[1]] = sigma[:, 1:].square().mean(1).sqrt().numpy()
     for ending in dict.fromkeys(settings.write):
         name = f"particles.{ending}"
-        for message in write_particles(folder / name, given.file, new, extra):
+        for message in write_particles(folder / name, inputs.file, new, extra):
             # not the folder that the files are in while the job runs
             warnings.append(message.plus(file=str(Path(settings.out) / name)))
             log.info(line(warnings[-1]))
-    pictures = _pictures(given, found, phases, groups, change)
+    pictures = _pictures(inputs, found, phases, groups, change)
     write_pictures(pictures, folder)
-    write_board(folder / "tensorboard", scalars, pictures, given.curves)
+    write_tensorboard(folder / "tensorboard", scalars, pictures, inputs.curves)
     summary |= {
         "particles": len(new),
         "half_sets": [int((new.half == half).sum()) for half in (0, 1)],
-        "box": given.grid.box,
-        "pixel_size": given.grid.pixel_size,
+        "box": inputs.grid.box,
+        "pixel_size": inputs.grid.pixel_size,
         "passes": settings.passes,
-        "device": str(given.references.device),
+        "device": str(inputs.references.device),
         "seconds": dict(seconds),
         **in_summary(warnings),
         damage.ENTRY: damaged,
@@ -131,14 +131,14 @@ def write(
     write_json(folder / "summary.json", summary)
 
 
-def told(name: str, number: Number) -> Finding:
+def number_finding(name: str, number: Number) -> Finding:
     """A number for the log."""
     about = dict(name=name.replace("_", " "), sigma=number.sigma, unit=number.unit)
     if not number.known:
         return remark("number_unknown", **about)
     about["value"] = number.value
     if not number.significant:
-        return remark("number_unclear", **about, level=CLEAR)
+        return remark("number_unclear", **about, level=CLEAR_ERRORS)
     return remark("number_changed", **about, change=number.change)
 
 
@@ -152,19 +152,19 @@ def insignificant(groups: list[dict]) -> list[str]:
     return found
 
 
-def _groups(given: CtfInput, found: Refined) -> list[dict]:
+def _groups(inputs: CtfInput, found: Refined) -> list[dict]:
     """Number, name, particles, finest detail that is fitted (Å) and numbers of every optics group with particles."""
-    table = given.file.tables["optics"]
+    table = inputs.file.tables["optics"]
     ids = table.integers("rlnOpticsGroup")
     label = "rlnOpticsGroupName"
     names = table[label].tolist() if label in table else [str(i) for i in ids]
-    old, new = given.particles.optics, found.particles.optics
+    old, new = inputs.particles.optics, found.particles.optics
     return [
         {
             "number": int(ids[g]),
             "name": str(names[g]),
             "particles": fit.particles,
-            "resolution_limit": max(given.limit, 2 * float(old.pixel_size[g])),
+            "resolution_limit": max(inputs.limit, 2 * float(old.pixel_size[g])),
             "numbers": numbers(fit, old, new, g),
         }
         for g, fit in enumerate(found.groups)
@@ -206,7 +206,7 @@ def numbers(fit: GroupFit, old: Optics, new: Optics, g: int) -> dict[str, Number
         return torch.tensor([(a + d) / 2, (a - d) / 2, (b + c) / 2])
 
     cs = float(new.spherical_aberration[g])
-    if abs(cs) >= LEAST_CS:
+    if abs(cs) >= MIN_CS:
         add("tilt", ("beam_tilt_x", "beam_tilt_y"), tilt, "mrad", tilt_factor(voltage, cs))
     else:
         add("tilt", pair("coma"), zernike("odd_zernike", 6, (4, 3), 3), "rad Å³")
@@ -231,22 +231,22 @@ def _plain(groups: list[dict]) -> list[dict]:
     return [g | {"numbers": {k: asdict(n) for k, n in g["numbers"].items()}} for g in groups]
 
 
-def _warnings(given: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[Finding]:
+def _warnings(inputs: CtfInput, found: Refined, groups: list[dict], phases: dict) -> list[Finding]:
     warnings = []
     changes = [float(np.abs(fit).max()) for p in phases.values() for _, _, fit in p.values()]
-    if max(changes, default=0) > LARGE and given.curves:
+    if max(changes, default=0) > LARGE_PHASE and inputs.curves:
         warnings.append(Finding("aberrations_large", change=max(changes)))
     for group in groups:
         vague = [name for name, n in group["numbers"].items() if not n.known]
         if vague:
-            warnings.append(untold(group, vague, given.settings.optics_min_resolution))
-        elif group["particles"] < FEW and group["numbers"]:
+            warnings.append(untold(group, vague, inputs.settings.optics_min_resolution))
+        elif group["particles"] < MIN_GROUP_PARTICLES and group["numbers"]:
             worst = next(iter(group["numbers"].items()))
             of = dict(group=group["name"], particles=group["particles"])
-            warnings.append(Finding("group_small", **of, number=told(*worst)))
+            warnings.append(Finding("group_small", **of, number=number_finding(*worst)))
     ended = int(found.at_end.sum())
     if ended > 0.01 * len(found.at_end):
-        reach = given.settings.defocus_range
+        reach = inputs.settings.defocus_range
         warnings.append(Finding("defocus_at_border", particles=ended, range=reach))
     return warnings
 
@@ -262,25 +262,25 @@ def untold(group: dict, vague: list[str], begin: float) -> Finding:
 
 
 def _pictures(
-    given: CtfInput, found: Refined, phases: dict, groups: list[dict], change: Tensor
+    inputs: CtfInput, found: Refined, phases: dict, groups: list[dict], change: Tensor
 ) -> dict[str, Picture]:
-    settings, pictures = given.settings, {}
+    settings, pictures = inputs.settings, {}
     if settings.defocus:
         figure = ctf.defocus_figure(
             change.numpy(), found.sigma[:, 0].numpy(), found.prior, int(found.at_end.sum())
         )
         pictures["defocus"] = render(figure)
-        table = given.file.tables["particles"]
+        table = inputs.file.tables["particles"]
         if all(name in table for name in COORDINATES):
             position = np.stack([table.floats(name) for name in COORDINATES], 1)
             if (position.max(0) > 0).all():
                 pictures["positions"] = render(ctf.positions_figure(position, change.numpy()))
-    for g, fit in [(g, fit) for g, fit in enumerate(found.groups) if fit.particles][:MOST_FIGURES]:
+    for g, fit in [(g, fit) for g, fit in enumerate(found.groups) if fit.particles][:MAX_FIGURES]:
         shown = phases[g]
         if shown:
             group = groups[len([f for f in found.groups[:g] if f.particles])]
             title = f"Optics group {group['name']}, {fit.particles:,} particles"
-            picture = ctf.phases_figure(title, shown, given.limit)
+            picture = ctf.phases_figure(title, shown, inputs.limit)
             pictures[f"optics_{group['number']}"] = render(picture)
     if settings.anisomag:
         optics = found.particles.optics
@@ -297,14 +297,14 @@ def _pictures(
     return pictures
 
 
-def _phases(fit: GroupFit, given: CtfInput, begun: Optics, g: int) -> dict:
+def _phases(fit: GroupFit, inputs: CtfInput, begun: Optics, g: int) -> dict:
     """Measured and fitted phases of group ``g`` against the optics of the input: those of the last pass and the ones before."""
-    edge = given.grid.box * given.grid.pixel_size
+    edge = inputs.grid.box * inputs.grid.pixel_size
     shown = {}
     for name, phases, of in (("odd", fit.odd, _odd), ("even", fit.even, _even)):
         if phases is not None:
             k = phases.frequency.double()
-            before = of(begun, g, k) - of(given.particles.optics, g, k)
+            before = of(begun, g, k) - of(inputs.particles.optics, g, k)
             measured = phases.measured * torch.polar(torch.ones_like(before), before)
             fitted = phases.fitted + before
             shown[name] = ((k * edge).numpy(), measured.numpy(), fitted.numpy())

@@ -18,8 +18,8 @@ from cryotorch.jobs.files.manifest import job_name
 from cryotorch.particles import Particles
 from cryotorch.refinement.runtime.checkpoints import read_checkpoint
 
-FORMAT = 3  # of the saved state
-SAMPLE = 32  # images whose pixels are compared
+FORMAT = 4  # of the saved state
+COMPARED_IMAGES = 32  # images whose pixels are compared
 # What made the images and the start: another value would come too late, or mix two runs.
 FIXED = ("invert", "normalize", "initial_resolution", "rescale_reference")
 # Of a checkpoint, besides ours.
@@ -139,8 +139,8 @@ def fingerprint(
 
 
 def images_digest(images: ParticleImages) -> str:
-    """Of the shapes of all stacks and the pixels of ``SAMPLE`` images spread over the set."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)
+    """Of the shapes of all stacks and the pixels of ``COMPARED_IMAGES`` images spread over the set."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), COMPARED_IMAGES)).astype(int)
     return images.digest(rows)
 
 

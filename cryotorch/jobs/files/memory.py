@@ -9,7 +9,7 @@ import torch
 
 from cryotorch.data.files import host_memory
 from cryotorch.errors import InputError
-from cryotorch.refinement.pose_search.local import AT_ONCE
+from cryotorch.refinement.pose_search.local import SLICES_AT_ONCE
 from cryotorch.refinement.pose_search.search import grid_step
 from cryotorch.refinement.settings import EMSettings, SearchSettings
 
@@ -30,21 +30,21 @@ def require_room(box: int, device: torch.device, said: str, each: float = BYTES_
         )
 
 
-def search_bytes(plan: EMSettings, batch: int) -> float:
+def search_bytes(settings: EMSettings, batch: int) -> float:
     """About how much the coarse search of a batch takes at its peak: templates, scores, and the slices of the candidates."""
-    s, local = plan.search, plan.local
-    limit = min(s.coarse_limit, plan.schedule.most)
-    m, step = math.pi / 2 * limit**2, grid_step(limit, s)
+    search, local = settings.search, settings.local
+    limit = min(search.coarse_limit, settings.schedule.highest_limit)
+    m, step = math.pi / 2 * limit**2, grid_step(limit, search)
     if local is None:
-        rotations = 4 * math.pi / step**2 * math.pi / step / len(plan.group) + 1
-        together, extent, grid = batch, s.shift_extent, 0.0
+        rotations = 4 * math.pi / step**2 * math.pi / step / len(settings.group) + 1
+        together, extent, grid = batch, search.shift_extent, 0.0
     else:
-        cube = (2 * math.floor(local.reach.rotation / step) + 1) ** 3
+        cube = (2 * math.floor(local.extent.rotation / step) + 1) ** 3
         rotations, grid = max(1.0, math.pi / 6 * cube), 60.0 * cube
-        together, extent = max(1, AT_ONCE // rotations), local.reach.shift
-    moves = math.pi * (max(extent, 1.0) / max(1.0, plan.box / (4 * limit))) ** 2 + 1
+        together, extent = max(1, SLICES_AT_ONCE // rotations), local.extent.shift
+    moves = math.pi * (max(extent, 1.0) / max(1.0, settings.box / (4 * limit))) ** 2 + 1
     scored = min(rotations, SCORED) if local is None else rotations
-    kept = min(s.candidates, 2 * rotations)
+    kept = min(search.candidates, 2 * rotations)
     return (
         grid
         + rotations * (PER_ROTATION + PER_COEFFICIENT * m)
@@ -54,26 +54,27 @@ def search_bytes(plan: EMSettings, batch: int) -> float:
     )
 
 
-def require_search_room(plan: EMSettings, batch: int, device: torch.device) -> None:
+def require_search_room(settings: EMSettings, batch: int, device: torch.device) -> None:
     """InputError where the coarse search cannot fit; it names the parameter that asks for most, and the value that would fit."""
     there = memory_of(device)
-    need = search_bytes(plan, batch)
+    need = search_bytes(settings, batch)
     if need <= there:
         return
-    usual, given = SearchSettings(), plan.search
-    extent = 0.1 * plan.box
+    usual, search = SearchSettings(), settings.search
+    extent = 0.1 * settings.box
     for name, value, harmless, unit in (
-        ("candidates", given.candidates, usual.candidates, 1.0),
-        ("grid_step", given.grid_step, math.radians(12), math.degrees(1)),
-        ("coarse_limit", given.coarse_limit, usual.coarse_limit, 1.0),
-        ("shift_extent", given.shift_extent, extent, plan.pixel_size),
+        ("candidates", search.candidates, usual.candidates, 1.0),
+        ("grid_step", search.grid_step, math.radians(12), math.degrees(1)),
+        ("coarse_limit", search.coarse_limit, usual.coarse_limit, 1.0),
+        ("shift_extent", search.shift_extent, extent, settings.pixel_size),
     ):
         if value is None:
             continue
 
         def fits(trial: float, name: str = name) -> bool:
             return (
-                search_bytes(replace(plan, search=replace(given, **{name: trial})), batch) <= there
+                search_bytes(replace(settings, search=replace(search, **{name: trial})), batch)
+                <= there
             )
 
         if fits(harmless):

@@ -37,7 +37,7 @@ from cryotorch.report.figures import FIGURES
 from cryotorch.results import CURVES
 
 CHECKPOINTS = "checkpoints"
-KEPT = 2  # checkpoints: should the last one be damaged, there is that before
+KEPT_CHECKPOINTS = 2  # checkpoints: should the last one be damaged, there is that before
 BEFORE = (
     ".before"  # where the run that is being replaced waits for the first iteration of the new one
 )
@@ -198,7 +198,11 @@ class RunFolder:
         manifest = read_manifest(self.path) or Manifest(self.job, patterns=RESULTS)
         replace(manifest, iterations=number).write(self.path)
         remove(
-            self.path, [p.relative_to(self.path).as_posix() for p in checkpoints(self.path)[:-KEPT]]
+            self.path,
+            [
+                p.relative_to(self.path).as_posix()
+                for p in checkpoints(self.path)[:-KEPT_CHECKPOINTS]
+            ],
         )
         self._drop_before()
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-LONGEST = 120  # characters of a folder's name
-TURN = "CRYOTORCH_SWEEP_RUN"  # number of the run of a sweep that further ranks are for
+MAX_NAME = 120  # characters of a folder's name
+SWEEP_RUN = "CRYOTORCH_SWEEP_RUN"  # number of the run of a sweep that further ranks are for
 # What Lightning tells further ranks, and leaves behind in the process that starts them.
 RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 COLUMNS = ("resolution", "iterations", "seconds", "warnings")
@@ -54,7 +54,7 @@ class Ranks:
     def take_part(self, number: int) -> bool:
         """Whether this process belongs to a run of the sweep; the first rank forgets those of the run before."""
         if self.started_elsewhere:
-            return os.environ.get(TURN, str(number)) == str(number)
+            return os.environ.get(SWEEP_RUN, str(number)) == str(number)
         if "torch" in sys.modules:
             from torch import distributed
 
@@ -64,7 +64,7 @@ class Ranks:
             os.environ.pop(name, None)
             if self.before[name] is not None:
                 os.environ[name] = self.before[name]
-        os.environ[TURN] = str(number)
+        os.environ[SWEEP_RUN] = str(number)
         return True
 
 
@@ -82,7 +82,7 @@ def run_name(overrides: Sequence[str], names: Sequence[str], job: str, number: i
     text = "_".join(parts)
     if not text:  # a sweeper of its own makes the values
         return f"{job}_{number}"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}_{number}"
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}_{number}"
 
 
 def found_runs(folder: Path) -> list[Run]:

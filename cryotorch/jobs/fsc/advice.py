@@ -30,15 +30,19 @@ from cryotorch.ops.resolution.significance import independent_numbers, noise_pro
 if TYPE_CHECKING:
     from cryotorch.jobs.fsc.mask import FscMask
 
-SAME = 0.999  # FSC in every shell that independent half maps never reach
-SHARED = 0.5  # unmasked FSC that half maps of one particle pass in some shell from the second on
-FEW = 4  # shells of agreement that are no resolution
-COARSE = 30.0  # Å: an agreement to that only, with pixels for four times as much, is one of blobs
+IDENTICAL_FSC = 0.999  # FSC in every shell that independent half maps never reach
+SHARED_FSC = (
+    0.5  # unmasked FSC that half maps of one particle pass in some shell from the second on
+)
+MIN_AGREEING_SHELLS = 4  # shells of agreement that are no resolution
+BLOB_RESOLUTION = (
+    30.0  # Å: an agreement to that only, with pixels for four times as much, is one of blobs
+)
 DIP = 0.5  # a masked FSC that falls below this and comes back points at the mask
 RISING = 3  # shells that must come back: fewer do so by chance
-BIASED = 0.1  # randomised FSC at the resolution that a fair mask does not reach
+BIASED_FSC = 0.1  # randomised FSC at the resolution that a fair mask does not reach
 LATE = 0.5  # unmasked FSC below which random phases begin too late to see all of a mask's bias
-SMALL = 0.002  # of the box
+MIN_MASK_SHARE = 0.002  # of the box
 ABRUPT = 0.5  # the same one voxel inside: a mask that ends on the faces all the same has an edge of less than two voxels
 LEFT_OUT = 0.1  # of the density that both half maps share
 FINER = 3.0  # times as many shells with a mask as without are more than doubtful
@@ -68,7 +72,7 @@ def advice(
     """
     box, curves = maps.shape[-1], judged.curves
     if same_map(curves["no_mask"]):
-        return Advice(False, [Finding("same_map", level=SAME)])
+        return Advice(False, [Finding("same_map", level=IDENTICAL_FSC)])
     masked = masked_advice(maps)
     if masked:
         return Advice(False, masked)
@@ -96,20 +100,22 @@ def advice(
 
 def same_map(no_mask: Tensor) -> bool:
     """Whether an unmasked FSC (s,) is that of a map with itself."""
-    return bool((no_mask >= SAME).all())
+    return bool((no_mask >= IDENTICAL_FSC).all())
 
 
 def nothing_shared(no_mask: Tensor) -> bool:
     """Whether an unmasked FSC (s,) is that of noise, so that any resolution under a mask is the mask's."""
-    return bool((no_mask[2:] < SHARED).all())
+    return bool((no_mask[2:] < SHARED_FSC).all())
 
 
 def disagreement(curves: dict[str, Tensor], edge: float) -> Finding | None:
     """That the half maps, in a box of ``edge`` Å, do not agree as two of one particle do; None where they do."""
     if nothing_shared(curves["no_mask"]):
-        return Finding("nothing_shared", level=SHARED)
+        return Finding("nothing_shared", level=SHARED_FSC)
     reach = max(int(crossing_shell(curves[name])) for name in ("no_mask", "corrected"))
-    if reach <= FEW or (edge / reach > COARSE and 4 * reach < len(curves["no_mask"])):
+    if reach <= MIN_AGREEING_SHELLS or (
+        edge / reach > BLOB_RESOLUTION and 4 * reach < len(curves["no_mask"])
+    ):
         return Finding("agree_coarsely", resolution=edge / reach)
     return None
 
@@ -170,8 +176,8 @@ def curve_advice(
     found += _dip_advice(curves, edge, kind)
     randomised = float(curves["randomised"][last])
     # next to the onset true signal leaks into the randomised maps, whatever the mask
-    if last >= first_shell + NEXT_TO_ONSET and randomised > BIASED:
-        found.append(Finding("random_phases_agree", fsc=randomised, level=BIASED, kind=kind))
+    if last >= first_shell + NEXT_TO_ONSET and randomised > BIASED_FSC:
+        found.append(Finding("random_phases_agree", fsc=randomised, level=BIASED_FSC, kind=kind))
     if first_shell > crossing_shell(no_mask, LATE) + 1:
         begins = edge / min(first_shell, len(no_mask) - 1)
         found.append(Finding("random_phases_late", begin=begins, level=LATE))
@@ -210,7 +216,7 @@ def mask_advice(mask: Tensor, kind: str) -> list[Finding]:
         face = at_faces(mask, 1)
     if face > HARD_EDGE:
         found.append(Finding("mask_at_faces", value=face, kind=kind))
-    if volume < SMALL:
+    if volume < MIN_MASK_SHARE:
         found.append(Finding("mask_tiny", fraction=volume, kind=kind))
     return found
 

@@ -15,9 +15,9 @@ from cryotorch.ops.masks.soft import soft_sphere
 MASKED = 0.3  # of the sphere that fits into the box, constant in both half maps
 UNEQUAL = 10.0  # ratio of the powers of half maps that halves of one set do not reach
 OFFSET = 1.0  # level of the solvent over the signal in the mask
-COARSE = 5.0  # Å: what shows a frame or a hand
+FRAME_RESOLUTION = 5.0  # Å: what shows a frame or a hand
 BETTER = 1.05  # correlation in another frame over that as they are
-CLEAR = 0.3  # correlation that noise does not reach in another frame
+CLEAR_CORRELATION = 0.3  # correlation that noise does not reach in another frame
 
 
 def masked_before(maps: Tensor) -> float:
@@ -78,15 +78,15 @@ def frame_advice(maps: Tensor, pixel_size: float) -> Finding | None:
 
     The peak of the cross-correlation of both maps, sampled at 5 Å, as they are and mirrored.
     """
-    box, coarse = maps.shape[-1], max(pixel_size, COARSE)
+    box, coarse = maps.shape[-1], max(pixel_size, FRAME_RESOLUTION)
     size = max(8, 2 * int(box * pixel_size / coarse / 2))
     a, b = (resample_volume(half, pixel_size, size, coarse) for half in maps)
     as_is, peak, shift = _peak(a, b)
     mirrored = max(_peak(a, b.flip(axis))[1] for axis in range(3))
-    if mirrored > max(BETTER * peak, CLEAR):
+    if mirrored > max(BETTER * peak, CLEAR_CORRELATION):
         return Finding("half_map_mirrored")
     distance = coarse * float(shift.double().norm())
-    if peak > max(BETTER * as_is, CLEAR):
+    if peak > max(BETTER * as_is, CLEAR_CORRELATION):
         return Finding("half_map_shifted", distance=distance)
     return None
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cryotorch")
 INVERTED = Finding("half_maps_inverted")
-LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
+MASK_LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
 HARD_EDGE = 0.05  # value of a mask on the faces of its box that makes a hard edge there
 WIDEST = 20.0  # Å: a wider edge reaches far into the solvent and disturbs nothing less
 
@@ -103,7 +103,7 @@ def make_mask(
     of = "of the high density" if relative else "(absolute)"
     log.info("Making a mask around density above %g %s: %s", threshold, of, _shape(near, far))
     try:
-        region = density_region(mean, pixel_size, threshold, LOW_PASS, relative)
+        region = density_region(mean, pixel_size, threshold, MASK_LOW_PASS, relative)
     except ValueError as refused:
         raise InputError(
             f"{refused} Change threshold, give mask=<file>, or add generate_mask=false."

@@ -16,13 +16,13 @@ from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.resolution.claims import ENDED
 from cryotorch.ops.resolution.fsc import THRESHOLD
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import Picture, render
 from cryotorch.report.curves import CURVE_LOOK, fsc_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_files
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import mask_figure
 from cryotorch.report.sentences import in_summary, say
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -64,7 +64,7 @@ def write(folder: Path, found: Validation, halves: HalfMaps, relabelled: bool) -
     known = {name: value for name, value in reached.items() if math.isfinite(value)}
     scalars = {f"resolution/{name}": value for name, value in known.items()}
     curves = {**found.curves, "noise_band": found.band}
-    write_board(folder / "tensorboard", scalars, pictures, curves)
+    write_tensorboard(folder / "tensorboard", scalars, pictures, curves)
 
 
 def _pictures(found: Validation, halves: HalfMaps) -> dict[str, Picture]:

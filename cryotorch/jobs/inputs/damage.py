@@ -10,7 +10,7 @@ from cryotorch.findings import Finding
 if TYPE_CHECKING:
     from cryotorch.data.images import ParticleImages
 
-SHOWN = 3  # images named in the log
+NAMED_IMAGES = 3  # images named in the log
 ENTRY = "damaged_images"  # of summary.json
 
 
@@ -24,6 +24,6 @@ def damaged_images(images: ParticleImages, loud: Mapping[int, str] | None = None
 
 def finding(found: Mapping[str, str], n: int) -> Finding:
     """That so many images among ``n`` are damaged."""
-    first = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:SHOWN])
-    count, more = dict(damaged=len(found), images=n), len(found) > SHOWN
+    first = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:NAMED_IMAGES])
+    count, more = dict(damaged=len(found), images=n), len(found) > NAMED_IMAGES
     return Finding("images_damaged", **count, examples=first, more=more)

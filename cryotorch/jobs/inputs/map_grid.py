@@ -15,10 +15,10 @@ from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import high_percentile
 
-SAME = 1e-3  # relative difference of pixel sizes that only rounding makes
-STRONG = 0.2  # of the high density: what counts as lost outside the box
-COARSE = 32  # voxels per edge at which that is judged, as single voxels are noise
-CUT, ELSEWHERE = 0.01, 0.5  # part of it that is spoken of, and that cannot be meant
+ROUNDING = 1e-3  # relative difference of pixel sizes that only rounding makes
+STRONG_DENSITY = 0.2  # of the high density: what counts as lost outside the box
+COARSE_BOX = 32  # voxels per edge at which that is judged, as single voxels are noise
+CUT_SHARE, ELSEWHERE_SHARE = 0.01, 0.5  # part of it that is spoken of, and that cannot be meant
 # 1 Å per voxel may be true, and is what programs write that do not know it.
 DOUBTED = 1.0
 BELIEVED = (
@@ -57,7 +57,7 @@ class Grid:
         """Whether the middle is the origin of the coordinates, to a voxel: a convention, not a place in another map."""
         return max(map(abs, self.middle)) <= self.pixel_size
 
-    def samples_like(self, other: Grid, tolerance: float = SAME) -> bool:
+    def samples_like(self, other: Grid, tolerance: float = ROUNDING) -> bool:
         """Same box and pixel size."""
         close = abs(self.pixel_size / other.pixel_size - 1) <= tolerance
         return self.box == other.box and close
@@ -104,17 +104,17 @@ def bring(
         InputError: by its header most of it lies outside; ``said`` names the file in it, ``cure`` a way out.
     """
     part = _outside(volume, own, grid, away)
-    if part > ELSEWHERE and any(away):
+    if part > ELSEWHERE_SHARE and any(away):
         raise InputError(
             f"{said} lies {point_text(away)} Å from the middle by the origins in the headers, {part:.0%} of it outside the box: "
             f"correct them, or {cure}"
         )
     warning = None
-    if part > CUT:
+    if part > CUT_SHARE:
         warning = Finding("density_cut", part=part, file=said)
     if not any(away) and own.samples_like(grid):
         return volume, warning
-    pixel_size = grid.pixel_size if abs(own.pixel_size / grid.pixel_size - 1) <= SAME else None
+    pixel_size = grid.pixel_size if abs(own.pixel_size / grid.pixel_size - 1) <= ROUNDING else None
     steps = [v / grid.pixel_size for v in away]
     if pixel_size and all(abs(s - round(s)) < 0.02 for s in steps):  # voxels are copied
         x, y, z = (round(s) * pixel_size for s in steps)
@@ -143,9 +143,9 @@ def point_text(point: Point) -> str:
 
 def _outside(volume: Tensor, own: Grid, grid: Grid, away: Point) -> float:
     """The part of the strong density, judged on coarse voxels, that the other box does not hold."""
-    box = min(own.box, COARSE)
+    box = min(own.box, COARSE_BOX)
     coarse = resize_volume(volume, box).abs()
-    strong = torch.where(coarse > STRONG * high_percentile(coarse), coarse, 0.0).double()
+    strong = torch.where(coarse > STRONG_DENSITY * high_percentile(coarse), coarse, 0.0).double()
     line = (torch.arange(box, device=volume.device) - box // 2) * (own.box * own.pixel_size / box)
     start, size = -(grid.box // 2) * grid.pixel_size, grid.pixel_size
     ends = (start - size, start + grid.box * size)

@@ -15,7 +15,7 @@ from cryotorch.data.mrc import read_header, read_volume
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
-from cryotorch.jobs.config.parse import LEAST_DIAMETER
+from cryotorch.jobs.config.parse import MIN_DIAMETER
 from cryotorch.jobs.inputs.half_maps import half_paths
 from cryotorch.jobs.inputs.map_grid import (
     BELIEVED,
@@ -35,8 +35,10 @@ from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 PER_KDA = 1210.0  # Å³: protein has 1.35 g / cm³ (doi:10.1110/ps.04688204)
-LEAST_KDA = 10.0  # smaller regions are not known to be refined
-CALIBRATION = 0.01  # a pixel size of the same box that differs by less is that of the particles
+MIN_KDA = 10.0  # smaller regions are not known to be refined
+CALIBRATION_ERROR = (
+    0.01  # a pixel size of the same box that differs by less is that of the particles
+)
 
 
 def load_reference(
@@ -83,14 +85,14 @@ def load_box_mask(
     """
     frame = _frame(reference, file, images)
     mask = _load(path, "mask", file, images, frame, check_mask).clamp(0, 1)
-    voxels, least = float(mask.sum()), math.pi / 6 * LEAST_DIAMETER**3
+    voxels, least = float(mask.sum()), math.pi / 6 * MIN_DIAMETER**3
     if voxels < least:
         raise InputError(
             f"mask={path} holds {voxels:.3g} voxels of the refinement's box, and noise that is aligned to so few looks like signal: "
             f"give one of at least {least:.0f}"
         )
     weight = voxels * images.pixel_size**3 / PER_KDA
-    if weight < LEAST_KDA:
+    if weight < MIN_KDA:
         log.warning(line(Finding("mask_light", file=str(path), mass=weight)))
     return mask
 
@@ -139,7 +141,7 @@ def _grid(
     header, grids = read_header(path), {file.box: file.pixel_size, images.box: images.pixel_size}
     box, stated = max(header.size), header.pixel_size[0]
     expected = grids.get(box)
-    doubted = stated == DOUBTED and abs(images.pixel_size - 1) > CALIBRATION
+    doubted = stated == DOUBTED and abs(images.pixel_size - 1) > CALIBRATION_ERROR
     # 0 and 1 are what programs write that do not know it; of another box the 1 is all that tells
     plausible = expected is None and believable(box, file.box * file.pixel_size)
     meant = stated > 0 and (plausible or not doubted)
@@ -156,7 +158,7 @@ def _grid(
         if doubted:
             reason = "states 1 Å per voxel, which some programs write without knowing it"
         log.info("%s=%s %s; %.4g Å is assumed, as its box is theirs", what, path, reason, expected)
-    fits = expected is not None and (not meant or abs(stated / expected - 1) <= CALIBRATION)
+    fits = expected is not None and (not meant or abs(stated / expected - 1) <= CALIBRATION_ERROR)
     own = grid_of(path, expected if fits else stated)
     refined = Grid(images.box, images.pixel_size)
     return _around(list(own.middle), refined, own.stated) if fits else own

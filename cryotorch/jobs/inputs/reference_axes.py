@@ -17,8 +17,8 @@ log = logging.getLogger("cryotorch")
 ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as symmetric
 # The same with all shells alike: about other axes to be named, and by how much it must be higher there.
 ON_OTHERS = 0.7
-CLEARLY = 0.15
-SMALL = 48  # voxels: a box that shows them
+CLEAR_GAIN = 0.15
+SMALL_BOX = 48  # voxels: a box that shows them
 
 
 def onto_axes(
@@ -41,18 +41,18 @@ def _on_axes(
     volume: Tensor, group: Tensor, symmetry: str, turned: bool
 ) -> tuple[Tensor, list[Finding]]:
     """Look at all shells of the map alike: at low resolution much looks symmetric."""
-    fine = whitened(resize_volume(volume, min(len(volume), SMALL)))
+    fine = whitened(resize_volume(volume, min(len(volume), SMALL_BOX)))
     worst = float(symmetry_correlation(fine, group)[1:].min())
     tried = other_axes(group) if worst < ON_AXES else []
     others = ((float(symmetry_correlation(fine, a.group)[1:].min()), a) for a in tried)
     best, axes = max(others, key=lambda pair: pair[0], default=(-1.0, None))
-    if axes is not None and best > max(ON_OTHERS, worst + CLEARLY):
+    if axes is not None and best > max(ON_OTHERS, worst + CLEAR_GAIN):
         if turned:
             log.info("the initial map is brought onto the axes of %s by %s", symmetry, axes.words)
             return rotate_volume(volume, axes.turn), []
         seen = dict(as_is=worst, turned=best)
         return volume, [Finding("map_about_other_axes", symmetry=symmetry, turn=axes.words, **seen)]
-    least = max(ON_OTHERS, worst + CLEARLY)
+    least = max(ON_OTHERS, worst + CLEAR_GAIN)
 
     def fits(operators: Tensor) -> bool:
         return float(symmetry_correlation(fine, operators).min()) > least

@@ -19,13 +19,13 @@ from cryotorch.jobs.orientation.diagnose import EVEN_CFAR, EVEN_SCF, Diagnosis
 from cryotorch.ops.resolution.claims import ENDED
 from cryotorch.ops.resolution.conical_fsc import curve_area, limits
 from cryotorch.ops.resolution.fsc import THRESHOLD
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.orientation import band_figure, resolution_figure, sampling_figure
 from cryotorch.report.orientation_page import Page, Score, page_html, page_picture
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sentences import in_summary, said, say
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -106,7 +106,7 @@ def write(
     curves = {"overall": found.fsc, "cone_mean": found.curves.mean(0)}
     curves |= {"cone_min": found.curves.amin(0), "cone_max": found.curves.amax(0)}
     curves["cone_noise_band"] = found.band.mean(0)
-    write_board(folder / "tensorboard", scalars, pictures, curves)
+    write_tensorboard(folder / "tensorboard", scalars, pictures, curves)
 
 
 def conical_csv(found: Diagnosis) -> str:

@@ -12,10 +12,10 @@ from cryotorch.data.star import write_star
 from cryotorch.data.table import Table
 from cryotorch.jobs.picking.templates import Measured, Templates
 from cryotorch.particles import Optics, unposed
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import render
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.sentences import in_summary
+from cryotorch.report.style import render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.report.templates import contact_sheet, shown
 
@@ -48,7 +48,7 @@ def draw(folder: Path, made: Templates, found: Measured) -> None:
     sheet = contact_sheet(found.sheet, made.angles[shown(n)], made.pixel_size, title, subtitle)
     pictures = {"templates": render(sheet)}
     write_pictures(pictures, folder)
-    write_board(folder / "tensorboard", {"largest_gap_deg": made.gap}, pictures, {})
+    write_tensorboard(folder / "tensorboard", {"largest_gap_deg": made.gap}, pictures, {})
 
 
 def write_summary(path: Path, made: Templates, found: Measured, seconds: float) -> None:

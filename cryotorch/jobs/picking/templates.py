@@ -28,12 +28,10 @@ from cryotorch.report.sentences import line
 from cryotorch.report.templates import shown
 
 log = logging.getLogger("cryotorch")
-EDGE = 0.2  # of the diameter, over which the mask falls to zero
-CUT = 0.95  # part of a projection's power that must be left of it
-SYMMETRIC = (
-    0.9  # correlation with turned copies; coarser than this resolution, Å, unless the low-pass is
-)
-COARSE = 20.0
+EDGE_SHARE = 0.2  # of the diameter, over which the mask falls to zero
+MIN_POWER_LEFT = 0.95  # part of a projection's power that must be left of it
+MIN_SYMMETRY = 0.9  # correlation of a map with its turned copies
+COARSE_LOW_PASS = 20.0  # Å that they are compared at, unless the low-pass is coarser
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Templates:
         s, radius = self.settings, (self.settings.diameter or math.inf) / 2 / self.pixel_size
         mask = torch.ones(self.box, self.box)
         if s.diameter is not None:
-            mask = soft_circle(self.box, radius, EDGE * radius)
+            mask = soft_circle(self.box, radius, EDGE_SHARE * radius)
         sign = -1.0 if s.invert else 1.0
         rot, tilt = self.angles.deg2rad().unbind(1)
         rotation = euler_to_matrix(rot, tilt, torch.zeros_like(rot)).float()
@@ -144,10 +142,10 @@ def _check_symmetry(
     volume: Tensor, pixel_size: float, group: Tensor, settings: CreateTemplates, name: str
 ) -> None:
     # at the resolution of templates: a finer grid takes longer, and its noise is not symmetric
-    finest = max(settings.low_pass or 0.0, COARSE)
+    finest = max(settings.low_pass or 0.0, COARSE_LOW_PASS)
     box = min(len(volume), max(32, 2 * math.ceil(len(volume) * pixel_size / finest)))
     worst = float(symmetry_correlation(resize_volume(volume, box), group).min())
-    if worst < SYMMETRIC:
+    if worst < MIN_SYMMETRY:
         raise InputError(
             f"{name} does not have symmetry={settings.symmetry} about its centre (correlation {worst:.2f} with a turned "
             "copy): turn it onto the axes, or use symmetry=C1"
@@ -170,7 +168,7 @@ def measure(made: Templates) -> Measured:
         spread.append(images[:, circle].std(1))
     present = float(torch.cat(spread).mean())
     least, warnings = float(torch.cat(kept).min()), list[Finding]()
-    if least < CUT:
+    if least < MIN_POWER_LEFT:
         given = ("box_size", made.box) if s.diameter is None else ("diameter", s.diameter)
         size = dict(zip(("parameter", "size"), given, strict=True))
         warnings.append(Finding("templates_cut", **size, part=1 - least))

@@ -22,7 +22,8 @@ from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.reconstruction.results import Found, judge
 from cryotorch.jobs.reconstruction.settings import Reconstruct
 from cryotorch.ops.fourier.coarse import coarse_sums
-from cryotorch.ops.fourier.reconstruct import Sums, symmetrise
+from cryotorch.ops.fourier.reconstruct import Sums
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
 from cryotorch.particles import Particles, ignore
 from cryotorch.refinement.backproject import Insertion, backproject, noise_sample

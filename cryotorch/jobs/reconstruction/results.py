@@ -17,8 +17,8 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.fsc import results
-from cryotorch.jobs.fsc.advice import SHARED
-from cryotorch.jobs.fsc.mask import INVERTED, LOW_PASS
+from cryotorch.jobs.fsc.advice import SHARED_FSC
+from cryotorch.jobs.fsc.mask import INVERTED, MASK_LOW_PASS
 from cryotorch.jobs.fsc.settings import ValidationFsc
 from cryotorch.jobs.fsc.validate import Validation, validate
 from cryotorch.jobs.inputs.half_maps import HalfMaps
@@ -31,14 +31,14 @@ from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import sharpened
 from cryotorch.particles import Particles
-from cryotorch.report.board import write_board
-from cryotorch.report.canvas import render
 from cryotorch.report.curves import guinier_figure
 from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections, sharp_name
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sentences import line, say
 from cryotorch.report.sphere import viewing_directions
+from cryotorch.report.style import render
 from cryotorch.results import Guinier, told
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def mask_threshold(chosen: ValidationFsc, halves: HalfMaps, no_mask: Tensor) -> 
     without a mask.
     """
     maps, pixel_size = halves.maps, halves.pixel_size
-    coarse = resolution(no_mask, maps.shape[-1], pixel_size, SHARED)
+    coarse = resolution(no_mask, maps.shape[-1], pixel_size, SHARED_FSC)
     if looks_inverted(maps.mean(0)):
         return chosen.threshold
-    lengths = chosen.mask_near, chosen.mask_far, LOW_PASS
+    lengths = chosen.mask_near, chosen.mask_far, MASK_LOW_PASS
     try:
         return holding_mask(maps, pixel_size, coarse, *lengths)[1]
     except ValueError:
@@ -183,7 +183,7 @@ def write(
     }
     pictures = {name: render(figure) for name, figure in figures.items()}
     write_pictures(pictures, folder)
-    write_board(folder / "tensorboard", {}, pictures, {})
+    write_tensorboard(folder / "tensorboard", {}, pictures, {})
     about = {
         "bfactor": found.guinier.applied,
         "bfactor_fitted": found.guinier.bfactor,

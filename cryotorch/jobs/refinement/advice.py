@@ -21,9 +21,9 @@ from cryotorch.refinement.em.module import Refinement
 from cryotorch.report.summary import median
 from cryotorch.results import IterationResult
 
-JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
-RESTLESS = 3.0  # median turns in units of their standard error
-TURN = 2.0  # degrees
+MAX_JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
+MAX_TURN_ERRORS = 3.0  # median turns in units of their standard error
+MAX_TURN = 2.0  # degrees
 
 
 @dataclass
@@ -109,13 +109,13 @@ def convergence_advice(result: IterationResult) -> list[Finding]:
     if len(result.history) > 1:
         before, now = (row["resolution"] for row in result.history[-2:])
         known = math.isfinite(before), math.isfinite(now)
-        if known[0] != known[1] or (all(known) and not 1 / JUMP <= now / before <= JUMP):
+        if known[0] != known[1] or (all(known) and not 1 / MAX_JUMP <= now / before <= MAX_JUMP):
             jumped = Finding("resolution_jumped", before=before, now=now)
     turn, sigma = (
         median(result.rotation_change),
         median(result.particles.pose_sigma[:, 0].rad2deg()),
     )
-    if turn > TURN and turn > RESTLESS * sigma:
+    if turn > MAX_TURN and turn > MAX_TURN_ERRORS * sigma:
         restless = Finding("poses_restless", turn=turn, sigma=sigma)
     if jumped is None and restless is None:
         return []

@@ -10,7 +10,7 @@ import numpy as np
 from cryotorch.findings import Finding
 from cryotorch.refinement.runtime.distributed import of_every_rank
 
-SPOILT = 0.02  # of the images with a twin in the other half set: what they share is an FSC of as much, or more, in every shell
+SPOILT_SHARE = 0.02  # of the images with a twin in the other half set: what they share is an FSC of as much, or more, in every shell
 
 
 class Twins(NamedTuple):
@@ -55,4 +55,4 @@ def twins(
     second = int(again[marks[again] == marks[first]][1])
     count = dict(images=len(marks), twice=len(again), across=across)
     warning = Finding("images_twice", **count, one=name(first), other=name(second))
-    return Twins(warning, across > SPOILT * len(marks))
+    return Twins(warning, across > SPOILT_SHARE * len(marks))

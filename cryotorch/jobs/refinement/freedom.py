@@ -24,12 +24,12 @@ def place_text(corner: list[float], pixel_size: float) -> str:
     return f"{voxels} voxels from the corner of the box ({lengths} Å)"
 
 
-def reach_of(
-    settings: LocalRefine, mask: Tensor, pixel_size: float, extracted: float
+def extent_of(
+    config: LocalRefine, mask: Tensor, pixel_size: float, extracted: float
 ) -> SearchExtent:
     """Extents, priors and fulcrum in radians and pixels; ``extracted``: Å per pixel of the images, whose voxels a fulcrum counts."""
-    turn, move = settings.rotation_extent, settings.shift_extent
-    sigma_turn, sigma_move = settings.prior_rotation, settings.prior_shift
+    turn, move = config.rotation_extent, config.shift_extent
+    sigma_turn, sigma_move = config.prior_rotation, config.prior_shift
     if turn is None:
         turn = ROTATION_EXTENT if sigma_turn is None else min(SIGMAS * sigma_turn, 180.0)
     if move is None:
@@ -40,7 +40,7 @@ def reach_of(
     turn, sigma_turn = (0.0, None) if sigma_turn == 0 else (turn, sigma_turn)
     move, sigma_move = (0.0, None) if sigma_move == 0 else (move, sigma_move)
     return SearchExtent(
-        fulcrum=_fulcrum(settings.fulcrum, mask, pixel_size, extracted),
+        fulcrum=_fulcrum(config.fulcrum, mask, pixel_size, extracted),
         rotation=math.radians(turn),
         shift=move / 2 / pixel_size,
         rotation_sigma=math.inf if sigma_turn is None else math.radians(sigma_turn),
@@ -69,12 +69,12 @@ def _fulcrum(
     return tuple(v - box // 2 for v in corner)
 
 
-def describe(reach: SearchExtent, pixel_size: float) -> str:
+def describe(extent: SearchExtent, pixel_size: float) -> str:
     """The freedom of the poses as a sentence."""
-    text = f"rotations up to {math.degrees(reach.rotation):.3g}°, shifts up to {reach.shift * pixel_size:.3g} Å from the start"
+    text = f"rotations up to {math.degrees(extent.rotation):.3g}°, shifts up to {extent.shift * pixel_size:.3g} Å from the start"
     priors = []
-    if math.isfinite(reach.rotation_sigma):
-        priors.append(f"{math.degrees(reach.rotation_sigma):.3g}°")
-    if math.isfinite(reach.shift_sigma):
-        priors.append(f"{reach.shift_sigma * pixel_size:.3g} Å")
+    if math.isfinite(extent.rotation_sigma):
+        priors.append(f"{math.degrees(extent.rotation_sigma):.3g}°")
+    if math.isfinite(extent.shift_sigma):
+        priors.append(f"{extent.shift_sigma * pixel_size:.3g} Å")
     return text + (f", priors of {' and '.join(priors)}" if priors else "")

@@ -57,7 +57,7 @@ class Inputs:
     """What a job makes of its files before the first iteration.
 
     Attributes:
-        plan: the parameters in the algorithm's units, masks included.
+        settings: the parameters in the algorithm's units, masks included.
         volume: (d, d, d), or (2, d, d, d) with a map for each half set.
         particles: with their half sets.
         beginning: what is true of a run that begins, not of one that goes on.
@@ -65,7 +65,7 @@ class Inputs:
         warnings: about them, which the end of the run repeats.
     """
 
-    plan: EMSettings
+    settings: EMSettings
     volume: Tensor
     particles: Particles
     beginning: list[Finding]
@@ -75,54 +75,55 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a refinement read: the particle file, its images, the settings with lengths in Å, and what the job made of them."""
+    """What a refinement read: the particle file, its images, the parameters with lengths in Å, and what the job made of them."""
 
     file: ParticleFile
     images: ParticleImages
-    settings: RefineConfig
+    config: RefineConfig
     inputs: Inputs
 
 
 def read_inputs(
-    given: S,
+    config: S,
     prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
     refuse: Callable[[list[Path]], None] = lambda stacks: None,
 ) -> Ready:
     """Read and check everything that a refinement starts from; ``refuse`` raises InputError for stacks that lie where they must not."""
-    group = symmetry_group(given.symmetry)
-    file = load_particles(given.particles, given.class_, need_half_sets=given.half_sets == "keep")
+    group = symmetry_group(config.symmetry)
+    keep = config.half_sets == "keep"
+    file = load_particles(config.particles, config.class_, need_half_sets=keep)
     refuse(file.stacks)
     optics = ignore(
         file.particles.optics,
-        given.ignore_tilt,
-        given.ignore_trefoil,
-        given.ignore_tetra,
-        given.ignore_anisomag,
+        config.ignore_tilt,
+        config.ignore_trefoil,
+        config.ignore_tetra,
+        config.ignore_anisomag,
     )
     file = replace(file, particles=file.particles.replace(optics=optics))
-    cache = (given.cache_dtype, given.cache_limit)
-    images = ParticleImages(file, given.box_size, given.cache_dir, given.invert, *cache)
-    images.normalize = normalize_needed(images, given.normalize)
-    settings = in_angstrom(given, file.pixel_size)
-    return Ready(file, images, settings, prepare(settings, file, images, group))
+    cache = (config.cache_dtype, config.cache_limit)
+    images = ParticleImages(file, config.box_size, config.cache_dir, config.invert, *cache)
+    images.normalize = normalize_needed(images, config.normalize)
+    config = in_angstrom(config, file.pixel_size)
+    return Ready(file, images, config, prepare(config, file, images, group))
 
 
 def refine(
-    given: S,
+    config: S,
     prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
     log: RunLog,
     started: float,
 ) -> None:
-    """From a particle stack to validated maps in ``given.out``.
+    """From a particle stack to validated maps in ``config.out``.
 
     Args:
-        prepare: (settings with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
+        prepare: (parameters with lengths in Å, particle file, images, point group) -> inputs; it logs what is worth knowing.
         started: of the job, on time.perf_counter.
     """
-    inputs = (given.particles, given.volume, given.mask)
-    refuse_processes(given.trainer)
-    with watched(given) as watch, RunFolder(given, inputs) as folder:
-        _refine(given, prepare, folder, log, started, watch)
+    inputs = (config.particles, config.volume, config.mask)
+    refuse_processes(config.trainer)
+    with watched(config) as watch, RunFolder(config, inputs) as folder:
+        _refine(config, prepare, folder, log, started, watch)
 
 
 def refuse_processes(trainer: TrainerSettings) -> None:
@@ -139,58 +140,58 @@ def refuse_processes(trainer: TrainerSettings) -> None:
         )
 
 
-def watched(given: RefineConfig) -> AbstractContextManager[Watch | None]:
+def watched(config: RefineConfig) -> AbstractContextManager[Watch | None]:
     """What looks after signals and the other processes of a run that has some; where torchrun or srun starts them, they do the latter."""
-    if world_size(given.trainer) == 1:
+    if world_size(config.trainer) == 1:
         return nullcontext()
-    return Watch(0 if starter() else rank(), resuming(given))
+    return Watch(0 if starter() else rank(), resuming(config))
 
 
-def resuming(given: RefineConfig) -> str:
+def resuming(config: RefineConfig) -> str:
     """How to go on with a run."""
-    return f"to go on, cryotorch out={shlex.quote(str(given.out))} resume=true"
+    return f"to go on, cryotorch out={shlex.quote(str(config.out))} resume=true"
 
 
 def _refine(
-    given: S,
+    config: S,
     prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
     folder: RunFolder,
     log: RunLog,
     started: float,
     watch: Watch | None,
 ) -> None:
-    read = read_inputs(given, prepare, folder.refuse_inputs)
-    file, images, settings, ready = read.file, read.images, read.settings, read.inputs
-    particles, plan = ready.particles, ready.plan
-    belongs = fingerprint(given, file, particles, images, settings.symmetry)
+    read = read_inputs(config, prepare, folder.refuse_inputs)
+    file, images, inputs = read.file, read.images, read.inputs
+    particles, settings = inputs.particles, inputs.settings
+    belongs = fingerprint(config, file, particles, images, config.symmetry)
     checkpoint, saved, damaged = folder.checkpoint(belongs)
     for reason in damaged:
         log.info(line(Finding("checkpoint_damaged", reason=reason)))
     if checkpoint is None:
-        for note in ready.beginning:
+        for note in inputs.beginning:
             log.info(line(note))
     else:
-        then, changes = coming(saved, plan), folder.changes(given)
-        if isinstance(then, Stop):
-            log.info("The run in %s has finished already: %s.", folder.path, say(then.reason))
+        decision, changes = coming(saved, settings), folder.changes(config)
+        if isinstance(decision, Stop):
+            log.info("The run in %s has finished already: %s.", folder.path, say(decision.reason))
             return
         log.info("goes on from %s, with its poses and half sets", checkpoint)
         for change in changes:
             log.info("resumed with %s", change)
-    extras: dict = {"mask": settings.mask, "symmetry": settings.symmetry, **ready.extras}
-    most = settings.max_iterations + settings.extra_final_passes
-    judge = judge_of(ready)
-    reports = (folder, file, extras, belongs, started, given.write, given.profile, judge)
+    extras: dict = {"mask": config.mask, "symmetry": config.symmetry, **inputs.extras}
+    max_epochs = config.max_iterations + config.extra_final_passes
+    judge = judge_of(inputs)
+    reports = (folder, file, extras, belongs, started, config.write, config.profile, judge)
     watchers = callbacks(*reports)
-    trainer = make_trainer(folder.path, settings.trainer, most, watchers, watch)
+    trainer = make_trainer(folder.path, config.trainer, max_epochs, watchers, watch)
     module = first_module(read, trainer, extras, fresh=checkpoint is None)
     extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
-    log.open(folder.open(given) / "log.txt")
+    log.open(folder.open(config) / "log.txt")
     try:
         fit(trainer, module, checkpoint, watch)
     except KeyboardInterrupt as stop:
         code = (watch and watch.code) or getattr(stop, "code", 130)
-        raise Stopped(resuming(given), code=code) from None
+        raise Stopped(resuming(config), code=code) from None
     seconds = time.perf_counter() - started
     log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)
 
@@ -199,12 +200,12 @@ def first_module(
     read: Ready, trainer: L.Trainer, extras: dict[str, object], fresh: bool = True
 ) -> Refinement:
     """The module before its first iteration; ``extras`` gets what it runs on, ``fresh``: no checkpoint replaces its state."""
-    images, settings, ready = read.images, read.settings, read.inputs
-    plan, particles = ready.plan, ready.particles
-    device, size = trainer.strategy.root_device, settings.minibatch_size
+    images, config, inputs = read.images, read.config, read.inputs
+    settings, particles = inputs.settings, inputs.particles
+    device, size = trainer.strategy.root_device, config.minibatch_size
     size = batch_size(images.box, device, trainer.world_size) if size == "auto" else size
-    require_search_room(plan, size, device)
-    batches = Batches(images, particles.half, size, settings.seed)
+    require_search_room(settings, size, device)
+    batches = Batches(images, particles.half, size, config.seed)
     extras |= {"device": machine(trainer), "minibatch_size": size}
     log.info(
         "%d particles of %d pixels, %.4g Å, on %s",
@@ -213,36 +214,37 @@ def first_module(
     with torch.no_grad(), explain_out_of_memory(images.box):
         state, notes = initialise_state(
             particles,
-            ready.volume,
+            inputs.volume,
             batches,
-            plan,
-            settings.initial_resolution,
+            settings,
+            config.initial_resolution,
             device,
             fresh=fresh,
         )
     for note in notes:
         log.info(line(note))
-    return Refinement(state, plan, batches)
+    return Refinement(state, settings, batches)
 
 
-def judge_of(ready: Inputs) -> JudgeClaims:
+def judge_of(inputs: Inputs) -> JudgeClaims:
     """What judges the half maps of every iteration."""
-    kind = "generated" if ready.plan.mask.judge is None else "given"
-    return JudgeClaims(kind, began_with(ready.volume, ready.plan, ready.warnings))
+    kind = "generated" if inputs.settings.mask.fsc_mask is None else "given"
+    return JudgeClaims(kind, began_with(inputs.volume, inputs.settings, inputs.warnings))
 
 
 def refine_in_memory(
-    given: S, prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs]
+    config: S, prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs]
 ) -> tuple[IterationResult, ParticleFile]:
     """The same as ``refine`` on one device, without a folder: what the last iteration left, and the file of its particles."""
     several = "from Python a refinement runs on one device, use the job for several"
-    alone = world_size(given.trainer) == 1
-    require(alone, "trainer.devices", given.trainer.devices, several)
-    read = read_inputs(given, prepare)
+    alone = world_size(config.trainer) == 1
+    require(alone, "trainer.devices", config.trainer.devices, several)
+    read = read_inputs(config, prepare)
     for note in read.inputs.beginning:
         log.info(say(note))
-    most = given.max_iterations + given.extra_final_passes
-    trainer = make_trainer(None, given.trainer, most, [judge_of(read.inputs), IterationLog()])
+    max_epochs = config.max_iterations + config.extra_final_passes
+    watchers = [judge_of(read.inputs), IterationLog()]
+    trainer = make_trainer(None, config.trainer, max_epochs, watchers)
     module = first_module(read, trainer, {})
     fit(trainer, module, None)
     assert module.result is not None  # fit raises, or does an iteration

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryotorch.data.images import ParticleImages
-    from cryotorch.refinement.settings import EMSettings, NonUniform
+    from cryotorch.refinement.settings import EMSettings, NonUniformSettings
 
 LONG_JOB = 50_000  # particles from which on compiling is worth its preparation
 CTF_ROUNDS = 2  # times that a refinement turns to the CTF after it has converged
-LEAST_SHELLS = 2  # fewer Fourier shells tell no orientations apart
+MIN_SHELLS = 2  # fewer Fourier shells tell no orientations apart
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchConfig:
     """The pose search; meanings and defaults in ``configs/shared/refinement.yaml``."""
 
     method: Literal["newton", "branch_and_bound"]
@@ -39,7 +39,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class NonUniformSettings:
+class NonUniformConfig:
     """The filters of ``regularizer=nonuniform``; meanings and defaults in ``configs/shared/refinement.yaml``."""
 
     filter_type: Literal["butterworth", "gaussian", "rectangular"]
@@ -96,8 +96,8 @@ class RefineConfig:
     refine_optics: bool
     bfactor: float | None
     regularizer: Literal["local_wiener", "wiener", "nonuniform"]
-    nonuniform: NonUniformSettings
-    search: Search
+    nonuniform: NonUniformConfig
+    search: SearchConfig
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
@@ -112,7 +112,7 @@ class RefineConfig:
         mask_widths(self)
 
 
-def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSettings:
+def em_settings(config: RefineConfig, images: ParticleImages, group: Tensor) -> EMSettings:
     """The parameters in the algorithm's units: pixels, Fourier pixels, radians."""
     from cryotorch.refinement.settings import (
         CtfTargets,
@@ -123,10 +123,10 @@ def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSet
     )
 
     box, pixel = images.box, images.pixel_size
-    edge, search = box * pixel, settings.search
-    step, finest = search.grid_step, settings.max_align_resolution
-    _check_lengths(settings, edge, pixel)
-    most = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
+    edge, search = box * pixel, config.search
+    step, finest = search.grid_step, config.max_align_resolution
+    _check_lengths(config, edge, pixel)
+    highest_limit = min(box / 2 - 1, edge / finest) if finest else box / 2 - 1
     return EMSettings(
         box=box,
         pixel_size=pixel,
@@ -137,66 +137,66 @@ def plan(settings: RefineConfig, images: ParticleImages, group: Tensor) -> EMSet
             candidates=search.candidates,
             newton_steps=search.newton_steps,
             method=search.method,
-            compile=len(images) >= LONG_JOB if settings.compile == "auto" else settings.compile,
+            compile=len(images) >= LONG_JOB if config.compile == "auto" else config.compile,
         ),
         schedule=ScheduleSettings(
-            first_limit=min(edge / settings.initial_resolution, most),
-            most=most,
-            max_iterations=settings.max_iterations,
-            extra_final_passes=settings.extra_final_passes,
-            ctf_rounds=CTF_ROUNDS if settings.refine_defocus or settings.refine_optics else 0,
+            first_limit=min(edge / config.initial_resolution, highest_limit),
+            highest_limit=highest_limit,
+            max_iterations=config.max_iterations,
+            extra_final_passes=config.extra_final_passes,
+            ctf_rounds=CTF_ROUNDS if config.refine_defocus or config.refine_optics else 0,
         ),
         mask=MaskSettings(
-            mode=settings.mask_mode,
-            threshold=settings.mask_threshold,
-            near=settings.mask_near,
-            far=settings.mask_far,
-            start=settings.mask_start_resolution,
+            mode=config.mask_mode,
+            threshold=config.mask_threshold,
+            near=config.mask_near,
+            far=config.mask_far,
+            start_resolution=config.mask_start_resolution,
         ),
-        split=edge / settings.split_resolution,
-        window=(settings.window_inner * box / 2, settings.window_outer * box / 2),
-        particle_radius=settings.particle_diameter and settings.particle_diameter / 2 / pixel,
+        split=edge / config.split_resolution,
+        window=(config.window_inner * box / 2, config.window_outer * box / 2),
+        particle_radius=config.particle_diameter and config.particle_diameter / 2 / pixel,
         posterior=search.posterior,
-        per_particle_scale=settings.per_particle_scale,
-        scale_start_iteration=max(settings.scale_start_iteration - 1, 0),
-        rescale_reference=settings.rescale_reference,
-        bfactor=settings.bfactor,
-        local_wiener=settings.regularizer == "local_wiener",
-        nonuniform=_nonuniform(settings),
+        per_particle_scale=config.per_particle_scale,
+        scale_start_iteration=max(config.scale_start_iteration - 1, 0),
+        rescale_reference=config.rescale_reference,
+        bfactor=config.bfactor,
+        local_wiener=config.regularizer == "local_wiener",
+        nonuniform=_nonuniform(config),
         ctf=CtfTargets(
-            limit=most,
-            defocus=settings.refine_defocus,
-            tilt=settings.refine_optics,
-            trefoil=settings.refine_optics,
+            limit=highest_limit,
+            defocus=config.refine_defocus,
+            tilt=config.refine_optics,
+            trefoil=config.refine_optics,
         ),
     )
 
 
-def _nonuniform(settings: RefineConfig) -> NonUniform | None:
-    from cryotorch.refinement.settings import NonUniform
+def _nonuniform(config: RefineConfig) -> NonUniformSettings | None:
+    from cryotorch.refinement.settings import NonUniformSettings
 
-    if settings.regularizer != "nonuniform":
+    if config.regularizer != "nonuniform":
         return None
-    given = settings.nonuniform
-    return NonUniform(given.filter_type, given.filter_order, given.window)
+    chosen = config.nonuniform
+    return NonUniformSettings(chosen.filter_type, chosen.filter_order, chosen.window)
 
 
-def _check_lengths(settings: RefineConfig, edge: float, pixel: float) -> None:
+def _check_lengths(config: RefineConfig, edge: float, pixel: float) -> None:
     """Refuses lengths in Å that make no sense in a box of this edge."""
-    lowest = edge / LEAST_SHELLS
+    lowest = edge / MIN_SHELLS
     for name in ("initial_resolution", "max_align_resolution"):
-        value = getattr(settings, name)
+        value = getattr(config, name)
         require(
             value is None or value <= lowest,
             name,
             value,
             f"in a box of {edge:.4g} Å it must be at most {lowest:.4g} Å",
         )
-    split, nyquist = settings.split_resolution, 2 * pixel
+    split, nyquist = config.split_resolution, 2 * pixel
     require(
         split > nyquist,
         "split_resolution",
         split,
         f"the half sets would share everything, it must be above {nyquist:.4g} Å",
     )
-    circle_fits(settings.particle_diameter, round(edge / pixel), pixel)
+    circle_fits(config.particle_diameter, round(edge / pixel), pixel)

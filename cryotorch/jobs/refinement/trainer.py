@@ -42,7 +42,7 @@ from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
 # What collective operations say of a rank that is gone.
-LOST = (
+LOST_RANK_SIGNS = (
     "Connection closed",
     "Connection reset",
     "Broken pipe",
@@ -69,7 +69,7 @@ def world_size(trainer: TrainerSettings) -> int:
 def make_trainer(
     out: Path | None,
     settings: TrainerSettings,
-    most: int,
+    max_epochs: int,
     callbacks: list[Callback],
     watch: Watch | None = None,
 ) -> L.Trainer:
@@ -85,8 +85,8 @@ def make_trainer(
     devices = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
     files = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     if out is not None:
-        board = TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False)
-        files = dict(logger=board, default_root_dir=out)
+        logger = TensorBoardLogger(out, name="tensorboard", version="", default_hp_metric=False)
+        files = dict(logger=logger, default_root_dir=out)
     if settings.precision not in ("32-true", "32"):
         raise InputError(
             f"trainer.precision={settings.precision} cannot be used: the algorithm needs 32-true"
@@ -101,7 +101,7 @@ def make_trainer(
             num_nodes=settings.num_nodes,
             precision=settings.precision,
             strategy=strategy,
-            max_epochs=most,
+            max_epochs=max_epochs,
             callbacks=callbacks,
             plugins=plugins,
             **files,
@@ -112,12 +112,12 @@ def make_trainer(
             log_every_n_steps=1,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        given = " ".join(
+        written = " ".join(
             f"trainer.{name}={shown(value)}" for name, value in asdict(settings).items()
         )
         reason = str(error).split(". ")[0].rstrip(".")
         raise InputError(
-            f"there is no trainer with {given} ({reason}): correct that, or use trainer=auto"
+            f"there is no trainer with {written} ({reason}): correct that, or use trainer=auto"
         ) from None
 
 
@@ -170,7 +170,7 @@ def fit(
             raise unusable(checkpoint, type(error).__name__) from error
         if not isinstance(error, RuntimeError):
             raise
-        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST):
+        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST_RANK_SIGNS):
             raise
         if watch is not None:
             if not watch.missed:
@@ -240,7 +240,7 @@ class WriteResults(Callback):
     extras: dict
     started: float  # of the job, on time.perf_counter
     formats: list[str]
-    told: int = 0  # damaged images
+    reported: int = 0  # damaged images
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """Rank 0 only; files are replaced whole."""
@@ -261,9 +261,9 @@ class WriteResults(Callback):
         found = damage.damaged_images(images, result.loud)
         every = of_every_rank(found, trainer.world_size)
         found = {name: why for part in every for name, why in part.items()}
-        if len(found) > self.told or (found and result.final):
+        if len(found) > self.reported or (found and result.final):
             log.warning(line(damage.finding(found, len(self.source.particles))))
-        self.told = max(self.told, len(found))
+        self.reported = max(self.reported, len(found))
         return found
 
 

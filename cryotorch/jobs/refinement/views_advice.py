@@ -10,9 +10,9 @@ from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution.sampling import sampling_compensation, slices_per_point
 from cryotorch.results import IterationResult
 
-POINTS = 500  # on the sphere, of which one of each pair +-u is looked at
-MOST = 200_000  # views, copies by symmetry included, that tell the share of the sphere
-UNEVEN = 0.5  # of the score of as many random views: views within 60 degrees of one axis have 0.8, within 40 degrees 0.4, within 20 degrees 0.05 to 0.3
+SPHERE_POINTS = 500  # on the sphere, of which one of each pair +-u is looked at
+MAX_VIEWS = 200_000  # views, copies by symmetry included, that tell the share of the sphere
+MIN_RELATIVE_SCF = 0.5  # of the score of as many random views: views within 60 degrees of one axis have 0.8, within 40 degrees 0.4, within 20 degrees 0.05 to 0.3
 
 
 def views_advice(result: IterationResult, shell: int) -> list[Finding]:
@@ -23,15 +23,15 @@ def views_advice(result: IterationResult, shell: int) -> list[Finding]:
     """
     rotation = result.particles.rotation
     group = torch.eye(3)[None] if result.group is None else result.group.cpu()
-    every = max(1, len(rotation) * len(group) // MOST)
+    every = max(1, len(rotation) * len(group) // MAX_VIEWS)
     directions = rotation[::every, 2].cpu()
-    points = fibonacci_directions(POINTS)[: POINTS // 2]
+    points = fibonacci_directions(SPHERE_POINTS)[: SPHERE_POINTS // 2]
     even = random_views(len(directions), generator=torch.Generator().manual_seed(0))[:, 2]
     own, chance = (
         sampling_compensation(slices_per_point(points, views, shell, group))
         for views in (directions, even)
     )
-    if own.scf_star >= UNEVEN * chance.scf_star:
+    if own.scf_star >= MIN_RELATIVE_SCF * chance.scf_star:
         return []
     edge = result.map.shape[-1] * result.pixel_size
     seen = dict(unseen=own.unsampled, scf=own.scf_star)

@@ -10,12 +10,12 @@ from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.sharpening.settings import Sharpen
 from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
 from cryotorch.ops.resolution.fsc import THRESHOLD
-from cryotorch.report.canvas import render
 from cryotorch.report.curves import fsc_figure, guinier_figure
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.local_resolution import local_resolution_figure
 from cryotorch.report.maps import sharp_name, slice_figure
 from cryotorch.report.sentences import in_summary, say
+from cryotorch.report.style import render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cryotorch.jobs.sharpening.settings import Sharpen
 
 log = logging.getLogger("cryotorch")
-APART = 2.0  # ratio of the fits of masked and whole map that is no matter of choice
+MAX_FIT_RATIO = 2.0  # ratio of the fits of masked and whole map that is no matter of choice
 WIDER_FIT = 15.0  # Å: where to begin the fit when too few shells are left
 
 
@@ -182,7 +182,10 @@ def _bfactors(
 def _doubts(settings: Sharpen, fit: Guinier, other: Guinier) -> list[Finding]:
     """Reasons not to trust a fit."""
     doubts = fit_doubts(fit)
-    if other.bfactor is not None and not 1 / APART < other.bfactor / fit.bfactor < APART:
+    if (
+        other.bfactor is not None
+        and not 1 / MAX_FIT_RATIO < other.bfactor / fit.bfactor < MAX_FIT_RATIO
+    ):
         name = "whole" if settings.guinier_map == "masked" else "masked"
         doubts.append(Finding("other_bfactor", map=name, bfactor=other.bfactor))
     return doubts

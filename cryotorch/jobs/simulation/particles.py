@@ -31,12 +31,12 @@ from cryotorch.refinement.image_terms import transfer
 
 MAPS = (".mrc", ".mrcs", ".map", ".ccp4", ".rec")
 # Particles whose signal sets the noise level: their mean variance is good to half a percent.
-CALIBRATION = 1000
+CALIBRATION_PARTICLES = 1000
 ABERRATIONS = ("beam_tilt", "odd_zernike", "even_zernike", "magnification")
 # Pixels of a batch: some hundred MB with all temporaries.
 BATCH_PIXELS = 1 << 20
 # Correlation with its turned copies below which a model or map does not have the symmetry asked for.
-SYMMETRIC = 0.9
+MIN_SYMMETRY = 0.9
 
 
 class Body(NamedTuple):
@@ -124,7 +124,7 @@ def density_on_grid(atoms: Atoms, settings: Simulate, source: str) -> Tensor:
 
 def _check_symmetry(volume: Tensor, group: Tensor, settings: Simulate) -> None:
     worst = float(symmetry_correlation(volume, group).min())
-    if worst < SYMMETRIC:
+    if worst < MIN_SYMMETRY:
         raise InputError(
             f"source={settings.source} does not have symmetry={settings.symmetry} about its centre "
             f"(correlation {worst:.2f} with a turned copy): turn it onto the axes, or use symmetry=C1"
@@ -216,7 +216,7 @@ def summed_spectra(bodies: Sequence[Body]) -> Callable[[Tensor], Tensor]:
 def signal_power(bodies: Sequence[Body], settings: Simulate) -> float:
     """Mean variance over the whole image of the first noise-free images."""
     spectra = summed_spectra(bodies)
-    total, n = 0.0, min(settings.n_particles, CALIBRATION)
+    total, n = 0.0, min(settings.n_particles, CALIBRATION_PARTICLES)
     for rows in _batches(n, settings):
         # Parseval: each packed coefficient stands for two of the d^2
         total += 2 * float(spectra(rows).abs().double().square().sum()) / settings.box_size**2

@@ -28,7 +28,7 @@ from cryotorch.particles import Particles
 from cryotorch.refinement.half_sets import draw_half_sets
 
 # What counts as density of a body: above this share of its peak after a low-pass at so many Å.
-THRESHOLD, LOW_PASS = 0.15, 12.0
+BODY_THRESHOLD, BODY_LOW_PASS = 0.15, 12.0
 # Masks are one up to so many Å beyond the density; then a cosine of a dozen voxels, fewer in a small box.
 MASK_NEAR = 3.0
 MASK_EDGE, EDGE_SHARE = 12, 0.1
@@ -64,7 +64,9 @@ def at_rest(settings: Simulate) -> Rest:
     regions = []
     for name, volume in zip(("source", "second_body"), maps, strict=True):
         try:
-            regions.append(density_region(volume, settings.pixel_size, THRESHOLD, LOW_PASS))
+            regions.append(
+                density_region(volume, settings.pixel_size, BODY_THRESHOLD, BODY_LOW_PASS)
+            )
         except ValueError as error:
             raise InputError(f"{name}={getattr(settings, name)} cannot be used: {error}") from None
     if settings.hinge is None:

@@ -26,7 +26,7 @@ log = logging.getLogger("cryotorch")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")
 NEAR = 0.01  # how closely the values of a mask reach 0 and 1, after another program's interpolation
 # Part of a model's scattering that may lie outside the box without a word, and with a warning.
-OUTSIDE, ELSEWHERE = 0.01, 0.1
+OUTSIDE_SHARE, ELSEWHERE_SHARE = 0.01, 0.1
 
 
 @dataclass
@@ -229,7 +229,7 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> Fin
     """Whether atoms lie outside the box; InputError where that cannot be meant."""
     beyond = (atoms.position / grid.pixel_size).abs().amax(1) > grid.box / 2
     part = float(atoms.weight[beyond].sum() / atoms.weight.sum())
-    if part <= OUTSIDE:
+    if part <= OUTSIDE_SHARE:
         return None
     into = f"like={settings.like}" if settings.like else f"box_size={grid.box}"
     centred = settings.center is True or (settings.like is None and settings.center == "auto")
@@ -245,6 +245,6 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> Fin
         requirement = "fit it into that map, or add center=true to put it into the middle"
     else:
         requirement = "add center=true to put it into the middle, or use a larger box_size"
-    if part > ELSEWHERE:
+    if part > ELSEWHERE_SHARE:
         raise InputError(f"{part:.0%} of {path} lies outside {into}: {requirement}")
     return Finding("atoms_cut", part=part, file=str(path), box=into, cure=requirement)

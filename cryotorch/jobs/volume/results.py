@@ -17,11 +17,11 @@ from cryotorch.jobs.volume.inputs import Work
 from cryotorch.jobs.volume.settings import VolumeTools
 from cryotorch.ops.geometry.placement import centre_of_mass
 from cryotorch.ops.masks.soft import edge_width, high_percentile
-from cryotorch.report.canvas import Picture, render
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.maps import mask_figure, slice_figure
 from cryotorch.report.segments import segment_figure
 from cryotorch.report.sentences import in_summary
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 
 log = logging.getLogger("cryotorch")
@@ -32,7 +32,7 @@ EDGE_PER_RESOLUTION = 5
 # Part of the high density above which a volume counts for its centre of mass: below lie solvent in a map, ripples in
 # the density of a model.
 BACKGROUND = {"map": 0.2, "model": 0.02, "mask": 0.02}
-ROWS = 20  # segments listed in the log
+LISTED_SEGMENTS = 20  # segments listed in the log
 
 
 def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> None:
@@ -188,7 +188,7 @@ def _segment_lines(work: Work) -> list[str]:
     if work.labels is None:
         return []
     lines = ["segment   voxels       Å³     kDa   centre (x, y, z), voxels     highest"]
-    for segment in work.segments[:ROWS]:
+    for segment in work.segments[:LISTED_SEGMENTS]:
         volume = segment.voxels * work.pixel_size**3
         x, y, z = segment.centre
         mark = " kept" if segment.label in work.kept else ""
@@ -196,8 +196,10 @@ def _segment_lines(work: Work) -> list[str]:
             f"{segment.label:7d} {segment.voxels:8d} {volume:8.4g} {volume / VOLUME_PER_DALTON / 1000:7.1f}   "
             f"{x:7.1f} {y:7.1f} {z:7.1f}   {segment.peak:10.4g}{mark}"
         )
-    if len(work.segments) > ROWS:
-        lines.append(f"    and {len(work.segments) - ROWS} smaller ones, see summary.json")
+    if len(work.segments) > LISTED_SEGMENTS:
+        lines.append(
+            f"    and {len(work.segments) - LISTED_SEGMENTS} smaller ones, see summary.json"
+        )
     return lines
 
 

@@ -87,7 +87,7 @@ def ascend(
     prior: Tensor,
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``search.ascend`` without a tether: inner products, rotations and shifts at the end.
+    """``search.ascend`` without a prior: inner products, rotations and shifts at the end.
 
     Args:
         slices, images, poses: as for ``gram``; start: their products, where they are known.

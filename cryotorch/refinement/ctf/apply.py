@@ -18,7 +18,7 @@ from cryotorch.ops.ctf.defocus_fit import from_form, stretched, to_form
 from cryotorch.particles import Optics, Particles
 from cryotorch.refinement.ctf.sums import CtfSums, GroupFit
 
-LEAST_CS = 0.1  # mm: with less, a coma is none of a beam tilt, and is kept as Zernike coefficients
+MIN_CS = 0.1  # mm: with less, a coma is none of a beam tilt, and is kept as Zernike coefficients
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Refined:
     Attributes:
         particles: with new defocus, optics, and shifts (poses had made up for some of the beam tilt).
         start: the same with the defocus that they came with, for another pass.
-        sigma: (n, 3) Å, standard errors of mean defocus and astigmatism, as in ``ctf_fit.to_form``; 0 where not fitted.
+        sigma: (n, 3) Å, standard errors of mean defocus and astigmatism, as in ``defocus_fit.to_form``; 0 where not fitted.
         at_end: (n,) bool, the search for the defocus ended at its border; prior: Å, spread of the defocus errors.
         groups: one for each optics group.
     """
@@ -79,7 +79,7 @@ def changed(optics: Optics, g: int, found: GroupFit) -> Optics:
         mm = optics.spherical_aberration.clone()
         mm[g] += float(values["spherical"]) / spherical_factor(voltage)
         optics = optics.replace(spherical_aberration=mm)
-    if "tilt" in values and abs(cs) >= LEAST_CS:
+    if "tilt" in values and abs(cs) >= MIN_CS:
         # of the new Cs, so that the phase is that which was found
         new = tilt_factor(voltage, float(optics.spherical_aberration[g]))
         before = torch.zeros(2) if optics.beam_tilt is None else optics.beam_tilt[g]

@@ -34,8 +34,8 @@ from cryotorch.refinement.image_terms import observe, transfer
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
-SMOOTH = 5  # shells that the share of an image's own noise is averaged over
-LEAST_SPREAD = 5.0  # Å: errors of the astigmatism are not taken to be smaller
+SMOOTHED_SHELLS = 5  # shells that the share of an image's own noise is averaged over
+MIN_SPREAD = 5.0  # Å: errors of the astigmatism are not taken to be smaller
 Sample = Callable[[], Iterable[Batch]]
 
 
@@ -48,7 +48,7 @@ class Calibration:
             insertion; noise: (s,) factor on sigma2; match: standard errors by which the images correlate with the map of the
             other half set.
         prior: Å, standard deviations of the errors of the defocus: of the mean, and with astigmatism of each particle of all
-            three numbers of ``ctf_fit.to_form``.
+            three numbers of ``defocus_fit.to_form``.
     """
 
     amplitude: Tensor
@@ -71,13 +71,13 @@ class Scored:
     rows: Tensor
 
 
-def pick_sample(batches: Batches, most: int = 1000, size: int = 64) -> Sample:
-    """Up to ``most`` images of each half set, evenly spread over the file; each call reads them anew."""
+def pick_sample(batches: Batches, per_half: int = 1000, size: int = 64) -> Sample:
+    """Up to ``per_half`` images of each half set, evenly spread over the file; each call reads them anew."""
 
     def read() -> Iterable[Batch]:
         for half in (0, 1):
             rows = torch.nonzero(batches.half == half)[:, 0]
-            rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
+            rows = rows[torch.linspace(0, len(rows) - 1, min(per_half, len(rows))).long()]
             for part in rows.split(size):
                 yield Batch(part, batches.images[part.tolist()], half)
 
@@ -163,34 +163,34 @@ class Comparison:
         return of_each(self.plane.frequency[: self.count] / self.edge, m)
 
     def defocus_basis(self, group: int) -> Tensor:
-        """See ``ctf_fit.defocus_basis``."""
+        """See ``defocus_fit.defocus_basis``."""
         return defocus_basis(self.frequency(group), self.particles.optics.voltage_kv[group])
 
     def calibrate(self, sample: Sample, noise: Tensor) -> Calibration:
         """Estimate ``calibration`` from a sample of both half sets; noise: sigma2 (2, g, s) as it is known so far."""
         shell, shells = self.plane.shell[: self.count], self.plane.n_shells
-        own, other, power, image, noisy, seen_again, stood_for, each = torch.zeros(
+        own, other, power, image, noisy, matched_again, stood_for, each = torch.zeros(
             8, shells, dtype=torch.float64, device=self.device
         )
         for half in (0, 1):
             for batch in sample():
                 rows = batch.index.cpu()
-                seen = self.observe(batch, noise)
-                gain, w = seen.gain[:, : self.count], seen.precision[:, : self.count]
-                product, square = self._products(seen, *self.poses(rows), half)
-                inserted = w * self._inserted_with(rows, seen, self.poses(rows)[1])
+                images = self.observe(batch, noise)
+                gain, w = images.gain[:, : self.count], images.precision[:, : self.count]
+                product, square = self._products(images, *self.poses(rows), half)
+                inserted = w * self._inserted_with(rows, images, self.poses(rows)[1])
 
                 def add(total: Tensor, value: Tensor) -> None:
                     total.index_add_(0, shell, value.sum(0, dtype=torch.float64))
 
                 if batch.half == half:
                     known = gain != 0  # an optics group of coarser pixels ends before the others
-                    weighted = self._weighted_power(seen) * known
+                    weighted = self._weighted_power(images) * known
                     add(own, gain * product.real)
                     add(each, known)
                     add(image, weighted)
                     add(noisy, gain * inserted.real)
-                    add(seen_again, gain * inserted.real * weighted)
+                    add(matched_again, gain * inserted.real * weighted)
                 else:
                     add(other, gain * product.real)
                     add(power, gain**2 * square)
@@ -199,15 +199,18 @@ class Comparison:
         ratio = torch.where(each > 0, (image - amplitude * other) / each.clamp_min(1), 1.0)
         # what an image adds to its map: noise, and more of its signal, which without it others would stand for
         noisy = noisy * ratio
-        share = noisy + self._gathered * (seen_again - noisy - stood_for)
+        share = noisy + self._gathered * (matched_again - noisy - stood_for)
         excess, share = (
-            avg_pool1d(v[None], SMOOTH, 1, SMOOTH // 2)[0] for v in (own - other, share)
+            avg_pool1d(v[None], SMOOTHED_SHELLS, 1, SMOOTHED_SHELLS // 2)[0]
+            for v in (own - other, share)
         )
         excess = torch.where(share > 0, excess / share.clamp_min(1e-30), 0.0).clamp_min(0)
         # a sum of products has half the sum of powers as its variance
         match = float(other.sum() / (0.5 * power.sum()).clamp_min(1e-30).sqrt())
         curves = (amplitude.float(), excess.float(), ratio.float())
-        self.calibration = Calibration(*curves, match, (self.what.prior or self.what.reach,))
+        self.calibration = Calibration(
+            *curves, match, (self.what.prior or self.what.defocus_range,)
+        )
         if self.what.defocus and self.what.prior is None:
             self.calibration = replace(self.calibration, prior=(self._prior(sample, noise),))
         if self.what.astigmatism == "particle":
@@ -217,37 +220,37 @@ class Comparison:
 
     def _prior(self, sample: Sample, noise: Tensor) -> float:
         """The most probable standard deviation of the defocus errors, Å."""
-        widths = prior_widths(self.what.reach).to(self.device)
+        widths = prior_widths(self.what.defocus_range).to(self.device)
         evidence = torch.zeros(len(widths), dtype=torch.float64, device=self.device)
         for terms, basis in self._defocus_terms(sample, noise):
-            grid = defocus_grid(basis, self.what.reach)
+            grid = defocus_grid(basis, self.what.defocus_range)
             evidence += prior_evidence(defocus_profile(terms, basis, grid), grid, widths)
         return float(widths[evidence.argmax()])
 
     def _astigmatism_prior(self, sample: Sample, noise: Tensor) -> float:
         """The standard deviation of the astigmatism's errors, Å: what free fits scatter beyond their errors."""
         excess = weight = 0.0
-        prior = (self.calibration.prior[0], self.what.reach, self.what.reach)
+        prior = (self.calibration.prior[0], self.what.defocus_range, self.what.defocus_range)
         for terms, basis in self._defocus_terms(sample, noise):
-            fit = fit_defocus(terms, basis, self.what.reach, prior)
+            fit = fit_defocus(terms, basis, self.what.defocus_range, prior)
             change, sigma = fit.change[:, 1:].double(), fit.sigma[:, 1:].double()
             excess += float(((change**2 - sigma**2) / sigma**4).sum())
             weight += float((1 / sigma**4).sum())
-        return max(excess / weight, LEAST_SPREAD**2) ** 0.5
+        return max(excess / weight, MIN_SPREAD**2) ** 0.5
 
     def _defocus_terms(self, sample: Sample, noise: Tensor) -> Iterable[tuple[CtfTerms, Tensor]]:
         """The terms of a sample, group by group, where the defocus is fitted, with their basis."""
         first = self.defocus_from
         for batch in sample():
             rows = batch.index.cpu()
-            seen, poses = self.observe(batch, noise), self.poses(rows)
-            for group, scored in self.scored(rows, seen, *poses, batch.half, own=True):
+            images, poses = self.observe(batch, noise), self.poses(rows)
+            for group, scored in self.scored(rows, images, *poses, batch.half, own=True):
                 yield scored.terms.from_coefficient(first), self.defocus_basis(group)[first:]
 
     def scored(
         self,
         rows: Tensor,
-        seen: Observation,
+        images: Observation,
         rotation: Tensor,
         shift_px: Tensor,
         half: int,
@@ -260,14 +263,14 @@ class Comparison:
         c = self.calibration
         assert c is not None, "calibrate comes first"
         curves = c.amplitude, c.own, c.noise
-        product, power = self._products(seen, rotation, shift_px, half if own else 1 - half)
+        product, power = self._products(images, rotation, shift_px, half if own else 1 - half)
         amplitude, share, noise = (v[self.plane.shell[: self.count]] for v in curves)
         gain, chi = self._envelope(rows)
         if own:
-            inserted = self._inserted_with(rows, seen, shift_px)
-            weighted = seen.precision[:, : self.count] * inserted
+            inserted = self._inserted_with(rows, images, shift_px)
+            weighted = images.precision[:, : self.count] * inserted
             taken = self._gathered * share * (weighted * inserted.conj()).real
-            image = self._weighted_power(seen)
+            image = self._weighted_power(images)
         for group, part in self.groups(rows):
             at = part.to(self.device)
             its = product[at]
@@ -289,30 +292,30 @@ class Comparison:
         return 0.5 - 0.5 * torch.cos(2 * chi) * torch.exp(-2 * spread**2)
 
     def _products(
-        self, seen: Observation, rotation: Tensor, shift_px: Tensor, half: int
+        self, images: Observation, rotation: Tensor, shift_px: Tensor, half: int
     ) -> tuple[Tensor, Tensor]:
         """w conj(y) p and w |p|^2 (b, m) with the slices p of a half map at some poses."""
         count = self.count
-        frequency = of_each(self.plane.frequency[:count], seen.magnification)
+        frequency = of_each(self.plane.frequency[:count], images.magnification)
         p = extract_slices(self.slices(half), rotation, frequency)
-        w, y = seen.precision[:, :count], seen.spectrum[:, :count]
+        w, y = images.precision[:, :count], images.spectrum[:, :count]
         y = y * shift_phase(-shift_px, self.grid.box, count)
         return w * y.conj() * p, w * (p.real**2 + p.imag**2)
 
-    def _weighted_power(self, seen: Observation) -> Tensor:
+    def _weighted_power(self, images: Observation) -> Tensor:
         """w |y|^2 (b, m)."""
-        y = seen.spectrum[:, : self.count]
-        return seen.precision[:, : self.count] * (y.real**2 + y.imag**2)
+        y = images.spectrum[:, : self.count]
+        return images.precision[:, : self.count] * (y.real**2 + y.imag**2)
 
-    def _inserted_with(self, rows: Tensor, seen: Observation, shift_px: Tensor) -> Tensor:
+    def _inserted_with(self, rows: Tensor, images: Observation, shift_px: Tensor) -> Tensor:
         """The gain (b, m) that the images were inserted with, turned by how else they are moved and corrected now."""
-        s, count, then = self.grid, self.count, self.made_with
-        before = then.shift[rows].to(self.device) / s.pixel_size
-        turn = shift_phase(shift_px - before, s.box, count)
+        grid, count, then = self.grid, self.count, self.made_with
+        before = then.shift[rows].to(self.device) / grid.pixel_size
+        turn = shift_phase(shift_px - before, grid.box, count)
         if then is self.particles:
-            return seen.gain[:, :count] * turn
+            return images.gain[:, :count] * turn
         old, new = (
-            transfer(each, rows, s.box, s.pixel_size, self.device)
+            transfer(each, rows, grid.box, grid.pixel_size, self.device)
             for each in (then, self.particles)
         )
         if new.phase is not None:
@@ -323,10 +326,10 @@ class Comparison:
 
     def _envelope(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and envelope g, and chi, such that g sin(chi) is the gain at the start: from that and the same a quarter turn ahead."""
-        s, p = self.grid, self.start
+        grid, p = self.grid, self.start
         ahead = p.replace(phase_shift=p.phase_shift + torch.pi / 2)
         sine, cosine = (
-            transfer(each, rows, s.box, s.pixel_size, self.device).gain[:, : self.count]
+            transfer(each, rows, grid.box, grid.pixel_size, self.device).gain[:, : self.count]
             for each in (p, ahead)
         )
         scale = p.scale[rows].to(self.device)[:, None]

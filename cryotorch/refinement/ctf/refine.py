@@ -21,7 +21,7 @@ from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.ctf.apply import Refined, apply
 from cryotorch.refinement.ctf.compare import Calibration, Comparison, Sample, Scored
 from cryotorch.refinement.ctf.sums import (
-    CLEAR,
+    CLEAR_ERRORS,
     clear_only,
     empty_sums,
     even_names,
@@ -32,8 +32,8 @@ from cryotorch.refinement.ctf.sums import (
 from cryotorch.refinement.image_weight import Watch
 from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
-AGAIN = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
-NUDGE = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid
+REFIT_PRIOR_ERRORS = 3.0  # standard errors of a defocus that was fitted before, as the width of the prior when it is fitted again
+SLOPE_STEP = 0.5  # Fourier pixels of the differences across a slice: one sample of the padded grid
 
 
 class CtfPass:
@@ -81,20 +81,20 @@ class CtfPass:
             return
         groups = self.comparison.particles.optics_group[rows]
         self.sums.count.add_(torch.bincount(groups, minlength=len(self.sums.count)))
-        seen = self.comparison.observe(batch, noise)
+        images = self.comparison.observe(batch, noise)
         if self.watch is not None:
-            seen = self.watch.weigh(seen, rows)
+            images = self.watch.weigh(images, rows)
         if rotation is None or shift_px is None:
             rotation, shift_px = self.comparison.poses(rows)
         c, what = self.comparison, self.what
-        given = rows, seen, rotation, shift_px, half
+        posed = rows, images, rotation, shift_px, half
         turned: dict[int, tuple[Tensor, Tensor]] = {}
         if what.defocus:
-            for group, own in c.scored(*given, own=True):
+            for group, own in c.scored(*posed, own=True):
                 turned[group] = self._fit(rows[own.rows], own.terms, c.defocus_basis(group))
         if not what.optics:
             return
-        for group, scored in c.scored(*given, own=False):
+        for group, scored in c.scored(*posed, own=False):
             terms = scored.terms.turned(turned[group][0]) if what.defocus else scored.terms
             if odd_names(what):
                 self._add_odd(group, terms, scored.product)
@@ -103,16 +103,16 @@ class CtfPass:
                 self._add_even(group, terms, change)
             if what.anisomag:
                 at = scored.rows.to(rotation.device)
-                images, poses = seen.of(at), (rotation[at], shift_px[at])
-                self._add_magnification(group, scored, terms.chi, images, *poses, 1 - half)
+                some, poses = images.of(at), (rotation[at], shift_px[at])
+                self._add_magnification(group, scored, terms.chi, some, *poses, 1 - half)
 
-    def solve(self, least: float = CLEAR) -> Refined:
-        """What follows from ``sums``, which are reduced over ranks before; ``least``: see ``clear_only``."""
+    def solve(self, errors: float = CLEAR_ERRORS) -> Refined:
+        """What follows from ``sums``, which are reduced over ranks before; ``errors``: see ``clear_only``."""
         c = self.comparison
         frequency = [c.frequency(g)[c.optics_from :].cpu() for g in range(len(c.particles.optics))]
         sums = once_per_image(self.sums, c.particles, self.micrograph)
         groups = solve_groups(sums, self.what, frequency)
-        groups = [clear_only(found, least) for found in groups]
+        groups = [clear_only(found, errors) for found in groups]
         prior = c.calibration.prior[0]
         return apply(c.particles, c.start, sums, groups, self.micrograph, prior)
 
@@ -120,7 +120,9 @@ class CtfPass:
         """Find the defocus of some particles, and note it; by how much chi changes (b, m), and the change (b, p) in Å."""
         what, sums, start = self.what, self.sums, self.comparison.defocus_from
         used = terms.from_coefficient(start)
-        fit = fit_defocus(used, basis[start:], what.reach, self.comparison.calibration.prior)
+        fit = fit_defocus(
+            used, basis[start:], what.defocus_range, self.comparison.calibration.prior
+        )
         size = fit.change.shape[1]
         sums.change[rows, :size] = fit.change.double().cpu()
         sums.sigma[rows, :size] = fit.sigma.double().cpu()
@@ -171,9 +173,9 @@ class CtfPass:
         functions = monomials(c.frequency(group)[start:], [EVEN[n] for n in even_names(what)])
         shared = (functions[:, :, None] * basis[start:, None]).flatten(1)
         shared = -(expected[:, start:] @ shared).unflatten(1, (-1, size))
-        weight = (0.5 / torch.tensor((c.calibration.prior + (what.reach,) * 2)[:size]) ** 2).to(
-            basis
-        )
+        weight = (
+            0.5 / torch.tensor((c.calibration.prior + (what.defocus_range,) * 2)[:size]) ** 2
+        ).to(basis)
         own = (expected[:, first:] @ _squares(basis[first:])).unflatten(1, (size, size))
         own = own + torch.diag(weight)
         pull = slope[:, first:] @ basis[first:]
@@ -187,7 +189,7 @@ class CtfPass:
         group: int,
         scored: Scored,
         chi: Tensor,
-        seen: Observation,
+        images: Observation,
         rotation: Tensor,
         shift_px: Tensor,
         half: int,
@@ -196,19 +198,19 @@ class CtfPass:
         c = self.comparison
         start, count = c.optics_from, c.count
         reference = c.slices(half)
-        at = of_each(c.plane.frequency[start:count], seen.magnification)
+        at = of_each(c.plane.frequency[start:count], images.magnification)
 
-        def moved(x: float, y: float) -> Tensor:
+        def slices_at(x: float, y: float) -> Tensor:
             return extract_slices(reference, rotation, at + torch.tensor([x, y]).to(at))
 
-        gx = (moved(NUDGE, 0) - moved(-NUDGE, 0)) / (2 * NUDGE)
-        gy = (moved(0, NUDGE) - moved(0, -NUDGE)) / (2 * NUDGE)
+        gx = (slices_at(SLOPE_STEP, 0) - slices_at(-SLOPE_STEP, 0)) / (2 * SLOPE_STEP)
+        gy = (slices_at(0, SLOPE_STEP) - slices_at(0, -SLOPE_STEP)) / (2 * SLOPE_STEP)
         qx, qy = at.unbind(-1)
         gain = scored.gain[:, start:] * torch.sin(chi[:, start:])
-        y = seen.spectrum[:, start:count] * shift_phase(-shift_px, seen.box, count)[:, start:]
+        y = images.spectrum[:, start:count] * shift_phase(-shift_px, images.box, count)[:, start:]
         noise = c.calibration.noise[c.plane.shell[start:count]]
-        root = (seen.precision[:, start:count] / noise).sqrt()
-        rest = y - gain * moved(0, 0)
+        root = (images.precision[:, start:count] / noise).sqrt()
+        rest = y - gain * slices_at(0, 0)
         slopes = [gain * s for s in (gx * qx + gy * qy, gx * qx - gy * qy, gx * qy + gy * qx)]
         rows = torch.stack([torch.view_as_real(root * v) for v in (rest, *slopes)]).flatten(2)
         gram = (rows.transpose(0, 1) @ rows.permute(1, 2, 0)).sum(0, dtype=torch.float64).cpu()

@@ -12,12 +12,9 @@ from cryotorch.particles import Particles
 from cryotorch.refinement.half_sets import image_numbers
 from cryotorch.refinement.settings import CtfTargets
 
-UNKNOWN = (
-    1.0  # rad: standard error of the phase at the limit beyond which an aberration is not believed
-)
-
-
-CLEAR = 3.0  # standard errors from which on what is found about the optics is taken over
+# rad: standard error of the phase at the limit beyond which an aberration is not believed.
+MAX_PHASE_ERROR = 1.0
+CLEAR_ERRORS = 3.0  # standard errors from which on what is found about the optics is taken over
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class CtfSums:
     """Everything that batches add to; float64, on the CPU, all-reduced over ranks as they are.
 
     Attributes:
-        change: (n, 3) Å, defocus of each particle as ``ctf_fit.to_form`` has it; sigma: (n, 3); at_end: (n,) 1 where the
+        change: (n, 3) Å, defocus of each particle as ``defocus_fit.to_form`` has it; sigma: (n, 3); at_end: (n,) 1 where the
             search ended at its border.
         count: (g,) particles; odd_cross: (g, m, 2) sum w conj(y) f; odd_power: (g, m) sum w |f|^2;
         even_slope, even_power: (g, m) derivative of the score by a phase subtracted from chi, and the expected curvature;
@@ -84,7 +81,7 @@ class GroupFit:
 
 
 # Terms of one angular order are told apart badly, those of different orders well: each set of these is taken or left as one.
-TOGETHER = (
+SAME_ORDER = (
     ("tilt", "shift"),
     ("trefoil",),
     ("spherical",),
@@ -94,15 +91,15 @@ TOGETHER = (
 )
 
 
-def clear_only(found: GroupFit, least: float = CLEAR) -> GroupFit:
-    """Without the terms of an angular order where none is ``least`` standard errors from zero: noise is no aberration.
+def clear_only(found: GroupFit, errors: float = CLEAR_ERRORS) -> GroupFit:
+    """Without the terms of an angular order where none is ``errors`` standard errors from zero: noise is no aberration.
 
     The shift goes with the tilt: alone it would undo one that was left out.
     """
     values = dict(found.values)
-    for order in TOGETHER:
+    for order in SAME_ORDER:
         terms = [name for name in order if name in values and name != "shift"]
-        if not any((values[n].abs() >= least * found.sigma[n]).any() for n in terms):
+        if not any((values[n].abs() >= errors * found.sigma[n]).any() for n in terms):
             values = {name: value for name, value in values.items() if name not in order}
     return replace(found, values=values)
 
@@ -179,7 +176,7 @@ def _take(
     value = fit.value.clone()
     for block in blocks:
         at = [i for name in block if name in places for i in places[name].tolist()]
-        if at and fit.phase_sigma(basis, at) > UNKNOWN:
+        if at and fit.phase_sigma(basis, at) > MAX_PHASE_ERROR:
             value[at] = 0
             found.unknown.extend(name for name in block if name in places)
     for name, at in places.items():

@@ -10,22 +10,22 @@ from torch import Tensor
 from cryotorch.findings import Finding, remark
 from cryotorch.particles import Batch, Optics
 from cryotorch.refinement.ctf.compare import pick_sample
-from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
-from cryotorch.refinement.ctf.sums import CLEAR, GroupFit
+from cryotorch.refinement.ctf.refine import REFIT_PRIOR_ERRORS, CtfPass
+from cryotorch.refinement.ctf.sums import CLEAR_ERRORS, GroupFit
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.settings import CtfTargets, EMSettings
 from cryotorch.refinement.state import State
 
-LEAST_SHELLS = 3  # between the coarsest shell that is used and the limit
-SAMPLE = 500  # images of each half set to calibrate with
+MIN_SHELLS = 3  # between the coarsest shell that is used and the limit
+CALIBRATION_IMAGES = 500  # images of each half set to calibrate with
 
 
 class CtfRound:
     """What the images of one iteration say about their CTF; nothing where the map is too coarse.
 
     Args:
-        what: its limit is replaced by that of the iteration.
+        what: its limit is replaced by the ``max_shell`` of the iteration.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class CtfRound:
             "optics": (what.tilt or what.trefoil, what.optics_from),
         }
         needed = {  # Å
-            name: edge / (edge / begin + LEAST_SHELLS)
+            name: edge / (edge / begin + MIN_SHELLS)
             for name, (wanted, begin) in asked.items()
             if wanted
         }
-        reached = edge / state.limit
-        fine = {name for name, least in needed.items() if reached <= least}
+        reached = edge / state.max_shell
+        fine = {name for name, coarsest in needed.items() if reached <= coarsest}
         self.too_coarse = [
             Finding("map_too_coarse_for_ctf", what=name, reached=reached, needed=needed[name])
             for name in needed
@@ -50,33 +50,33 @@ class CtfRound:
         ]
         what = replace(
             what,
-            limit=state.limit,
+            limit=state.max_shell,
             defocus="defocus" in fine,
             tilt=what.tilt and "optics" in fine,
             trefoil=what.trefoil and "optics" in fine,
             # the same images cannot tell the errors' width twice
-            prior=AGAIN * state.defocus_sigma or None,
+            prior=REFIT_PRIOR_ERRORS * state.defocus_sigma or None,
         )
         self.noise, self.what = state.noise, what
-        self.found: CtfPass | None = None
+        self.ctf_pass: CtfPass | None = None
         if what.defocus or what.optics:
-            self.found = CtfPass(state.particles, state.references, what, settings.grid)
-            self.found.calibrate(pick_sample(batches, SAMPLE), state.noise)
+            self.ctf_pass = CtfPass(state.particles, state.references, what, settings.grid)
+            self.ctf_pass.calibrate(pick_sample(batches, CALIBRATION_IMAGES), state.noise)
 
     def add(self, batch: Batch, expectation: Expectation) -> None:
         """Take in a batch whose poses the E-step has found."""
-        if self.found is None or not len(batch.index):
+        if self.ctf_pass is None or not len(batch.index):
             return
         rows = batch.index.to(expectation.device)
-        shift_px = expectation.found.shift[rows] / expectation.settings.pixel_size
-        self.found.add(batch, self.noise, expectation.found.rotation[rows], shift_px)
+        shift_px = expectation.result.shift[rows] / expectation.settings.pixel_size
+        self.ctf_pass.add(batch, self.noise, expectation.result.rotation[rows], shift_px)
 
     def conclude(self, state: State, reduce: Callable[[list[Tensor]], None]) -> Finding:
         """Give the state's particles the defocus and optics that follow; what has changed."""
-        if self.found is None:
+        if self.ctf_pass is None:
             return remark("ctf_not_refined", reasons=tuple(self.too_coarse))
-        reduce(self.found.sums.tensors())
-        solved, particles = self.found.solve(), state.particles
+        reduce(self.ctf_pass.sums.tensors())
+        solved, particles = self.ctf_pass.solve(), state.particles
         refined, notes = solved.particles, []
         if self.what.defocus:
             change = (refined.defocus - particles.defocus)[:, :2].mean(1)
@@ -93,7 +93,7 @@ def _of_optics(groups: list[GroupFit], optics: Optics) -> Finding:
     """What has changed about the optics, which is what was clear of its standard error in some group."""
     clear = {name for group in groups for name in group.values if name in ("tilt", "trefoil")}
     if not clear:
-        return Finding("no_aberration", level=CLEAR)
+        return Finding("no_aberration", level=CLEAR_ERRORS)
     tilts = [] if optics.beam_tilt is None else optics.beam_tilt.tolist()
-    told = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in tilts)
-    return Finding("optics_changed", tilt="tilt" in clear, trefoil="trefoil" in clear, tilts=told)
+    listed = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in tilts)
+    return Finding("optics_changed", tilt="tilt" in clear, trefoil="trefoil" in clear, tilts=listed)

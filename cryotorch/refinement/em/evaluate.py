@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    half_maps: Tensor, inserted: float, s: EMSettings, around: Callable[[], Tensor]
+    half_maps: Tensor, inserted: float, settings: EMSettings, around: Callable[[], Tensor]
 ) -> Evaluation:
     """Judge unfiltered half maps (2, d, d, d).
 
@@ -46,50 +46,53 @@ def evaluate(
     """
     mean = half_maps.mean(0)
     no_mask = shell_correlation(*half_maps)
-    mask, messages = _fsc_mask(half_maps, no_mask, s, around)
+    mask, messages = _fsc_mask(half_maps, no_mask, settings, around)
     try:
-        loose = loose_mask(mean, s.pixel_size, s.mask.judge)
+        loose = loose_mask(mean, settings.pixel_size, settings.mask.fsc_mask)
     except ValueError:
         loose = around()
     del mean
-    known = Background(s.group, s.in_common, inserted)
-    judged = judge(half_maps, s.pixel_size, mask, loose, known, no_mask=no_mask)
-    reached = resolution(judged.curves["corrected"], s.box, s.pixel_size)
+    background = Background(settings.group, settings.in_common, inserted)
+    judged = judge(half_maps, settings.pixel_size, mask, loose, background, no_mask=no_mask)
+    reached = resolution(judged.curves["corrected"], settings.box, settings.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself
-    if reached < s.mask.start:
+    if reached < settings.mask.start_resolution:
         leading, inside = judged.curves["corrected"], mask
     else:
         leading, inside = judged.curves["spherical"], around()
     return Evaluation(judged, mask, reached, leading, inside, messages)
 
 
-def keep_score(state: State, found: Evaluation) -> None:
+def keep_score(state: State, evaluation: Evaluation) -> None:
     """Add what an iteration reached to what the schedule goes by."""
-    fsc = found.judged.curves["spherical"]
-    state.course.crossings.append(crossing_shell(found.leading, interpolate=True))
-    state.course.areas.append(float((fsc * fsc.abs()).sum()))
-    state.course.shares.append(state.share)
+    fsc = evaluation.judged.curves["spherical"]
+    state.convergence.crossings.append(crossing_shell(evaluation.leading, interpolate=True))
+    state.convergence.areas.append(float((fsc * fsc.abs()).sum()))
+    state.convergence.shares.append(state.share)
 
 
 def for_the_eye(
-    half_maps: Tensor, found: Evaluation, s: EMSettings, locally: Callable[[Tensor], Tensor]
+    half_maps: Tensor,
+    evaluation: Evaluation,
+    settings: EMSettings,
+    locally: Callable[[Tensor], Tensor],
 ) -> Sharp:
     """The sharpened map of half maps (2, d, d, d), low-passed by ``locally`` as the regulariser has it."""
-    judged = found.judged
-    reached = s.box * s.pixel_size / judged.last
-    about = found.mask, judged.curves["corrected"], reached, s.bfactor
-    sharp = sharpened(half_maps, s.pixel_size, *about, claims=judged.shell is not None)
+    judged = evaluation.judged
+    resolved = settings.box * settings.pixel_size / judged.last
+    about = evaluation.mask, judged.curves["corrected"], resolved, settings.bfactor
+    sharp = sharpened(half_maps, settings.pixel_size, *about, claims=judged.shell is not None)
     return sharp._replace(map=locally(sharp.map))
 
 
 def _fsc_mask(
-    half_maps: Tensor, no_mask: Tensor, s: EMSettings, around: Callable[[], Tensor]
+    half_maps: Tensor, no_mask: Tensor, settings: EMSettings, around: Callable[[], Tensor]
 ) -> tuple[Tensor, list[Finding]]:
     """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
-    if s.mask.judge is not None:
-        return s.mask.judge.to(half_maps.device), []
-    coarse = resolution(no_mask, s.box, s.pixel_size, 0.5)
+    if settings.mask.fsc_mask is not None:
+        return settings.mask.fsc_mask.to(half_maps.device), []
+    coarse = resolution(no_mask, settings.box, settings.pixel_size, 0.5)
     try:
-        return holding_mask(half_maps, s.pixel_size, coarse, **FSC_MASK)[0], []
+        return holding_mask(half_maps, settings.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
         return around(), [remark("fsc_mask_sphere", reason=str(refused))]

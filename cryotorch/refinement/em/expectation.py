@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.image_model import backproject_terms, predict, shift_phase
-from cryotorch.ops.fourier.slices import Accumulator, accumulator, insert_slices_, of_each
+from cryotorch.ops.fourier.slices import accumulator, insert_slices_, of_each
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import Observation, residual_power
@@ -21,9 +21,9 @@ from cryotorch.refinement.particle_window import cut_out, particle_window
 from cryotorch.refinement.pose_search.branch_and_bound import Pruning
 from cryotorch.refinement.pose_search.finders import Bound, Climb, Start
 from cryotorch.refinement.pose_search.local_region import LocalRegion
-from cryotorch.refinement.pose_search.pose_error import SAMPLE, other_poses
+from cryotorch.refinement.pose_search.pose_error import COMPARED_IMAGES, pose_difference
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
-from cryotorch.refinement.pose_search.search import Poses, Reference, prepare
+from cryotorch.refinement.pose_search.search import Poses, Reference, prepare_reference
 from cryotorch.refinement.pose_search.stable_poses import stable_poses
 from cryotorch.refinement.runtime.timing import Clock
 from cryotorch.refinement.settings import EMSettings
@@ -31,19 +31,19 @@ from cryotorch.refinement.state import State
 
 
 @dataclass(frozen=True)
-class Images:
+class Observed:
     """A batch of b images of one half set.
 
     Attributes:
         rows: (b,) in the whole set; half: 0 or 1; scale: (b,) of the particles.
-        seen: the images as they are; inside: less what a local search leaves out.
+        images: as they are; inside: less what a local search leaves out.
         prior: what ties their poses in a local search, else None.
     """
 
     rows: Tensor
     half: int
     scale: Tensor
-    seen: Observation
+    images: Observation
     inside: Observation
     prior: PosePrior | None
 
@@ -61,16 +61,16 @@ class Weighed:
     """What a batch may add to the sums.
 
     Attributes:
-        seen: the images with the precision that each has; best: their poses, in the frame of the initial map.
+        images: with the precision that each has; best: their poses, in the frame of the initial map.
         power, count: (g, s) residual power times what the images count, and the sums of that.
-        learnt: by name what ``Found`` is to hold of the images, b rows each.
+        estimates: by name what ``EStepResult`` is to hold of the images, b rows each.
     """
 
-    seen: Observation
+    images: Observation
     best: Best
     power: Tensor
     count: Tensor
-    learnt: dict[str, Tensor]
+    estimates: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class EStepResult:
 
     Attributes:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
-        seen: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
-        moved: (n, 2) radians, Å, against the other half set's reference, for a sample; see ``pose_error``.
+        updated: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
+        pose_difference: (n, 2) radians, Å, to the pose against the other half set's reference, for a sample; see ``pose_error``.
         ratio: (n, bands) residual power over the noise estimate; blank: (n,) 1 where an image is.
         residual: (2, g, s) sums of |y - f|^2 times what images count; count: (2, g, s) the sums of that.
         pruning: the numbers of ``branch_and_bound.Pruning``.
@@ -91,9 +91,9 @@ class EStepResult:
     sigma: Tensor
     cross: Tensor
     power: Tensor
-    seen: Tensor
+    updated: Tensor
     certain: Tensor
-    moved: Tensor
+    pose_difference: Tensor
     ratio: Tensor
     blank: Tensor
     residual: Tensor
@@ -123,10 +123,10 @@ class EStepResult:
             sigma=zeros(n, 2),
             cross=zeros(n),
             power=zeros(n),
-            seen=zeros(n),
+            updated=zeros(n),
             certain=zeros(n),
-            moved=zeros(n, 2),
-            ratio=zeros(n, len(state.most)),
+            pose_difference=zeros(n, 2),
+            ratio=zeros(n, len(state.max_power_ratio)),
             blank=zeros(n),
             residual=zeros(*spectra, dtype=torch.float64),
             count=zeros(*spectra, dtype=torch.float64),
@@ -135,40 +135,40 @@ class EStepResult:
 
 
 class Expectation:
-    """One E-step over all batches of an iteration, in the pieces that ``iteration.expect`` puts together; ``sums`` and ``found`` hold
+    """One E-step over all batches of an iteration, in the pieces that ``iteration.expect`` puts together; ``sums`` and ``result`` hold
     what it learnt.
 
     Everything lies on the device, and the host waits for nothing but the sizes that the search depends on.
     """
 
     def __init__(self, state: State, settings: EMSettings, device: torch.device) -> None:
-        s = settings
-        self.state, self.settings, self.device = state, s, device
+        self.state, self.settings, self.device = state, settings, device
         self.particles = state.particles.to(device)
         self.clock = Clock(device)
         self.local: LocalRegion | None = None
-        if s.local is not None:
-            self.local = LocalRegion(state, s.local.reach, s.pixel_size, device)
-        self.finder: Climb | Bound = Climb(s.search, self.clock)
-        if s.search.method == "branch_and_bound":
-            self.finder = Bound(s.search, self.clock, s.local and s.local.reach)
-        turn, move = state.drift_turn, state.drift_move / s.pixel_size
+        if settings.local is not None:
+            self.local = LocalRegion(state, settings.local.extent, settings.pixel_size, device)
+        self.finder: Climb | Bound = Climb(settings.search, self.clock)
+        if settings.search.method == "branch_and_bound":
+            self.finder = Bound(settings.search, self.clock, self.local and self.local.extent)
+        turn, move = state.drift_turn, state.drift_move / settings.pixel_size
         self.drift = Drift(turn.to(device), move.to(device))
-        resting = stable_poses(state.calm, state.iteration)
-        self.settled = resting.to(device) if bool(resting.any()) and s.local is None else None
-        self.all_known, self.some_known = bool(state.known.all()), bool(state.known.any())
+        stable = stable_poses(state.stable_iterations, state.iteration)
+        self.stable = stable.to(device) if bool(stable.any()) and self.local is None else None
+        self.all_known, self.some_known = bool(state.has_pose.all()), bool(state.has_pose.any())
         self.prepared: tuple[int, bool] | None = None
-        self.sums: list[Accumulator] = [accumulator(s.box, s.padding, device) for _ in range(2)]
-        self.found = EStepResult.empty(state, s.box, device)
-        # beyond the alignment limit only as far as the FSC of this iteration can reach
-        self.insert_limit = min(s.box / 2, 2 * state.limit + 8)
+        self.sums = [accumulator(settings.box, settings.padding, device) for _ in range(2)]
+        self.result = EStepResult.empty(state, settings.box, device)
+        # beyond the shells that are aligned only as far as the FSC of this iteration can reach
+        self.insertion_limit = min(settings.box / 2, 2 * state.max_shell + 8)
         # the mask of a local search is around a part of the particle
-        radius = s.particle_radius or (state.mask_radius if s.local is None else None)
-        self.window = particle_window(state.particles, radius, self.insert_limit, s.grid, device)
-        self.to_compare = [SAMPLE, SAMPLE]  # images of each half set, see ``pose_error``
+        radius = settings.particle_radius or (None if self.local else state.mask_radius)
+        finest = self.insertion_limit
+        self.window = particle_window(state.particles, radius, finest, settings.grid, device)
+        self.to_compare = [COMPARED_IMAGES] * 2  # images of each half set, see ``pose_error``
 
-    def use(self, batch: Batch) -> Reference:
-        """The half set's reference for particles with or without poses; the last templates are dropped, batches come in this order.
+    def use(self, batch: Batch) -> None:
+        """Get the half set's reference ready for particles with or without poses; the last templates are dropped, batches come in this order.
 
         A first search looks everywhere, so its coarse step has the limit of the first iteration.
         """
@@ -179,9 +179,9 @@ class Expectation:
                 search = replace(search, coarse_limit=min(search.coarse_limit, first))
             with self.clock.phase("templates"):
                 self.drop()
-                reference = prepare(
+                reference = prepare_reference(
                     self.state.references[half],
-                    self.state.limit,
+                    self.state.max_shell,
                     search,
                     self.settings.group if self.local is None else None,
                     self.settings.matmul_dtype or coarse_dtype(self.device),
@@ -190,7 +190,6 @@ class Expectation:
                 if self.local is not None:
                     self.local.use(half)
                 self.prepared = half, known  # now that all of it is there
-        return self.reference
 
     @property
     def reference(self) -> Reference | None:
@@ -201,93 +200,94 @@ class Expectation:
         """Let go of reference and templates."""
         self.finder.reference = self.prepared = None
 
-    def observe(self, batch: Batch) -> Images:
+    def observe(self, batch: Batch) -> Observed:
         """Transforms, CTF and noise of a batch, and what is known of it before."""
-        rows, s = batch.index.to(self.device), self.settings
+        rows, noise = batch.index.to(self.device), self.state.noise[batch.half]
         with self.clock.phase("transform"):
-            seen = observe(self.particles, rows, batch.images, self.state.noise[batch.half], s.grid)
-            inside = seen if self.local is None else self.local.inside(seen, rows)
+            images = observe(self.particles, rows, batch.images, noise, self.settings.grid)
+            inside = images if self.local is None else self.local.inside(images, rows)
         prior = None if self.local is None else self.local.prior(rows)
-        return Images(rows, batch.half, self.particles.scale[rows], seen, inside, prior)
+        return Observed(rows, batch.half, self.particles.scale[rows], images, inside, prior)
 
-    def search(self, images: Images) -> Best:
+    def search(self, observed: Observed) -> Best:
         """The best poses against the reference in use, up to the limit of the iteration."""
-        rows, known = images.rows, self.prepared[1]
+        rows, known = observed.rows, self.prepared[1]
         start = Start(
             self.particles.rotation[rows] if known else None,
             self.particles.shift[rows] / self.settings.pixel_size,
-            images.prior,
-            self.settled[rows] if known and self.settled is not None else None,
+            observed.prior,
+            self.stable[rows] if known and self.stable is not None else None,
         )
-        return Best(*self.finder(images.inside.limited(self._count(self.state.limit)), start))
+        count = self._count(self.state.max_shell)
+        return Best(*self.finder(observed.inside.limited(count), start))
 
-    def compare(self, images: Images, best: Best) -> Tensor:
-        """How far (b, 2), radians and Å, poses move against the other half set's reference, for the first images of each half set."""
-        moved = torch.zeros(len(images.rows), 2, device=self.device)
-        few = torch.arange(min(len(moved), self.to_compare[images.half]), device=self.device)
-        if len(few):
-            other, limit = self.state.references[1 - images.half], self.state.limit
-            seen, prior = images.inside.limited(self._count(limit)), images.prior
+    def compare(self, observed: Observed, best: Best) -> Tensor:
+        """How far (b, 2), radians and Å, from poses against the other half set's reference, for the first images of each half set."""
+        difference = torch.zeros(len(observed.rows), 2, device=self.device)
+        n = min(len(difference), self.to_compare[observed.half])
+        if n:
+            few, max_shell = torch.arange(n, device=self.device), self.state.max_shell
+            images, poses = observed.inside.limited(self._count(max_shell)), best.poses.of(few)
+            prior = observed.prior and observed.prior.of(few)
+            place = self.state.references[1 - observed.half], max_shell, images.of(few), poses
             with self.clock.phase("polish"):
-                place = seen.of(few), best.poses.of(few), self.settings.search
-                moved[: len(few)] = other_poses(other, limit, *place, prior and prior.of(few))
-            moved[:, 1] *= self.settings.pixel_size
-        return moved
+                difference[:n] = pose_difference(*place, self.settings.search, prior)
+            difference[:, 1] *= self.settings.pixel_size
+        return difference
 
-    def weigh(self, reference: Reference, images: Images, best: Best, moved: Tensor) -> Weighed:
+    def weigh(self, observed: Observed, best: Best, difference: Tensor) -> Weighed:
         """The residual power of images at their poses, and how much they count by it; ``moved`` (b, 2) as from ``compare``."""
-        residual = self._residual(images.inside, best.poses, reference)
-        ratio, blank = image_weight.loudness(residual, images.seen)
-        factor = image_weight.factors(ratio, self.state.most, blank)
-        optics = self.particles.optics_group[images.rows], len(self.particles.optics)
+        residual = self._residual(observed.inside, best.poses)
+        ratio, blank = image_weight.loudness(residual, observed.images)
+        factor = image_weight.factors(ratio, self.state.max_power_ratio, blank)
+        optics = self.particles.optics_group[observed.rows], len(self.particles.optics)
         sums = image_weight.noise_sums(residual, factor, *optics, self.settings.box)
-        best = replace(best, poses=self._in_frame(best.poses, images.prior))
-        learnt = self._of_poses(best.poses, images.scale) | {"moved": moved}
-        learnt |= {"ratio": ratio, "blank": blank.to(images.scale)}
-        return Weighed(image_weight.weighed(images.seen, factor), best, *sums, learnt)
+        best = replace(best, poses=self._in_frame(best.poses, observed.prior))
+        estimates = self._of_poses(best.poses, observed.scale) | {"pose_difference": difference}
+        estimates |= {"ratio": ratio, "blank": blank.to(observed.scale)}
+        return Weighed(image_weight.weighed(observed.images, factor), best, *sums, estimates)
 
-    def insert(self, images: Images, weighed: Weighed) -> None:
+    def insert(self, observed: Observed, weighed: Weighed) -> None:
         """Add images to the sums of their half set, spread over the posterior of their poses."""
-        s, seen, poses, scale = self.settings, weighed.seen, weighed.best.poses, images.scale
-        plane = half_plane(s.box, self.device)
-        count = self._count(self.insert_limit)
-        frequency = plane.frequency[:count]
-        ctf = (seen.gain / scale[:, None])[:, :count]
+        images, poses, scale = weighed.images, weighed.best.poses, observed.scale
+        box, count = self.settings.box, self._count(self.insertion_limit)
+        frequency = half_plane(box, self.device).frequency[:count]
+        ctf = (images.gain / scale[:, None])[:, :count]
         numerator, weight = backproject_terms(
-            cut_out(seen.spectrum, poses.shift_px, self.window)[:, :count],
+            cut_out(images.spectrum, poses.shift_px, self.window)[:, :count],
             poses.shift_px,
             ctf,
-            seen.precision[:, :count],
+            images.precision[:, :count],
             scale,
-            s.box,
+            box,
         )
-        spread, points = spread_poses(poses, s.posterior), of_each(frequency, seen.magnification)
-        share = 1 / len(spread.rotation)
+        spread = spread_poses(poses, self.settings.posterior)
+        points, share = of_each(frequency, images.magnification), 1 / len(spread.rotation)
         # the mean of exp(-2 pi i k.delta / d) over a Gaussian delta
-        turn = (2 * torch.pi / s.box) ** 2
+        turn = (2 * torch.pi / box) ** 2
         blur = ((frequency @ spread.shift_covariance) * frequency).sum(-1)
         numerator, weight = numerator * (share * torch.exp(-0.5 * turn * blur)), weight * share
         # all of them before the first is inserted
-        moved = [numerator * shift_phase(-offset, s.box, count) for offset in spread.offset_px]
-        for slices, rotation in zip(moved, spread.rotation, strict=True):
-            insert_slices_(self.sums[images.half], slices, weight, rotation, points)
+        shifted = [numerator * shift_phase(-offset, box, count) for offset in spread.offset_px]
+        for slices, rotation in zip(shifted, spread.rotation, strict=True):
+            insert_slices_(self.sums[observed.half], slices, weight, rotation, points)
 
-    def record(self, images: Images, weighed: Weighed) -> None:
+    def record(self, observed: Observed, weighed: Weighed) -> None:
         """Keep what was learnt of the images; what that takes of memory is there already."""
-        for name, values in weighed.learnt.items():
-            getattr(self.found, name).index_copy_(0, images.rows, values)
-        half, n = images.half, len(images.rows)
-        self.found.residual[half] += weighed.power
-        self.found.count[half] += weighed.count
+        for name, values in weighed.estimates.items():
+            getattr(self.result, name).index_copy_(0, observed.rows, values)
+        half, n = observed.half, len(observed.rows)
+        self.result.residual[half] += weighed.power
+        self.result.count[half] += weighed.count
         self.to_compare[half] -= min(n, self.to_compare[half])
         if weighed.best.pruning is not None:
             counts = torch.tensor(astuple(weighed.best.pruning), dtype=torch.float64)
-            self.found.pruning.add_(counts.to(self.device))
+            self.result.pruning.add_(counts.to(self.device))
 
     def _known(self, batch: Batch) -> bool:
         """Whether the particles have poses: all of a batch or none, as early iterations take whole batches."""
         if self.some_known and not self.all_known:
-            return bool(self.state.known[int(batch.index[0])])
+            return bool(self.state.has_pose[int(batch.index[0])])
         return self.all_known
 
     def _of_poses(self, poses: Poses, scale: Tensor) -> dict[str, Tensor]:
@@ -300,7 +300,7 @@ class Expectation:
             "sigma": torch.stack([turn, move], 1),
             "cross": poses.terms.cross / scale,
             "power": poses.terms.power / scale**2,
-            "seen": torch.ones_like(scale),
+            "updated": torch.ones_like(scale),
             "certain": poses.certain.to(scale),
         }
 
@@ -314,15 +314,15 @@ class Expectation:
     def _count(self, limit: float) -> int:
         return half_plane(self.settings.box).count(limit)
 
-    def _residual(self, seen: Observation, poses: Poses, reference: Reference) -> Tensor:
-        """Residual power (b, m); beyond the alignment limit the prediction counts as zero."""
-        count = self._count(self.state.limit)
-        prediction = torch.zeros_like(seen.spectrum)
+    def _residual(self, images: Observation, poses: Poses) -> Tensor:
+        """Residual power (b, m); beyond the shells that are aligned the prediction counts as zero."""
+        count = self._count(self.state.max_shell)
+        prediction = torch.zeros_like(images.spectrum)
         prediction[:, :count] = predict(
-            reference.slices,
+            self.reference.slices,
             poses.rotation,
             poses.shift_px,
-            seen.gain[:, :count],
-            magnification=seen.magnification,
+            images.gain[:, :count],
+            magnification=images.magnification,
         )
-        return residual_power(seen.spectrum, prediction)
+        return residual_power(images.spectrum, prediction)

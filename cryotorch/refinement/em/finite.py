@@ -11,22 +11,22 @@ from cryotorch.errors import InputError
 from cryotorch.refinement.em.expectation import EStepResult
 from cryotorch.refinement.state import State
 
-SHOWN = 3  # images that are named
+NAMED = 3  # images, in a message
 
 
-def check_images(found: EStepResult, name: Callable[[int], str]) -> None:
+def check_images(e_step: EStepResult, name: Callable[[int], str]) -> None:
     """Of what an E-step learnt, after the reduction.
 
     Raises:
-        InputError: rows of ``found`` that are not finite, by the ``name`` of their images.
+        InputError: rows of ``e_step`` that are not finite, by the ``name`` of their images.
     """
-    parts = (found.rotation, found.shift, found.sigma, found.cross, found.power, found.ratio)
+    parts = (e_step.rotation, e_step.shift, e_step.sigma, e_step.cross, e_step.power, e_step.ratio)
     sound = torch.stack([part.flatten(1).isfinite().all(1) for part in map(_two, parts)]).all(0)
     rows = torch.nonzero(~sound)[:, 0].tolist()
     if rows:
-        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
         raise InputError(
-            f"{', '.join(map(name, rows[:SHOWN]))}{more} gave values that are not finite: look at the image and its CTF, or remove it "
+            f"{', '.join(map(name, rows[:NAMED]))}{more} gave values that are not finite: look at the image and its CTF, or remove it "
             "from the particle file"
         )
 

@@ -18,7 +18,7 @@ from cryotorch.ops.geometry.rotations import (
     to_rotation_vector,
 )
 
-FAR = 0.35  # radians: particles that moved further since have found another pose, not drifted
+MAX_DRIFT = 0.35  # radians: particles that moved further since have found another pose, not drifted
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def estimate_drift(
         angle = rotation_angle(rotation, copy)
         mate = torch.where((angle < best)[:, None, None], copy, mate)
         best = torch.minimum(best, angle)
-    near = best < FAR
+    near = best < MAX_DRIFT
     if near.sum() < 8:
         return no_drift()
     free = group.mean(0)  # projects on the vectors that every element of the group leaves alone

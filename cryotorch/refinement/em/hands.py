@@ -32,12 +32,12 @@ from cryotorch.refinement.em.expectation import EStepResult
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
-FINE = 8.0  # Å: maps that agree so far have the same hand
-CLEAR = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
-CLEARLY = 0.5  # such a correlation beyond doubt, which must show a hand
-LEAST = 3  # shells
-SURE = 0.9999  # a correlation beyond which the maps' own interpolation counts
-UNTOLD = 0.01  # share of the power that shows the hand: simulated sets with twice as much followed their initial map
+HAND_RESOLUTION = 8.0  # Å: maps that agree so far have the same hand
+CLEAR_ERRORS = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
+CLEAR_CORRELATION = 0.5  # such a correlation beyond doubt, which must show a hand
+MIN_SHELLS = 3
+MAX_CORRELATION = 0.9999  # beyond it the maps' own interpolation counts
+MAX_HAND_POWER = 0.01  # share of the power that shows the hand: simulated sets with twice as much followed their initial map
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Agreement:
     power: Tensor
     first: int
 
-    def reach(self, level: float) -> int:
+    def agrees_to(self, level: float) -> int:
         """The first shell from ``first`` on in which the even parts agree to less than a level."""
-        fallen = torch.nonzero(self.even[self.first :] < level)
-        return self.first + int(fallen[0]) if len(fallen) else len(self.even)
+        below = torch.nonzero(self.even[self.first :] < level)
+        return self.first + int(below[0]) if len(below) else len(self.even)
 
     @property
     def doubt(self) -> float:
@@ -114,12 +114,12 @@ class Agreement:
         sqrt(-(v - 1) log(1 - r^2)) standard errors: a few numbers tell the frame where they agree well. Over the shells in which the
         even parts agree, which say nothing of the frame, so that the choice is not biased, up to the one that tells most.
         """
-        band = slice(self.first, max(self.reach(THRESHOLD), self.first + LEAST))
+        band = slice(self.first, max(self.agrees_to(THRESHOLD), self.first + MIN_SHELLS))
         numbers = self.freedom[band].cumsum(0)
         together = (self.freedom[band] * self.odd[band].clamp(-1, 1)).cumsum(0)
-        r = (together / numbers.clamp_min(1e-12)).clamp(-SURE, SURE)
+        r = (together / numbers.clamp_min(1e-12)).clamp(-MAX_CORRELATION, MAX_CORRELATION)
         errors = r.sign() * (-(numbers - 1).clamp_min(0) * (1 - r * r).log()).sqrt()
-        return float(max(errors[LEAST - 1 :].tolist(), key=abs, default=0.0))
+        return float(max(errors[MIN_SHELLS - 1 :].tolist(), key=abs, default=0.0))
 
 
 def compare(
@@ -156,108 +156,116 @@ def compare(
 class Carried:
     """A half set after its frame was changed: rows of all particles, the sums of both halves, and what was done."""
 
-    found: EStepResult
+    e_step: EStepResult
     halves: list[Sums]
     notes: tuple[Finding, ...] = ()
 
 
-def agree(
-    state: State, found: EStepResult, halves: list[Sums], s: EMSettings, limit: float
+def align_frames(
+    state: State,
+    e_step: EStepResult,
+    halves: list[Sums],
+    settings: EMSettings,
+    insertion_limit: float,
 ) -> Carried | None:
     """Bring both half sets into one frame; None where they are, or nothing tells, or the search is a local one.
 
     Args:
-        halves: symmetrised sums of both half sets, of all ranks; limit: the last shell that was inserted.
+        halves: symmetrised sums of both half sets, of all ranks; insertion_limit: the last shell that was inserted.
     """
-    course = state.course.crossings
-    box = coarse_box(s, limit)
-    settled = len(course) > 0 and course[-1] >= min(box / 2, s.box * s.pixel_size / FINE) - 1
-    if s.local is not None or settled or box / 2 <= s.split + LEAST:
+    crossings, box = state.convergence.crossings, coarse_box(settings, insertion_limit)
+    enough = min(box / 2, settings.box * settings.pixel_size / HAND_RESOLUTION) - 1
+    decided = len(crossings) > 0 and crossings[-1] >= enough
+    if settings.local is not None or decided or box / 2 <= settings.split + MIN_SHELLS:
         return None
     small = coarse_maps(halves, box)
-    sphere, radius = _sphere(state, s, box, small.device)
-    inside, place, every = small * sphere, (s.group, radius), frames(s.group)
-    carried = Carried(found, halves)
+    sphere, radius = _sphere(state, settings, box, small.device)
+    inside, place, every = small * sphere, (settings.group, radius), frames(settings.group)
+    carried = Carried(e_step, halves)
 
     def worst(pair: Tensor | tuple[Tensor, Tensor], first: int) -> tuple[float, Frame | None]:
         doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
-        return min(doubts, key=lambda found: found[0], default=(0.0, None))
+        return min(doubts, key=lambda pair: pair[0], default=(0.0, None))
 
-    doubt, frame = worst(inside, math.ceil(s.split))
-    if doubt <= -CLEAR:
+    doubt, frame = worst(inside, math.ceil(settings.split))
+    if doubt <= -CLEAR_ERRORS:
         before = resize_volume(state.references.mean(0), box) * sphere
-        moved = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
-        which = dict(half="AB"[moved], other="AB"[1 - moved], mirrored=frame.mirrored)
+        half = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
+        which = dict(half="AB"[half], other="AB"[1 - half], mirrored=frame.mirrored)
         note = remark("half_set_moved", **which, errors=-doubt)
-        carried = _carry(state, carried, frame, (moved,), note)
-        inside[moved] = frame.map(inside[moved])
-    if state.given is not None:
-        doubt, frame = worst((_given(state, box) * sphere, inside.mean(0)), unseen(s))
-        if doubt <= -CLEAR:
+        carried = _carry(state, carried, frame, (half,), note)
+        inside[half] = frame.map(inside[half])
+    if state.initial_map is not None:
+        doubt, frame = worst((_initial_map(state, box) * sphere, inside.mean(0)), unseen(settings))
+        if doubt <= -CLEAR_ERRORS:
             how = dict(mirrored=frame.mirrored, errors=-doubt)
             note = remark("both_half_sets_moved", **how)
             carried = _carry(state, carried, frame, (0, 1), note)
     return carried if carried.notes else None
 
 
-def closing(state: State, half_maps: Tensor, s: EMSettings, limit: float) -> list[Finding]:
+def judge_hands(
+    state: State, half_maps: Tensor, settings: EMSettings, insertion_limit: float
+) -> list[Finding]:
     """At the end: the hands of both half maps, and what decides which of the two mirror images they show.
 
     Nothing where the frame is open by more than a few turns (C1, Cn), and for a local search.
 
     Args:
-        half_maps: (2, d, d, d); limit: the last shell that was inserted.
+        half_maps: (2, d, d, d); insertion_limit: the last shell that was inserted.
     """
-    box = coarse_box(s, limit)
-    if s.local is not None or z_fold(s.group) == len(s.group) or box / 2 <= s.split + LEAST:
+    box = coarse_box(settings, insertion_limit)
+    open_frame = z_fold(settings.group) == len(settings.group)
+    if settings.local is not None or open_frame or box / 2 <= settings.split + MIN_SHELLS:
         return []
     small = resize_volume(half_maps, box)
-    sphere, radius = _sphere(state, s, box, small.device)
-    mirrored = [f for f in frames(s.group) if f.mirrored]
-    place = s.group, radius, math.ceil(s.split)
-    found = [compare(*(small * sphere), f, *place) for f in mirrored]
-    doubt = min(a.doubt for a in found)
-    if doubt < -CLEAR:
+    sphere, radius = _sphere(state, settings, box, small.device)
+    mirrored = [f for f in frames(settings.group) if f.mirrored]
+    place = settings.group, radius, math.ceil(settings.split)
+    agreements = [compare(*(small * sphere), f, *place) for f in mirrored]
+    doubt = min(a.doubt for a in agreements)
+    if doubt < -CLEAR_ERRORS:
         return [Finding("hands_differ", errors=-doubt)]
-    if doubt < CLEAR:
-        agree = min(a.reach(CLEARLY) for a in found)
-        if agree < math.ceil(s.split) + LEAST:
+    if doubt < CLEAR_ERRORS:
+        shell = min(a.agrees_to(CLEAR_CORRELATION) for a in agreements)
+        if shell < math.ceil(settings.split) + MIN_SHELLS:
             return [remark("too_coarse_for_hand")]
-        reached = s.box * s.pixel_size / agree
-        return [Finding("no_hand", resolution=reached, symmetry=s.symmetry)]
-    told, first = 0.0, unseen(s)
-    if state.given is not None:
-        pair = _given(state, box) * sphere, (small * sphere).mean(0)
-        told = min(compare(*pair, f, s.group, radius, first).doubt for f in mirrored)
-    if told >= CLEAR:
-        return [remark("hand_of_initial_map", errors=doubt, shown=told)]
-    known = slice(1, first)
-    told = min(float(a.power[0, known].sum() / a.power[1, known].sum()) for a in found)
-    start = s.box * s.pixel_size / s.schedule.first_limit
-    if told > UNTOLD:
-        given = dict(resolution=start, power=told)
-        return [remark("hand_put_in", errors=doubt, **given)]
+        resolution = settings.box * settings.pixel_size / shell
+        return [Finding("no_hand", resolution=resolution, symmetry=settings.symmetry)]
+    errors, first = 0.0, unseen(settings)
+    if state.initial_map is not None:
+        pair = _initial_map(state, box) * sphere, (small * sphere).mean(0)
+        errors = min(compare(*pair, f, settings.group, radius, first).doubt for f in mirrored)
+    if errors >= CLEAR_ERRORS:
+        return [remark("hand_of_initial_map", errors=doubt, shown=errors)]
+    put_in = slice(1, first)
+    power = min(float(a.power[0, put_in].sum() / a.power[1, put_in].sum()) for a in agreements)
+    start = settings.box * settings.pixel_size / settings.schedule.first_limit
+    if power > MAX_HAND_POWER:
+        return [remark("hand_put_in", errors=doubt, resolution=start, power=power)]
     return [remark("hand_unknown", errors=doubt)]
 
 
-def as_given(volume: Tensor, s: EMSettings) -> Tensor:
+def coarse_initial_map(volume: Tensor, settings: EMSettings) -> Tensor:
     """An initial map (d, d, d), or the mean of two, in the box that frames are compared in at most."""
-    return resize_volume(volume if volume.dim() == 3 else volume.mean(0), coarse_box(s, s.box / 2))
+    mean = volume if volume.dim() == 3 else volume.mean(0)
+    return resize_volume(mean, coarse_box(settings, settings.box / 2))
 
 
-def unseen(s: EMSettings) -> int:
+def unseen(settings: EMSettings) -> int:
     """The first shell of the initial map that the first iteration did not see: what is found there is not what was put in."""
-    return math.floor(s.schedule.first_limit) + 1
+    return math.floor(settings.schedule.first_limit) + 1
 
 
-def _given(state: State, box: int) -> Tensor:
-    return resize_volume(state.given, box)
+def _initial_map(state: State, box: int) -> Tensor:
+    return resize_volume(state.initial_map, box)
 
 
-def coarse_box(s: EMSettings, limit: float) -> int:
+def coarse_box(settings: EMSettings, insertion_limit: float) -> int:
     """An even box that holds the shells up to 8 Å, or as far as images were inserted, with room to interpolate."""
-    finest = min(s.box / 2, limit, s.box * s.pixel_size / FINE)
-    return min(s.box, 2 * (math.ceil(finest) + 1))
+    edge = settings.box * settings.pixel_size
+    finest = min(settings.box / 2, insertion_limit, edge / HAND_RESOLUTION)
+    return min(settings.box, 2 * (math.ceil(finest) + 1))
 
 
 def coarse_maps(halves: list[Sums], box: int) -> Tensor:
@@ -266,11 +274,14 @@ def coarse_maps(halves: list[Sums], box: int) -> Tensor:
     return torch.stack([solve_lightly(half) for half in cut])
 
 
-def _sphere(state: State, s: EMSettings, box: int, device: torch.device) -> tuple[Tensor, float]:
+def _sphere(
+    state: State, settings: EMSettings, box: int, device: torch.device
+) -> tuple[Tensor, float]:
     """A soft sphere that holds the particle, in the small box, and the radius in pixels of a hard one that holds as much noise."""
-    edge = 0.04 * s.box
-    radius = min(s.particle_radius or math.inf, state.mask_radius or math.inf, s.window[1] - edge)
-    scale = box / s.box
+    edge = 0.04 * settings.box
+    radius = min(settings.particle_radius or math.inf, state.mask_radius or math.inf)
+    radius = min(radius, settings.window[1] - edge)
+    scale = box / settings.box
     sphere = soft_sphere(box, radius * scale, edge * scale, device)
     part = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
     return sphere, box * (0.75 / math.pi * part) ** (1 / 3)
@@ -288,11 +299,11 @@ def _closer(half: Tensor, before: Tensor, frame: Frame) -> float:
 
 
 def _carry(
-    state: State, carried: Carried, frame: Frame, moved: tuple[int, ...], note: Finding
+    state: State, carried: Carried, frame: Frame, half_sets: tuple[int, ...], note: Finding
 ) -> Carried:
     """Change the frame of one half set or both, in the state too, so that nothing seems to have moved."""
-    found, halves = carried.found, carried.halves
-    mine = torch.isin(state.particles.half, torch.tensor(moved))
+    e_step, halves = carried.e_step, carried.halves
+    mine = torch.isin(state.particles.half, torch.tensor(half_sets))
 
     def turned(rotation: Tensor) -> Tensor:
         return torch.where(mine[:, None, None], frame.poses(rotation), rotation)
@@ -300,7 +311,7 @@ def _carry(
     state.particles = state.particles.replace(rotation=turned(state.particles.rotation))
     if state.anchor_rotation is not None:
         state.anchor_rotation = turned(state.anchor_rotation)
-    certain = torch.where(mine, torch.zeros_like(found.certain), found.certain)  # search anew
-    found = replace(found, rotation=turned(found.rotation), certain=certain)
-    halves = [frame.sums(half) if i in moved else half for i, half in enumerate(halves)]
-    return Carried(found, halves, (*carried.notes, note))
+    certain = torch.where(mine, torch.zeros_like(e_step.certain), e_step.certain)  # search anew
+    e_step = replace(e_step, rotation=turned(e_step.rotation), certain=certain)
+    halves = [frame.sums(half) if i in half_sets else half for i, half in enumerate(halves)]
+    return Carried(e_step, halves, (*carried.notes, note))

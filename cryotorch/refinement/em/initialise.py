@@ -13,34 +13,34 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation, grid_correlations, pose_terms, shift_scores
 from cryotorch.ops.resolution.fsc import crossing_shell, shell_correlation
 from cryotorch.particles import Batch, Particles
-from cryotorch.refinement.em.hands import as_given
+from cryotorch.refinement.em.hands import coarse_initial_map
 from cryotorch.refinement.em.reference_mask import first_mask, sphere
 from cryotorch.refinement.em.schedule import advance
 from cryotorch.refinement.em.update import coefficients_per_shell
 from cryotorch.refinement.image_terms import observe
-from cryotorch.refinement.image_weight import LOST, robust_mean
+from cryotorch.refinement.image_weight import DAMAGED_FACTOR, robust_mean
 from cryotorch.refinement.pose_search.search import (
     Reference,
     coarse_candidates,
     polish,
-    prepare,
+    prepare_reference,
     shift_grid,
 )
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.settings import EMSettings, ImageGrid
 from cryotorch.refinement.state import ConvergenceHistory, State
 
-SAMPLE = 200  # images of each half set that noise and contrast are estimated from
-FEWER = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
-POSE_DOUBT = 5.0  # standard errors by which images should correlate with their projections
-CONTRAST_DOUBT = -5.0  # standard errors by which the inverted map must win to be believed
+START_IMAGES = 200  # of each half set, that noise and contrast are estimated from
+SCALE_IMAGES = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
+MIN_POSE_MATCH = 5.0  # standard errors by which images should correlate with their projections
+MIN_CONTRAST_MATCH = -5.0  # standard errors by which the inverted map must win to be believed
 
 
 def initialise_state(
     particles: Particles,
     volume: Tensor,
     batches: Batches,
-    s: EMSettings,
+    settings: EMSettings,
     resolution: float,
     device: torch.device,
     fresh: bool = True,
@@ -53,56 +53,60 @@ def initialise_state(
         InputError: the images correlate better with the inverted map.
     """
     particles = particles.replace(scale=torch.ones(len(particles)))
-    references = initial_reference(volume, s, resolution, device).expand(2, -1, -1, -1).clone()
-    shells = s.box // 2 + 1
+    references = (
+        initial_reference(volume, settings, resolution, device).expand(2, -1, -1, -1).clone()
+    )
+    shells = settings.box // 2 + 1
     noise = torch.ones(2, len(particles.optics.voltage_kv), shells, device=device)
-    first = advance(ConvergenceHistory(), s.schedule)
-    state = State(particles, references, noise, first.limit, first.share)
-    if s.local is not None:
-        state.known = torch.ones(len(particles), dtype=torch.bool)
+    first = advance(ConvergenceHistory(), settings.schedule)
+    state = State(particles, references, noise, first.max_shell, first.share)
+    if settings.local is not None:
+        state.has_pose = torch.ones(len(particles), dtype=torch.bool)
         state.anchor_rotation = state.centre_rotation = particles.rotation.clone()
         state.anchor_shift = state.centre_shift = particles.shift.clone()
     else:
-        state.given = as_given(volume, s).to(device)
-    first_mask(state, references.mean(0), resolution, s)
+        state.initial_map = coarse_initial_map(volume, settings).to(device)
+    first_mask(state, references.mean(0), resolution, settings)
     if not fresh:
         return state, []
     sample = _sample(batches)
-    state.noise, state.most, sample = initial_noise(particles, sample, s.grid, device)
-    if s.local is not None and s.local.subtract:
-        state.rest = rest_of(volume.to(device), s, resolution)
+    state.noise, state.max_power_ratio, sample = initial_noise(
+        particles, sample, settings.grid, device
+    )
+    if settings.local is not None and settings.local.subtract:
+        state.subtracted_reference = outside_mask(volume.to(device), settings, resolution)
     notes = []
-    if s.rescale_reference:
-        notes.append(_rescale(state, sample, s))
+    if settings.rescale_reference:
+        notes.append(_rescale(state, sample, settings))
     if state.mask is not None:
         state.references = state.references * state.mask
     return state, notes
 
 
-def _rescale(state: State, sample: list[Batch], s: EMSettings) -> Finding:
+def _rescale(state: State, sample: list[Batch], settings: EMSettings) -> Finding:
     """Bring the references to the grey scale of the images; what was done."""
-    if s.local is None:
-        factor, doubt = grey_scale(state, state.references.mean(0), sample, s)
+    if settings.local is None:
+        factor, doubt = grey_scale(state, state.references.mean(0), sample, settings)
     else:
-        factor, doubt = grey_scale_at_poses(state, sample, s)
-    if doubt < CONTRAST_DOUBT:
+        factor, doubt = grey_scale_at_poses(state, sample, settings)
+    if doubt < MIN_CONTRAST_MATCH:
         raise InputError(
             "the particles correlate better with the inverted initial map, their contrast is opposite: "
             "change invert (true is for particles that are dark on bright), or invert the map"
         )
     state.references = state.references * factor
-    if state.rest is not None:
-        state.rest = state.rest * factor
-    match = doubt if s.local is not None and doubt < POSE_DOUBT else None
+    if state.subtracted_reference is not None:
+        state.subtracted_reference = state.subtracted_reference * factor
+    match = doubt if settings.local is not None and doubt < MIN_POSE_MATCH else None
     return remark("grey_scale", factor=factor, match=match)
 
 
 def _sample(batches: Batches) -> list[Batch]:
-    """Up to ``SAMPLE`` images of each half set, evenly spread over the file."""
+    """Up to ``START_IMAGES`` images of each half set, evenly spread over the file."""
     sample = []
     for half in (0, 1):
         rows = torch.nonzero(batches.half == half)[:, 0]
-        rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
+        rows = rows[torch.linspace(0, len(rows) - 1, min(START_IMAGES, len(rows))).long()]
         sample.append(Batch(rows, batches.images[rows.tolist()], half))
     return sample
 
@@ -121,46 +125,48 @@ def initial_noise(
     shell, per_image = half_plane(grid.box).shell, coefficients_per_shell(grid.box)
     powers = []
     for batch in batches:
-        seen = observe(particles, batch.index.cpu(), batch.images.to(device), flat, grid)
-        power = (seen.spectrum.real**2 + seen.spectrum.imag**2).double().cpu()
+        images = observe(particles, batch.index.cpu(), batch.images.to(device), flat, grid)
+        power = (images.spectrum.real**2 + images.spectrum.imag**2).double().cpu()
         powers.append(power.new_zeros(len(power), shells).index_add_(1, shell, power) / per_image)
     group = torch.cat([particles.optics_group[batch.index.cpu()] for batch in batches])
-    noise, most, factor = robust_mean(torch.cat(powers), group, groups, grid.box)
+    noise, max_ratio, factor = robust_mean(torch.cat(powers), group, groups, grid.box)
     known = torch.bincount(group, minlength=groups).double()
     noise[known == 0] = (known / known.sum()) @ noise
     noise[:, 0] = noise[:, 1]
     noise = torch.maximum(noise, 1e-6 * noise.mean(1, keepdim=True)).clamp_min(1e-30)
     sound = [
         _some(batch, torch.nonzero(which)[:, 0])
-        for batch, which in zip(batches, (factor >= LOST).split([*map(len, powers)]), strict=True)
+        for batch, which in zip(
+            batches, (factor >= DAMAGED_FACTOR).split([*map(len, powers)]), strict=True
+        )
     ]
-    return noise.float().expand(2, -1, -1).clone().to(device), most.to(device), sound
+    return noise.float().expand(2, -1, -1).clone().to(device), max_ratio.to(device), sound
 
 
 def initial_reference(
-    volume: Tensor, s: EMSettings, resolution: float, device: torch.device
+    volume: Tensor, settings: EMSettings, resolution: float, device: torch.device
 ) -> Tensor:
     """The initial map, (d, d, d) or (2, d, d, d), low-passed and inside the widest soft sphere."""
-    return low_pass(volume.to(device), s.pixel_size, resolution) * sphere(s, device)
+    return low_pass(volume.to(device), settings.pixel_size, resolution) * sphere(settings, device)
 
 
-def rest_of(volume: Tensor, s: EMSettings, resolution: float) -> Tensor:
+def outside_mask(volume: Tensor, settings: EMSettings, resolution: float) -> Tensor:
     """What maps (2, d, d, d) show outside the mask, without their noise.
 
     Half maps are weighted with their FSC F, the Wiener filter F = SNR / (1 + SNR) of one half map, up to its first fall below
     0.143. One map for both half sets has no FSC and is low-passed at ``resolution`` Å.
     """
     if torch.equal(volume[0], volume[1]):
-        clean = low_pass(volume, s.pixel_size, resolution)
+        clean = low_pass(volume, settings.pixel_size, resolution)
     else:
         curve = shell_correlation(*volume).clamp(0, 1)
         curve[int(crossing_shell(curve)) + 1 :] = 0
         clean = filter_shells(volume, curve)
-    return clean * sphere(s, volume.device) * (1 - s.mask.judge.to(volume.device))
+    return clean * sphere(settings, volume.device) * (1 - settings.mask.fsc_mask.to(volume.device))
 
 
 def grey_scale(
-    state: State, volume: Tensor, batches: list[Batch], s: EMSettings
+    state: State, volume: Tensor, batches: list[Batch], settings: EMSettings
 ) -> tuple[float, float]:
     """The factor that brings an external map (d, d, d) to the grey scale of the images, and a doubt about its contrast.
 
@@ -172,27 +178,33 @@ def grey_scale(
     unit = volume / volume.std().clamp_min(1e-30)
     factor, margins = 1.0, []
     for attempt in range(3):
-        reference = prepare(unit * factor, state.limit, s.search, s.group, torch.float32)
-        plane = half_plane(s.box, device)
+        reference = prepare_reference(
+            unit * factor, state.max_shell, settings.search, settings.group, torch.float32
+        )
+        plane = half_plane(settings.box, device)
         count = plane.count(reference.coarse_limit)
         cross = power = 0.0
         if attempt == 1:
             batches = [_thinned(batch) for batch in batches]
         for batch in batches:
             rows = batch.index.cpu()
-            seen = observe(
-                state.particles, rows, batch.images.to(device), state.noise[batch.half], s.grid
+            images = observe(
+                state.particles,
+                rows,
+                batch.images.to(device),
+                state.noise[batch.half],
+                settings.grid,
             ).limited(count)
-            centre = (state.particles.shift[rows] / s.pixel_size).to(device)
+            centre = (state.particles.shift[rows] / settings.pixel_size).to(device)
             if attempt == 0:
-                candidates, upright, inverted = _correlate(seen, reference, centre, s)
+                candidates, upright, inverted = _correlate(images, reference, centre, settings)
                 margins.append(upright - inverted)
-                terms = pose_terms(reference.slices, seen, *candidates)
+                terms = pose_terms(reference.slices, images, *candidates)
             else:
                 candidates = coarse_candidates(
-                    reference, seen, None, centre, s.search.shift_extent, s.search
+                    reference, images, None, centre, settings.search.shift_extent, settings.search
                 )
-                terms = polish(reference, seen, *candidates, s.search).terms
+                terms = polish(reference, images, *candidates, settings.search).terms
             cross += float(terms.cross.sum())
             power += float(terms.power.sum())
         factor *= max(cross / max(power, 1e-30), 1e-6)
@@ -203,28 +215,32 @@ def grey_scale(
 
 def _thinned(batch: Batch) -> Batch:
     n = len(batch.index)
-    return _some(batch, torch.linspace(0, n - 1, min(FEWER, n)).long())
+    return _some(batch, torch.linspace(0, n - 1, min(SCALE_IMAGES, n)).long())
 
 
 def _some(batch: Batch, rows: Tensor) -> Batch:
     return Batch(batch.index[rows], batch.images[rows], batch.half)
 
 
-def grey_scale_at_poses(state: State, batches: list[Batch], s: EMSettings) -> tuple[float, float]:
+def grey_scale_at_poses(
+    state: State, batches: list[Batch], settings: EMSettings
+) -> tuple[float, float]:
     """The factor from known poses, sum cross / sum power, and the images' mean correlation in standard errors."""
     cross, power = [], []
     for half in (0, 1):
-        reference = prepare(state.references[half], state.limit, s.search, None, torch.float32)
+        reference = prepare_reference(
+            state.references[half], state.max_shell, settings.search, None, torch.float32
+        )
         for batch in (b for b in batches if b.half == half):
             rows, device = batch.index.cpu(), state.references.device
-            seen = observe(
-                state.particles, rows, batch.images.to(device), state.noise[half], s.grid
+            images = observe(
+                state.particles, rows, batch.images.to(device), state.noise[half], settings.grid
             )
-            seen = seen.limited(half_plane(s.box).count(state.limit))
+            images = images.limited(half_plane(settings.box).count(state.max_shell))
             rotation = state.particles.rotation[rows].to(device)
-            shift_px = (state.particles.shift[rows] / s.pixel_size).to(device)
+            shift_px = (state.particles.shift[rows] / settings.pixel_size).to(device)
             terms = pose_terms(
-                reference.slices, seen, torch.arange(len(rows), device=device), rotation, shift_px
+                reference.slices, images, torch.arange(len(rows), device=device), rotation, shift_px
             )
             cross.append(terms.cross)
             power.append(terms.power)
@@ -234,15 +250,17 @@ def grey_scale_at_poses(state: State, batches: list[Batch], s: EMSettings) -> tu
     return max(float(cross.sum() / power.sum().clamp_min(1e-30)), 1e-6), doubt
 
 
-def _correlate(seen: Observation, reference: Reference, centre: Tensor, s: EMSettings):
+def _correlate(images: Observation, reference: Reference, centre: Tensor, settings: EMSettings):
     """Best pose (image, rotation, shift) by normalised correlation; best values for the map and for its inverse."""
-    step = max(1.0, seen.box / (4 * reference.coarse_limit))
-    shifts = centre[:, None] + shift_grid(max(s.search.shift_extent, step), step, centre.device)
-    upright, inverted = grid_correlations(seen, shifts, reference.grid)
+    step = max(1.0, images.box / (4 * reference.coarse_limit))
+    shifts = centre[:, None] + shift_grid(
+        max(settings.search.shift_extent, step), step, centre.device
+    )
+    upright, inverted = grid_correlations(images, shifts, reference.grid)
     best, which = upright.max(1)
     rotation = reference.grid.rotation[which]
-    frequency = half_plane(seen.box, centre.device).frequency[: seen.spectrum.shape[1]]
+    frequency = half_plane(images.box, centre.device).frequency[: images.spectrum.shape[1]]
     slices = extract_slices(reference.slices, rotation, frequency)
-    at = shift_scores(seen, shifts, slices[:, None])[:, 0].argmax(1)
+    at = shift_scores(images, shifts, slices[:, None])[:, 0].argmax(1)
     shift = torch.take_along_dim(shifts, at[:, None, None], 1)[:, 0]
     return (torch.arange(len(best), device=centre.device), rotation, shift), best, inverted.amax(1)

@@ -25,34 +25,30 @@ from cryotorch.refinement.em.outcome import Made, outcome
 from cryotorch.refinement.em.reference_mask import mask_references, sphere
 from cryotorch.refinement.em.regularise import regularise
 from cryotorch.refinement.em.update import plan_next, take_over
-from cryotorch.refinement.settings import EMSettings
-from cryotorch.refinement.state import State
 from cryotorch.results import IterationResult
 
 
-def expect(step: Expectation, batch: Batch) -> None:
-    """E-step of a batch. When the device runs out of memory nothing of it has been added to ``step``."""
+def expect(expectation: Expectation, batch: Batch) -> None:
+    """E-step of a batch. When the device runs out of memory nothing of it has been added to ``expectation``."""
     if len(batch.index) == 0:
         return
-    reference = step.use(batch)  # V of the batch's half set, up to the limit of this iteration
-    images = step.observe(batch)  # y, T and 1 / sigma^2
-    best = step.search(images)  # R and s, with their covariance
-    moved = step.compare(images, best)  # a sample, against the other half set's V
-    with step.clock.phase("insert"):
-        weighed = step.weigh(reference, images, best, moved)  # what each counts, by its residual
-        step.insert(images, weighed)
-        step.record(images, weighed)
+    expectation.use(batch)  # V of the batch's half set, up to the shell that is aligned
+    observed = expectation.observe(batch)  # y, T and 1 / sigma^2
+    best = expectation.search(observed)  # R and s, with their covariance
+    difference = expectation.compare(observed, best)  # a sample, against the other half set's V
+    with expectation.clock.phase("insert"):
+        weighed = expectation.weigh(observed, best, difference)  # by their residuals
+        expectation.insert(observed, weighed)
+        expectation.record(observed, weighed)
 
 
 def maximize(
-    state: State,
-    step: Expectation,
-    settings: EMSettings,
+    expectation: Expectation,
     reduce: Callable[[list[Tensor]], None],
     ctf: CtfRound | None = None,
     name: Callable[[int], str] = "image {}".format,
 ) -> IterationResult:
-    """M-step: solve for new maps, judge them, and set ``state`` up for the next iteration.
+    """M-step: solve for new maps, judge them, and set the state up for the next iteration.
 
     Args:
         reduce: sums tensors over all ranks, in place; does nothing on one process.
@@ -62,25 +58,27 @@ def maximize(
     Raises:
         InputError: an image, a sum, a reference or a noise level is not finite.
     """
-    s, clock, limit = settings, step.clock, step.insert_limit
+    state, settings, clock = expectation.state, expectation.settings, expectation.clock
     with clock.waiting("reduce"):  # for the slowest rank too
-        found, sums = gather(step, reduce, name)
+        e_step = gather(expectation, reduce, name)
     with clock.waiting("solve"):
-        found, halves, notes = in_one_frame(state, found, sums, s, limit)
-        solved = solve(halves, s.box)  # V = numerator / weight
+        e_step, halves, notes = in_one_frame(expectation, e_step)
+        solved = solve(halves, settings.box)  # V = numerator / weight
+    half_maps, inserted = solved.half_maps, expectation.insertion_limit
     with clock.waiting("fsc"):
-        value = evaluate(solved.half_maps, limit, s, lambda: sphere(s, solved.half_maps.device))
-        keep_score(state, value)
+        evaluation = evaluate(
+            half_maps, inserted, settings, lambda: sphere(settings, half_maps.device)
+        )
+        keep_score(state, evaluation)
     with clock.waiting("solve"):
-        maps = regularise(solved, value.leading, value.inside, s)
+        maps = regularise(solved, evaluation.leading, evaluation.inside, settings)
         solved.sums.clear()  # for the memory
-        mask_references(state, maps, value.reached, s)
-        sharp = for_the_eye(solved.half_maps, value, s, maps.locally)
-    learnt = take_over(state, found, s)  # noise, what images count, poses, scales
-    messages = [*value.messages, *notes, *learnt.messages]
+        mask_references(state, maps, evaluation.reached, settings)
+        sharp = for_the_eye(half_maps, evaluation, settings, maps.locally)
+    changes = take_over(state, e_step, settings)  # noise, what images count, poses, scales
+    messages = [*evaluation.messages, *notes, *changes.messages]
     if ctf is not None:
         messages.append(ctf.conclude(state, reduce))
-    aligned = state.limit
-    messages += plan_next(state, found, solved.half_maps, limit, sharp.fit, s)
-    made = Made(solved.half_maps, maps, value, sharp)
-    return outcome(state, step, found, learnt, made, aligned, messages)
+    messages += plan_next(expectation, e_step, half_maps, sharp.fit)
+    made = Made(half_maps, maps, evaluation, sharp)
+    return outcome(expectation, e_step, changes, made, messages)

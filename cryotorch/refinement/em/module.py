@@ -57,7 +57,7 @@ class Refinement(L.LightningModule):
 
     def train_dataloader(self) -> DataLoader | PrefetchLoader:
         """This rank's part of the batches that the coming iteration takes, in order."""
-        taken = self.batches.share(self.state.share, self.state.known)
+        taken = self.batches.share(self.state.share, self.state.has_pose)
         sampler = ShardSampler(taken, self.global_rank, self.trainer.world_size)
         if self.trainer.world_size > 1:  # those that others work on now
             self.batches.let_go(sampler.numbers)
@@ -134,9 +134,7 @@ class Refinement(L.LightningModule):
                     summed += 1
 
             name = getattr(self.batches.images, "name", "image {}".format)
-            self.result = maximize(
-                self.state, self.expectation, self.settings, reduce, self.ctf, name
-            )
+            self.result = maximize(self.expectation, reduce, self.ctf, name)
 
         self.room(solve, snapshot(self.state))
         self.expectation = self.ctf = None
@@ -147,11 +145,10 @@ class Refinement(L.LightningModule):
         if self.trainer.world_size == 1:
             return
         for tensor in tensors:
-            moved = tensor.to(self.device)
-            torch.distributed.all_reduce(
-                moved
-            )  # a sum; the trainer's own reductions default to the mean
-            tensor.copy_(moved)
+            on_device = tensor.to(self.device)
+            # a sum; the trainer's own reductions default to the mean
+            torch.distributed.all_reduce(on_device)
+            tensor.copy_(on_device)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Add the state, plain tensors and numbers."""
@@ -160,18 +157,19 @@ class Refinement(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the state over; a run that had stopped goes on where the schedule of now does not."""
         self.state.load_state_dict(checkpoint["refinement"], self.device)
-        step = coming(checkpoint["refinement"], self.settings)
-        if self.state.stopped and isinstance(step, Continue):
-            self.state.stopped, self.state.limit, self.state.share = "", step.limit, step.share
-            if step.refine_ctf:
-                self.state.course.ctf_after.append(self.state.iteration)
+        decision = coming(checkpoint["refinement"], self.settings)
+        if self.state.stopped and isinstance(decision, Continue):
+            self.state.stopped = ""
+            self.state.max_shell, self.state.share = decision.max_shell, decision.share
+            if decision.refine_ctf:
+                self.state.convergence.ctf_after.append(self.state.iteration)
 
 
 def coming(saved: dict, settings: EMSettings) -> Continue | Stop:
     """What the schedule of now has in store for the state of a checkpoint; raises InputError if that has no course."""
     try:
-        course = ConvergenceHistory(**saved["course"])
-        course.check()
-        return advance(course, settings.schedule)
+        convergence = ConvergenceHistory(**saved["convergence"])
+        convergence.check()
+        return advance(convergence, settings.schedule)
     except (KeyError, TypeError, ValueError):
         raise InputError("the checkpoint cannot be used: its course is not that of a run") from None

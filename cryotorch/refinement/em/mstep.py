@@ -16,12 +16,10 @@ from cryotorch.ops.fourier.reconstruct import (
     shell_mean_weight,
     solve_lightly,
 )
-from cryotorch.ops.fourier.slices import Accumulator, merge_
+from cryotorch.ops.fourier.slices import merge_
 from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.refinement.em import finite, hands, symmetry_check
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
-from cryotorch.refinement.settings import EMSettings
-from cryotorch.refinement.state import State
 
 
 class MapSolve:
@@ -57,33 +55,34 @@ class Solved(NamedTuple):
 
 
 def gather(
-    step: Expectation, reduce: Callable[[list[Tensor]], None], name: Callable[[int], str]
-) -> tuple[EStepResult, list[Accumulator]]:
-    """What the E-steps of all ranks found and summed up.
+    expectation: Expectation, reduce: Callable[[list[Tensor]], None], name: Callable[[int], str]
+) -> EStepResult:
+    """What the E-steps of all ranks found; the sums of ``expectation`` are those of all ranks too.
 
     Raises:
         InputError: an image, by its ``name``, or a sum is not finite.
     """
-    sums = [merge_(a) for a in step.sums]
-    reduce(sums + step.found.tensors())
-    found = step.found.cpu()
-    finite.check_images(found, name)
+    sums = [merge_(a) for a in expectation.sums]
+    reduce(sums + expectation.result.tensors())
+    e_step = expectation.result.cpu()
+    finite.check_images(e_step, name)
     finite.check_sums(sums)
-    return found, step.sums
+    return e_step
 
 
 def in_one_frame(
-    state: State, found: EStepResult, sums: list[Accumulator], s: EMSettings, limit: float
+    expectation: Expectation, e_step: EStepResult
 ) -> tuple[EStepResult, list[Sums], list[Finding]]:
-    """The sums up to shell ``limit`` averaged over the point group, both half sets in one hand; what there is to say about it."""
-    halves = [collect(a, limit) for a in sums]
-    notes = symmetry_check.shown(state, halves, s, limit)
-    halves = [symmetrise(half, s.group) for half in halves]
-    carried = hands.agree(state, found, halves, s, limit)
+    """The sums averaged over the point group, both half sets in one hand; what there is to say about it."""
+    state, settings, inserted = expectation.state, expectation.settings, expectation.insertion_limit
+    halves = [collect(a, inserted) for a in expectation.sums]
+    notes = symmetry_check.check_symmetry(state, halves, settings, inserted)
+    halves = [symmetrise(half, settings.group) for half in halves]
+    carried = hands.align_frames(state, e_step, halves, settings, inserted)
     if carried is None:
-        return found, halves, notes
+        return e_step, halves, notes
     note = remark("frames_changed", changes=carried.notes)
-    return carried.found, carried.halves, [*notes, note]
+    return carried.e_step, carried.halves, [*notes, note]
 
 
 def solve(halves: list[Sums], box: int) -> Solved:

@@ -15,11 +15,13 @@ from cryotorch.particles import Batch
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.state import State
 
-IMAGES = 2  # images stay on a device when they take at most one part in so many of its free memory
-WORK = 4  # and so does the work on a batch
+KEPT_IMAGES_PART = (
+    2  # images stay on a device when they take at most one part in so many of its free memory
+)
+BATCH_PART = 4  # and so does the work on a batch
 BYTES_PER_PIXEL = 256  # of the arrays that an image of a batch passes through
-LEAST, MOST = 16, 512  # images; more at once gain nothing
-USUAL = 2**34  # bytes that a CUDA device may be expected to have
+MIN_BATCH, MAX_BATCH = 16, 512  # images; more at once gain nothing
+USUAL_MEMORY = 2**34  # bytes that a CUDA device may be expected to have
 
 
 def free_memory(device: torch.device) -> int:
@@ -30,12 +32,12 @@ def free_memory(device: torch.device) -> int:
 
 def images_stay(images: int, box: int, free: int) -> bool:
     """Whether so many float32 images should be kept on a device with ``free`` bytes."""
-    return 4 * images * box**2 <= free // IMAGES
+    return 4 * images * box**2 <= free // KEPT_IMAGES_PART
 
 
 def images_at_once(box: int, free: int) -> int:
     """Images per batch on a CUDA device with ``free`` bytes; where it proves too many ``AdaptiveBatch`` mends it."""
-    return max(LEAST, min(MOST, free // WORK // (BYTES_PER_PIXEL * box**2)))
+    return max(MIN_BATCH, min(MAX_BATCH, free // BATCH_PART // (BYTES_PER_PIXEL * box**2)))
 
 
 @contextmanager
@@ -100,20 +102,22 @@ class RetryWithoutCache:
 
 def snapshot(state: State) -> Callable[[], None]:
     """A function that brings a state back to what it is now; its tensors are replaced, never written to."""
-    course, history = deepcopy(state.course), list(state.history)
+    convergence, history = deepcopy(state.convergence), list(state.history)
     now = dict(vars(state))
-    return lambda: vars(state).update(now | {"course": deepcopy(course), "history": list(history)})
+    return lambda: vars(state).update(
+        now | {"convergence": deepcopy(convergence), "history": list(history)}
+    )
 
 
 class AdaptiveBatch:
     """As much of every batch at once as there was memory for so far; the first time that it is less, the log tells.
 
     ``step`` must record all of a batch or, when it raises torch.OutOfMemoryError, nothing. Before it gives up it asks
-    ``make_room`` for memory, see ``Room.make``.
+    ``make_room`` for memory, see ``RetryWithoutCache.make``.
     """
 
     def __init__(self, make_room: Callable[[], bool] = lambda: False) -> None:
-        self.most: int | None = None
+        self.batch_size: int | None = None
         self.make_room = make_room
 
     def __call__(self, step: Callable[[Batch], None], batch: Batch) -> None:
@@ -125,7 +129,7 @@ class AdaptiveBatch:
         n = len(batch.index)
         if n == 0:
             return step(batch)
-        most = n if self.most is None else min(n, self.most)
+        at_once = n if self.batch_size is None else min(n, self.batch_size)
         done = [0]
 
         def part(rows: slice) -> None:
@@ -133,7 +137,7 @@ class AdaptiveBatch:
             done.append(rows.stop)
 
         try:
-            fitted = in_parts(n, most, part)
+            fitted = in_parts(n, at_once, part)
         except MemoryError:
             if self.make_room():
                 return self(step, batch.part(slice(done[-1], n)))
@@ -141,20 +145,20 @@ class AdaptiveBatch:
                 f"the memory of the device does not hold one particle of {batch.images.shape[-1]} pixels: close what else "
                 "uses it, choose a smaller box_size, or add trainer=cpu"
             ) from None
-        if fitted < most:
-            if self.most is None:
+        if fitted < at_once:
+            if self.batch_size is None:
                 logging.getLogger("cryotorch").warning(
                     "The memory of the device does not hold %d particles at once: the work goes on with %d or fewer, the result stays the same",
                     *(n, fitted),
                 )
-            self.most = fitted
+            self.batch_size = fitted
 
 
 def batch_size(box: int, device: torch.device | None = None, ranks: int = 1) -> int:
     """Images per batch: many for the matrix products, few enough that a batch's work arrays stay within about 1 GiB.
 
-    On a CUDA device they take up to a part of its free memory; with several, which must all plan the same batches, of ``USUAL``.
+    On a CUDA device they take up to a part of its free memory; with several, which must all plan the same batches, of ``USUAL_MEMORY``.
     """
     if device is not None and device.type == "cuda":
-        return images_at_once(box, free_memory(device) if ranks == 1 else USUAL)
+        return images_at_once(box, free_memory(device) if ranks == 1 else USUAL_MEMORY)
     return max(16, min(256, 2**22 // box**2))

@@ -13,7 +13,7 @@ from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.refinement.em.evaluate import Evaluation
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.regularise import Maps
-from cryotorch.refinement.em.update import Learnt
+from cryotorch.refinement.em.update import PoseChanges
 from cryotorch.refinement.pose_search.pose_error import error_factors
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.settings import EMSettings
@@ -26,80 +26,80 @@ class Made(NamedTuple):
 
     half_maps: Tensor
     maps: Maps
-    value: Evaluation
+    evaluation: Evaluation
     sharp: Sharp
 
 
 def outcome(
-    state: State,
-    step: Expectation,
-    found: EStepResult,
-    learnt: Learnt,
+    expectation: Expectation,
+    e_step: EStepResult,
+    changes: PoseChanges,
     made: Made,
-    aligned: float,
     messages: list[Finding],
 ) -> IterationResult:
-    """Add the iteration to the history, and put together what it leaves; ``aligned``: its limit, Fourier pixels."""
-    s, seconds, judged = step.settings, step.clock.seconds, made.value.judged
-    change = learnt.change
+    """Add the iteration to the history, and put together what it leaves."""
+    state, settings = expectation.state, expectation.settings
+    seconds, judged = expectation.clock.seconds, made.evaluation.judged
+    change, has_pose = changes.median, state.has_pose
     state.history.append(
         {
             "iteration": state.iteration,
             "resolution": judged.resolution,
-            "limit": s.box * s.pixel_size / aligned,
-            "particles": float(found.seen.sum()),
+            "limit": settings.box * settings.pixel_size / state.convergence.max_shells[-1],
+            "particles": float(e_step.updated.sum()),
             "rotation_change": change[0],
             "shift_change": change[1],
             "seconds": sum(seconds.values()),
             **{f"seconds_{phase}": spent for phase, spent in seconds.items()},
         }
     )
-    departures = _departures(state, s)
-    told = departures.warnings() if departures is not None else []
-    factors = error_factors(found.sigma[found.seen > 0], found.moved[found.seen > 0])
-    known = state.known
+    departures = _departures(state, settings)
+    warnings = departures.warnings() if departures is not None else []
+    updated = e_step.updated > 0
+    factors = error_factors(e_step.sigma[updated], e_step.pose_difference[updated])
+    sigma = state.particles.pose_sigma * factors
     return IterationResult(
         iteration=state.iteration,
-        pixel_size=s.pixel_size,
+        pixel_size=settings.pixel_size,
         half_maps=made.half_maps.cpu(),
         map=made.maps.full.cpu(),
         map_sharp=made.sharp.map.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
-        mask_fsc=made.value.mask.cpu(),
+        mask_fsc=made.evaluation.mask.cpu(),
         curves={name: c.cpu() for name, c in judged.curves.items()},
         resolutions=judged.resolutions,
         resolution=judged.resolution,
         band=judged.band.cpu(),
-        shared=s.in_common,
-        inserted=step.insert_limit,
+        shared=settings.in_common,
+        inserted=expectation.insertion_limit,
         noise=state.noise.cpu(),
         guinier=made.sharp.fit.cpu(),
-        particles=state.particles.replace(pose_sigma=state.particles.pose_sigma * factors)[known],
-        rotation_change=learnt.rotation_change[known],
-        shift_change=learnt.shift_change[known],
+        particles=state.particles.replace(pose_sigma=sigma)[has_pose],
+        rotation_change=changes.rotation_change[has_pose],
+        shift_change=changes.shift_change[has_pose],
         seconds=dict(seconds),
         history=[dict(h) for h in state.history],
-        messages=[*messages, *told],
+        messages=[*messages, *warnings],
         final=bool(state.stopped),
-        group=s.group.cpu(),
+        group=settings.group.cpu(),
         departures=departures,
         cutoff=None if made.maps.cutoff is None else made.maps.cutoff.cpu(),
-        loud=learnt.loud,
-        noise_factor=learnt.noise_factor[known],
+        loud=changes.loud,
+        noise_factor=changes.noise_factor[has_pose],
     )
 
 
-def _departures(state: State, s: EMSettings) -> Departures | None:
-    if s.local is None:
+def _departures(state: State, settings: EMSettings) -> Departures | None:
+    if settings.local is None:
         return None
-    reach = s.local.reach
-    start = PosePrior(state.anchor_rotation, state.anchor_shift / s.pixel_size, reach)
+    extent = settings.local.extent
+    start = PosePrior(state.anchor_rotation, state.anchor_shift / settings.pixel_size, extent)
     now = state.particles
-    turn, offset = start.relative(now.rotation, now.shift / s.pixel_size)
+    turn, offset = start.relative(now.rotation, now.shift / settings.pixel_size)
     return Departures(
         state.anchor_rotation,
         torch.rad2deg(turn.norm(dim=1)),
-        offset.norm(dim=1) * s.pixel_size,
-        math.degrees(reach.rotation),
-        reach.shift * s.pixel_size,
+        offset.norm(dim=1) * settings.pixel_size,
+        math.degrees(extent.rotation),
+        extent.shift * settings.pixel_size,
     )

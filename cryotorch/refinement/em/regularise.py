@@ -14,7 +14,7 @@ from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
 from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
 from cryotorch.refinement.em.mstep import Solved
-from cryotorch.refinement.settings import EMSettings, NonUniform
+from cryotorch.refinement.settings import EMSettings, NonUniformSettings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def regularise(
     solved: Solved,
     curve: Tensor,
     mask: Tensor,
-    s: EMSettings,
+    settings: EMSettings,
 ) -> Maps:
     """Maps from the sums of the half sets, and the FSC (d // 2 + 1,) of their half maps in a mask (d, d, d).
 
@@ -48,10 +48,14 @@ def regularise(
     unfiltered, halves, mean_weight = solved
     merged = halves[0] + halves[1]
     even = solve_lightly(merged)
-    references = _references(halves, merged, mean_weight, s)
-    if s.nonuniform is not None:
-        return _nonuniform(even, references, unfiltered, curve, s.nonuniform, s)
-    share = signal_share(unfiltered, s.pixel_size, curve, mask) if s.local_wiener else None
+    references = _references(halves, merged, mean_weight, settings)
+    if settings.nonuniform is not None:
+        return _nonuniform(even, references, unfiltered, curve, settings.nonuniform, settings)
+    share = (
+        signal_share(unfiltered, settings.pixel_size, curve, mask)
+        if settings.local_wiener
+        else None
+    )
     for reference in references:
         reference.copy_(local_wiener(reference, curve, share, 1))
     return Maps(local_wiener(even, curve, share, 2), references)
@@ -62,35 +66,39 @@ def _nonuniform(
     references: Tensor,
     unfiltered: Tensor,
     curve: Tensor,
-    n: NonUniform,
-    s: EMSettings,
+    nonuniform: NonUniformSettings,
+    settings: EMSettings,
 ) -> Maps:
-    bank = filter_bank(s.box, s.pixel_size)
-    shape = {"resolutions": bank, "kind": n.kind, "order": n.order}
+    bank = filter_bank(settings.box, settings.pixel_size)
+    shape = {"resolutions": bank, "kind": nonuniform.kind, "order": nonuniform.order}
     # the gain that all places share: what is cut locally is only what is much worse than the average
     shape["weight"] = fsc_weight(curve.to(unfiltered.device)).square()
-    cutoff = local_cutoff(unfiltered, s.pixel_size, window=n.window, **shape)
+    cutoff = local_cutoff(unfiltered, settings.pixel_size, window=nonuniform.window, **shape)
 
     def locally(volume: Tensor) -> Tensor:
-        return apply_cutoff(volume, s.pixel_size, cutoff, bank, n.kind, n.order)
+        return apply_cutoff(
+            volume, settings.pixel_size, cutoff, bank, nonuniform.kind, nonuniform.order
+        )
 
     return Maps(
-        apply_cutoff(even, s.pixel_size, cutoff, **shape),
-        apply_cutoff(references, s.pixel_size, cutoff, **shape),
+        apply_cutoff(even, settings.pixel_size, cutoff, **shape),
+        apply_cutoff(references, settings.pixel_size, cutoff, **shape),
         cutoff,
         locally,
     )
 
 
 def _references(
-    halves: list[Sums], merged: Sums, mean_weight: list[Tensor], s: EMSettings
+    halves: list[Sums], merged: Sums, mean_weight: list[Tensor], settings: EMSettings
 ) -> Tensor:
     """Maps (2, d, d, d) of the half sets, alike below the split; one after the other, for the memory."""
-    maps = merged.weight.new_empty(2, *(s.box,) * 3)
+    maps = merged.weight.new_empty(2, *(settings.box,) * 3)
     both = torch.stack(mean_weight).sum(0)
-    low = torch.arange(len(both), device=both.device) < s.split
+    low = torch.arange(len(both), device=both.device) < settings.split
     for out, half, own in zip(maps, halves, mean_weight, strict=True):
-        out.copy_(solve_lightly(share_low(half, merged, s.split), torch.where(low, both, own)))
+        out.copy_(
+            solve_lightly(share_low(half, merged, settings.split), torch.where(low, both, own))
+        )
     return maps
 
 
@@ -99,9 +107,9 @@ def share_low(half: Sums, merged: Sums, split: float) -> Sums:
 
     One shell less, because windows and interpolation carry what is shared one shell further.
     """
-    shell, reach = half.shell, half.padding * math.ceil(max(split, 1))
+    shell, width = half.shell, half.padding * math.ceil(max(split, 1))
     numerator, weight = half.numerator.clone(), half.weight.clone()
-    for z in (slice(0, reach), slice(max(reach, len(shell) - reach), None)):
+    for z in (slice(0, width), slice(max(width, len(shell) - width), None)):
         low = shell[z] < split - 1  # only there
         numerator[z] = torch.where(low, merged.numerator[z], numerator[z])
         weight[z] = torch.where(low, merged.weight[z], weight[z])

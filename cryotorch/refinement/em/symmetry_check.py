@@ -25,7 +25,11 @@ from cryotorch.ops.geometry.symmetry_frame import (
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
-LOOKED = (0, 1, 3)  # iterations done: later the poses have adapted to the symmetry, right or wrong
+CHECKED_AFTER = (
+    0,
+    1,
+    3,
+)  # iterations done: later the poses have adapted to the symmetry, right or wrong
 
 
 @dataclass(frozen=True)
@@ -73,30 +77,41 @@ def judge_symmetry(look: SymmetryFit, group: Tensor, name: str, edge: float) -> 
         highest=highest,
         remedies=tuple(remedies),
     )
-    found = (axes.turn, axes.words) if axes is not None else (None, "")
-    return Verdict(False, fit, resolution, *found, warning)
+    turned = (axes.turn, axes.words) if axes is not None else (None, "")
+    return Verdict(False, fit, resolution, *turned, warning)
 
 
-def shown(state: State, sums: list[Sums], s: EMSettings, limit: float) -> list[Finding]:
+def check_symmetry(
+    state: State, sums: list[Sums], settings: EMSettings, insertion_limit: float
+) -> list[Finding]:
     """In early iterations of a refinement: a warning where the sums (of all ranks, not symmetrised) contradict the symmetry.
 
     They do so only where it is far from true, as poses that are found against a symmetric reference adapt to it.
 
     Args:
-        limit: the last shell that was inserted.
+        insertion_limit: the last shell that was inserted.
     """
-    if not s.symmetry or state.iteration not in LOOKED or len(s.group) == 1 or s.local is not None:
+    if (
+        not settings.symmetry
+        or state.iteration not in CHECKED_AFTER
+        or len(settings.group) == 1
+        or settings.local is not None
+    ):
         return []
-    radius = min(s.particle_radius or math.inf, state.mask_radius or math.inf, 0.42 * s.box)
-    look = SymmetryFit(sums, min(limit, s.box / 2) - 1, radius / s.box)
-    verdict = judge_symmetry(look, s.group, s.symmetry, s.box * s.pixel_size)
+    radius = min(
+        settings.particle_radius or math.inf, state.mask_radius or math.inf, 0.42 * settings.box
+    )
+    look = SymmetryFit(sums, min(insertion_limit, settings.box / 2) - 1, radius / settings.box)
+    verdict = judge_symmetry(
+        look, settings.group, settings.symmetry, settings.box * settings.pixel_size
+    )
     return [verdict.warning] if verdict.warning else []
 
 
 def _range(fit: Fit) -> tuple[float, float]:
     """The lowest and the highest score, from 0 to 1."""
-    seen = fit.score[~fit.score.isnan()].clamp(0, 1)
-    return float(seen.min()), float(seen.max())
+    known = fit.score[~fit.score.isnan()].clamp(0, 1)
+    return float(known.min()), float(known.max())
 
 
 def _is(group: Tensor, name: str) -> bool:

@@ -13,7 +13,7 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.refinement import image_weight
 from cryotorch.refinement.em import finite, frame_drift, hands
-from cryotorch.refinement.em.expectation import EStepResult
+from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.schedule import Stop, advance
 from cryotorch.refinement.pose_search.branch_and_bound import Pruning
 from cryotorch.refinement.pose_search.stable_poses import update_stability
@@ -24,7 +24,7 @@ from cryotorch.results import Guinier
 SCALE_RANGE = (0.2, 3.0)
 
 
-class Learnt(NamedTuple):
+class PoseChanges(NamedTuple):
     """What an iteration changed, of all particles.
 
     Attributes:
@@ -40,69 +40,71 @@ class Learnt(NamedTuple):
     messages: list[Finding]
 
     @property
-    def change(self) -> tuple[float, float]:
+    def median(self) -> tuple[float, float]:
         """The median changes, degrees and Å."""
         return float(self.rotation_change.nanmedian()), float(self.shift_change.nanmedian())
 
 
-def take_over(state: State, found: EStepResult, s: EMSettings) -> Learnt:
-    """Noise, weights, poses and scales of the next iteration, from what all ranks ``found``."""
-    state.noise = noise_power(found, state.noise)
-    most, blank = state.most.cpu(), (found.blank > 0) | (found.seen == 0)
-    factor = image_weight.factors(found.ratio, most, blank)
-    loud = image_weight.faults(found.ratio, most, found.blank > 0, s.box, s.pixel_size)
-    state.most = image_weight.coming_limits(found.ratio[~blank]).to(state.noise)
+def take_over(state: State, e_step: EStepResult, settings: EMSettings) -> PoseChanges:
+    """Noise, weights, poses and scales of the next iteration, from what the E-steps of all ranks estimated."""
+    state.noise = noise_power(e_step, state.noise)
+    max_ratio, blank = state.max_power_ratio.cpu(), e_step.blank > 0
+    left_out = blank | (e_step.updated == 0)
+    factor = image_weight.factors(e_step.ratio, max_ratio, left_out)
+    loud = image_weight.faults(e_step.ratio, max_ratio, blank, settings.box, settings.pixel_size)
+    state.max_power_ratio = image_weight.coming_max_ratio(e_step.ratio[~left_out]).to(state.noise)
     messages = []
-    if s.search.method == "branch_and_bound":
-        pruning = Pruning(*map(int, found.pruning.tolist()))
+    if settings.search.method == "branch_and_bound":
+        pruning = Pruning(*map(int, e_step.pruning.tolist()))
         messages.append(remark("pruning", **pruning.fractions()))
-    aligned = state.limit
-    changes = _take_poses(state, found, s)
-    learnt = Learnt(*changes, loud, image_weight.over_all(found.ratio, s.box), messages)
-    turn, _ = learnt.change
-    state.course.limits.append(aligned)
-    state.course.turns.append(math.radians(turn if math.isfinite(turn) else math.inf))
-    state.course.motions.append(_motion(learnt.change, state.particles.pose_sigma[state.known]))
-    if s.per_particle_scale and state.iteration > s.scale_start_iteration:
-        _update_scale(state, found, factor.amin(1) >= image_weight.LOST)
-    return learnt
+    noise_factor = image_weight.over_all(e_step.ratio, settings.box)
+    changes = PoseChanges(*_take_poses(state, e_step, settings), loud, noise_factor, messages)
+    turn, _ = changes.median
+    state.convergence.max_shells.append(state.max_shell)
+    state.convergence.turns.append(math.radians(turn if math.isfinite(turn) else math.inf))
+    sigma = state.particles.pose_sigma[state.has_pose]
+    state.convergence.motions.append(_motion(changes.median, sigma))
+    if settings.per_particle_scale and state.iteration > settings.scale_start_iteration:
+        _update_scale(state, e_step, factor.amin(1) >= image_weight.DAMAGED_FACTOR)
+    return changes
 
 
 def plan_next(
-    state: State, found: EStepResult, half_maps: Tensor, limit: float, fit: Guinier, s: EMSettings
+    expectation: Expectation, e_step: EStepResult, half_maps: Tensor, fit: Guinier
 ) -> list[Finding]:
-    """Set limit and share of the next iteration, or stop; what there is to say about it.
+    """Set ``max_shell`` and share of the next iteration, or stop; what there is to say about it.
 
     Args:
-        half_maps: (2, d, d, d); limit: the last shell that was inserted; fit: behind the sharpened map.
+        half_maps: (2, d, d, d); fit: behind the sharpened map.
     """
+    state, settings = expectation.state, expectation.settings
     messages = []
     if state.share < 1:
-        of = dict(seen=int(found.seen.sum()), particles=len(found.seen))
-        messages.append(remark("some_particles", **of))
-    step = advance(state.course, s.schedule)
-    if isinstance(step, Stop):
-        if s.bfactor is None and fit.bfactor is None:
+        numbers = dict(seen=int(e_step.updated.sum()), particles=len(e_step.updated))
+        messages.append(remark("some_particles", **numbers))
+    decision = advance(state.convergence, settings.schedule)
+    if isinstance(decision, Stop):
+        if settings.bfactor is None and fit.bfactor is None:
             messages.append(remark("run_not_sharpened", reason=fit.reason))
-        messages += hands.closing(state, half_maps, s, limit)
-        state.stopped = step.reason.code
-        return [*messages, remark("finished", reason=step.reason)]
+        messages += hands.judge_hands(state, half_maps, settings, expectation.insertion_limit)
+        state.stopped = decision.reason.code
+        return [*messages, remark("finished", reason=decision.reason)]
     finite.check_state(state)
-    state.limit, state.share = step.limit, step.share
-    if step.refine_ctf:
-        state.course.ctf_after.append(state.iteration)
-    return messages if step.note is None else [*messages, step.note]
+    state.max_shell, state.share = decision.max_shell, decision.share
+    if decision.refine_ctf:
+        state.convergence.ctf_after.append(state.iteration)
+    return messages if decision.note is None else [*messages, decision.note]
 
 
-def noise_power(found: EStepResult, before: Tensor) -> Tensor:
+def noise_power(e_step: EStepResult, before: Tensor) -> Tensor:
     """sigma2 (2, g, s): residual power per coefficient; a group without images keeps its value.
 
     A shell between its neighbours of few coefficients is as good as they are: shell 0 copies shell 1.
     """
-    shells = found.residual.shape[-1]
+    shells = e_step.residual.shape[-1]
     per_image = coefficients_per_shell(2 * (shells - 1))
-    count = found.count * per_image
-    noise = found.residual / count.clamp_min(1e-30)
+    count = e_step.count * per_image
+    noise = e_step.residual / count.clamp_min(1e-30)
     noise[..., 0] = noise[..., 1]
     noise = torch.where(count > 0, noise, before.double().cpu())
     least = 1e-6 * noise.mean(-1, keepdim=True)
@@ -114,32 +116,34 @@ def coefficients_per_shell(box: int) -> Tensor:
     return torch.bincount(half_plane(box).shell, minlength=box // 2 + 1).clamp_min(1)
 
 
-def _take_poses(state: State, found: EStepResult, s: EMSettings) -> tuple[Tensor, Tensor]:
+def _take_poses(state: State, e_step: EStepResult, settings: EMSettings) -> tuple[Tensor, Tensor]:
     """Store the poses that all ranks found; returns the changes in degrees (modulo symmetry) and Å, NaN where there was none."""
-    old, seen = state.particles, found.seen > 0
-    comparable = seen if old.has_pose and state.iteration == 1 else seen & state.known
+    old, updated = state.particles, e_step.updated > 0
+    comparable = updated if old.has_pose and state.iteration == 1 else updated & state.has_pose
     angle = torch.full((len(old),), torch.pi)
-    for g in s.group.float():
-        angle = torch.minimum(angle, rotation_angle(found.rotation, old.rotation @ g))
-    move = (found.shift - old.shift).norm(dim=1)
+    for g in settings.group.float():
+        angle = torch.minimum(angle, rotation_angle(e_step.rotation, old.rotation @ g))
+    move = (e_step.shift - old.shift).norm(dim=1)
     angle[~comparable], move[~comparable] = torch.nan, torch.nan
     state.particles = old.replace(
-        rotation=torch.where(seen[:, None, None], found.rotation, old.rotation),
-        shift=torch.where(seen[:, None], found.shift, old.shift),
-        pose_sigma=torch.where(seen[:, None], found.sigma, old.pose_sigma),
+        rotation=torch.where(updated[:, None, None], e_step.rotation, old.rotation),
+        shift=torch.where(updated[:, None], e_step.shift, old.shift),
+        pose_sigma=torch.where(updated[:, None], e_step.sigma, old.pose_sigma),
         has_pose=True,
     )
     if state.anchor_rotation is None:
-        state.anchor_rotation, state.anchor_shift = found.rotation.clone(), found.shift.clone()
-        state.anchor_rotation[~seen], state.anchor_shift[~seen] = torch.nan, torch.nan
-    anchor = state.anchor_rotation[seen], state.anchor_shift[seen]
-    drift = frame_drift.estimate_drift(found.rotation[seen], found.shift[seen], *anchor, s.group)
+        state.anchor_rotation, state.anchor_shift = e_step.rotation.clone(), e_step.shift.clone()
+        state.anchor_rotation[~updated], state.anchor_shift[~updated] = torch.nan, torch.nan
+    anchor = state.anchor_rotation[updated], state.anchor_shift[updated]
+    poses = e_step.rotation[updated], e_step.shift[updated]
+    drift = frame_drift.estimate_drift(*poses, *anchor, settings.group)
     state.drift_turn, state.drift_move = drift.turn, drift.move
-    state.known = state.known | seen
-    again = update_stability(state.calm, angle, move / s.pixel_size, found.certain > 0)
-    state.calm = torch.where(seen, again, state.calm)
-    if s.local is not None:
-        _recentre(state, s)
+    state.has_pose = state.has_pose | updated
+    before, certain = state.stable_iterations, e_step.certain > 0
+    now = update_stability(before, angle, move / settings.pixel_size, certain)
+    state.stable_iterations = torch.where(updated, now, before)
+    if settings.local is not None:
+        _recentre(state, settings)
     return torch.rad2deg(angle), move
 
 
@@ -150,32 +154,32 @@ def _motion(change: tuple[float, float], sigma: Tensor) -> float:
     return max(parts) if all(map(math.isfinite, parts)) else math.inf
 
 
-def _recentre(state: State, s: EMSettings) -> None:
+def _recentre(state: State, settings: EMSettings) -> None:
     """Tie a local search to the poses of now, where that is asked for."""
-    now, reach = state.particles, s.local.reach
-    fulcrum = torch.tensor(reach.fulcrum) * s.pixel_size
-    if s.local.recenter_rotation:
+    now, extent = state.particles, settings.local.extent
+    fulcrum = torch.tensor(extent.fulcrum) * settings.pixel_size
+    if settings.local.recenter_rotation:
         # the image of the fulcrum stays where the old centre has it
         swing = (now.rotation - state.centre_rotation)[:, :2] @ fulcrum
         state.centre_rotation, state.centre_shift = now.rotation.clone(), state.centre_shift + swing
-    if s.local.recenter_shift:
+    if settings.local.recenter_shift:
         swing = (now.rotation - state.centre_rotation)[:, :2] @ fulcrum
         state.centre_shift = now.shift - swing
 
 
-def _update_scale(state: State, found: EStepResult, sound: Tensor) -> None:
+def _update_scale(state: State, e_step: EStepResult, sound: Tensor) -> None:
     """Per-particle scale in closed form, cross / power, shrunk towards 1 by an empirical-Bayes prior.
 
     The least-squares scale has variance 1 / (2 power). What the scales scatter beyond that is their true spread, and sets
     the prior's width: where particles do not differ, noise does not make them differ. The mean of each half set is 1. Images (n,) that
     are not ``sound`` tell nothing about a scale: theirs is 1.
     """
-    seen = (found.seen > 0) & sound
-    scale = torch.where(found.seen > 0, 1.0, state.particles.scale)
+    updated = (e_step.updated > 0) & sound
+    scale = torch.where(e_step.updated > 0, 1.0, state.particles.scale)
     spreads = []
     for half in (0, 1):
-        mine = seen & (state.particles.half == half)
-        cross, power = found.cross[mine], found.power[mine].clamp_min(1e-12)
+        mine = updated & (state.particles.half == half)
+        cross, power = e_step.cross[mine], e_step.power[mine].clamp_min(1e-12)
         mean = cross.sum() / power.sum()
         if not mean > 0:
             continue

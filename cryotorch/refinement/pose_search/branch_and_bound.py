@@ -57,7 +57,7 @@ from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 WIDTH = 32  # cells per image that go on to the next level
 SCOUTS = 3  # cells climbed at the first level; one at the others
-POINTS = 1 << 21  # coefficients of the slices handled at once
+COEFFICIENTS_AT_ONCE = 1 << 21  # coefficients of the slices handled at once
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class PowerTable:
     power: Tensor
     change: Tensor
 
-    def margins(self, seen: Observation) -> Tensor:
+    def margins(self, images: Observation) -> Tensor:
         """How far a cell's centre may lie below the best score of the cell, (levels, b)."""
-        weight = 0.5 * ring_weight(seen)
+        weight = 0.5 * ring_weight(images)
         ring = torch.arange(weight.shape[1], device=weight.device)
         rows = []
         for level, change in zip(self.levels, self.change, strict=True):
@@ -116,11 +116,11 @@ class PowerTable:
 
 
 def power_table(
-    reference: Reference, settings: SearchSettings, reach: SearchExtent | None = None
+    reference: Reference, settings: SearchSettings, extent: SearchExtent | None = None
 ) -> PowerTable:
-    """The table of a reference, once per half set and iteration; ``reach`` is that of a local search."""
-    steps = levels(reference, settings, reach)
-    fulcrum = (0.0, 0.0, 0.0) if reach is None else reach.fulcrum
+    """The table of a reference, once per half set and iteration; ``extent`` is that of a local search."""
+    steps = levels(reference, settings, extent)
+    fulcrum = (0.0, 0.0, 0.0) if extent is None else extent.fulcrum
     change = [cell_change(reference.slices, at.limit, at.turn, at.move, fulcrum) for at in steps]
     return PowerTable(steps, view_power(reference.slices), torch.stack(change))
 
@@ -128,11 +128,11 @@ def power_table(
 def bounded_search(
     reference: Reference,
     table: PowerTable,
-    seen: Observation,
+    images: Observation,
     rotation: Tensor | None,
     shift_px: Tensor,
-    extent: float,
-    tether: PosePrior | None,
+    shift_extent: float,
+    prior: PosePrior | None,
     settings: SearchSettings,
     width: int = WIDTH,
 ) -> tuple[Poses, Pruning]:
@@ -140,20 +140,20 @@ def bounded_search(
 
     Args:
         table: ``power_table`` of the reference.
-        rotation, shift_px: (b, 3, 3) and (b, 2) previous poses, one more hypothesis; without a tether the shifts are the
+        rotation, shift_px: (b, 3, 3) and (b, 2) previous poses, one more hypothesis; without a prior the shifts are the
             centres of the search and ``rotation`` may be None.
-        extent: pixels around the centres; not used with a tether, which brings its own.
-        tether: of the b images; None = all rotations of the reference's grid, which is one asymmetric unit.
+        shift_extent: pixels around the centres; not used with a prior, which brings its own.
+        prior: of the b images; None = all rotations of the reference's grid, which is one asymmetric unit.
         width: the cap.
     """
-    plane = half_plane(seen.box, shift_px.device)
+    plane = half_plane(images.box, shift_px.device)
     descent = _Descent(
-        reference, table, seen.limited(plane.count(reference.limit)), tether, settings, width
+        reference, table, images.limited(plane.count(reference.limit)), prior, settings, width
     )
     if rotation is not None:
-        start = tether.confine(rotation, shift_px) if tether else (rotation, shift_px)
-        descent.scout(descent.images, *start, 0)
-    cells = descent.open_locally() if tether else descent.open_globally(shift_px, extent)
+        start = prior.confine(rotation, shift_px) if prior else (rotation, shift_px)
+        descent.scout(descent.rows, *start, 0)
+    cells = descent.open_locally() if prior else descent.open_globally(shift_px, shift_extent)
     for level in range(1, len(table.levels)):
         if not cells.alive.any():
             break
@@ -168,15 +168,15 @@ class _Descent:
         self,
         reference: Reference,
         table: PowerTable,
-        seen: Observation,
-        tether: PosePrior | None,
+        images: Observation,
+        prior: PosePrior | None,
         settings: SearchSettings,
         width: int,
     ) -> None:
-        self.reference, self.seen, self.tether, self.settings = reference, seen, tether, settings
-        self.levels, self.margins, self.width = table.levels, table.margins(seen), width
-        b, device = len(seen.spectrum), seen.spectrum.device
-        self.images = torch.arange(b, device=device)
+        self.reference, self.images, self.prior, self.settings = reference, images, prior, settings
+        self.levels, self.margins, self.width = table.levels, table.margins(images), width
+        b, device = len(images.spectrum), images.spectrum.device
+        self.rows = torch.arange(b, device=device)
         self.value = torch.full((b,), -math.inf, device=device)
         self.rotation = torch.eye(3, device=device).repeat(b, 1, 1)
         self.shift_px = torch.zeros(b, 2, device=device)
@@ -185,20 +185,18 @@ class _Descent:
 
     def pruning(self) -> Pruning:
         counts = self.met, self.by_bound, self.by_cap, self.evaluations
-        return Pruning(*counts, len(self.images), int(self.capped.sum()))
+        return Pruning(*counts, len(self.rows), int(self.capped.sum()))
 
-    def open_globally(self, centre: Tensor, extent: float) -> Cells:
+    def open_globally(self, centre: Tensor, shift_extent: float) -> Cells:
         """Every rotation of the grid at every shift; a rotation that the cap drops counts with all its shifts."""
         at, grid = self.levels[0], self.reference.grid
         assert grid is not None
-        shifts = centre[:, None] + shift_grid(max(extent, at.move), at.move, centre.device)
-        low = self.seen.limited(self._count(at.limit))
+        shifts = centre[:, None] + shift_grid(max(shift_extent, at.move), at.move, centre.device)
+        low = self.images.limited(self._count(at.limit))
         score = grid_scores(low, shifts, grid)
         t, (b, r) = shifts.shape[1], score.shape
         top = score.topk(min(self.width, r), 1).indices
-        found = self._scored(
-            self.images, torch.zeros_like(self.images), grid.rotation[top], shifts, 0
-        )
+        found = self._scored(self.rows, torch.zeros_like(self.rows), grid.rotation[top], shifts, 0)
         self.evaluations += b * r * t - found.score.numel()
         self._scout_best(found, SCOUTS, 0)
         left = score + self.margins[0][:, None] >= self.value[:, None]
@@ -208,12 +206,12 @@ class _Descent:
 
     def open_locally(self) -> Cells:
         """A ball of rotations by a disc of shifts around every image's centre pose."""
-        at, reach, b = self.levels[0], self.tether.reach, len(self.images)
-        turns = filled(ball_grid, reach.rotation, at.turn, 3).to(self.shift_px)
-        offsets = filled(shift_grid, reach.shift, at.move, 2).to(self.shift_px)
-        rotation = from_rotation_vector(turns) @ self.tether.rotation[:, None]
+        at, extent, b = self.levels[0], self.prior.extent, len(self.rows)
+        turns = filled(ball_grid, extent.rotation, at.turn, 3).to(self.shift_px)
+        offsets = filled(shift_grid, extent.shift, at.move, 2).to(self.shift_px)
+        rotation = from_rotation_vector(turns) @ self.prior.rotation[:, None]
         found = self._scored(
-            self.images, torch.zeros_like(self.images), rotation, offsets.repeat(b, 1, 1), 0
+            self.rows, torch.zeros_like(self.rows), rotation, offsets.repeat(b, 1, 1), 0
         )
         self._scout_best(found, SCOUTS, 0)
         return self._prune(found, 0)
@@ -242,16 +240,16 @@ class _Descent:
         self._keep(image, *self._climb(image, *pose, self.reference.limit))
         terms, rotation, shift_px = ascend(
             self.reference.slices,
-            self.seen,
             self.images,
+            self.rows,
             self.rotation,
             self.shift_px,
             WINNER_STEPS,
             fused=self.settings.compile,
-            tether=self.tether,
+            prior=self.prior,
         )
-        self.evaluations += len(self.images) * (WINNER_STEPS + 1)
-        spread = covariance(terms, rotation, shift_px, self.tether)
+        self.evaluations += len(self.rows) * (WINNER_STEPS + 1)
+        spread = covariance(terms, rotation, shift_px, self.prior)
         return Poses(rotation, shift_px, spread, terms, torch.zeros_like(rotation[:, 0, 0]) > 0)
 
     def _scored(
@@ -259,21 +257,21 @@ class _Descent:
     ) -> Families:
         """Scores at a level's limit, less the least that the priors take in a cell; poses are confined first."""
         at, base, cost = self.levels[level], None, 0.0
-        if self.tether is not None:
-            reach, r = self.tether.reach, rotation.shape[1]
-            held = self.tether.of(image.repeat_interleave(r))
+        if self.prior is not None:
+            extent, r = self.prior.extent, rotation.shape[1]
+            held = self.prior.of(image.repeat_interleave(r))
             zero = self.shift_px.new_zeros(len(held.shift_px), 2)
             turn = held.relative(rotation.flatten(0, 1), zero)[0]
             flat, base = held.pose(turn, zero)
             rotation, base = flat.unflatten(0, (-1, r)), base.unflatten(0, (-1, r))
             length = offset.norm(dim=-1)
-            offset = offset * (reach.shift / length.clamp_min(1e-12)).clamp(max=1)[..., None]
-            turned = (turn.norm(dim=1).clamp(max=reach.rotation) - at.turn_radius).clamp_min(0)
-            moved = (length.clamp(max=reach.shift) - at.move_radius).clamp_min(0)
-            cost = (turned / (2 * reach.rotation_sigma)).square().unflatten(0, (-1, r))[:, :, None]
-            cost = cost + (moved / (2 * reach.shift_sigma)).square()[:, None]
+            offset = offset * (extent.shift / length.clamp_min(1e-12)).clamp(max=1)[..., None]
+            turned = (turn.norm(dim=1).clamp(max=extent.rotation) - at.turn_radius).clamp_min(0)
+            moved = (length.clamp(max=extent.shift) - at.move_radius).clamp_min(0)
+            cost = (turned / (2 * extent.rotation_sigma)).square().unflatten(0, (-1, r))[:, :, None]
+            cost = cost + (moved / (2 * extent.shift_sigma)).square()[:, None]
         count = self._count(at.limit)
-        chunk = max(1, POINTS // (rotation.shape[1] * count))
+        chunk = max(1, COEFFICIENTS_AT_ONCE // (rotation.shape[1] * count))
         parts = [
             self._scores(image[i], rotation[i], None if base is None else base[i], offset[i], count)
             for i in torch.arange(len(image), device=image.device).split(chunk)
@@ -286,22 +284,22 @@ class _Descent:
         self, image: Tensor, rotation: Tensor, base: Tensor | None, offset: Tensor, count: int
     ) -> Tensor:
         """(f, r, t) for rotations (f, r, 3, 3) and shifts base (f, r, 2) + offset (f, t, 2)."""
-        seen = self.seen.limited(count).of(image)
-        frequency = half_plane(seen.box, image.device).frequency[:count]
-        if seen.magnification is not None:
-            stretch = seen.magnification.repeat_interleave(rotation.shape[1], 0)
+        images = self.images.limited(count).of(image)
+        frequency = half_plane(images.box, image.device).frequency[:count]
+        if images.magnification is not None:
+            stretch = images.magnification.repeat_interleave(rotation.shape[1], 0)
             frequency = of_each(frequency, stretch)
         slices = extract_slices(self.reference.slices, rotation.flatten(0, 1), frequency)
         slices = slices.unflatten(0, rotation.shape[:2])
-        weight = (seen.gain**2 * seen.precision)[..., None]
+        weight = (images.gain**2 * images.precision)[..., None]
         power = torch.view_as_real(slices).square().sum(-1) @ weight
         if base is not None:
-            slices = slices * shift_phase(base, seen.box, count)
-        return shift_scores(seen, offset, slices) - 0.5 * power
+            slices = slices * shift_phase(base, images.box, count)
+        return shift_scores(images, offset, slices) - 0.5 * power
 
     def _scout_best(self, found: Families, n: int, level: int) -> None:
         """Scouts from the n best rotations of every image, each at its best offset."""
-        score, family = found.table(len(self.images))
+        score, family = found.table(len(self.rows))
         best, offset = score.flatten(1, 2).max(-1)
         top = best.topk(min(n, best.shape[1]), 1)
         image, place = (top.values > -math.inf).nonzero(as_tuple=True)
@@ -312,7 +310,7 @@ class _Descent:
 
     def _prune(self, found: Families, level: int) -> Cells:
         """What the bound leaves, and the cap."""
-        score, family = found.table(len(self.images))
+        score, family = found.table(len(self.rows))
         r, t = score.shape[2:]
         score = score.flatten(1)
         alive = score + self.margins[level][:, None] >= self.value[:, None]
@@ -336,8 +334,8 @@ class _Descent:
     def _peaks(self, cells: Cells) -> tuple[Tensor, Tensor]:
         """Image and slot of the cells to climb from."""
         offset = self.shift_px
-        if self.tether is not None:
-            offset = self.tether.relative(self.rotation, self.shift_px)[1]
+        if self.prior is not None:
+            offset = self.prior.relative(self.rotation, self.shift_px)[1]
         peak = peaks(cells, self.levels[-1], self.rotation, offset, self.value)
         taken = peak & (peak.cumsum(1) <= self.settings.candidates)
         dropped = (peak & ~taken).sum(1)
@@ -348,9 +346,9 @@ class _Descent:
 
     def _pose(self, image: Tensor, rotation: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations (p, 3, 3) and shifts (p, 2) of cells."""
-        if self.tether is None:
+        if self.prior is None:
             return rotation, offset
-        held = self.tether.of(image)
+        held = self.prior.of(image)
         return held.pose(held.relative(rotation, offset)[0], offset)
 
     def _climb(
@@ -359,8 +357,8 @@ class _Descent:
         """Poses and scores, less the priors' cost, after a few Gauss-Newton steps."""
         if len(image) == 0:
             return rotation, shift_px, shift_px[:, 0]
-        held = self.tether and self.tether.of(image)
-        steps, view = self.settings.newton_steps, self.seen.limited(self._count(limit))
+        held = self.prior and self.prior.of(image)
+        steps, view = self.settings.newton_steps, self.images.limited(self._count(limit))
         terms, rotation, shift_px = ascend(
             self.reference.slices,
             view,
@@ -369,7 +367,7 @@ class _Descent:
             shift_px,
             steps,
             fused=self.settings.compile,
-            tether=held,
+            prior=held,
         )
         self.evaluations += len(image) * (steps + 1)
         cost = held.cost(rotation, shift_px) if held else 0.0
@@ -382,11 +380,11 @@ class _Descent:
         best = self.value.scatter_reduce(0, image, value, "amax")
         wins = (value == best[image]) & (value > self.value[image])
         row = torch.where(wins, torch.arange(len(image), device=image.device), -1)
-        row = torch.full_like(self.images, -1).scatter_reduce(0, image, row, "amax")
+        row = torch.full_like(self.rows, -1).scatter_reduce(0, image, row, "amax")
         new, row = row >= 0, row.clamp_min(0)
         self.value = best
         self.rotation = torch.where(new[:, None, None], rotation[row], self.rotation)
         self.shift_px = torch.where(new[:, None], shift_px[row], self.shift_px)
 
     def _count(self, limit: float) -> int:
-        return half_plane(self.seen.box).count(limit)
+        return half_plane(self.images.box).count(limit)

@@ -11,8 +11,8 @@ from cryotorch.ops.geometry.rotations import rotation_angle
 
 SAME_ROTATION, SAME_SHIFT = math.radians(1), 0.5  # radians, pixels: two candidates found one pose
 SCORE_CUTOFF = 15.0  # score below the best at which a candidate is given up
-SURE = 8  # candidates that are always climbed from; the others only if
-UNLIKELY = 6.0  # score below the best separates them by less: a likelihood ratio of exp(12)
+ALWAYS_CLIMBED = 8  # candidates that are always climbed from; the others only if
+CLIMB_CUTOFF = 6.0  # score below the best separates them by less: a likelihood ratio of exp(12)
 
 
 def worth_a_climb(score: Tensor, sure: int, place: Tensor | None = None) -> Tensor:
@@ -22,7 +22,7 @@ def worth_a_climb(score: Tensor, sure: int, place: Tensor | None = None) -> Tens
     """
     if place is None:
         place = torch.arange(score.shape[1], device=score.device)
-    return (place < sure) | (score >= score[:, :1] - UNLIKELY)
+    return (place < sure) | (score >= score[:, :1] - CLIMB_CUTOFF)
 
 
 def single_candidate(image: Tensor, n: int) -> Tensor:
@@ -44,7 +44,7 @@ def thin_out(
     score and image (p,), rotation (p, 3, 3), shift_px (p, 2).
 
     Of two that climbed to the same pose only the better one stays, and none stays whose score is ``SCORE_CUTOFF`` below the best:
-    later, finer shells would have to outweigh a likelihood ratio of exp(2 * HOPELESS). Beyond the first ``sure`` the candidates
+    later, finer shells would have to outweigh a likelihood ratio of exp(2 * SCORE_CUTOFF). Beyond the first ``sure`` the candidates
     must be ``worth_a_climb``.
     """
     order = score.argsort(descending=True, stable=True)

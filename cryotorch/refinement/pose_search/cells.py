@@ -12,8 +12,8 @@ from torch import Tensor
 from cryotorch.refinement.pose_search.search import Reference, grid_step
 from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
-FINE = 1.0  # limit times edge, radians: in smaller cells Gauss-Newton finds the peak
-TINY = 1e-6  # radians or pixels: an edge that is not halved
+MAX_CELL = 1.0  # limit times edge, radians: in smaller cells Gauss-Newton finds the peak
+MIN_EDGE = 1e-6  # radians or pixels: an edge that is not halved
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Level:
 
 
 def levels(
-    reference: Reference, settings: SearchSettings, reach: SearchExtent | None = None
+    reference: Reference, settings: SearchSettings, extent: SearchExtent | None = None
 ) -> list[Level]:
-    """Steps halve while the limit grows to the current one, and on until a cell is ``FINE``."""
+    """Steps halve while the limit grows to the current one, and on until a cell is ``MAX_CELL``."""
     box = reference.slices.box
     limit, turn = reference.coarse_limit, grid_step(reference.coarse_limit, settings)
     move = max(1.0, box / (4 * limit))
-    if reach is not None:
-        turn, move = min(turn, 2 * reach.rotation), min(move, 2 * reach.shift)
+    if extent is not None:
+        turn, move = min(turn, 2 * extent.rotation), min(move, 2 * extent.shift)
     found = [Level(limit, turn, move)]
-    while limit < reference.limit or limit * turn > FINE:
+    while limit < reference.limit or limit * turn > MAX_CELL:
         limit = min(reference.limit, math.floor(1.6 * limit + 1))
         turn, move = turn / 2, move / 2
         found.append(Level(limit, turn, move))
@@ -54,12 +54,12 @@ def levels(
 
 def filled(grid: Callable[[float, float], Tensor], radius: float, step: float, n: int) -> Tensor:
     """Centres (c, n) of cells that fill a ball, those outside by less than half an edge among them."""
-    return grid(0.999 * (radius + step / 2), step) if step > TINY else torch.zeros(1, n)
+    return grid(0.999 * (radius + step / 2), step) if step > MIN_EDGE else torch.zeros(1, n)
 
 
 def corners(n: int, step: float) -> Tensor:
     """Centres (2^n, n) of the children, of edge ``step``, in their parent."""
-    if step <= TINY:
+    if step <= MIN_EDGE:
         return torch.zeros(1, n)
     return torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * n) * step
 
@@ -68,7 +68,7 @@ def corners(n: int, step: float) -> Tensor:
 class Cells:
     """At most k cells per image, best first: rotation (b, k, 3, 3), offset (b, k, 2) pixels, score (b, k), alive (b, k).
 
-    The shift is the offset; a tether adds its centre and the swing about its fulcrum.
+    The shift is the offset; a prior adds its centre and the swing about its fulcrum.
     """
 
     rotation: Tensor

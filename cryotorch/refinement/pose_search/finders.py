@@ -30,13 +30,13 @@ class Start(NamedTuple):
         rotation: (b, 3, 3) of the last iteration; None = nothing is known.
         shift_px: (b, 2) around which shifts are searched.
         prior: that ties them, in a local search; else None.
-        settled: (b,) bool, poses that have come back to themselves and are not searched anew; None = none has.
+        stable: (b,) bool, poses that have come back to themselves and are not searched anew; None = none has.
     """
 
     rotation: Tensor | None
     shift_px: Tensor
     prior: PosePrior | None
-    settled: Tensor | None
+    stable: Tensor | None
 
 
 class Climb:
@@ -50,70 +50,74 @@ class Climb:
         """Search against this reference from now on."""
         self.reference = reference
 
-    def __call__(self, seen: Observation, start: Start) -> tuple[Poses, None]:
+    def __call__(self, images: Observation, start: Start) -> tuple[Poses, None]:
         """The best pose of every image."""
-        reference, s = self.reference, self.settings
+        reference, settings = self.reference, self.settings
         assert reference is not None  # ``use`` comes first
-        if start.settled is not None:
-            return self._unsettled(seen, start, start.settled), None
+        if start.stable is not None:
+            return self._with_stable(images, start, start.stable), None
         where = start.rotation, start.shift_px
         with self.clock.phase("coarse"):
             if start.prior is not None:
                 assert start.rotation is not None  # a local search starts from poses
                 here = start.rotation, start.shift_px
-                candidates = local_candidates(reference, seen, *here, start.prior, s)
+                candidates = local_candidates(reference, images, *here, start.prior, settings)
             else:
-                candidates = coarse_candidates(reference, seen, *where, extent(start, s), s)
+                candidates = coarse_candidates(
+                    reference, images, *where, shift_extent(start, settings), settings
+                )
         with self.clock.phase("polish"):
-            return polish(reference, seen, *candidates, s, start.prior), None
+            return polish(reference, images, *candidates, settings, start.prior), None
 
-    def _unsettled(self, seen: Observation, start: Start, settled: Tensor) -> Poses:
-        """A global search for those that need one; settled poses climb on from where they are."""
-        reference, s = self.reference, self.settings
+    def _with_stable(self, images: Observation, start: Start, stable: Tensor) -> Poses:
+        """A global search for those that need one; stable poses climb on from where they are."""
+        reference, settings = self.reference, self.settings
         assert reference is not None
-        assert start.rotation is not None  # settled poses are known
-        moving, resting = (torch.nonzero(x)[:, 0] for x in (~settled, settled))
+        assert start.rotation is not None  # stable poses are known
+        moving_rows, stable_rows = (torch.nonzero(x)[:, 0] for x in (~stable, stable))
         found = []
-        if len(moving):
-            some = seen.of(moving)
-            where = start.rotation[moving], start.shift_px[moving]
+        if len(moving_rows):
+            some = images.of(moving_rows)
+            where = start.rotation[moving_rows], start.shift_px[moving_rows]
             with self.clock.phase("coarse"):
-                candidates = coarse_candidates(reference, some, *where, RELOCATE, s)
+                candidates = coarse_candidates(reference, some, *where, RELOCATE, settings)
             with self.clock.phase("polish"):
-                found.append(polish(reference, some, *candidates, s))
-        if len(resting):
+                found.append(polish(reference, some, *candidates, settings))
+        if len(stable_rows):
             with self.clock.phase("polish"):
-                image = torch.arange(len(resting), device=resting.device)
-                here = image, start.rotation[resting], start.shift_px[resting]
+                image = torch.arange(len(stable_rows), device=stable_rows.device)
+                here = image, start.rotation[stable_rows], start.shift_px[stable_rows]
                 limit = max(reference.coarse_limit, reference.limit / 2)
-                found.append(polish(reference, seen.of(resting), *here, s, first=limit))
+                found.append(
+                    polish(reference, images.of(stable_rows), *here, settings, first=limit)
+                )
         if len(found) == 1:
             return found[0]
-        return found[0].joined(found[1], torch.cat([moving, resting]))
+        return found[0].joined(found[1], torch.cat([moving_rows, stable_rows]))
 
 
 class Bound:
-    """Branch and bound, see that module; ``reach``: of a local search."""
+    """Branch and bound, see that module; ``extent``: of a local search."""
 
-    def __init__(self, settings: SearchSettings, clock: Clock, reach: SearchExtent | None) -> None:
-        self.settings, self.clock, self.reach = settings, clock, reach
+    def __init__(self, settings: SearchSettings, clock: Clock, extent: SearchExtent | None) -> None:
+        self.settings, self.clock, self.extent = settings, clock, extent
         self.reference: Reference | None = None
         self.table: PowerTable | None = None
 
     def use(self, reference: Reference) -> None:
         """Search against this reference from now on."""
         self.reference = reference
-        self.table = power_table(reference, self.settings, self.reach)
+        self.table = power_table(reference, self.settings, self.extent)
 
-    def __call__(self, seen: Observation, start: Start) -> tuple[Poses, Pruning]:
+    def __call__(self, images: Observation, start: Start) -> tuple[Poses, Pruning]:
         """The best pose of every image, and what was discarded on the way."""
-        s = self.settings
-        where = start.rotation, start.shift_px, extent(start, s), start.prior
+        settings = self.settings
+        where = start.rotation, start.shift_px, shift_extent(start, settings), start.prior
         with self.clock.phase("bound"):
             assert self.reference is not None and self.table is not None  # ``use`` comes first
-            return bounded_search(self.reference, self.table, seen, *where, s)
+            return bounded_search(self.reference, self.table, images, *where, settings)
 
 
-def extent(start: Start, settings: SearchSettings) -> float:
+def shift_extent(start: Start, settings: SearchSettings) -> float:
     """Pixels around ``start.shift_px`` in which shifts are looked for."""
     return settings.shift_extent if start.rotation is None else RELOCATE

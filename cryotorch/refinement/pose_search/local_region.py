@@ -19,32 +19,35 @@ class LocalRegion:
     """Of one iteration, on the device.
 
     Args:
-        state: with centre and anchor poses; reach: how far poses may go from the centres.
+        state: with centre and anchor poses; extent: how far poses may go from the centres.
     """
 
     def __init__(
-        self, state: State, reach: SearchExtent, pixel_size: float, device: torch.device
+        self, state: State, extent: SearchExtent, pixel_size: float, device: torch.device
     ) -> None:
-        self.reach, self.pixel_size, self.subtracted = reach, pixel_size, state.rest
+        self.extent, self.pixel_size = extent, pixel_size
+        self.subtracted = state.subtracted_reference
         self.centre = state.centre_rotation.to(device), state.centre_shift.to(device) / pixel_size
         self.anchor = state.anchor_rotation.to(device), state.anchor_shift.to(device) / pixel_size
-        self.rest: Projector | None = None
+        self.subtracted_slices: Projector | None = None
 
     def use(self, half: int) -> None:
         """Get what is subtracted from the images of a half set ready."""
         if self.subtracted is not None:
-            self.rest = projector(self.subtracted[half])
+            self.subtracted_slices = projector(self.subtracted[half])
 
     def prior(self, rows: Tensor) -> PosePrior:
         """What ties the particles of these rows (b,) down."""
         rotation, shift_px = self.centre
-        return PosePrior(rotation[rows], shift_px[rows], self.reach)
+        return PosePrior(rotation[rows], shift_px[rows], self.extent)
 
-    def inside(self, seen: Observation, rows: Tensor) -> Observation:
+    def inside(self, images: Observation, rows: Tensor) -> Observation:
         """The images of some rows (b,) less the projections of what the search leaves out, where it was at first."""
-        if self.rest is None:
-            return seen
+        if self.subtracted_slices is None:
+            return images
         rotation, shift_px = self.anchor
         pose = rotation[rows], shift_px[rows]
-        rest = predict(self.rest, *pose, seen.gain, magnification=seen.magnification)
-        return replace(seen, spectrum=seen.spectrum - rest)
+        outside = predict(
+            self.subtracted_slices, *pose, images.gain, magnification=images.magnification
+        )
+        return replace(images, spectrum=images.spectrum - outside)

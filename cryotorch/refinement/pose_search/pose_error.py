@@ -21,41 +21,43 @@ from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import Poses, Reference, polish
 from cryotorch.refinement.settings import SearchSettings
 
-SAMPLE = 64  # images of each half set, on every process, that are compared with both references
-LEAST = 16  # fewer tell nothing
-MEDIANS = (
+COMPARED_IMAGES = (
+    64  # images of each half set, on every process, that are compared with both references
+)
+MIN_COMPARED = 16  # images: fewer tell nothing
+CHI2_MEDIANS = (
     2.366,
     1.386,
 )  # of chi² with the three degrees of freedom of a rotation, and the two of a shift
 
 
-def other_poses(
+def pose_difference(
     volume: Tensor,
     limit: float,
-    seen: Observation,
+    images: Observation,
     poses: Poses,
     settings: SearchSettings,
-    tether: PosePrior | None,
+    prior: PosePrior | None,
 ) -> Tensor:
     """How far (b, 2), radians and pixels, the poses of b images move against the other half set's reference (d, d, d)."""
     reference = Reference(projector(volume, limit), limit, limit, None)
     image = torch.arange(len(poses.rotation), device=volume.device)
     start = image, poses.rotation, poses.shift_px
-    found = polish(reference, seen, *start, settings, tether, first=limit)
+    found = polish(reference, images, *start, settings, prior, first=limit)
     turn = rotation_angle(found.rotation, poses.rotation)
     move = (found.shift_px - poses.shift_px).norm(dim=1)
     return torch.stack([turn, move], 1)
 
 
-def error_factors(sigma: Tensor, moved: Tensor) -> Tensor:
+def error_factors(sigma: Tensor, difference: Tensor) -> Tensor:
     """Factors (2,) from standard errors of the searches to those of the poses, for rotation and shift; 1 where nothing tells.
 
     Args:
-        sigma: (n, 2) per axis, of the searches; moved: (n, 2) in the same units, zero for particles that were not compared.
+        sigma: (n, 2) per axis, of the searches; difference: (n, 2) in the same units, zero for particles that were not compared.
     """
-    compared = (moved > 0).all(1) & (sigma > 0).all(1)
-    if compared.sum() < LEAST:
+    compared = (difference > 0).all(1) & (sigma > 0).all(1)
+    if compared.sum() < MIN_COMPARED:
         return torch.ones(2)
-    spread = moved[compared].square().median(0).values / torch.tensor(MEDIANS)
+    spread = difference[compared].square().median(0).values / torch.tensor(CHI2_MEDIANS)
     own = sigma[compared].square().median(0).values
     return (1 + spread / 2 / own).sqrt()

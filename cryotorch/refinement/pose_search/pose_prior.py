@@ -28,11 +28,11 @@ class PosePrior:
 
     rotation: Tensor
     shift_px: Tensor
-    reach: SearchExtent
+    extent: SearchExtent
 
     def of(self, rows: Tensor) -> PosePrior:
-        """The tethers of some rows (r,)."""
-        return PosePrior(self.rotation[rows], self.shift_px[rows], self.reach)
+        """The priors of some rows (r,)."""
+        return PosePrior(self.rotation[rows], self.shift_px[rows], self.extent)
 
     def relative(self, rotation: Tensor, shift_px: Tensor) -> tuple[Tensor, Tensor]:
         """Poses (p, 3, 3), (p, 2) as w (p, 3) and d (p, 2)."""
@@ -41,29 +41,29 @@ class PosePrior:
 
     def pose(self, turn: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of ``relative``, with w (p, 3) and d (p, 2) brought back inside the extents."""
-        turn = turn * _shorten(turn, self.reach.rotation)
-        offset = offset * _shorten(offset, self.reach.shift)
+        turn = turn * _shorten(turn, self.extent.rotation)
+        offset = offset * _shorten(offset, self.extent.shift)
         rotation = from_rotation_vector(turn) @ self.rotation
         return rotation, self.shift_px + self._swing(rotation) + offset
 
     def confine(self, rotation: Tensor, shift_px: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest poses (p, 3, 3), (p, 2) inside the extents; the others stay as they are."""
         turn, offset = self.relative(rotation, shift_px)
-        beyond = turn.norm(dim=1) > self.reach.rotation
-        beyond |= offset.norm(dim=1) > self.reach.shift
+        beyond = turn.norm(dim=1) > self.extent.rotation
+        beyond |= offset.norm(dim=1) > self.extent.shift
         inside_rotation, inside_shift = self.pose(turn, offset)
         rotation = torch.where(beyond[:, None, None], inside_rotation, rotation)
         return rotation, torch.where(beyond[:, None], inside_shift, shift_px)
 
     def _swing(self, rotation: Tensor) -> Tensor:
         """P_xy (R - R0) f: how far the fulcrum would move in the image, (p, 2)."""
-        fulcrum = torch.tensor(self.reach.fulcrum, dtype=rotation.dtype, device=rotation.device)
+        fulcrum = torch.tensor(self.extent.fulcrum, dtype=rotation.dtype, device=rotation.device)
         return (rotation - self.rotation)[:, :2] @ fulcrum
 
     def cost(self, rotation: Tensor, shift_px: Tensor) -> Tensor:
         """What the priors take from the scores (p,) at poses (p, 3, 3), (p, 2)."""
         turn, offset = self.relative(rotation, shift_px)
-        r, s = self.reach.rotation_sigma, self.reach.shift_sigma
+        r, s = self.extent.rotation_sigma, self.extent.shift_sigma
         return turn.square().sum(1) / (4 * r * r) + offset.square().sum(1) / (4 * s * s)
 
     def derivatives(
@@ -80,7 +80,7 @@ class PosePrior:
 
     def with_fulcrum(self, rotation: Tensor) -> Tensor:
         """The Jacobian (p, 5, 5) of (rotation vector, shift) by (rotation vector, d): turning by e moves s by (e x R f)_xy."""
-        fulcrum = torch.tensor(self.reach.fulcrum, dtype=rotation.dtype, device=rotation.device)
+        fulcrum = torch.tensor(self.extent.fulcrum, dtype=rotation.dtype, device=rotation.device)
         x, y, z = (rotation @ fulcrum).unbind(1)
         jacobian = torch.eye(5, dtype=rotation.dtype, device=rotation.device).repeat(
             len(rotation), 1, 1
@@ -96,7 +96,7 @@ class PosePrior:
         return self.pose(to_rotation_vector(turned @ self.rotation.mT), offset + step[:, 3:])
 
     def _precision(self, like: Tensor) -> Tensor:
-        sigma = [self.reach.rotation_sigma] * 3 + [self.reach.shift_sigma] * 2
+        sigma = [self.extent.rotation_sigma] * 3 + [self.extent.shift_sigma] * 2
         return 0.5 / torch.tensor(sigma, dtype=like.dtype, device=like.device).square()
 
 

@@ -33,7 +33,7 @@ from cryotorch.ops.pose.scores import (
     templates,
 )
 from cryotorch.refinement.pose_search.candidates import (
-    SURE,
+    ALWAYS_CLIMBED,
     single_candidate,
     thin_out,
     worth_a_climb,
@@ -41,15 +41,12 @@ from cryotorch.refinement.pose_search.candidates import (
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.settings import SearchSettings
 
-PRIOR_SIGMA = (math.radians(13),) * 3 + (
-    4.5,
-) * 2  # weak prior that keeps a flat posterior proper: radians, pixels
-WINNER_STEPS = (
-    5  # more for the pose that stays: where it ends must not depend on where it came from
-)
-DAMPING_START, DAMPING_LEAST, DAMPING_MOST = 0.05, 0.01, 1e4
-LONGEST = 0.2, 3.0  # radians, pixels of one step
-RULE = (DAMPING_START, DAMPING_LEAST, DAMPING_MOST, *LONGEST)
+# A weak prior that keeps a flat posterior proper: radians, pixels.
+PRIOR_SIGMA = (math.radians(13),) * 3 + (4.5,) * 2
+WINNER_STEPS = 5  # more for the pose that stays: its end must not depend on where it came from
+DAMPING_START, MIN_DAMPING, MAX_DAMPING = 0.05, 0.01, 1e4
+LONGEST_STEP = 0.2, 3.0  # radians, pixels of one step
+ASCENT_RULE = (DAMPING_START, MIN_DAMPING, MAX_DAMPING, *LONGEST_STEP)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Poses:
         return Poses(terms=PoseTerms(torch.cat([self.terms.gram, other.terms.gram])[back]), **both)
 
 
-def prepare(
+def prepare_reference(
     volume: Tensor,
     limit: float,
     settings: SearchSettings,
@@ -124,52 +121,52 @@ def grid_step(limit: float, settings: SearchSettings) -> float:
 
 
 @lru_cache(maxsize=32)
-def shift_grid(extent: float, step: float, device: torch.device | str = "cpu") -> Tensor:
-    """Shifts (t, 2) in pixels on a square grid inside a disc of radius ``extent``; (0, 0) is among them."""
-    reach = math.floor(extent / step + 1e-6)
-    line = torch.arange(-reach, reach + 1.0, device=device) * step
+def shift_grid(radius: float, step: float, device: torch.device | str = "cpu") -> Tensor:
+    """Shifts (t, 2) in pixels on a square grid inside a disc; (0, 0) is among them."""
+    n = math.floor(radius / step + 1e-6)
+    line = torch.arange(-n, n + 1.0, device=device) * step
     y, x = torch.meshgrid(line, line, indexing="ij")
     points = torch.stack([x.flatten(), y.flatten()], 1)
-    return points[points.norm(dim=1) <= extent + 1e-6]
+    return points[points.norm(dim=1) <= radius + 1e-6]
 
 
 def coarse_candidates(
     reference: Reference,
-    seen: Observation,
+    images: Observation,
     rotation: Tensor | None,
     shift_px: Tensor,
-    extent: float,
+    shift_extent: float,
     settings: SearchSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best grid rotations of every image, each with its best shift: image (p,), rotation, shift, ordered by image.
 
     Args:
         rotation: (b, 3, 3) previous rotations, tried as one more candidate; None = there are none.
-        shift_px: (b, 2) centres of the shift search; extent: its radius in pixels.
+        shift_px: (b, 2) centres of the shift search; shift_extent: its radius in pixels.
     """
     device = shift_px.device
-    plane = half_plane(seen.box, device)
+    plane = half_plane(images.box, device)
     count = plane.count(reference.coarse_limit)
-    low = seen.limited(count)
-    step = max(1.0, seen.box / (4 * reference.coarse_limit))
-    shifts = shift_px[:, None] + shift_grid(max(extent, step), step, device)
+    low = images.limited(count)
+    step = max(1.0, images.box / (4 * reference.coarse_limit))
+    shifts = shift_px[:, None] + shift_grid(max(shift_extent, step), step, device)
     grid = reference.grid
     assert grid is not None  # a local search has none, and does not come here
     scores = grid_scores(low, shifts, grid)
     kept = min(settings.candidates, scores.shape[1])
     top = scores.topk(kept, 1)
-    found, stays = grid.rotation[top.indices], worth_a_climb(top.values, SURE)
+    rotations, stays = grid.rotation[top.indices], worth_a_climb(top.values, ALWAYS_CLIMBED)
     if rotation is not None:
         stays = torch.cat([stays, torch.ones_like(stays[:, :1])], 1)
-        found = torch.cat([found, rotation[:, None]], 1)
-    kept = found.shape[1]
-    slices = extract_slices(reference.slices, found.flatten(0, 1), plane.frequency[:count])
+        rotations = torch.cat([rotations, rotation[:, None]], 1)
+    kept = rotations.shape[1]
+    slices = extract_slices(reference.slices, rotations.flatten(0, 1), plane.frequency[:count])
     best = shift_scores(low, shifts, slices.unflatten(0, (-1, kept))).argmax(-1)
     at = torch.take_along_dim(shifts, best[..., None], 1)
     if rotation is not None:
         at[:, -1] = shift_px  # the previous pose is tried as it was
     rows = torch.nonzero(stays.flatten())[:, 0]  # the device is waited for once
-    return rows // kept, found.flatten(0, 1)[rows], at.flatten(0, 1)[rows]
+    return rows // kept, rotations.flatten(0, 1)[rows], at.flatten(0, 1)[rows]
 
 
 def ladder(first: float, last: float) -> list[float]:
@@ -182,23 +179,23 @@ def ladder(first: float, last: float) -> list[float]:
 
 def polish(
     reference: Reference,
-    seen: Observation,
+    images: Observation,
     image: Tensor,
     rotation: Tensor,
     shift_px: Tensor,
     settings: SearchSettings,
-    tether: PosePrior | None = None,
+    prior: PosePrior | None = None,
     first: float | None = None,
 ) -> Poses:
     """Climb from the candidates, poses (p, 3, 3), (p, 2) of images (p,), of every image at least one, ordered by image, to one pose per image.
 
-    ``tether``, of the b images, holds them inside extents and priors; ``first`` limit, else that of the coarse search.
+    ``prior``, of the b images, holds them inside extents and priors; ``first`` limit, else that of the coarse search.
     """
-    plane = half_plane(seen.box, rotation.device)
+    plane = half_plane(images.box, rotation.device)
     limits = ladder(first or reference.coarse_limit, reference.limit)
     for rung, limit in enumerate(limits):
-        view = seen.limited(plane.count(limit))
-        held = tether and tether.of(image)
+        view = images.limited(plane.count(limit))
+        held = prior and prior.of(image)
         terms, rotation, shift_px = ascend(
             reference.slices,
             view,
@@ -207,19 +204,21 @@ def polish(
             shift_px,
             settings.newton_steps,
             fused=settings.compile,
-            tether=held,
+            prior=held,
         )
         last = rung == len(limits) - 1
-        kept, sure = (max(2, math.ceil(n / 3 ** (rung + 1))) for n in (settings.candidates, SURE))
+        kept, sure = (
+            max(2, math.ceil(n / 3 ** (rung + 1))) for n in (settings.candidates, ALWAYS_CLIMBED)
+        )
         kept = 1 if last and rung else kept
         value = _value(terms, rotation, shift_px, held)
         rows = thin_out(value, rotation, shift_px, image, kept, sure)
         if rung == 0:
-            certain = single_candidate(image[rows], len(seen.spectrum))
+            certain = single_candidate(image[rows], len(images.spectrum))
             if last:
                 rows = thin_out(value, rotation, shift_px, image, 1)
         image, rotation, shift_px = image[rows], rotation[rows], shift_px[rows]
-    terms, held = PoseTerms(terms.gram[rows]), tether and tether.of(image)
+    terms, held = PoseTerms(terms.gram[rows]), prior and prior.of(image)
     terms, rotation, shift_px = ascend(
         reference.slices,
         view,
@@ -237,69 +236,67 @@ def polish(
 
 def ascend(
     slices: Projector,
-    seen: Observation,
+    images: Observation,
     image: Tensor,
     rotation: Tensor,
     shift_px: Tensor,
     steps: int,
     terms: PoseTerms | None = None,
     fused: bool = False,
-    tether: PosePrior | None = None,
+    prior: PosePrior | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """Damped Gauss-Newton steps on every pose; returns the terms at the end, rotations (p, 3, 3) and shifts (p, 2).
 
-    ``terms`` are those of the start, where they are known already; ``tether`` is of the poses. On a CPU, without a tether, all
+    ``terms`` are those of the start, where they are known already; ``prior`` is of the poses. On a CPU, without a prior, all
     steps are one compiled loop.
     """
     poses = image, rotation, shift_px
-    if tether is not None or rotation.device.type != "cpu":
-        return ascend_by_tensors(slices, seen, *poses, steps, terms, fused, tether)
-    start, prior = None if terms is None else terms.gram, _prior_precision(rotation)
-    gram, turned, moved = slices_cpu.ascend(
-        *for_kernels(slices, seen), poses, steps, RULE, prior, start
+    if prior is not None or rotation.device.type != "cpu":
+        return ascend_by_tensors(slices, images, *poses, steps, terms, fused, prior)
+    start, weak_prior = None if terms is None else terms.gram, _prior_precision(rotation)
+    gram, rotation, shift_px = slices_cpu.ascend(
+        *for_kernels(slices, images), poses, steps, ASCENT_RULE, weak_prior, start
     )
-    return PoseTerms(gram), turned, moved
+    return PoseTerms(gram), rotation, shift_px
 
 
 def ascend_by_tensors(
     slices: Projector,
-    seen: Observation,
+    images: Observation,
     image: Tensor,
     rotation: Tensor,
     shift_px: Tensor,
     steps: int,
     terms: PoseTerms | None = None,
     fused: bool = False,
-    tether: PosePrior | None = None,
+    prior: PosePrior | None = None,
 ) -> tuple[PoseTerms, Tensor, Tensor]:
     """``ascend``, all poses of a step at once: image (p,), rotation (p, 3, 3), shift_px (p, 2)."""
-    terms = terms or pose_terms(slices, seen, image, rotation, shift_px, fused)
-    value = _value(terms, rotation, shift_px, tether)
+    terms = terms or pose_terms(slices, images, image, rotation, shift_px, fused)
+    value = _value(terms, rotation, shift_px, prior)
     damping = torch.full_like(value, DAMPING_START)
     for _ in range(steps):
-        if tether is None:
+        if prior is None:
             step = newton_step(terms.gradient, terms.normal, damping)
             trial_rotation = from_rotation_vector(step[:, :3]) @ rotation
             trial_shift = shift_px + step[:, 3:]
         else:
-            step = newton_step(*tether.derivatives(terms, rotation, shift_px), damping)
-            trial_rotation, trial_shift = tether.step(rotation, shift_px, step)
-        trial = pose_terms(slices, seen, image, trial_rotation, trial_shift, fused)
-        trial_value = _value(trial, trial_rotation, trial_shift, tether)
+            step = newton_step(*prior.derivatives(terms, rotation, shift_px), damping)
+            trial_rotation, trial_shift = prior.step(rotation, shift_px, step)
+        trial = pose_terms(slices, images, image, trial_rotation, trial_shift, fused)
+        trial_value = _value(trial, trial_rotation, trial_shift, prior)
         better = trial_value > value
         rotation = torch.where(better[:, None, None], trial_rotation, rotation)
         shift_px = torch.where(better[:, None], trial_shift, shift_px)
         value = torch.where(better, trial_value, value)
         terms = PoseTerms(torch.where(better[:, None, None], trial.gram, terms.gram))
-        damping = torch.where(better, damping / 4, damping * 8).clamp(DAMPING_LEAST, DAMPING_MOST)
+        damping = torch.where(better, damping / 4, damping * 8).clamp(MIN_DAMPING, MAX_DAMPING)
     return terms, rotation, shift_px
 
 
-def _value(
-    terms: PoseTerms, rotation: Tensor, shift_px: Tensor, tether: PosePrior | None
-) -> Tensor:
+def _value(terms: PoseTerms, rotation: Tensor, shift_px: Tensor, prior: PosePrior | None) -> Tensor:
     """What is climbed, (p,): the score, less what the priors cost."""
-    return terms.score if tether is None else terms.score - tether.cost(rotation, shift_px)
+    return terms.score if prior is None else terms.score - prior.cost(rotation, shift_px)
 
 
 def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
@@ -310,28 +307,31 @@ def newton_step(gradient: Tensor, normal: Tensor, damping: Tensor) -> Tensor:
     step = torch.linalg.solve_ex(normal + torch.diag_embed(ridge), gradient).result
     turn = step[:, :3].norm(dim=1, keepdim=True)
     move = step[:, 3:].norm(dim=1, keepdim=True)
-    turned, moved = LONGEST[0] / turn.clamp_min(1e-9), LONGEST[1] / move.clamp_min(1e-9)
-    return step * torch.minimum(turned, moved).clamp(max=1)
+    longest_turn, longest_move = LONGEST_STEP
+    shorter = torch.minimum(
+        longest_turn / turn.clamp_min(1e-9), longest_move / move.clamp_min(1e-9)
+    )
+    return step * shorter.clamp(max=1)
 
 
 def covariance(
     terms: PoseTerms,
     rotation: Tensor | None = None,
     shift_px: Tensor | None = None,
-    tether: PosePrior | None = None,
+    prior: PosePrior | None = None,
 ) -> Tensor:
     """Laplace covariance (2 H + prior)^-1, (p, 5, 5), of (rotation vector, shift in pixels): a log-likelihood is twice a score."""
-    if tether is None:
+    if prior is None:
         normal, along = terms.normal.double(), None
     else:
         assert rotation is not None and shift_px is not None
-        normal = tether.derivatives(terms, rotation, shift_px)[1].double()
-        along = tether.with_fulcrum(rotation).double()
+        normal = prior.derivatives(terms, rotation, shift_px)[1].double()
+        along = prior.with_fulcrum(rotation).double()
     precision = 2 * normal + torch.diag(_prior_precision(terms.normal).double())
-    found = torch.linalg.inv_ex(precision).inverse
+    spread = torch.linalg.inv_ex(precision).inverse
     if along is not None:
-        found = along @ found @ along.mT
-    return found.to(terms.gram.dtype)
+        spread = along @ spread @ along.mT
+    return spread.to(terms.gram.dtype)
 
 
 def _prior_precision(like: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from cryotorch.errors import InputError
 
 CHECKSUM = "checksum"  # the entry beside the values
 # How many times the size of its file a checkpoint may have in memory: several names may stand for one tensor. And what it always may.
-TIMES, ROOM = 16, 2**24
-MOST_VALUES = 2**21  # names, numbers and tensors; a thousand iterations make a hundred thousand
+MAX_GROWTH, FREE_BYTES = 16, 2**24
+MAX_VALUES = 2**21  # names, numbers and tensors; a thousand iterations make a hundred thousand
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -61,10 +61,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: it cannot be read, or its values are not those that were written.
     """
     try:
-        most = TIMES * _stored(path) + ROOM
+        limit = MAX_GROWTH * _stored(path) + FREE_BYTES
         saved = torch.load(path, map_location="cpu", weights_only=True)
         expected = saved.pop(CHECKSUM, None)
-        found = None if expected is None else checksum(saved, most)
+        found = None if expected is None else checksum(saved, limit)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file fails in many ways
@@ -88,13 +88,13 @@ def _stored(path: str | Path) -> int:
     return size
 
 
-def checksum(values: Any, most: float = math.inf) -> str:
+def checksum(values: Any, limit: float = math.inf) -> str:
     """SHA-256 over names, types, numbers and tensors in their order; the same for what ``torch.load`` makes of them.
 
     Raises:
-        ValueError: values of more than ``most`` bytes, as a tensor of one number that claims any size, or a list of lists that are one.
+        ValueError: values of more than ``limit`` bytes, as a tensor of one number that claims any size, or a list of lists that are one.
     """
-    digest = _Digest(most)
+    digest = _Digest(limit)
     _add(digest, values)
     return digest.hexdigest()
 
@@ -102,8 +102,8 @@ def checksum(values: Any, most: float = math.inf) -> str:
 class _Digest:
     """SHA-256 of a limited number of bytes."""
 
-    def __init__(self, most: float) -> None:
-        self._digest, self._left, self._values = hashlib.sha256(), most, 0
+    def __init__(self, limit: float) -> None:
+        self._digest, self._left, self._values = hashlib.sha256(), limit, 0
         self.hexdigest = self._digest.hexdigest
 
     def update(self, raw: bytes | memoryview) -> None:
@@ -115,7 +115,7 @@ class _Digest:
 
     def room(self, count: int) -> None:
         """Refuses what would be too much."""
-        if count > self._left or (self._values > MOST_VALUES and self._left < math.inf):
+        if count > self._left or (self._values > MAX_VALUES and self._left < math.inf):
             raise ValueError("more than the file holds")
 
 

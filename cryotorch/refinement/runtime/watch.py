@@ -27,9 +27,9 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from cryotorch.errors import TOLD, InputError, first_to_tell
 
 PARENT = "CRYOTORCH_RANK_0"  # its process, in the environment of those that it starts
-OFTEN = 0.5  # seconds between looks
-GRACE = 8.0  # seconds that the main thread has to end by itself
-STOPPED: dict[int, int] = {
+POLL_SECONDS = 0.5  # between looks
+GRACE_SECONDS = 8.0  # that the main thread has to end by itself
+EXIT_CODES: dict[int, int] = {
     signal.SIGINT: 130,
     signal.SIGTERM: 143,
 }  # 128 + the signal, as shells have it
@@ -86,7 +86,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Look, until all is over."""
-        while not self._done.wait(OFTEN):
+        while not self._done.wait(POLL_SECONDS):
             if self._parent and os.getppid() != self._parent:
                 self._end("the process of rank 0", 1)
                 return
@@ -99,18 +99,18 @@ class Watch(threading.Thread):
                     return
             with suppress(OSError, ValueError):  # nothing to read
                 for number in os.read(self._signals[0], 16):
-                    if number in STOPPED:
-                        self._leave_in_time(STOPPED[number], "interrupted")
+                    if number in EXIT_CODES:
+                        self._leave_in_time(EXIT_CODES[number], "interrupted")
                         return
 
     def wait(self) -> None:
         """For the main thread, when a collective operation has failed: until the thread knows why, and ends it."""
         if self.children or self._parent:
-            time.sleep(GRACE)
+            time.sleep(GRACE_SECONDS)
 
     def _unraisable(self, what: Any) -> None:
         if isinstance(what.exc_value, KeyboardInterrupt):
-            self.missed = getattr(what.exc_value, "code", STOPPED[signal.SIGINT])
+            self.missed = getattr(what.exc_value, "code", EXIT_CODES[signal.SIGINT])
         else:
             self._hook(what)
 
@@ -122,7 +122,7 @@ class Watch(threading.Thread):
         self._leave_in_time(code, "")
 
     def _leave_in_time(self, code: int, word: str) -> None:
-        if self._done.wait(GRACE):
+        if self._done.wait(GRACE_SECONDS):
             return
         if word:
             _tell(f"{word}: {self.resume}")

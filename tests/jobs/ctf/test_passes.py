@@ -8,11 +8,11 @@ import pytest
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.ctf.passes import _check_match
-from cryotorch.refinement.em.initialise import POSE_DOUBT
+from cryotorch.refinement.em.initialise import MIN_POSE_MATCH
 
 
 @pytest.mark.parametrize(
-    ("match", "doubted"), [(POSE_DOUBT + 0.1, False), (POSE_DOUBT - 0.1, True), (0.0, True)]
+    ("match", "doubted"), [(MIN_POSE_MATCH + 0.1, False), (MIN_POSE_MATCH - 0.1, True), (0.0, True)]
 )
 def test_particles_that_hardly_match_are_told(match: float, doubted: bool, caplog) -> None:
     with caplog.at_level(logging.INFO, "cryotorch"):
@@ -22,4 +22,4 @@ def test_particles_that_hardly_match_are_told(match: float, doubted: bool, caplo
 
 def test_particles_of_the_opposite_contrast_are_refused() -> None:
     with pytest.raises(InputError, match=r"the inverse of volume=m\.mrc, .*change invert"):
-        _check_match(-POSE_DOUBT - 0.1, "m.mrc")
+        _check_match(-MIN_POSE_MATCH - 0.1, "m.mrc")

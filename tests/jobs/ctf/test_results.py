@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cryotorch.jobs.ctf.results import Number, insignificant, told, untold
+from cryotorch.jobs.ctf.results import Number, insignificant, number_finding, untold
 
 
 def test_what_is_not_told_from_zero_is_said() -> None:
     near = Number(0.0, 0.0, 0.5, "rad Å³", True, significant=False)
     far = Number(3.0, 3.0, 0.5, "rad Å³", True)
-    assert told("trefoil_cos", near).code == "number_unclear"
-    assert told("trefoil_cos", far)["change"] == 3
+    assert number_finding("trefoil_cos", near).code == "number_unclear"
+    assert number_finding("trefoil_cos", far)["change"] == 3
     groups = [{"numbers": {"beam_tilt_x": far, "beam_tilt_y": near, "trefoil_cos": near}}]
     assert insignificant(groups) == ["trefoil"]
 

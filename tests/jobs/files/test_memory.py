@@ -34,7 +34,7 @@ def plan(**search) -> EMSettings:
         pixel_size=3.0,
         group=torch.eye(3)[None],
         search=SearchSettings(**search),
-        schedule=ScheduleSettings(first_limit=6, most=31),
+        schedule=ScheduleSettings(first_limit=6, highest_limit=31),
         mask=MaskSettings(),
         split=9.0,
         window=(27.0, 31.0),

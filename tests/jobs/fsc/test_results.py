@@ -16,7 +16,7 @@ from cryotorch.jobs.fsc import results
 from cryotorch.jobs.fsc.results import table, write, write_summary
 from cryotorch.jobs.fsc.validate import Validation, validate
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.report.canvas import Picture
+from cryotorch.report.style import Picture
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_half_maps_are_written_again_with_another_pixel_size_only(
     judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relabelled: bool
 ) -> None:
     monkeypatch.setattr(results, "render", lambda figure: Picture(b"", 1, 1))
-    monkeypatch.setattr(results, "write_board", lambda *a: None)
+    monkeypatch.setattr(results, "write_tensorboard", lambda *a: None)
     found, maps = judged
     write(tmp_path, found, maps, relabelled)
     assert torch.equal(read_volume(tmp_path / "mask_fsc.mrc")[0], found.mask.mask)

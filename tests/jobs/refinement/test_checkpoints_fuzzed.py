@@ -143,11 +143,11 @@ def test_an_unchanged_checkpoint_gives_the_same_maps(world, tmp_path: Path) -> N
 KNOWN = {
     "a time that is a list": ("refinement", "history", 0, "seconds_solve", [None]),
     "a resolution that is a dict": ("refinement", "history", 0, "resolution", {}),
-    "a crossing that is a tensor": ("refinement", "course", "crossings", 0, torch.zeros(3)),
+    "a crossing that is a tensor": ("refinement", "convergence", "crossings", 0, torch.zeros(3)),
     "a coefficient that is true": ("refinement", "optics", "odd_zernike", True),
     "a pixel size below zero": ("refinement", "optics", "pixel_size", torch.tensor([-1.0])),
     "a share below zero": ("refinement", "share", -math.inf),
-    "a limit of NaN": ("refinement", "limit", math.nan),
+    "a limit of NaN": ("refinement", "max_shell", math.nan),
     "maps of NaN": ("refinement", "references", torch.full((2, 16, 16, 16), math.nan)),
     "half sets that are none": ("refinement", "poses", "half", torch.full((24,), 7)),
     "a count that is a text": (

@@ -9,7 +9,7 @@ import torch
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.refinement.freedom import describe, place_text, reach_of
+from cryotorch.jobs.refinement.freedom import describe, extent_of, place_text
 
 MASK = torch.zeros(32, 32, 32)
 MASK[16, 16, 20] = 1  # x = 20, four pixels from the middle
@@ -17,7 +17,7 @@ PIXEL, EXTRACTED = 2.0, 1.0
 
 
 def reach(**changes: object):
-    return reach_of(make_settings("local_refine", **changes), MASK, PIXEL, EXTRACTED)
+    return extent_of(make_settings("local_refine", **changes), MASK, PIXEL, EXTRACTED)
 
 
 def test_extents_and_priors_are_in_radians_and_pixels() -> None:

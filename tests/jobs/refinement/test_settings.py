@@ -10,9 +10,9 @@ import pytest
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
-from cryotorch.jobs.refinement.settings import LONG_JOB, plan
+from cryotorch.jobs.refinement.settings import LONG_JOB, em_settings
 from cryotorch.ops.geometry.symmetry import point_group
-from cryotorch.refinement.settings import NonUniform
+from cryotorch.refinement.settings import NonUniformSettings
 
 
 class Images(SimpleNamespace):
@@ -26,7 +26,7 @@ class Images(SimpleNamespace):
 
 def planned(images=None, **changes):
     settings = in_angstrom(make_settings("homo_refine", **changes), 2.5)
-    return plan(settings, images or Images(), point_group("C1"))
+    return em_settings(settings, images or Images(), point_group("C1"))
 
 
 def test_lengths_become_pixels_and_shells() -> None:
@@ -35,7 +35,7 @@ def test_lengths_become_pixels_and_shells() -> None:
         window_inner=0.5, window_outer=0.75, search__grid_step=9,
     )  # fmt: skip
     assert (found.box, found.pixel_size, found.split) == (64, 2.5, 8.0)
-    assert (found.schedule.first_limit, found.schedule.most) == (5.0, 20.0)
+    assert (found.schedule.first_limit, found.schedule.highest_limit) == (5.0, 20.0)
     assert found.particle_radius == 20.0 and found.window == (16.0, 24.0)
     assert found.search.grid_step == pytest.approx(math.radians(9))
     assert found.ctf.limit == 20.0
@@ -43,8 +43,8 @@ def test_lengths_become_pixels_and_shells() -> None:
 
 def test_limits_end_a_shell_before_nyquist() -> None:
     found = planned(initial_resolution="1px", max_align_resolution=None)
-    assert found.schedule.first_limit == found.schedule.most == 31.0
-    assert planned(max_align_resolution=1.0).schedule.most == 31.0
+    assert found.schedule.first_limit == found.schedule.highest_limit == 31.0
+    assert planned(max_align_resolution=1.0).schedule.highest_limit == 31.0
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_regularizers() -> None:
     assert planned(regularizer="local_wiener").local_wiener
     assert not planned(regularizer="wiener").local_wiener
     smooth = planned(regularizer="nonuniform", nonuniform__window=2.5)
-    assert isinstance(smooth.nonuniform, NonUniform) and smooth.nonuniform.window == 2.5
+    assert isinstance(smooth.nonuniform, NonUniformSettings) and smooth.nonuniform.window == 2.5
     assert planned().nonuniform is None
 
 

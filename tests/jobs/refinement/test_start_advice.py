@@ -11,7 +11,7 @@ from torch import Tensor
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
-from cryotorch.jobs.homo_refine import plan_global
+from cryotorch.jobs.homo_refine import global_em_settings
 from cryotorch.jobs.refinement.start_advice import Beginning, initial_map_advice
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.fourier.resample import resample_volume
@@ -69,5 +69,5 @@ def test_what_both_half_sets_are_aligned_to_first_is_in_common(
     images = SimpleNamespace(box=BOX, pixel_size=PIXEL)
     settings = make_settings("homo_refine", initial_resolution=initial, compile=False)
     half = torch.arange(10) % 2
-    planned = plan_global(in_angstrom(settings, PIXEL), images, point_group("C1"), half)
+    planned = global_em_settings(in_angstrom(settings, PIXEL), images, point_group("C1"), half)
     assert planned.in_common == pytest.approx(BOX * PIXEL / shared)

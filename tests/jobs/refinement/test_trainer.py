@@ -26,7 +26,7 @@ N = 40  # particles of conftest.py
 def test_a_bad_image_met_later_leaves_a_folder_that_can_be_used_again(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refine: Callable
 ) -> None:
-    monkeypatch.setattr("cryotorch.refinement.em.initialise.SAMPLE", 4)
+    monkeypatch.setattr("cryotorch.refinement.em.initialise.START_IMAGES", 4)
     monkeypatch.setattr(
         "cryotorch.jobs.refinement.run.normalize_needed", lambda images, choice: False
     )
@@ -83,7 +83,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(
 @pytest.mark.parametrize(
     "place",
     [
-        "cryotorch.refinement.em.initialise.prepare",
+        "cryotorch.refinement.em.initialise.prepare_reference",
         "cryotorch.ops.resolution.sharpening.guinier_fit",
     ],
 )
@@ -96,15 +96,19 @@ def test_a_full_device_ends_the_run_with_a_sentence_and_can_be_resumed(
 
     def full(*arguments: Any) -> Any:
         calls.append(name)
-        if len(calls) == 2 or name == "prepare":
+        if len(calls) == 2 or name == "prepare_reference":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inner(*arguments)
 
     monkeypatch.setattr(place, full)
-    cure = "choose a smaller box_size" if name == "prepare" else "resume=true and trainer=cpu"
+    cure = (
+        "choose a smaller box_size"
+        if name == "prepare_reference"
+        else "resume=true and trainer=cpu"
+    )
     with pytest.raises(InputError, match=f"too small for particles of 16 pixels: .*{cure}"):
         refine(out, max_iterations=2)
-    assert out.exists() == (name != "prepare")
+    assert out.exists() == (name != "prepare_reference")
     if out.exists():
         monkeypatch.setattr(place, inner)
         refine(out, max_iterations=2, resume=True)

@@ -12,7 +12,7 @@ import yaml
 
 from cryotorch.data.mrc import read_volume
 from cryotorch.jobs.volume import results
-from cryotorch.report import canvas
+from cryotorch.report import style
 
 PX = 2.0
 
@@ -61,7 +61,7 @@ def test_a_model_on_a_grid_is_shown_over_its_map(
 
 
 def plain() -> Any:
-    return canvas.new_figure(1, 1, "")
+    return style.new_figure(1, 1, "")
 
 
 def test_a_hard_or_narrow_edge_is_spoken_of(volumes: Path, tmp_path: Path, edit: Callable) -> None:

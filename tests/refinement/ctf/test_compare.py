@@ -16,7 +16,7 @@ from cryotorch.refinement.settings import CtfTargets, ImageGrid
 
 def test_a_sample_is_spread_over_the_file_and_read_anew() -> None:
     images = torch.arange(100.0)[:, None, None].expand(-1, 2, 2)
-    read = pick_sample(Batches(images, torch.arange(100) % 2, 10), most=10, size=4)
+    read = pick_sample(Batches(images, torch.arange(100) % 2, 10), per_half=10, size=4)
     for _ in range(2):
         batches = list(read())
         assert [(b.half, len(b.index)) for b in batches] == [

@@ -28,8 +28,8 @@ from cryotorch.particles import Optics, Particles, unposed
 from cryotorch.refinement.backproject import backproject
 from cryotorch.refinement.ctf.apply import Refined
 from cryotorch.refinement.ctf.compare import Comparison, gathered, pick_sample
-from cryotorch.refinement.ctf.refine import AGAIN, CtfPass
-from cryotorch.refinement.ctf.sums import CLEAR
+from cryotorch.refinement.ctf.refine import REFIT_PRIOR_ERRORS, CtfPass
+from cryotorch.refinement.ctf.sums import CLEAR_ERRORS
 from cryotorch.refinement.image_terms import transfer
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.settings import CtfTargets, ImageGrid
@@ -101,7 +101,7 @@ def refine(
     what: CtfTargets,
     passes: int = 1,
     micrograph: Tensor | None = None,
-    least: float = CLEAR,
+    errors: float = CLEAR_ERRORS,
 ) -> Refined:
     noise = torch.ones(2, len(particles.optics), BOX // 2 + 1)
     made_with, start = particles, None
@@ -110,7 +110,7 @@ def refine(
         one.calibrate(pick_sample(seen.batches), noise)
         for number in range(len(seen.batches)):
             one.add(seen.batches[number], noise)
-        found = one.solve(least)
+        found = one.solve(errors)
         particles, start = found.particles, found.start
     return found
 
@@ -311,7 +311,7 @@ def test_half_maps_give_optics_within_their_errors(molecule: Tensor) -> None:
         for _ in range(2):
             references, limit = half_maps(seen, start)
             what = CtfTargets(limit=limit, prior=prior)
-            found = refine(seen, start, references, what, passes=2, least=0.0)
+            found = refine(seen, start, references, what, passes=2, errors=0.0)
             error = (found.particles.optics.beam_tilt - optics.beam_tilt)[0].double()
             assert float(error.abs().max()) < 0.1
             assert 0.85 < float(defocus_scores(found, seen.truth).std()) < 1.15
@@ -319,7 +319,7 @@ def test_half_maps_give_optics_within_their_errors(molecule: Tensor) -> None:
             scores.append(error / (sigma["tilt"] / abs(tilt_factor(300, 2.7))))
             scores.append(found.particles.optics.odd_zernike[0, [5, 2]].double() / sigma["trefoil"])
             # what was fitted to these images before cannot tell how far off it was
-            start, prior = found.particles, AGAIN * float(found.sigma[:, 0].median())
+            start, prior = found.particles, REFIT_PRIOR_ERRORS * float(found.sigma[:, 0].median())
     assert 0.6 < float(torch.stack(scores).square().mean().sqrt()) < 1.4
 
 
@@ -332,7 +332,7 @@ def test_copies_of_an_image_do_not_make_the_optics_surer(molecule: Tensor) -> No
     what = replace(WHAT, tilt=True, trefoil=True, spherical=True, anisomag=True)
     what = replace(what, astigmatism="micrograph")
     references = seen.volume.expand(2, -1, -1, -1)
-    everything = {"least": 0.0}  # however unclear
+    everything = {"errors": 0.0}  # however unclear
     once = refine(seen, seen.truth, references, what, micrograph=micrograph, **everything)
     many = refine(again, again.truth, references, what, micrograph=micrograph[rows], **everything)
     (first,), (second,) = once.groups, many.groups

@@ -32,9 +32,9 @@ def scene(simulate):
     settings = replace(world.settings, ctf=WHAT)
     references = world.volume.expand(2, -1, -1, -1).clone()
     noise = torch.ones(2, 1, BOX // 2 + 1)
-    state = State(particles, references, noise, limit=BOX / 2 - 2)
+    state = State(particles, references, noise, max_shell=BOX / 2 - 2)
     found = SimpleNamespace(rotation=world.truth.rotation, shift=world.truth.shift)
-    expectation = SimpleNamespace(found=found, settings=settings, device=torch.device("cpu"))
+    expectation = SimpleNamespace(result=found, settings=settings, device=torch.device("cpu"))
     return world, state, settings, expectation, error
 
 
@@ -66,7 +66,7 @@ def test_defocus_is_found_with_the_poses_of_the_iteration(scene):
 
 def test_a_coarse_map_is_left_alone(scene):
     world, state, settings, expectation, _ = scene
-    state.limit = 6.0  # 17 Å
+    state.max_shell = 6.0  # 17 Å
     before = state.particles
     said = go(world, state, settings, expectation)
     # 102.4 Å / 6 shells; 102.4 / 20 = 5.12 shells and 3 more are needed
@@ -83,7 +83,7 @@ def test_optics_that_a_map_is_too_coarse_for_are_named_beside_what_was_done(scen
         rotation=world.truth.rotation, shift=world.truth.shift
     )
     settings = replace(settings, ctf=replace(WHAT, tilt=True, trefoil=True))
-    state.limit = 10.0
+    state.max_shell = 10.0
     optics = state.particles.optics
     said = go(world, state, settings, expectation)
     assert codes(said["changes"]) == ["defocus_changed", "map_too_coarse_for_ctf"]

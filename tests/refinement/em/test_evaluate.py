@@ -24,10 +24,10 @@ def test_no_resolution_is_claimed_where_nothing_was_inserted(
     world = simulate(200, 4.0)
     state = start(world)
     state.references = torch.stack([low_pass(world.volume, 4.0, 24.0)] * 2)
-    state.limit = 4.0
+    state.max_shell = 4.0
     expectation = e_step(world, state)
-    expectation.insert_limit = 6.2
-    result = maximize(state, expectation, world.settings, alone)
+    expectation.insertion_limit = 6.2
+    result = maximize(expectation, alone)
     # shell 6 is too near to the split of 4.8 shells to testify
     assert math.isnan(result.resolution) and result.resolutions["tight"] >= 24 * 4.0 / 6
     for curve in result.curves.values():
@@ -50,7 +50,7 @@ def around() -> torch.Tensor:
 
 def test_the_given_mask_judges(simulate: Callable) -> None:
     given = soft_sphere(24, 7, 3)
-    s = simulate(mask=MaskSettings(judge=given)).settings
+    s = simulate(mask=MaskSettings(fsc_mask=given)).settings
     found = evaluate(half_maps(), 12.0, s, around)
     assert found.mask is given and found.messages == []
 
@@ -69,7 +69,7 @@ def test_density_makes_the_mask_and_a_sphere_stands_in_where_there_is_none(
 def test_the_corrected_curve_leads_once_a_mask_means_something(
     simulate: Callable, starts: bool
 ) -> None:
-    s = simulate(mask=MaskSettings(start=100.0 if starts else 1.0)).settings
+    s = simulate(mask=MaskSettings(start_resolution=100.0 if starts else 1.0)).settings
     found = evaluate(half_maps(), 12.0, s, around)
     assert found.leading is found.judged.curves["corrected" if starts else "spherical"]
     assert torch.equal(found.inside, found.mask if starts else around())
@@ -84,8 +84,8 @@ def test_the_score_of_an_iteration(simulate: Callable, start: Callable) -> None:
     state = start(simulate())
     state.share = 0.25
     keep_score(state, SimpleNamespace(judged=judged, leading=leading))
-    assert state.course.crossings == pytest.approx([2.5], abs=1e-4)
-    assert state.course.areas == [2.0] and state.course.shares == [0.25]
+    assert state.convergence.crossings == pytest.approx([2.5], abs=1e-4)
+    assert state.convergence.areas == [2.0] and state.convergence.shares == [0.25]
 
 
 def test_the_map_for_the_eye_is_sharpened_as_asked_and_filtered_last(simulate: Callable) -> None:

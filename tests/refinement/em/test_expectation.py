@@ -32,8 +32,8 @@ def test_planted_noise_is_recovered_in_every_half_and_group(
     world = simulate(120, 2.0, groups=2, schedule=ScheduleSettings(9.0, 11.0))
     noise = torch.randn(world.images.shape, generator=torch.Generator().manual_seed(9))
     world.images[60:] += 8**0.5 * noise[60:]
-    found = e_step(world, start(world)).found
-    assert (found.count == 30).all() and (found.seen == 1).all()
+    found = e_step(world, start(world)).result
+    assert (found.count == 30).all() and (found.updated == 1).all()
     sigma2 = noise_power(found, torch.ones(2, 2, 13))
     # of white noise the window lets its own mean square pass
     inner, outer = world.settings.window
@@ -83,7 +83,7 @@ def test_clear_images_are_found_where_they_are(
 ) -> None:
     """Limited to 10.7 Å: degrees, a 25th of a pixel of 4 Å, and the contrast of each."""
     world = simulate(40, 30.0, scale_sigma=0.2)
-    found, truth = e_step(world, start(world)).found, world.truth
+    found, truth = e_step(world, start(world)).result, world.truth
     turn = rotation_angle(found.rotation, truth.rotation).rad2deg()
     move = (found.shift - truth.shift).norm(dim=1)
     contrast = found.cross / found.power / truth.scale
@@ -96,12 +96,14 @@ def test_clear_images_are_found_where_they_are(
 def test_an_image_adds_its_weight_to_its_own_half_set(simulate: Callable, start: Callable) -> None:
     """Interpolation shares out |T|^2 / sigma^2 between neighbours, and loses none of it."""
     world = simulate(40, 4.0, scale_sigma=0.2, posterior="best_pose")
-    step = Expectation(start(world), world.settings, CPU)
+    expectation = Expectation(start(world), world.settings, CPU)
     batch = world.batches(8)[0]
-    expect(step, batch)
-    seen = step.observe(batch).seen.limited(step._count(step.insert_limit))
-    expected = float((seen.gain**2 * seen.precision).sum(dtype=torch.float64))
-    added = [float(merge_(a)[..., 2].sum(dtype=torch.float64)) for a in step.sums]
+    expect(expectation, batch)
+    images = expectation.observe(batch).images.limited(
+        expectation._count(expectation.insertion_limit)
+    )
+    expected = float((images.gain**2 * images.precision).sum(dtype=torch.float64))
+    added = [float(merge_(a)[..., 2].sum(dtype=torch.float64)) for a in expectation.sums]
     assert added[1 - batch.half] == 0 and added[batch.half] == pytest.approx(expected, rel=1e-4)
 
 
@@ -111,12 +113,13 @@ def test_beyond_the_alignment_limit_nothing_is_predicted(
     """There the residual is the image itself, within it far less."""
     world = simulate(40, 30.0)
     state = start(world)
-    state.limit = 6.0
-    step = Expectation(state, world.settings, CPU)
+    state.max_shell = 6.0
+    expectation = Expectation(state, world.settings, CPU)
     batch = world.batches(20)[0]
-    reference, images = step.use(batch), step.observe(batch)
-    residual = step._residual(images.inside, step.search(images).poses, reference)
-    power, count = images.seen.spectrum.abs().square(), step._count(6.0)
+    expectation.use(batch)
+    observed = expectation.observe(batch)
+    residual = expectation._residual(observed.inside, expectation.search(observed).poses)
+    power, count = observed.images.spectrum.abs().square(), expectation._count(6.0)
     torch.testing.assert_close(residual[:, count:], power[:, count:])
     assert residual[:, :count].sum() < 0.04 * power[:, :count].sum()
 
@@ -125,27 +128,31 @@ def test_a_sample_of_each_half_set_is_compared_with_the_other_reference(
     simulate: Callable, start: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first images only; with the same reference they stay where they are."""
-    monkeypatch.setattr(module, "SAMPLE", 12)
+    monkeypatch.setattr(module, "COMPARED_IMAGES", 12)
     world = simulate(60, 4.0)
-    step = Expectation(start(world), world.settings, CPU)
+    expectation = Expectation(start(world), world.settings, CPU)
     batches = world.batches(8)
     for number in range(len(batches)):
-        expect(step, batches[number])
-    moved = step.found.moved
+        expect(expectation, batches[number])
+    moved = expectation.result.pose_difference
     for half in (0, 1):
         rows = torch.nonzero(world.truth.half == half)[:, 0]
         assert (moved[rows[:12]] > 0).any(1).sum() >= 5 and moved[rows[12:]].max() == 0
-    assert step.to_compare == [0, 0]
+    assert expectation.to_compare == [0, 0]
     assert (moved.amax(0) < torch.tensor([0.003, 0.009])).all()  # radians, Å
 
 
 def test_a_reference_is_prepared_once_per_half_set(simulate: Callable, start: Callable) -> None:
     world = simulate(40, 4.0)
-    step, batches = Expectation(start(world), world.settings, CPU), world.batches(10)
+    expectation, batches = Expectation(start(world), world.settings, CPU), world.batches(10)
     first, second, third = (batches[i] for i in (0, 1, 2))
     assert [b.half for b in (first, second, third)] == [0, 0, 1]
-    assert step.use(first) is step.use(second) is not step.use(third)
-    step.drop()
-    assert step.reference is step.finder.reference is None
-    expect(step, Batch(torch.arange(0), torch.zeros(0, 24, 24), 0))  # fillers ask for none
-    assert step.reference is None
+    used = []
+    for batch in (first, second, third):
+        expectation.use(batch)
+        used.append(expectation.reference)
+    assert used[0] is used[1] is not used[2]
+    expectation.drop()
+    assert expectation.reference is expectation.finder.reference is None
+    expect(expectation, Batch(torch.arange(0), torch.zeros(0, 24, 24), 0))  # fillers ask for none
+    assert expectation.reference is None

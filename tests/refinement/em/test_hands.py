@@ -22,7 +22,7 @@ from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.em.expectation import Expectation
-from cryotorch.refinement.em.hands import Frame, agree, closing, compare, frames
+from cryotorch.refinement.em.hands import Frame, align_frames, compare, frames, judge_hands
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.settings import ScheduleSettings
 from cryotorch.refinement.state import State
@@ -95,7 +95,7 @@ def test_a_half_set_in_another_frame_is_carried_over(
     state, expectation = with_frame(world, frame)
     references = torch.stack([world.volume] * 2)
     state.references = references  # what says which of the two is moved
-    result = maximize(state, expectation, world.settings, alone)
+    result = maximize(expectation, alone)
     assert [c["half"] for c in changes(result)] == ["B"], result.messages
     mask = soft_sphere(box, box / 3, 3)
     curve = shell_correlation(*(result.half_maps * mask))
@@ -105,11 +105,11 @@ def test_a_half_set_in_another_frame_is_carried_over(
     error = apart(state.particles.rotation, world.truth.rotation, group)
     half_b = state.particles.half == 1
     assert error[half_b].median() < 4 and error[~half_b].median() < 4
-    assert (state.calm[half_b] == 0).all()
+    assert (state.stable_iterations[half_b] == 0).all()
     # what the E-step left is as it was: a second attempt, after memory had run out, finds the same
     fresh, halves = State(world.blind, references, state.noise, 9.0), expectation.sums
     halves = [symmetrise(collect(half), group) for half in halves]
-    assert agree(fresh, expectation.found, halves, world.settings, box / 2) is not None
+    assert align_frames(fresh, expectation.result, halves, world.settings, box / 2) is not None
 
 
 @pytest.mark.parametrize("symmetry", ["O", "D3"])
@@ -117,25 +117,25 @@ def test_the_initial_map_as_given_decides_the_frame(symmetry: str, simulate: Cal
     """Both half sets were found in the mirror image of a map whose hand lies in shells that the first iteration did not see."""
     world = simulate(60, 4.0, symmetry=symmetry, split=4.0, schedule=ScheduleSettings(3.0, 11.0))
     state, expectation = with_frame(world, Frame(IDENTITY, False))
-    state.given = Frame(IDENTITY, True).map(world.volume)
-    result = maximize(state, expectation, world.settings, alone)
+    state.initial_map = Frame(IDENTITY, True).map(world.volume)
+    result = maximize(expectation, alone)
     assert "both_half_sets_moved" in codes(changes(result)), result.messages
     mask = soft_sphere(24, 8, 3)
     for half in result.half_maps:
-        assert shell_correlation(half * mask, state.given * mask)[1:9].min() > 0.8
+        assert shell_correlation(half * mask, state.initial_map * mask)[1:9].min() > 0.8
     state, expectation = with_frame(world, Frame(IDENTITY, False))
     noise = torch.randn(24, 24, 24, generator=torch.Generator().manual_seed(1))
     for given in (world.volume, noise):
-        state.given = given
-        result = maximize(state, expectation, world.settings, alone)
+        state.initial_map = given
+        result = maximize(expectation, alone)
         assert not changes(result), result.messages
 
 
 def test_half_maps_in_one_frame_stay(simulate: Callable) -> None:
     for symmetry in ("I", "D3", "C1", "C2"):
         world = simulate(60, 4.0, symmetry=symmetry, split=4.0)
-        state, expectation = with_frame(world, Frame(IDENTITY, False))
-        result = maximize(state, expectation, world.settings, alone)
+        _, expectation = with_frame(world, Frame(IDENTITY, False))
+        result = maximize(expectation, alone)
         assert not changes(result)
 
 
@@ -166,13 +166,13 @@ def test_the_end_names_what_decides_the_hand(first: float, code: str, simulate: 
     noise = torch.randn(2, 24, 24, 24, generator=torch.Generator().manual_seed(1))
     state = State(world.blind, world.volume.expand(2, -1, -1, -1), torch.ones(2, 1, 13), 9.0)
     maps = world.volume + 0.1 * world.volume.std() * noise
-    assert codes(closing(state, maps, world.settings, 12.0)) == [code]
-    state.given = world.volume
-    assert closing(state, maps, world.settings, 12.0)[0].code.startswith("hand_")
-    assert "that of the initial map" in say(closing(state, maps, world.settings, 12.0)[0])
+    assert codes(judge_hands(state, maps, world.settings, 12.0)) == [code]
+    state.initial_map = world.volume
+    assert judge_hands(state, maps, world.settings, 12.0)[0].code.startswith("hand_")
+    assert "that of the initial map" in say(judge_hands(state, maps, world.settings, 12.0)[0])
     opposite = torch.stack([maps[0], Frame(IDENTITY, True).map(maps[1])])
-    (warning,) = closing(state, opposite, world.settings, 12.0)
+    (warning,) = judge_hands(state, opposite, world.settings, 12.0)
     assert warning.code == "hands_differ" and warning.serious
-    assert codes(closing(state, noise, world.settings, 12.0)) == ["too_coarse_for_hand"]
+    assert codes(judge_hands(state, noise, world.settings, 12.0)) == ["too_coarse_for_hand"]
     open_frame = replace(world.settings, group=point_group("C3"))
-    assert closing(state, maps, open_frame, 12.0) == []
+    assert judge_hands(state, maps, open_frame, 12.0) == []

@@ -24,10 +24,10 @@ def test_an_iteration_improves_the_map_and_tells_what_it_did(
     world = simulate(200, 4.0)
     state = start(world)
     state.references = torch.stack([low_pass(world.volume, 4.0, 24.0)] * 2)
-    state.limit = 4.0
+    state.max_shell = 4.0
     results = []
     for _ in range(2):
-        results.append(maximize(state, e_step(world, state), world.settings, alone))
+        results.append(maximize(e_step(world, state), alone))
     first, second = results
     assert (first.iteration, second.iteration, state.iteration) == (1, 2, 2)
     assert [row["iteration"] for row in second.history] == [1, 2]
@@ -62,14 +62,14 @@ def test_sums_of_two_ranks_are_those_of_one(
         expect(whole, batches[number])
 
     def add(tensors: list[Tensor]) -> None:
-        others = [merge_(a) for a in parts[1].sums] + parts[1].found.tensors()
+        others = [merge_(a) for a in parts[1].sums] + parts[1].result.tensors()
         assert len(tensors) == len(others)
         for tensor, other in zip(tensors, others):
             tensor += other
 
     state, alike = start(world), start(world)
-    together = maximize(state, parts[0], world.settings, add)
-    expected = maximize(alike, whole, world.settings, alone)
+    together = maximize(parts[0], add)
+    expected = maximize(whole, alone)
     scale = expected.map.abs().max()
     assert (together.map - expected.map).abs().max() < 1e-3 * scale
     assert torch.equal(together.particles.rotation, expected.particles.rotation)

@@ -119,10 +119,10 @@ def test_a_run_that_begins_with_a_share(
     simulate: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sixth of the particles, a third, then all; those not looked at yet stay out of the results."""
-    monkeypatch.setattr(schedule_of, "SUBSET", 4)
-    monkeypatch.setattr(schedule_of, "GROWTH", 2)
+    monkeypatch.setattr(schedule_of, "FIRST_SUBSET", 4)
+    monkeypatch.setattr(schedule_of, "SUBSET_GROWTH", 2)
     monkeypatch.setattr(schedule_of, "NEARLY_ALL", 0.5)
-    plan = replace(SCHEDULE, images=24, patience=0, still=0)
+    plan = replace(SCHEDULE, images=24, patience=0, max_remaining_motion=0)
     world = simulate(48, 4.0, schedule=plan, scale_sigma=0.1)
     module, witness = refine(world, tmp_path / "whole", size=4)[1:]
     results = witness.results
@@ -139,7 +139,7 @@ def test_a_run_that_begins_with_a_share(
     anchored = ~module.state.anchor_rotation.isnan().any(-1).any(-1)
     assert anchored.sum() == 8 and torch.isfinite(module.state.drift_turn).all()
     found = module.state.particles
-    assert (found.pose_sigma > 0).all() and module.state.known.all()
+    assert (found.pose_sigma > 0).all() and module.state.has_pose.all()
     error = torch.rad2deg(rotation_angle(found.rotation, world.truth.rotation))
     assert error.median() < 12  # after three iterations of small parts
 
@@ -207,7 +207,7 @@ def test_an_m_step_that_runs_out_of_memory_is_done_again_without_the_images(
     again = refine(world, tmp_path / "again", kind=Counting)[1]
     assert failures == ["regularise"] and len(reductions) == ITERATIONS
     assert again.kept == 0
-    assert again.state.course == whole.state.course
+    assert again.state.convergence == whole.state.convergence
     assert torch.equal(again.result.map, whole.result.map)
     with pytest.raises(torch.OutOfMemoryError):  # no images are kept
         monkeypatch.setattr(iteration, "regularise", full_once("regularise", 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,10 +31,12 @@ def sums_of(volume: torch.Tensor, n: int = 300):
 
 def test_solving_gives_back_the_map(simulate: Callable, start: Callable, nothing_found) -> None:
     world = simulate()
-    s, mask = world.settings, soft_sphere(24, 8, 3)
-    state = start(world)
+    mask = soft_sphere(24, 8, 3)
     inserted = [sums_of(world.volume), sums_of(3 * world.volume)]
-    _, halves, _ = in_one_frame(state, nothing_found(60), inserted, s, 12.0)
+    expectation = SimpleNamespace(
+        state=start(world), settings=world.settings, sums=inserted, insertion_limit=12.0
+    )
+    _, halves, _ = in_one_frame(expectation, nothing_found(60))
     solved = solve(halves, 24)
     assert solved.sums is halves and len(solved.weight[0]) == 13
     for factor, half_map in zip((1, 3), solved.half_maps, strict=True):
@@ -50,7 +53,10 @@ def test_sums_are_averaged_over_the_point_group(
     group, mask = point_group("C2"), soft_sphere(24, 8, 3)
     s = replace(world.settings, group=group)
     inserted = [sums_of(world.volume) for _ in range(2)]
-    _, halves, _ = in_one_frame(start(world), nothing_found(60), inserted, s, 12.0)
+    expectation = SimpleNamespace(
+        state=start(world), settings=s, sums=inserted, insertion_limit=12.0
+    )
+    _, halves, _ = in_one_frame(expectation, nothing_found(60))
     found = solve(halves, 24).half_maps[0]
     curve = shell_correlation(found * mask, symmetrise_volume(world.volume, group) * mask)
     plain = shell_correlation(found * mask, world.volume * mask)
@@ -61,12 +67,12 @@ def test_ranks_are_reduced_once_and_what_is_not_finite_is_named(
     simulate: Callable, start: Callable, e_step: Callable
 ) -> None:
     world, calls = simulate(16, 4.0), []
-    step = e_step(world, start(world))
-    found, sums = gather(step, lambda tensors: calls.append(len(tensors)), str)
-    assert calls == [2 + len(found.tensors())] and sums is step.sums
-    step.found.shift[3] = torch.nan
+    expectation = e_step(world, start(world))
+    found = gather(expectation, lambda tensors: calls.append(len(tensors)), str)
+    assert calls == [2 + len(found.tensors())]
+    expectation.result.shift[3] = torch.nan
     with pytest.raises(InputError, match=r"^particle 3 gave values that are not finite"):
-        gather(step, lambda tensors: None, "particle {}".format)
+        gather(expectation, lambda tensors: None, "particle {}".format)
 
 
 def test_the_m_step_is_an_optimizer_step() -> None:

@@ -45,7 +45,7 @@ def e_step(world, portions: AdaptiveBatch) -> Expectation:
 
 
 def assert_same(one: Expectation, other: Expectation) -> None:
-    for mine, theirs in zip(one.found.tensors(), other.found.tensors(), strict=True):
+    for mine, theirs in zip(one.result.tensors(), other.result.tensors(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(one.sums, other.sums, strict=True):
         total = theirs.sums.sum(0)
@@ -88,9 +88,9 @@ def test_the_same_sums_wherever_it_happens(
     portions = AdaptiveBatch()
     with caplog.at_level(logging.INFO, "cryotorch"):
         parts = e_step(world, portions)
-    assert portions.most == 5  # of 20 per batch
+    assert portions.batch_size == 5  # of 20 per batch
     assert_same(parts, whole)
-    assert (parts.found.seen == 1).all() and parts.found.count[..., 1].sum() == 40
+    assert (parts.result.updated == 1).all() and parts.result.count[..., 1].sum() == 40
     lines = [r.message for r in caplog.records if "at once" in r.message]
     assert len(lines) == 1 and "20 particles at once" in lines[0] and "with 5 or fewer" in lines[0]
 
@@ -118,7 +118,7 @@ def test_insertion_goes_on_where_it_stopped(
     monkeypatch.setattr(slices_cpu, "insert_", insert_)
     portions = AdaptiveBatch()
     parts = e_step(world, portions)
-    assert calls[:8] == [20, 20, 20, 10, 5, 5, 5, 5] and portions.most is None
+    assert calls[:8] == [20, 20, 20, 10, 5, 5, 5, 5] and portions.batch_size is None
     assert_same(parts, whole)
 
 
@@ -269,7 +269,7 @@ def test_a_full_device_is_told_with_what_to_do(simulate: Callable) -> None:
         (0, "choose a smaller box_size, .* add trainer=cpu"),
         (2, "to go on after iteration 2"),
     ):
-        state.course.crossings = [5.0] * finished
+        state.convergence.crossings = [5.0] * finished
         with (
             pytest.raises(InputError, match=f"too small for particles of 24 pixels: .*{cure}"),
             explain_out_of_memory(24, state),
@@ -284,12 +284,15 @@ def test_a_state_is_brought_back(simulate: Callable) -> None:
     )
     put_back, references = snapshot(state), state.references
     for _ in range(2):
-        state.course.crossings.append(4.0)
+        state.convergence.crossings.append(4.0)
         state.history.append({"iteration": 1})
-        state.references, state.limit = references + 1, 7.0
+        state.references, state.max_shell = references + 1, 7.0
         put_back()
-        assert state.references is references and state.limit == world.settings.schedule.first_limit
-        assert state.course.crossings == state.history == []
+        assert (
+            state.references is references
+            and state.max_shell == world.settings.schedule.first_limit
+        )
+        assert state.convergence.crossings == state.history == []
 
 
 def test_later_batches_start_small() -> None:

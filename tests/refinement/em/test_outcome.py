@@ -13,7 +13,7 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector
 from cryotorch.refinement.em import outcome
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
-from cryotorch.refinement.settings import Local, SearchExtent
+from cryotorch.refinement.settings import LocalSettings, SearchExtent
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def of_one_batch(
     monkeypatch.setattr(outcome, "error_factors", lambda sigma, moved: factors)
     world = simulate(40, 4.0, per_particle_scale=False)
     state = start(world)
-    step = Expectation(state, world.settings, torch.device("cpu"))
-    expect(step, world.batches(15)[0])
-    found = step.found.cpu()
-    return state, found, maximize(state, step, world.settings, alone)
+    expectation = Expectation(state, world.settings, torch.device("cpu"))
+    expect(expectation, world.batches(15)[0])
+    found = expectation.result.cpu()
+    return state, found, maximize(expectation, alone)
 
 
 def test_the_history_is_in_the_units_of_users(of_one_batch) -> None:
@@ -42,7 +42,7 @@ def test_the_history_is_in_the_units_of_users(of_one_batch) -> None:
 
 def test_standard_errors_hold_those_of_the_reference(of_one_batch) -> None:
     state, found, result = of_one_batch
-    rows = found.seen > 0
+    rows = found.updated > 0
     assert len(result.particles) == int(rows.sum()) == 15
     told = result.particles.pose_sigma
     torch.testing.assert_close(told, found.sigma[rows] * torch.tensor([2.0, 3.0]))
@@ -51,7 +51,7 @@ def test_standard_errors_hold_those_of_the_reference(of_one_batch) -> None:
 
 def test_only_particles_that_were_looked_at_are_told_of(of_one_batch) -> None:
     _, found, result = of_one_batch
-    rows = torch.nonzero(found.seen)[:, 0]
+    rows = torch.nonzero(found.updated)[:, 0]
     assert torch.equal(result.particles.rotation, found.rotation[rows])
     assert len(result.rotation_change) == len(result.shift_change) == 15
     assert len(result.noise_factor) == 15
@@ -63,8 +63,8 @@ def test_departures_are_counted_from_the_first_poses() -> None:
     moved = torch.tensor([[6.0, 0.0], [6.0, 4.5]])
     now = SimpleNamespace(rotation=from_rotation_vector(turn), shift=moved)
     first = dict(anchor_rotation=torch.eye(3).repeat(2, 1, 1), anchor_shift=torch.zeros(2, 2))
-    reach = SearchExtent((0.0, 0.0, 4.0), math.radians(40), 2.0)
-    settings = SimpleNamespace(local=Local(reach), pixel_size=3.0)
+    extent = SearchExtent((0.0, 0.0, 4.0), math.radians(40), 2.0)
+    settings = SimpleNamespace(local=LocalSettings(extent), pixel_size=3.0)
     found = outcome._departures(SimpleNamespace(particles=now, **first), settings)
     assert found.rotation == pytest.approx(30, abs=1e-3)
     assert found.shift.tolist() == pytest.approx([0, 4.5], abs=1e-4)

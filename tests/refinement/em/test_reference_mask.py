@@ -43,7 +43,7 @@ def test_the_given_mask_stays(
     simulate: Callable, start: Callable, mode: str, resolution: float, used: bool
 ) -> None:
     world = simulate()
-    state, s = start(world), replace(world.settings, mask=MaskSettings(mode, given=GIVEN))
+    state, s = start(world), replace(world.settings, mask=MaskSettings(mode, user_mask=GIVEN))
     update_mask(state, world.volume, resolution, s)
     if used:
         assert torch.equal(state.mask, GIVEN)
@@ -78,7 +78,7 @@ def test_the_first_mask_needs_density(simulate: Callable, start: Callable) -> No
 
 
 def test_references_are_multiplied_by_mask_and_sphere(simulate: Callable, start: Callable) -> None:
-    world = simulate(particle_radius=7.0, mask=MaskSettings("static", given=GIVEN))
+    world = simulate(particle_radius=7.0, mask=MaskSettings("static", user_mask=GIVEN))
     state = start(world)
     maps = Maps(world.volume, torch.full((2, 24, 24, 24), 3.0))
     mask_references(state, maps, 20.0, world.settings)

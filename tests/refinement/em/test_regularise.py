@@ -60,7 +60,7 @@ def test_references_above_the_split_come_from_their_own_half(
         other = extract_slices(projector(world.volume.flip(0)), world.truth.rotation, frequency)
         weight = torch.full(other.shape, change)
         insert_slices_(expectation.sums[1], change * other, weight, world.truth.rotation, frequency)
-        maximize(state, expectation, s, alone)
+        maximize(expectation, alone)
         # undo the gridding correction, which mixes shells
         spectra.append(fft_volume(state.references * gridding_correction(24, 24)))
     moved = (spectra[1] - spectra[0]).abs()

@@ -16,7 +16,9 @@ from cryotorch.refinement.state import ConvergenceHistory
 
 
 def plan(**changes: float) -> ScheduleSettings:
-    return ScheduleSettings(**({"first_limit": 6.0, "most": 20.0, "least_gain": 0.3} | changes))
+    return ScheduleSettings(
+        **({"first_limit": 6.0, "highest_limit": 20.0, "least_gain": 0.3} | changes)
+    )
 
 
 PLAN = plan()
@@ -27,7 +29,7 @@ def course(areas: list[float], **changes) -> ConvergenceHistory:
     n = len(areas)
     return ConvergenceHistory(
         **{"crossings": areas, "areas": areas, "motions": [0.24] * n, "shares": [1.0] * n}
-        | {"limits": areas, "turns": [0.01] * n}
+        | {"max_shells": areas, "turns": [0.01] * n}
         | changes
     )
 
@@ -39,7 +41,7 @@ def advance(crossings: list[float], settings: ScheduleSettings) -> Continue | St
 
 def test_the_first_limit_is_the_initial_resolution_unless_capped() -> None:
     assert advance([], PLAN) == Continue(6.0)
-    assert advance([], plan(most=4.0)) == Continue(4.0)
+    assert advance([], plan(highest_limit=4.0)) == Continue(4.0)
 
 
 def test_the_limit_runs_two_shells_ahead_at_first_then_one() -> None:
@@ -49,17 +51,19 @@ def test_the_limit_runs_two_shells_ahead_at_first_then_one() -> None:
 
 
 def test_the_limit_grows_slowly_while_poses_turn_further_than_it_tells_apart() -> None:
-    steady = course([12.0], limits=[6.0], turns=[0.1])
+    steady = course([12.0], max_shells=[6.0], turns=[0.1])
     assert schedule.advance(steady, PLAN) == Continue(14.0)
     for turn, limit in ((0.2, 7.5), (math.inf, 12.0), (math.nan, 12.0)):  # 1 / 6 would do
-        assert schedule.advance(course([12.0], limits=[6.0], turns=[turn]), PLAN) == Continue(limit)
-    assert schedule.advance(course([6.5], limits=[8.0], turns=[1.0]), PLAN) == Continue(8.5)
+        assert schedule.advance(course([12.0], max_shells=[6.0], turns=[turn]), PLAN) == Continue(
+            limit
+        )
+    assert schedule.advance(course([6.5], max_shells=[8.0], turns=[1.0]), PLAN) == Continue(8.5)
 
 
 def test_the_limit_stays_within_its_bounds() -> None:
     assert advance([19.5], PLAN) == Continue(20.0)
     assert advance([1.0], PLAN) == Continue(6.0)  # a poor map does not pull it below the start
-    assert advance([1.0], plan(most=4.0)) == Continue(4.0)
+    assert advance([1.0], plan(highest_limit=4.0)) == Continue(4.0)
 
 
 def test_stops_when_nothing_improves_for_two_iterations() -> None:
@@ -115,7 +119,7 @@ def test_any_history_gives_a_limit_in_bounds_or_an_end(
     step = advance(crossings, settings)
     assert step == advance(list(crossings), settings)
     if isinstance(step, Continue):
-        assert min(first, most) <= step.limit <= most
+        assert min(first, most) <= step.max_shell <= most
         assert len(crossings) < 30
     else:
         assert step.reason

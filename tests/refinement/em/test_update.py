@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,13 +105,13 @@ def moved(simulate: Callable, nothing_found: Callable, start: Callable):
     """A C4 world whose particles turned by 10° and 90°, and moved by 5 Å; the last was not looked at."""
     world = simulate(20, None, symmetry="C4", per_particle_scale=False)
     state, found = start(world), nothing_found(20)
-    state.known[:] = True
+    state.has_pose[:] = True
     turn = torch.tensor([[0, math.radians(10), 0], [0, 0, math.pi / 2]])
     turned = from_rotation_vector(turn)
     found.rotation[:] = turned[0] @ turned[1]
     found.shift[:] = torch.tensor([3.0, -4.0])
     found.sigma[:] = torch.tensor([math.radians(5), 2.0])
-    found.seen[-1] = 0
+    found.updated[-1] = 0
     return world, state, found
 
 
@@ -120,7 +121,7 @@ def test_poses_are_taken_over_and_compared_up_to_symmetry(moved) -> None:
     assert learnt.rotation_change[:-1] == pytest.approx(10, abs=1e-3)
     assert learnt.shift_change[:-1] == pytest.approx(5, abs=1e-5)
     assert learnt.rotation_change[-1].isnan() and learnt.shift_change[-1].isnan()
-    assert learnt.change == pytest.approx((10, 5), abs=1e-3)
+    assert learnt.median == pytest.approx((10, 5), abs=1e-3)
     assert torch.equal(state.particles.rotation[:-1], found.rotation[:-1])
     assert torch.equal(state.particles.rotation[-1], world.blind.rotation[-1])
     assert state.particles.shift[-1].tolist() == [0, 0] and state.particles.has_pose
@@ -133,24 +134,24 @@ def test_the_course_tells_how_far_poses_went(moved) -> None:
     """10° are two and 5 Å are two and a half standard errors."""
     world, state, found = moved
     take_over(state, found, world.settings)
-    assert state.course.limits == [9.0]
-    assert state.course.turns == pytest.approx([math.radians(10)], rel=1e-4)
-    assert state.course.motions == pytest.approx([2.5], rel=1e-4)
+    assert state.convergence.max_shells == [9.0]
+    assert state.convergence.turns == pytest.approx([math.radians(10)], rel=1e-4)
+    assert state.convergence.motions == pytest.approx([2.5], rel=1e-4)
 
 
 def test_particles_without_a_pose_before_have_gone_no_distance(moved) -> None:
     world, state, found = moved
-    state.known[:] = False
+    state.has_pose[:] = False
     learnt = take_over(state, found, world.settings)
     assert learnt.rotation_change.isnan().all() and learnt.shift_change.isnan().all()
-    assert state.course.turns == state.course.motions == [math.inf]
-    assert state.known.tolist() == [True] * 19 + [False]
+    assert state.convergence.turns == state.convergence.motions == [math.inf]
+    assert state.has_pose.tolist() == [True] * 19 + [False]
 
 
 def test_an_image_that_is_too_loud_is_named(moved) -> None:
     """By how much it exceeds the noise that was expected of it."""
     world, state, found = moved
-    state.most = torch.full((4,), 4.0)
+    state.max_power_ratio = torch.full((4,), 4.0)
     found.ratio[5] = 400.0
     learnt = take_over(state, found, world.settings)
     assert list(learnt.loud) == [5]
@@ -163,11 +164,11 @@ def test_the_last_iteration_is_final(
 ) -> None:
     world = simulate(30, 4.0, schedule=ScheduleSettings(4.0, 11.0, max_iterations=1))
     state = start(world)
-    result = maximize(state, e_step(world, state), world.settings, alone)
+    result = maximize(e_step(world, state), alone)
     assert result.final and state.stopped == "most_iterations"
     reason = next(m["reason"] for m in result.messages if m.code == "finished")
     assert reason["iterations"] == 1
-    assert state.limit == 9.0  # there is no next one
+    assert state.max_shell == 9.0  # there is no next one
 
 
 def test_the_next_limit_runs_ahead_of_the_crossing(
@@ -177,9 +178,10 @@ def test_the_next_limit_runs_ahead_of_the_crossing(
     world = simulate(20, None, schedule=ScheduleSettings(4.0, 11.0))
     state, found = start(world), nothing_found(20)
     state.share = 0.5
-    found.seen[10:] = 0
-    course = dict(crossings=[6.5], areas=[6.0], limits=[4.0], turns=[0.01], motions=[1.0])
-    state.course = ConvergenceHistory(**course, shares=[1.0])
-    (note,) = plan_next(state, found, state.references, 9.0, None, world.settings)
+    found.updated[10:] = 0
+    course = dict(crossings=[6.5], areas=[6.0], max_shells=[4.0], turns=[0.01], motions=[1.0])
+    state.convergence = ConvergenceHistory(**course, shares=[1.0])
+    expectation = SimpleNamespace(state=state, settings=world.settings, insertion_limit=9.0)
+    (note,) = plan_next(expectation, found, state.references, None)
     assert note.code == "some_particles" and note.values == dict(seen=10, particles=20)
-    assert (state.limit, state.share, state.stopped) == (8.5, 1.0, "")
+    assert (state.max_shell, state.share, state.stopped) == (8.5, 1.0, "")

@@ -37,7 +37,7 @@ from cryotorch.refinement.pose_search.search import (
     ascend,
     coarse_candidates,
     polish,
-    prepare,
+    prepare_reference,
 )
 from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
@@ -47,7 +47,7 @@ NO_CAP = 6000
 
 def reference(world, limit: float, settings: SearchSettings, local: bool = False) -> Reference:
     group = None if local else world.settings.group
-    return prepare(world.volume, limit, settings, group, torch.float32)
+    return prepare_reference(world.volume, limit, settings, group, torch.float32)
 
 
 def observation(world) -> Observation:
@@ -215,7 +215,7 @@ def local_world(simulate, n: int = 16, snr: float = 0.5):
 def test_finds_the_exhaustive_optimum_around_known_poses(sigma, simulate) -> None:
     world, table, seen, settings, start = local_world(simulate)
     held = PosePrior(*start, SearchExtent(FULCRUM, 0.3, 2.0, *sigma))
-    bounds = power_table(table, settings, held.reach)
+    bounds = power_table(table, settings, held.extent)
     poses, pruning = bounded_search(table, bounds, seen, *start, 0.0, held, settings, NO_CAP)
     assert pruning.cap_active == 0
     fine = SearchSettings(coarse_limit=13, grid_step=0.08, candidates=48, newton_steps=6)
@@ -241,7 +241,7 @@ def test_cells_are_worth_their_score_less_the_least_cost_in_them(sigma, simulate
     """Swing about the fulcrum and priors included, at the first level and after branching."""
     _, table, seen, settings, start = local_world(simulate, 6)
     held = PosePrior(*start, SearchExtent((9.0, -7.0, 8.0), 0.3, 2.0, *sigma))
-    bounds = power_table(table, settings, held.reach)
+    bounds = power_table(table, settings, held.extent)
     descent = _Descent(table, bounds, seen.limited(half_plane(32).count(13)), held, settings, 50)
     cells, generator = descent.open_locally(), torch.Generator().manual_seed(5)
     for level, at in enumerate(bounds.levels):
@@ -266,9 +266,9 @@ def test_cells_are_worth_their_score_less_the_least_cost_in_them(sigma, simulate
 def test_priors_narrow_and_wide_and_no_room_at_all(simulate) -> None:
     _, table, seen, settings, start = local_world(simulate, 20)
 
-    def search(*reach: float) -> tuple[Poses, PosePrior]:
-        held = PosePrior(*start, SearchExtent(FULCRUM, *reach))
-        bounds = power_table(table, settings, held.reach)
+    def search(*extent: float) -> tuple[Poses, PosePrior]:
+        held = PosePrior(*start, SearchExtent(FULCRUM, *extent))
+        bounds = power_table(table, settings, held.extent)
         return bounded_search(table, bounds, seen, *start, 0.0, held, settings)[0], held
 
     for tight, held in (search(0.3, 2.0, 1e-4, 1e-3), search(0.0, 0.0)):

@@ -6,8 +6,8 @@ import torch
 
 from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
 from cryotorch.refinement.pose_search.candidates import (
+    CLIMB_CUTOFF,
     SCORE_CUTOFF,
-    UNLIKELY,
     single_candidate,
     thin_out,
     worth_a_climb,
@@ -36,7 +36,7 @@ def test_thinning_keeps_the_best_and_drops_copies() -> None:
     score[[2, 5]] -= 2 * SCORE_CUTOFF
     assert thin_out(score, rotation, shift, image, 9).tolist() == [1, 3, 0, 4, 6, 7]
     score[7] = (
-        9 - UNLIKELY - 0.1
+        9 - CLIMB_CUTOFF - 0.1
     )  # nearly as good as the best is what a candidate beyond the sure ones must be
     assert thin_out(score, rotation, shift, image, 9, sure=1).tolist() == [1, 3, 0, 4, 6]
 

@@ -20,7 +20,7 @@ from cryotorch.refinement.pose_search.cells import (
 )
 from cryotorch.refinement.pose_search.local import ball_grid
 from cryotorch.refinement.pose_search.search import (
-    prepare,
+    prepare_reference,
 )
 from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
@@ -28,13 +28,13 @@ from cryotorch.refinement.settings import SearchExtent, SearchSettings
 def test_levels_halve_and_reach_the_limit(simulate) -> None:
     world = simulate(2, 1.0)
     settings = SearchSettings(grid_step=0.2, coarse_limit=5)
-    table = prepare(world.volume, 10.5, settings, None, torch.float32)
+    table = prepare_reference(world.volume, 10.5, settings, None, torch.float32)
     found = levels(table, settings)
     assert [level.limit for level in found] == [5, 9, 10.5]
     assert [level.turn for level in found] == pytest.approx([0.2, 0.1, 0.05])
     assert [level.move for level in found] == pytest.approx([1.2, 0.6, 0.3])
     low = levels(
-        prepare(world.volume, 5.0, settings, None, torch.float32),
+        prepare_reference(world.volume, 5.0, settings, None, torch.float32),
         settings,
         SearchExtent((0.0, 0.0, 0.0), 0.01, 0.3),
     )

@@ -11,9 +11,9 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 from cryotorch.refinement.image_terms import observe
 from cryotorch.refinement.pose_search import finders
-from cryotorch.refinement.pose_search.finders import RELOCATE, Bound, Climb, Start, extent
+from cryotorch.refinement.pose_search.finders import RELOCATE, Bound, Climb, Start, shift_extent
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
-from cryotorch.refinement.pose_search.search import prepare
+from cryotorch.refinement.pose_search.search import prepare_reference
 from cryotorch.refinement.runtime.timing import Clock
 from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
@@ -29,7 +29,7 @@ def world(simulate: Callable):
 def look(world, finder, start: Start, local: bool = False):
     s, rows = world.settings, torch.arange(len(world.truth))
     group = None if local else s.group
-    finder.use(prepare(world.volume, LIMIT, SETTINGS, group, torch.float32))
+    finder.use(prepare_reference(world.volume, LIMIT, SETTINGS, group, torch.float32))
     seen = observe(world.truth, rows, world.images, torch.ones(1, 13), s.grid)
     return finder(seen.limited(half_plane(24).count(LIMIT)), start)
 
@@ -58,10 +58,10 @@ def test_a_tether_holds_poses_near_where_they_were(world, kind: type) -> None:
     """Starts 0.3 rad off with a reach of 0.1: they end at its border."""
     truth, shift = world.truth.rotation, world.truth.shift / 4.0
     off = from_rotation_vector(torch.tensor([[0.3, 0.0, 0.0]]).expand(24, -1)) @ truth
-    reach = SearchExtent((0.0, 0.0, 0.0), 0.1, 1.0)
-    finder = kind(SETTINGS, Clock(CPU), *([reach] if kind is Bound else []))
+    extent = SearchExtent((0.0, 0.0, 0.0), 0.1, 1.0)
+    finder = kind(SETTINGS, Clock(CPU), *([extent] if kind is Bound else []))
     poses, _ = look(
-        world, finder, Start(off, shift, PosePrior(off, shift, reach), None), local=True
+        world, finder, Start(off, shift, PosePrior(off, shift, extent), None), local=True
     )
     assert rotation_angle(poses.rotation, off).max() < 0.101
     assert rotation_angle(poses.rotation, truth).median() < 0.25
@@ -77,17 +77,17 @@ def test_only_unsettled_particles_are_searched_for(world, monkeypatch: pytest.Mo
     )
     far = from_rotation_vector(torch.tensor([[1.5, 0.4, 0.0]]).expand(24, -1))
     start, shift = far @ world.truth.rotation, world.truth.shift / 4.0
-    settled = torch.arange(24) % 3 == 0
-    start[settled] = world.truth.rotation[settled]
-    poses, _ = look(world, Climb(SETTINGS, Clock(CPU)), Start(start, shift, None, settled))
+    stable = torch.arange(24) % 3 == 0
+    start[stable] = world.truth.rotation[stable]
+    poses, _ = look(world, Climb(SETTINGS, Clock(CPU)), Start(start, shift, None, stable))
     assert searched == [16]
     turn, _ = errors(world, poses)
-    assert turn[settled].max() < 3 and turn[~settled].median() < 3
-    both = look(world, Climb(SETTINGS, Clock(CPU)), Start(start, shift, None, settled | True))[0]
-    assert searched == [16] and errors(world, both)[0][~settled].median() > 20
+    assert turn[stable].max() < 3 and turn[~stable].median() < 3
+    both = look(world, Climb(SETTINGS, Clock(CPU)), Start(start, shift, None, stable | True))[0]
+    assert searched == [16] and errors(world, both)[0][~stable].median() > 20
 
 
 def test_later_searches_look_near_the_last_centre() -> None:
     nothing = Start(None, torch.zeros(1, 2), None, None)
     known = nothing._replace(rotation=torch.eye(3)[None])
-    assert (extent(nothing, SETTINGS), extent(known, SETTINGS)) == (3.0, RELOCATE)
+    assert (shift_extent(nothing, SETTINGS), shift_extent(known, SETTINGS)) == (3.0, RELOCATE)

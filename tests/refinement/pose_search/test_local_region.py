@@ -31,7 +31,7 @@ def start(rest: Tensor | None = REST) -> SimpleNamespace:
         centre_shift=4 * torch.ones(6, 2),
         anchor_rotation=random_rotations(6, draw),
         anchor_shift=3 * torch.randn(6, 2, generator=draw),
-        rest=rest,
+        subtracted_reference=rest,
     )
 
 
@@ -39,7 +39,7 @@ def test_particles_are_tied_to_their_centres() -> None:
     rows = torch.tensor([4, 1])
     tether = LocalRegion(start(), REACH, PIXEL, CPU).prior(rows)
     assert torch.equal(tether.rotation, start().centre_rotation[rows])
-    assert tether.shift_px.tolist() == [[2, 2], [2, 2]] and tether.reach is REACH
+    assert tether.shift_px.tolist() == [[2, 2], [2, 2]] and tether.extent is REACH
 
 
 @pytest.mark.parametrize("half", [0, 1])

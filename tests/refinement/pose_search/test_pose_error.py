@@ -14,7 +14,7 @@ from cryotorch.ops.geometry.rotations import to_rotation_vector
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect, maximize
-from cryotorch.refinement.pose_search.pose_error import LEAST, SAMPLE, error_factors
+from cryotorch.refinement.pose_search.pose_error import COMPARED_IMAGES, MIN_COMPARED, error_factors
 from cryotorch.refinement.settings import ScheduleSettings
 
 
@@ -31,7 +31,7 @@ def test_half_of_the_difference_is_a_reference_s() -> None:
 
 def test_too_few_compared_change_nothing() -> None:
     sigma, moved = torch.ones(100, 2), torch.zeros(100, 2)
-    moved[: LEAST - 1] = 5.0
+    moved[: MIN_COMPARED - 1] = 5.0
     assert error_factors(sigma, moved).tolist() == [1, 1]
     assert error_factors(0 * sigma, torch.ones(100, 2)).tolist() == [1, 1]
 
@@ -48,13 +48,13 @@ def test_standard_errors_are_those_against_the_truth(simulate: Callable, snr: fl
             world.blind, start, world.batches(), settings, 24.0, torch.device("cpu")
         )
         while not state.stopped:
-            step = Expectation(state, settings, torch.device("cpu"))
+            expectation = Expectation(state, settings, torch.device("cpu"))
             batches = world.batches()
             for number in range(len(batches)):
-                expect(step, batches[number])
-            compared = int((step.found.moved > 0).all(1).sum())
-            result = maximize(state, step, settings, lambda tensors: None)
-    assert 2 * LEAST <= compared <= 2 * SAMPLE
+                expect(expectation, batches[number])
+            compared = int((expectation.result.pose_difference > 0).all(1).sum())
+            result = maximize(expectation, lambda tensors: None)
+    assert 2 * MIN_COMPARED <= compared <= 2 * COMPARED_IMAGES
     found, truth = result.particles, world.truth
     # in the frame of the map, which may be a little off the truth's
     turn = to_rotation_vector(truth.rotation.mT @ found.rotation)

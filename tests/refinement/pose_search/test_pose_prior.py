@@ -14,16 +14,16 @@ from cryotorch.ops.pose.scores import PoseTerms, pose_terms
 from cryotorch.refinement.image_terms import observe
 from cryotorch.refinement.pose_search.local import ball_grid, local_candidates
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
-from cryotorch.refinement.pose_search.search import covariance, polish, prepare
+from cryotorch.refinement.pose_search.search import covariance, polish, prepare_reference
 from cryotorch.refinement.settings import SearchExtent, SearchSettings
 
 FULCRUM = (3.0, -2.0, 4.0)
 WIDE = SearchExtent(FULCRUM, 0.3, 4.0)
 
 
-def tether(n: int, reach: SearchExtent = WIDE, seed: int = 0) -> PosePrior:
+def tether(n: int, extent: SearchExtent = WIDE, seed: int = 0) -> PosePrior:
     generator = torch.Generator().manual_seed(seed)
-    return PosePrior(random_rotations(n, generator), torch.randn(n, 2, generator=generator), reach)
+    return PosePrior(random_rotations(n, generator), torch.randn(n, 2, generator=generator), extent)
 
 
 def ball(n: int, radius: float, dimensions: int, seed: int) -> Tensor:
@@ -84,7 +84,7 @@ def test_derivatives_are_those_of_score_less_cost(simulate) -> None:
     """Central differences along steps of the tether itself, so that the fulcrum and the priors take part."""
     world = simulate(n=6, snr=5.0)
     s, n = world.settings, 6
-    reference = prepare(world.volume, 6.0, s.search, s.group, torch.float32)
+    reference = prepare_reference(world.volume, 6.0, s.search, s.group, torch.float32)
     flat = torch.ones(1, s.box // 2 + 1)
     seen = observe(world.truth, torch.arange(n), world.images, flat, s.grid).limited(100)
     truth = (world.truth.rotation, world.truth.shift / s.pixel_size)
@@ -115,7 +115,7 @@ def local_search(
 ):
     settings = SearchSettings(**({"candidates": 6, "newton_steps": 2} | changes))
     s, n = world.settings, len(world.truth)
-    reference = prepare(world.volume, limit, settings, s.group, torch.float32)
+    reference = prepare_reference(world.volume, limit, settings, s.group, torch.float32)
     flat = torch.full((1, s.box // 2 + 1), 0.7)
     seen = observe(world.truth, torch.arange(n), world.images, flat, s.grid)
     found = local_candidates(reference, seen, *start, held, settings)
@@ -164,7 +164,7 @@ def test_covariance_with_priors_is_no_wider_than_either(simulate) -> None:
     sigma = covariance(nothing, held.rotation, held.shift_px, held).diagonal(dim1=1, dim2=2).sqrt()
     expected = torch.tensor([0.02] * 3 + [0.5] * 2)
     torch.testing.assert_close(sigma, expected.expand(4, 5), rtol=0.02, atol=0)
-    swung = replace(held, reach=replace(held.reach, fulcrum=(30.0, 0.0, 0.0)))
+    swung = replace(held, extent=replace(held.extent, fulcrum=(30.0, 0.0, 0.0)))
     wider = (
         covariance(nothing, swung.rotation, swung.shift_px, swung)
         .diagonal(dim1=1, dim2=2)[:, 3:]

@@ -26,7 +26,7 @@ from cryotorch.refinement.pose_search.search import (
     ladder,
     newton_step,
     polish,
-    prepare,
+    prepare_reference,
     shift_grid,
 )
 from cryotorch.refinement.settings import SearchSettings
@@ -34,7 +34,7 @@ from cryotorch.refinement.settings import SearchSettings
 
 def reference(world, limit: float = 9.0, **search) -> Reference:
     settings = SearchSettings(**({"grid_step": 0.25, "shift_extent": 3.0} | search))
-    return prepare(world.volume, limit, settings, world.settings.group, torch.float32)
+    return prepare_reference(world.volume, limit, settings, world.settings.group, torch.float32)
 
 
 def observation(world, noise: float = 1.0) -> Observation:

@@ -12,9 +12,9 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angl
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect
 from cryotorch.refinement.pose_search.stable_poses import (
-    FAR,
     MIN_STABLE,
     RECHECK_FRACTION,
+    SAME_POSE,
     stable_poses,
     update_stability,
 )
@@ -24,20 +24,20 @@ from cryotorch.refinement.state import ConvergenceHistory, State
 
 def test_a_far_move_starts_the_count_anew() -> None:
     near, far, nowhere = 0.9, 1.1, math.nan
-    turn = torch.tensor([near, far, near, nowhere, near, near]) * FAR[0]
-    move = torch.tensor([near, near, far, near, nowhere, near]) * FAR[1]
+    turn = torch.tensor([near, far, near, nowhere, near, near]) * SAME_POSE[0]
+    move = torch.tensor([near, near, far, near, nowhere, near]) * SAME_POSE[1]
     certain = torch.arange(6) < 5
     assert update_stability(torch.full((6,), 3), turn, move, certain).tolist() == [4, 0, 0, 0, 0, 0]
 
 
 def test_one_in_twenty_is_searched_again_and_others_each_time() -> None:
-    calm = torch.tensor([0, MIN_STABLE - 1, MIN_STABLE, MIN_STABLE + 5]).repeat(5000)
-    first, second = stable_poses(calm, 4), stable_poses(calm, 5)
-    assert torch.equal(first, stable_poses(calm, 4)) and not torch.equal(first, second)
-    assert not first[calm < MIN_STABLE].any()
-    share = 1 - first[calm >= MIN_STABLE].float().mean()
+    stable_iterations = torch.tensor([0, MIN_STABLE - 1, MIN_STABLE, MIN_STABLE + 5]).repeat(5000)
+    first, second = stable_poses(stable_iterations, 4), stable_poses(stable_iterations, 5)
+    assert torch.equal(first, stable_poses(stable_iterations, 4)) and not torch.equal(first, second)
+    assert not first[stable_iterations < MIN_STABLE].any()
+    share = 1 - first[stable_iterations >= MIN_STABLE].float().mean()
     assert share == pytest.approx(RECHECK_FRACTION, abs=0.007)  # three standard errors
-    both = ~(first | second)[calm >= MIN_STABLE]
+    both = ~(first | second)[stable_iterations >= MIN_STABLE]
     assert both.float().mean() == pytest.approx(RECHECK_FRACTION**2, abs=0.002)
 
 
@@ -46,22 +46,26 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
     world = simulate(60, 4.0, schedule=ScheduleSettings(9.0, 11.0))
     generator = torch.Generator().manual_seed(0)
     little = from_rotation_vector(math.radians(2) * torch.randn(60, 3, generator=generator))
-    calm = torch.arange(60) % 4 // 2 * MIN_STABLE
+    stable_iterations = torch.arange(60) % 4 // 2 * MIN_STABLE
     start = torch.where(
-        (calm > 0)[:, None, None], little @ world.truth.rotation, world.blind.rotation
+        (stable_iterations > 0)[:, None, None], little @ world.truth.rotation, world.blind.rotation
     )
     shift = world.truth.shift + 0.3 * torch.randn(60, 2, generator=generator)
     noise = torch.full((2, 1, 13), 0.7)
     found = {}
-    for name, count in (("all", 0 * calm), ("some", calm), ("resting", 0 * calm + MIN_STABLE)):
+    for name, count in (
+        ("all", 0 * stable_iterations),
+        ("some", stable_iterations),
+        ("resting", 0 * stable_iterations + MIN_STABLE),
+    ):
         state = State(
             world.blind.replace(rotation=start, shift=shift),
             torch.stack([world.volume] * 2),
             noise,
             9.0,
-            known=torch.ones(60, dtype=torch.bool),
-            calm=count,
-            course=ConvergenceHistory(
+            has_pose=torch.ones(60, dtype=torch.bool),
+            stable_iterations=count,
+            convergence=ConvergenceHistory(
                 crossings=[8.0], areas=[8.0], motions=[math.inf], shares=[1.0]
             ),
         )
@@ -69,8 +73,8 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
         batches = world.batches(20)
         for number in range(len(batches)):
             expect(expectation, batches[number])
-        assert (expectation.found.seen == 1).all()
-        found[name] = expectation.found
+        assert (expectation.result.updated == 1).all()
+        found[name] = expectation.result
     error = {
         name: torch.rad2deg(rotation_angle(f.rotation, world.truth.rotation))
         for name, f in found.items()
@@ -80,7 +84,7 @@ def test_settled_particles_climb_from_where_they_are(simulate: Callable) -> None
     assert (found["some"].shift - found["all"].shift).norm(dim=1).max() < 0.2
     # without a search those that are far off stay so
     skipped = stable_poses(torch.full((60,), MIN_STABLE), 1)
-    assert error["resting"][skipped & (calm == 0)].median() > 60
+    assert error["resting"][skipped & (stable_iterations == 0)].median() > 60
 
 
 def test_a_pose_is_certain_where_no_other_comes_close(simulate: Callable) -> None:
@@ -95,6 +99,6 @@ def test_a_pose_is_certain_where_no_other_comes_close(simulate: Callable) -> Non
         batches = world.batches(20)
         for number in range(len(batches)):
             expect(expectation, batches[number])
-        certain[snr] = expectation.found.certain
+        certain[snr] = expectation.result.certain
         assert set(certain[snr].tolist()) <= {0.0, 1.0}
     assert certain[30.0].mean() > 0.4 and certain[0.002].mean() < 0.1

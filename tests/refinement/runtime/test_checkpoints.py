@@ -19,7 +19,7 @@ from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints, checksum
 VALUES = {
     "a": torch.arange(500.0).reshape(5, 100).T,
     "none": None,
-    "course": {"crossings": [1.5, float("inf")], "after": (), "stopped": "é"},
+    "convergence": {"crossings": [1.5, float("inf")], "after": (), "stopped": "é"},
     "known": torch.tensor([True, False]),
     "empty": torch.empty(0, 3, dtype=torch.int64),
     "half": torch.ones(3, dtype=torch.bfloat16),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryotorch.report.canvas import (
+from cryotorch.report.style import (
     DPI,
     add_panel,
     angstrom_axis,

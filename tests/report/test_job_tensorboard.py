@@ -8,8 +8,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cryotorch.report.board import write_board, write_curves
-from cryotorch.report.canvas import Picture
+from cryotorch.report.job_tensorboard import write_curves, write_tensorboard
+from cryotorch.report.style import Picture
 
 CURVES = {"tight": torch.tensor([1.0, 0.75, 0.25]), "no_mask": torch.tensor([1.0, 0.5, 0.0])}
 
@@ -22,7 +22,7 @@ def events(folder: Path) -> EventAccumulator:
 
 def test_numbers_pictures_and_curves(tmp_path: Path) -> None:
     picture = Picture(b"\x89PNG of mine", 320, 200)
-    write_board(tmp_path, {"resolution/tight": 3.5}, {"fsc": picture}, CURVES)
+    write_tensorboard(tmp_path, {"resolution/tight": 3.5}, {"fsc": picture}, CURVES)
     found = events(tmp_path)
     assert found.Tags()["images"] == ["plots/fsc"]
     (image,) = found.Images("plots/fsc")

@@ -9,7 +9,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from cryotorch.report.canvas import Picture
+from cryotorch.report.style import Picture
 
 
 def add_pictures(writer: SummaryWriter, pictures: Mapping[str, Picture], step: int) -> None:
@@ -35,7 +35,7 @@ def write_curves(folder: Path, curves: Mapping[str, Tensor]) -> None:
         add_curves(run, curves)
 
 
-def write_board(
+def write_tensorboard(
     folder: Path,
     scalars: Mapping[str, float],
     pictures: Mapping[str, Picture],
