@@ -16,7 +16,7 @@ from cryotorch.particles import Batch
 from cryotorch.refinement.em.ctf_round import CtfRound
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
-from cryotorch.refinement.em.mstep import MapSolve
+from cryotorch.refinement.em.map_solve import MapSolve
 from cryotorch.refinement.em.out_of_memory import (
     AdaptiveBatch,
     RetryWithoutCache,

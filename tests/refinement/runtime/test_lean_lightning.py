@@ -57,7 +57,7 @@ def test_a_refinement_starts_without_them() -> None:
 import sys
 lean.import_lightning()
 import cryotorch.jobs.refinement.run
-from cryotorch.refinement.em.mstep import MapSolve
+from cryotorch.refinement.em.map_solve import MapSolve
 solve = MapSolve(lambda: None)
 solve.step()
 print(*(name in sys.modules for name in lean.STAND_INS))
