@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding
 from cryotorch.ops.fourier.filters import whitened
 from cryotorch.ops.fourier.transforms import resize_volume
-from cryotorch.ops.geometry.symmetry import rotate_volume, symmetry_correlation
+from cryotorch.ops.geometry.symmetry import rotate_volume, symmetrise_volume, symmetry_correlation
 from cryotorch.ops.geometry.symmetry_frame import holds, largest_group, other_axes
 
 log = logging.getLogger("cryotorch")
@@ -19,6 +18,7 @@ ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as sym
 ON_OTHERS = 0.7
 CLEAR_GAIN = 0.15
 SMALL_BOX = 48  # voxels: a box that shows them
+LOOK_BOX = 96  # voxels: more tell no more of whether a map is symmetric, as most of its power is at low resolution
 
 
 def onto_axes(
@@ -33,8 +33,7 @@ def onto_axes(
         return volume, told
     if frame != "trust":
         volume, told = _on_axes(volume, group, symmetry, frame == "auto")
-    copies = [rotate_volume(volume, r.float()) for r in group[1:]]
-    return (volume + torch.stack(copies).sum(0)) / len(group), told
+    return symmetrise_volume(volume, group), told
 
 
 def _on_axes(
@@ -62,7 +61,8 @@ def _on_axes(
     if other is not None and not all(holds(group.double(), r) for r in other[1]):
         seen = dict(shows=shows, correlation=worst, least=least)
         return volume, [Finding("map_of_other_symmetry", symmetry=symmetry, **seen)]
-    worst = float(symmetry_correlation(volume, group)[1:].min())
+    coarse = resize_volume(volume, min(len(volume), LOOK_BOX))
+    worst = float(symmetry_correlation(coarse, group)[1:].min())
     if worst >= ON_AXES:
         return volume, []
     seen = dict(correlation=worst, shows=shows)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cryotorch.ops.fourier import symmetrise_cpu
 from cryotorch.ops.fourier.reconstruct import Sums
+from cryotorch.ops.geometry.symmetry import cosets
 
 RIM = 2  # grid points that the interpolation reads beyond a point
 ON_GRID = 1e-5  # grid steps: a coordinate that near to a grid point is on it
@@ -33,30 +34,6 @@ def symmetrise(sums: Sums, group: Tensor) -> Sums:
     else:
         total = _add_copies(table, band, group)
     return _from_table(total, sums, limit)
-
-
-def cosets(group: Tensor) -> tuple[Tensor, Tensor]:
-    """The rotations that map the grid onto itself (h, 3, 3), and one of each of their left cosets c H (c, 3, 3), identity first.
-
-    Of a set (g, 3, 3) that is no union of such cosets, h is 1.
-    """
-    on_grid = (group.abs() - group.abs().round()).abs().amax((1, 2)) < 1e-9
-    grid, rest = group[on_grid].round(), group
-    products = (grid[:, None] @ grid).flatten(0, 1)
-    if (products[:, None] != grid).flatten(2).any(2).all(1).any():
-        return group[:1], group
-    representatives = []
-    while len(rest):
-        first = rest[0]
-        # of all members the one that moves the fewest axes, as on an axis of the grid interpolation is cheap
-        members = first @ grid
-        distance = (rest[:, None] - members).abs().amax((2, 3)).amin(1)
-        if int((distance < 1e-6).sum()) != len(grid):
-            return group[:1], group
-        best = members.abs().isclose(members.new_ones(())).flatten(1).sum(1).argmax()
-        representatives.append(members[best] if representatives else first)
-        rest = rest[distance >= 1e-6]
-    return grid, torch.stack(representatives)
 
 
 def _to_table(sums: Sums, band: float) -> Tensor:

@@ -78,6 +78,30 @@ def _closure(generators: Tensor, most: int = 2000) -> Tensor:
     return group
 
 
+def cosets(group: Tensor) -> tuple[Tensor, Tensor]:
+    """The rotations that map the grid onto itself (h, 3, 3), and one of each of their left cosets c H (c, 3, 3), identity first.
+
+    Of a set (g, 3, 3) that is no union of such cosets, h is 1.
+    """
+    on_grid = (group.abs() - group.abs().round()).abs().amax((1, 2)) < 1e-9
+    grid, rest = group[on_grid].round(), group
+    products = (grid[:, None] @ grid).flatten(0, 1)
+    if (products[:, None] != grid).flatten(2).any(2).all(1).any():
+        return group[:1], group
+    representatives = []
+    while len(rest):
+        first = rest[0]
+        # of all members the one that moves the fewest axes, as on an axis of the grid interpolation is cheap
+        members = first @ grid
+        distance = (rest[:, None] - members).abs().amax((2, 3)).amin(1)
+        if int((distance < 1e-6).sum()) != len(grid):
+            return group[:1], group
+        best = members.abs().isclose(members.new_ones(())).flatten(1).sum(1).argmax()
+        representatives.append(members[best] if representatives else first)
+        rest = rest[distance >= 1e-6]
+    return grid, torch.stack(representatives)
+
+
 def rotate_volume(volume: Tensor, rotation: Tensor) -> Tensor:
     """The volume (d, d, d) turned about pixel d // 2: what lay at x comes to lie at R x.
 
@@ -92,13 +116,32 @@ def rotate_volume(volume: Tensor, rotation: Tensor) -> Tensor:
 
 
 def symmetrise_volume(volume: Tensor, group: Tensor) -> Tensor:
-    """The mean of a volume (d, d, d) turned by the rotations of a group (g, 3, 3), as ``rotate_volume`` turns."""
+    """The mean of a volume (d, d, d) turned by the rotations of a group (g, 3, 3), as ``rotate_volume`` turns.
+
+    Rotations that map the grid onto itself only move voxels, round the box's edge where it is even; interpolation is left with
+    one of each of their ``cosets``.
+    """
+    grid, representatives = cosets(group.cpu().double())
+    volume = torch.stack([_permuted(volume, r) for r in grid]).mean(0) if len(grid) > 1 else volume
+    if len(representatives) == 1:
+        return volume
     points = _centred_points(volume.shape[-1], volume)
     fine = resize_volume(volume, 2 * volume.shape[-1])
-    total = torch.zeros_like(points[:, 0])
-    for rotation in group.to(points):
+    total = volume.flatten().clone()
+    for rotation in representatives[1:].to(points):
         total += _sample(fine, points @ rotation)
-    return (total / len(group)).reshape(volume.shape)
+    return (total / len(representatives)).reshape(volume.shape)
+
+
+def _permuted(volume: Tensor, rotation: Tensor) -> Tensor:
+    """A volume (d, d, d) turned by a rotation that maps axes onto axes: what lay at x comes to lie at R x, modulo d."""
+    # axis i of the result, x first, is axis to[i] of the volume
+    to = rotation.abs().argmax(1).tolist()
+    turned = [2 - i for i in range(3) if rotation[i, to[i]] < 0]
+    out = volume.permute([2 - to[2 - d] for d in range(3)]).flip(turned)
+    if volume.shape[-1] % 2 or not turned:
+        return out
+    return out.roll([1] * len(turned), turned)
 
 
 def symmetry_correlation(volume: Tensor, group: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from cryotorch.ops.fourier.slices import (
     insert_slices_,
     projector,
 )
-from cryotorch.ops.fourier.symmetrise import cosets, cubic_weights, symmetrise
+from cryotorch.ops.fourier.symmetrise import cubic_weights, symmetrise
 from cryotorch.ops.fourier.transforms import half_plane, volume_shells
 from cryotorch.ops.geometry.rotations import random_rotations
-from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
+from cryotorch.ops.geometry.symmetry import cosets, point_group, symmetry_correlation
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.models.phantom import phantom
 
@@ -118,30 +118,6 @@ def test_cubic_weights_keep_what_is_quadratic() -> None:
     for power in (0, 1, 2):
         torch.testing.assert_close(weights @ at**power, f**power)
     assert torch.equal(cubic_weights(f[:1]), torch.tensor([[0, 1, 0, 0]], dtype=f.dtype))
-
-
-@pytest.mark.parametrize(
-    ("symmetry", "on_grid"),
-    [
-        ("C2", 2),
-        ("C3", 1),
-        ("C6", 2),
-        ("D4", 8),
-        ("D7", 2),
-        ("T", 1),
-        ("O", 24),
-        ("I2", 12),
-        ("I3", 2),
-    ],
-)
-def test_cosets_make_up_the_group(symmetry: str, on_grid: int) -> None:
-    group = point_group(symmetry)
-    grid, representatives = cosets(group)
-    assert len(grid) == on_grid and len(grid) * len(representatives) == len(group)
-    assert torch.equal(representatives[0], torch.eye(3, dtype=group.dtype))
-    products = (representatives[:, None] @ grid).flatten(0, 1)
-    distance = (products[:, None] - group).abs().amax((2, 3))
-    assert (distance < 1e-9).sum(0).eq(1).all() and (distance < 1e-9).sum(1).eq(1).all()
 
 
 def test_rotations_that_are_no_group_are_copies_too() -> None:
