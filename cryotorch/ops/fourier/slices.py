@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.chunking import in_parts
-from cryotorch.ops.fourier import slices_cpu
-from cryotorch.ops.fourier.transforms import centre_, fft_volume, ifft_volume
+from cryotorch.ops.fourier import insertion_cpu, slices_cpu
+from cryotorch.ops.fourier.transforms import centre_, fft_volume, half_plane, ifft_volume
 
 CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
 
@@ -202,7 +202,7 @@ def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") 
     """Empty sums for a box: 12 bytes per voxel of the (padded) half transform and copy."""
     reach = padding * box // 2 + 1
     side, cpu = 2 * reach + 1, torch.device(device).type == "cpu"
-    copies = min(torch.get_num_threads(), slices_cpu.MOST_COPIES) if cpu else 1
+    copies = min(torch.get_num_threads(), insertion_cpu.MOST_COPIES) if cpu else 1
     sums = torch.zeros(copies, side, side, reach + 1, 3, device=device)
     return Accumulator(sums, reach, box, padding)
 
@@ -216,6 +216,11 @@ def merge_(accumulator: Accumulator) -> Tensor:
     return first
 
 
+def is_compiled_for(device: torch.device) -> bool:
+    """Whether slices are inserted by compiled loops rather than tensor operations."""
+    return device.type == "cpu"
+
+
 def insert_slices_(
     sums: Accumulator, spectrum: Tensor, weight: Tensor, rotation: Tensor, frequency: Tensor
 ) -> None:
@@ -226,9 +231,9 @@ def insert_slices_(
     Raises:
         MemoryError: a CUDA device cannot hold the work arrays of one slice; what came before is inserted.
     """
-    if rotation.device.type == "cpu":
-        into = (sums.sums, sums.reach, sums.padding)
-        slices_cpu.insert_(*into, rotation, frequency, spectrum, weight)
+    if is_compiled_for(rotation.device):
+        into, at = (sums.sums, sums.reach, sums.padding), rotation[:, None]
+        insertion_cpu.insert_(*into, at, None, sums.box, frequency, spectrum, weight)
         return
 
     def insert(part: slice) -> None:
@@ -236,6 +241,34 @@ def insert_slices_(
         add_slices_(sums, spectrum[part], weight[part], rotation[part], at)
 
     in_parts(len(rotation), rows_at_once(2 * frequency.shape[-2], frequency.device), insert)
+
+
+def insert_spread_(
+    sums: Accumulator,
+    spectrum: Tensor,
+    weight: Tensor,
+    rotation: Tensor,
+    offset_px: Tensor,
+    magnification: Tensor | None = None,
+) -> None:
+    """Add every slice at n rotations (b, n, 3, 3), moved by -offset_px (b, n, 2) before.
+
+    Spectrum and weight (b, m) are of the half plane, as ``insert_slices_`` takes them, and the same at each rotation.
+
+    Raises:
+        MemoryError: as there; what came before is inserted.
+    """
+    frequency = half_plane(sums.box, rotation.device).frequency[: spectrum.shape[1]]
+    if is_compiled_for(rotation.device) and magnification is None:
+        into = (sums.sums, sums.reach, sums.padding)
+        insertion_cpu.insert_(*into, rotation, offset_px, sums.box, frequency, spectrum, weight)
+        return
+    point, turn = of_each(frequency, magnification), -2 * torch.pi / sums.box
+    # all of them before the first is inserted
+    turns = [turn * (offset @ frequency.T) for offset in offset_px.unbind(1)]
+    moved = [spectrum * torch.polar(torch.ones_like(t), t) for t in turns]
+    for slices, at in zip(moved, rotation.unbind(1), strict=True):
+        insert_slices_(sums, slices, weight, at, point)
 
 
 def add_slices_(

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.compiled import compiled, inlined
-from cryotorch.ops.threads import in_threads, in_threads_by_one
+from cryotorch.ops.threads import in_threads
 
 CHUNK = 128  # points handled together: their work arrays stay in the first-level cache
 ONE, ZERO = np.float32(1), np.float32(0)
-MOST_COPIES = 8
 
 
 def extract_slices_cpu(
@@ -28,36 +27,14 @@ def extract_slices_cpu(
 ) -> Tensor:
     """Slices (b, m) complex64 of a ``Projector``'s table; frequencies as for ``slices.slice_coordinates``."""
     out = np.empty((len(rotation), frequency.shape[-2], 2), np.float32)
-    turn, points = _array(rotation), _per_slice(frequency, len(rotation))
-    values = _array(table)
+    turn, points = array(rotation), per_slice(frequency, len(rotation))
+    values = array(table)
 
     def part(start: int, stop: int) -> None:
         _slices(values, reach, padding, turn[start:stop], points[start:stop], out[start:stop])
 
     in_threads(part, len(rotation))
     return torch.view_as_complex(torch.from_numpy(out))
-
-
-def insert_(
-    sums: Tensor,
-    reach: int,
-    padding: int,
-    rotation: Tensor,
-    frequency: Tensor,
-    spectrum: Tensor,
-    weight: Tensor,
-) -> None:
-    """Add slices to ``Accumulator.sums`` (copies, ...): every thread has a copy of its own."""
-    totals = sums.numpy()
-    turn, points = _array(rotation), _per_slice(frequency, len(rotation))
-    values, weights = _array(torch.view_as_real(spectrum.contiguous())), _array(weight)
-    share = -(-len(rotation) // len(totals))
-
-    def part(copy: int) -> None:
-        mine = slice(copy * share, (copy + 1) * share)
-        _insert(totals[copy], reach, padding, turn[mine], points[mine], values[mine], weights[mine])
-
-    in_threads_by_one(part, range(len(totals)))
 
 
 def gram(slices: tuple, images: tuple, poses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -69,7 +46,7 @@ def gram(slices: tuple, images: tuple, poses: tuple[Tensor, Tensor, Tensor]) -> 
         poses: rows of the images (p,), rotation (p, 3, 3), shift_px (p, 2).
     """
     out = np.empty((len(poses[0]), 7, 7), np.float32)
-    fixed, arrays = _fixed(slices, images), (poses[0].numpy(), *map(_array, poses[1:]), out)
+    fixed, arrays = _fixed(slices, images), (poses[0].numpy(), *map(array, poses[1:]), out)
 
     def part(start: int, stop: int) -> None:
         _gram(fixed, *(values[start:stop] for values in arrays))
@@ -94,8 +71,8 @@ def ascend(
         rule: first, least and most damping, longest turn (radians) and move (pixels) of a step; prior: (5,) precision.
     """
     known, which = start is not None, poses[0].numpy()
-    out = np.empty((len(which), 7, 7), np.float32) if start is None else _array(start).copy()
-    turn, shift = (_array(values).copy() for values in poses[1:])
+    out = np.empty((len(which), 7, 7), np.float32) if start is None else array(start).copy()
+    turn, shift = (array(values).copy() for values in poses[1:])
     fixed = _fixed(slices, images)
     how: tuple = (steps, known, rule, prior.double().numpy())
 
@@ -112,21 +89,22 @@ def _fixed(slices: tuple, images: tuple) -> tuple:
     if magnification is None:
         magnification = torch.empty(0, 2, 2)
     arrays = frequency, torch.view_as_real(spectrum), gain, precision, magnification
-    return _array(table), reach, padding, box, *map(_array, arrays)
+    return array(table), reach, padding, box, *map(array, arrays)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def array(tensor: Tensor) -> np.ndarray:
+    """A tensor of any shape as float32 in memory order."""
     return tensor.detach().float().contiguous().numpy()
 
 
-def _per_slice(frequency: Tensor, n: int) -> np.ndarray:
+def per_slice(frequency: Tensor, n: int) -> np.ndarray:
     """Frequencies (n or 1, m, 3): one compiled version serves all."""
     full = torch.nn.functional.pad(frequency, (0, 3 - frequency.shape[-1]))
-    return np.broadcast_to(_array(full.reshape(-1, *full.shape[-2:])), (n, *full.shape[-2:]))
+    return np.broadcast_to(array(full.reshape(-1, *full.shape[-2:])), (n, *full.shape[-2:]))
 
 
 @inlined
-def _locate(turn, k, start, n, padding, reach, index, fraction, sign):
+def locate(turn, k, start, n, padding, reach, index, fraction, sign):
     """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``.
 
     Counted from the table's corner coordinates are positive, so that cutting off the fraction rounds down: this becomes vector
@@ -174,7 +152,7 @@ def _slices(table, reach, padding, rotation, frequency, out):
     for p in range(len(rotation)):
         for start in range(0, m, CHUNK):
             n = min(CHUNK, m - start)
-            _locate(rotation[p], frequency[p], start, n, size, reach, index, f, sign)
+            locate(rotation[p], frequency[p], start, n, size, reach, index, f, sign)
             _gather(table, index, n, columns, plane, c)
             for part in range(2):
                 for j in range(n):
@@ -188,34 +166,8 @@ def _slices(table, reach, padding, rotation, frequency, out):
                     out[p, start + j, part] = value * sign[j] if part else value
 
 
-@compiled
-def _insert(sums, reach, padding, rotation, frequency, spectrum, weight):
-    columns, side = reach + 1, 2 * reach + 1
-    flat = sums.reshape(-1)
-    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
-    f, size, m = np.empty((3, CHUNK), np.float32), np.float32(padding), weight.shape[1]
-    for p in range(len(rotation)):
-        for start in range(0, m, CHUNK):
-            n = min(CHUNK, m - start)
-            _locate(rotation[p], frequency[p], start, n, size, reach, index, f, sign)
-            for j in range(n):
-                re, im = spectrum[p, start + j, 0], spectrum[p, start + j, 1] * sign[j]
-                w, x = weight[p, start + j], f[0, j]
-                for row in range(4):
-                    y = f[1, j] if row & 1 else ONE - f[1, j]
-                    z = f[2, j] if row >> 1 else ONE - f[2, j]
-                    at = 3 * (index[j] + (row & 1) * columns + (row >> 1) * side * columns)
-                    left, right = y * z * (ONE - x), y * z * x
-                    flat[at] += re * left
-                    flat[at + 1] += im * left
-                    flat[at + 2] += w * left
-                    flat[at + 3] += re * right
-                    flat[at + 4] += im * right
-                    flat[at + 5] += w * right
-
-
 @inlined
-def _turns(shift, box, most, cos, sin):
+def phase_line(shift, box, most, cos, sin):
     """cos and sin of 2 pi k shift / box for k from -most to most."""
     step = 2 * math.pi / box * shift
     for k in range(most + 1):
@@ -322,12 +274,12 @@ def _products(fixed, b, r, shift, work, out):
         if len(magnification):
             k[t, 0] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
             k[t, 1] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
-    _turns(shift[0], box, half, cos_x, sin_x)
-    _turns(shift[1], box, half, cos_y, sin_y)
+    phase_line(shift[0], box, half, cos_x, sin_x)
+    phase_line(shift[1], box, half, cos_y, sin_y)
     total[:] = 0
     for start in range(0, m, CHUNK):
         n = min(CHUNK, m - start)
-        _locate(r, k, start, n, size, reach, index, f, sign)
+        locate(r, k, start, n, size, reach, index, f, sign)
         _gather(table, index, n, columns, plane, c)
         for part in range(2):
             _interpolate(c, part, f, r, size, n, g, v)

@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.image_model import backproject_terms, predict, shift_phase
-from cryotorch.ops.fourier.slices import accumulator, insert_slices_, of_each
+from cryotorch.ops.fourier.image_model import backproject_terms, predict
+from cryotorch.ops.fourier.slices import accumulator, insert_spread_
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import Observation, residual_power
@@ -262,15 +262,13 @@ class Expectation:
             box,
         )
         spread = spread_poses(poses, self.settings.posterior)
-        points, share = of_each(frequency, images.magnification), 1 / len(spread.rotation)
+        share = 1 / spread.rotation.shape[1]
         # the mean of exp(-2 pi i k.delta / d) over a Gaussian delta
         turn = (2 * torch.pi / box) ** 2
         blur = ((frequency @ spread.shift_covariance) * frequency).sum(-1)
         numerator, weight = numerator * (share * torch.exp(-0.5 * turn * blur)), weight * share
-        # all of them before the first is inserted
-        shifted = [numerator * shift_phase(-offset, box, count) for offset in spread.offset_px]
-        for slices, rotation in zip(shifted, spread.rotation, strict=True):
-            insert_slices_(self.sums[observed.half], slices, weight, rotation, points)
+        spread_over = spread.rotation, spread.offset_px, images.magnification
+        insert_spread_(self.sums[observed.half], numerator, weight, *spread_over)
 
     def record(self, observed: Observed, weighed: Weighed) -> None:
         """Keep what was learnt of the images; what that takes of memory is there already."""

@@ -17,12 +17,12 @@ class PoseQuadrature:
     """A pose posterior as ``n`` rotations of equal weight, each with the shift's distribution given the rotation.
 
     Attributes:
-        rotation: n of (b, 3, 3); offset_px: n of (b, 2), mean shift relative to the best one.
+        rotation: (b, n, 3, 3); offset_px: (b, n, 2), mean shift relative to the best one.
         shift_covariance: (b, 2, 2) pixels^2 of the shift at a given rotation, the same for all of them.
     """
 
-    rotation: list[Tensor]
-    offset_px: list[Tensor]
+    rotation: Tensor
+    offset_px: Tensor
     shift_covariance: Tensor
 
 
@@ -35,15 +35,18 @@ def spread_poses(poses: Poses, posterior: str) -> PoseQuadrature:
     """
     if posterior == "best_pose":
         zero = torch.zeros_like(poses.shift_px)
-        return PoseQuadrature([poses.rotation], [zero], zero[:, :, None].expand(-1, 2, 2))
+        return PoseQuadrature(
+            poses.rotation[:, None], zero[:, None], zero[:, :, None].expand(-1, 2, 2)
+        )
     covariance = poses.covariance.double()
     turn, mixed = covariance[:, :3, :3], covariance[:, 3:, :3]
     slope = torch.linalg.solve_ex(turn, mixed.mT).result.mT  # mean shift per rotation vector
     rest = covariance[:, 3:, 3:] - slope @ mixed.mT
     root = math.sqrt(3) * torch.linalg.cholesky_ex(turn).L  # positive by the prior of the poses
     steps = [sign * root[:, :, j] for j in range(3) for sign in (1, -1)]
+    offsets = [(slope @ w[:, :, None])[:, :, 0].float() for w in steps]
     return PoseQuadrature(
-        [from_rotation_vector(w.float()) @ poses.rotation for w in steps],
-        [(slope @ w[:, :, None])[:, :, 0].float() for w in steps],
+        torch.stack([from_rotation_vector(w.float()) @ poses.rotation for w in steps], 1),
+        torch.stack(offsets, 1),
         rest.float(),
     )

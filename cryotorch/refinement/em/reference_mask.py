@@ -25,7 +25,7 @@ def sphere(settings: EMSettings, device: torch.device) -> Tensor:
 
 
 def first_mask(state: State, volume: Tensor, resolution: float, settings: EMSettings) -> None:
-    """The mask of the first references: the given one, else around the density of the initial map, low-passed at ``resolution`` Å.
+    """The mask of the first references: the given one, else around the density of the initial map (d, d, d), low-passed at ``resolution`` Å.
 
     Without it the references carry the neighbours of crowded particles, which poses then follow, and never become fine enough
     for a mask of their own. Where an initial map has no positive density there is only the sphere.

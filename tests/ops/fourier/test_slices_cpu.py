@@ -9,13 +9,10 @@ import sys
 import pytest
 import torch
 
-from cryotorch.ops.fourier import slices_cpu
 from cryotorch.ops.fourier.slices import (
     accumulator,
-    add_slices_,
     extract_slices,
     insert_slices_,
-    merge_,
     projector,
     sample,
     slice_coordinates,
@@ -68,22 +65,6 @@ def test_slices(kind, limit, threads, draw):
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding", [1, 2])
-@pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
-def test_insertion(kind, padding, threads, draw):
-    rotation, frequency = random_rotations(5, draw), points(kind, draw)
-    m = frequency.shape[-2]
-    y = torch.randn(5, m, dtype=torch.complex64, generator=draw)
-    weight = torch.rand(5, m, generator=draw)
-    found, expected = accumulator(BOX, padding), accumulator(BOX, padding)
-    assert len(found.sums) == threads
-    for _ in range(2):
-        insert_slices_(found, y, weight, rotation, frequency)
-        add_slices_(expected, y, weight, rotation, frequency)
-    assert torch.allclose(merge_(found), merge_(expected), atol=1e-5)
-    assert all(float(copy.abs().max()) == 0 for copy in found.sums[1:])
-
-
 @pytest.mark.parametrize("stretched", [False, True])
 @pytest.mark.parametrize("limit", [3.0, 9.5])
 def test_products_of_poses(limit, stretched, threads, draw):
@@ -106,11 +87,6 @@ def test_products_of_poses(limit, stretched, threads, draw):
     error = (found - expected).abs() / (length[:, :, None] * length[:, None])
     assert float(error.max()) < 1e-5
     assert torch.equal(found, found.mT)
-
-
-def test_copies_are_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert len(accumulator(8).sums) == slices_cpu.MOST_COPIES
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38])

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cryotorch.errors import InputError
-from cryotorch.ops.fourier import slices, slices_cpu
+from cryotorch.ops.fourier import slices
 from cryotorch.particles import Batch
 from cryotorch.refinement.em import expectation as module
 from cryotorch.refinement.em import out_of_memory
@@ -102,20 +102,16 @@ def test_insertion_goes_on_where_it_stopped(
     world = simulate(40, 2.0)
     whole = e_step(world, AdaptiveBatch())
 
-    def insert_(into, reach, padding, rotation, frequency, spectrum, weight) -> None:
-        sums = slices.Accumulator(into, reach, world.settings.box, padding)
-
-        def add(part: slice) -> None:
-            calls.append(part.stop - part.start)
-            if len(calls) in (3, 4):
-                raise torch.OutOfMemoryError
-            at = frequency[part] if frequency.dim() == 3 else frequency
-            slices.add_slices_(sums, spectrum[part], weight[part], rotation[part], at)
-
-        slices.in_parts(len(rotation), 1000, add)
+    def add_slices_(sums, spectrum, *others) -> None:
+        calls.append(len(spectrum))
+        if len(calls) in (3, 4):
+            raise torch.OutOfMemoryError
+        add(sums, spectrum, *others)
 
     calls: list[int] = []
-    monkeypatch.setattr(slices_cpu, "insert_", insert_)
+    add = slices.add_slices_
+    monkeypatch.setattr(slices, "add_slices_", add_slices_)
+    monkeypatch.setattr(slices, "is_compiled_for", lambda device: False)
     portions = AdaptiveBatch()
     parts = e_step(world, portions)
     assert calls[:8] == [20, 20, 20, 10, 5, 5, 5, 5] and portions.batch_size is None

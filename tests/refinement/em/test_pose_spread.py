@@ -19,15 +19,15 @@ def poses(n: int = 5) -> Poses:
 def test_the_best_pose_alone() -> None:
     found = poses()
     spread = spread_poses(found, "best_pose")
-    assert len(spread.rotation) == 1 and torch.equal(spread.rotation[0], found.rotation)
-    assert spread.offset_px[0].abs().max() == spread.shift_covariance.abs().max() == 0
+    assert torch.equal(spread.rotation, found.rotation[:, None])
+    assert spread.offset_px.abs().max() == spread.shift_covariance.abs().max() == 0
 
 
 def test_moments_of_the_points_are_those_of_the_posterior() -> None:
     found = poses()
     spread = spread_poses(found, "laplace")
-    w = torch.stack([to_rotation_vector(r @ found.rotation.mT) for r in spread.rotation])
-    d = torch.stack(spread.offset_px)
+    w = torch.stack([to_rotation_vector(r @ found.rotation.mT) for r in spread.rotation.unbind(1)])
+    d = spread.offset_px.transpose(0, 1)
     assert len(w) == len(d) == 6
     both = torch.cat([w, d], 2)
     size = found.covariance.diagonal(dim1=1, dim2=2).sqrt()
