@@ -17,21 +17,20 @@ MOST_COPIES = 8  # of the sums, for as many threads
 
 
 def insert_(
-    sums: Tensor,
-    reach: int,
-    padding: int,
+    into: tuple[Tensor, int, int, int],
     rotation: Tensor,
     offset_px: Tensor | None,
-    box: int,
     frequency: Tensor,
     spectrum: Tensor,
     weight: Tensor,
 ) -> None:
-    """Add slices to ``Accumulator.sums`` (copies, ...), see ``slices.insert_slices_``: every thread has a copy of its own.
+    """Add slices (b, m) and weights (b, m) to the sums of an ``Accumulator``, of which every thread has a copy of its own.
 
     Args:
-        rotation: (b, n, 3, 3); offset_px: (b, n, 2) or None.
+        into: sums, reach, padding and box; rotation: (b, n, 3, 3); offset_px: (b, n, 2) or None.
+        frequency: (m, 2 or 3), or (b, m, 2 or 3); integers where there are offsets.
     """
+    sums, *grid = into
     totals = sums.numpy()
     turn, points = array(rotation), per_slice(frequency, len(rotation))
     offset = np.zeros((len(turn), 0, 2), np.float32) if offset_px is None else array(offset_px)
@@ -41,7 +40,7 @@ def insert_(
     def part(copy: int) -> None:
         mine = slice(copy * share, (copy + 1) * share)
         arrays = turn[mine], offset[mine], points[mine], values[mine], weights[mine]
-        _insert(totals[copy], reach, padding, box, *arrays)
+        _insert(totals[copy], *grid, *arrays)
 
     in_threads_by_one(part, range(len(totals)))
 

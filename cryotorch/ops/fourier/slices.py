@@ -232,8 +232,8 @@ def insert_slices_(
         MemoryError: a CUDA device cannot hold the work arrays of one slice; what came before is inserted.
     """
     if is_compiled_for(rotation.device):
-        into, at = (sums.sums, sums.reach, sums.padding), rotation[:, None]
-        insertion_cpu.insert_(*into, at, None, sums.box, frequency, spectrum, weight)
+        into = sums.sums, sums.reach, sums.padding, sums.box
+        insertion_cpu.insert_(into, rotation[:, None], None, frequency, spectrum, weight)
         return
 
     def insert(part: slice) -> None:
@@ -260,8 +260,8 @@ def insert_spread_(
     """
     frequency = half_plane(sums.box, rotation.device).frequency[: spectrum.shape[1]]
     if is_compiled_for(rotation.device) and magnification is None:
-        into = (sums.sums, sums.reach, sums.padding)
-        insertion_cpu.insert_(*into, rotation, offset_px, sums.box, frequency, spectrum, weight)
+        into = sums.sums, sums.reach, sums.padding, sums.box
+        insertion_cpu.insert_(into, rotation, offset_px, frequency, spectrum, weight)
         return
     point, turn = of_each(frequency, magnification), -2 * torch.pi / sums.box
     # all of them before the first is inserted
