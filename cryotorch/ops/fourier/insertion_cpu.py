@@ -1,4 +1,4 @@
-"""Insertion of slices on the CPU: one compiled loop, in which the poses of an image that meet one cell of the grid are added up first."""
+"""Insertion of slices on the CPU as one compiled loop over images, parts of them, and the poses of each."""
 
 # pyright: reportMissingParameterType=false
 # numba finds the types of what it compiles
@@ -47,55 +47,40 @@ def insert_(
 
 @compiled
 def _insert(sums, reach, padding, box, rotation, offset, frequency, spectrum, weight):
+    """Chunk by chunk, so that the cells where the poses of an image meet are in the caches."""
     columns, n, m = reach + 1, rotation.shape[1], weight.shape[1]
-    plane = (2 * reach + 1) * columns
-    flat = sums.reshape(-1)
-    index, sign = np.empty((n, CHUNK), np.int64), np.empty((n, CHUNK), np.float32)
-    f, v = np.empty((n, 3, CHUNK), np.float32), np.empty((n, 2, CHUNK), np.float32)
-    corner, size, moved = np.empty(24, np.float32), np.float32(padding), offset.shape[1] > 0
-    half = box // 2
-    phase = np.empty((n, 4, 2 * half + 1), np.float32)
+    plane, half = (2 * reach + 1) * columns, box // 2
+    flat, size, moved = sums.reshape(-1), np.float32(padding), offset.shape[1] > 0
+    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    f, v = np.empty((3, CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
+    line = np.empty((n, 4, 2 * half + 1), np.float32)
     for p in range(len(rotation)):
-        if moved:
-            for q in range(n):
-                phase_line(offset[p, q, 0], box, half, phase[q, 0], phase[q, 1])
-                phase_line(offset[p, q, 1], box, half, phase[q, 2], phase[q, 3])
+        for q in range(offset.shape[1]):
+            phase_line(offset[p, q, 0], box, half, line[q, 0], line[q, 1])
+            phase_line(offset[p, q, 1], box, half, line[q, 2], line[q, 3])
         for start in range(0, m, CHUNK):
             count = min(CHUNK, m - start)
             for q in range(n):
-                locate(
-                    rotation[p, q], frequency[p], start, count, size, reach, index[q], f[q], sign[q]
-                )
+                locate(rotation[p, q], frequency[p], start, count, size, reach, index, f, sign)
                 for j in range(count):
                     re, im = spectrum[p, start + j, 0], spectrum[p, start + j, 1]
                     if moved:
                         x = int(frequency[p, start + j, 0]) + half
                         y = int(frequency[p, start + j, 1]) + half
-                        cos = phase[q, 0, x] * phase[q, 2, y] - phase[q, 1, x] * phase[q, 3, y]
-                        sin = phase[q, 1, x] * phase[q, 2, y] + phase[q, 0, x] * phase[q, 3, y]
+                        cos = line[q, 0, x] * line[q, 2, y] - line[q, 1, x] * line[q, 3, y]
+                        sin = line[q, 1, x] * line[q, 2, y] + line[q, 0, x] * line[q, 3, y]
                         re, im = re * cos + im * sin, im * cos - re * sin
-                    v[q, 0, j], v[q, 1, j] = re, im * sign[q, j]
-            for j in range(count):
-                w = weight[p, start + j]
-                q = 0
-                while q < n:
-                    at = index[q, j]
-                    corner[:] = 0
-                    while q < n and index[q, j] == at:
-                        re, im = v[q, 0, j], v[q, 1, j]
-                        x = f[q, 0, j]
-                        for row in range(4):
-                            y = f[q, 1, j] if row & 1 else ONE - f[q, 1, j]
-                            z = f[q, 2, j] if row >> 1 else ONE - f[q, 2, j]
-                            left, right = y * z * (ONE - x), y * z * x
-                            corner[6 * row] += re * left
-                            corner[6 * row + 1] += im * left
-                            corner[6 * row + 2] += w * left
-                            corner[6 * row + 3] += re * right
-                            corner[6 * row + 4] += im * right
-                            corner[6 * row + 5] += w * right
-                        q += 1
+                    v[0, j], v[1, j] = re, im * sign[j]
+                for j in range(count):
+                    re, im, w, x = v[0, j], v[1, j], weight[p, start + j], f[0, j]
                     for row in range(4):
-                        to = 3 * (at + (row & 1) * columns + (row >> 1) * plane)
-                        for c in range(6):
-                            flat[to + c] += corner[6 * row + c]
+                        y = f[1, j] if row & 1 else ONE - f[1, j]
+                        z = f[2, j] if row >> 1 else ONE - f[2, j]
+                        at = 3 * (index[j] + (row & 1) * columns + (row >> 1) * plane)
+                        left, right = y * z * (ONE - x), y * z * x
+                        flat[at] += re * left
+                        flat[at + 1] += im * left
+                        flat[at + 2] += w * left
+                        flat[at + 3] += re * right
+                        flat[at + 4] += im * right
+                        flat[at + 5] += w * right
