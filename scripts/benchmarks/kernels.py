@@ -17,19 +17,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import measure, race
-from cryotorch.ops.fourier.image_model import predict
+from cryotorch.ops.fourier.image_model import predict, shift_phase
 from cryotorch.ops.fourier.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.fourier.slices import (
     accumulator,
     add_slices_,
     extract_slices,
     insert_slices_,
+    insert_spread_,
     projector,
     sample,
     slice_coordinates,
 )
+from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
+from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import (
@@ -91,6 +94,8 @@ def run(
             p = problem(box, device, e.images)
             found = {"Coarse search": coarse_rows(p, e), "Slices and poses": slice_rows(p, e)}
             found |= {"Polish": polish_rows(p, e), "M-step, per half map": mstep_rows(p, e)}
+            found |= {"Insertion over a posterior": posterior_rows(p, e)}
+            found |= {"Symmetry, per half map": symmetry_rows(p, e)}
             memory: Row = {"device": device, "box": box, "peak so far, MiB": peak_memory(device)}
             found["Memory"] = [memory]
             for title, rows in found.items():
@@ -287,6 +292,43 @@ def mstep_rows(p: Problem, e: Effort) -> list[Row]:
     row |= {"collect, s": folded.best, "collect, s median": folded.median}
     row |= {"solve, s": solved.best, "solve, s median": solved.median}
     return [row | {"both, s": folded.best + solved.best}]
+
+
+def posterior_rows(p: Problem, e: Effort) -> list[Row]:
+    """Insertion at the six poses of a posterior half a degree wide, in one call and pose by pose."""
+    plane = half_plane(p.box, p.device).frequency
+    n, poses = max(2, min(len(p.rotation), e.points // len(plane))), 6
+    draw = torch.Generator().manual_seed(0)
+    turn = 0.5 * math.pi / 180 * torch.randn(n * poses, 3, generator=draw).to(p.device)
+    rotation = from_rotation_vector(turn).unflatten(0, (n, poses)) @ p.rotation[:n, None]
+    offset = 0.2 * torch.randn(n, poses, 2, generator=draw).to(p.device)
+    spectrum, weight = p.seen.spectrum[:n], p.seen.precision[:n]
+    sums = accumulator(p.box, device=p.device)
+
+    def one_by_one() -> None:
+        for q in range(poses):
+            moved = spectrum * shift_phase(-offset[:, q], p.box)
+            insert_slices_(sums, moved, weight, rotation[:, q], plane)
+
+    together = partial(insert_spread_, sums, spectrum, weight, rotation, offset)
+    spent, other = race([together, one_by_one], p.device, e.seconds)
+    each = n * poses
+    row: Row = {"device": p.device, "box": p.box, **spent.rates("poses", each)}
+    row |= {"ns per point": 1e9 * spent.best / each / len(plane)}
+    return [row | {"times pose by pose": other.best / spent.best}]
+
+
+def symmetry_rows(p: Problem, e: Effort) -> list[Row]:
+    """Symmetry on the sums of one half map."""
+    sums = accumulator(p.box, device=p.device)
+    plane = half_plane(p.box, p.device).frequency
+    insert_slices_(sums, p.seen.spectrum, p.seen.precision, p.rotation, plane)
+    inserted, rows = collect(sums), []
+    for name in ("C4", "C7", "D7", "T", "O", "I"):
+        call = partial(symmetrise, inserted, point_group(name))
+        spent = measure(call, p.device, e.seconds)
+        rows.append({"device": p.device, "box": p.box, "symmetry": name, "s": spent.best})
+    return rows
 
 
 def peak_memory(device: str) -> int:

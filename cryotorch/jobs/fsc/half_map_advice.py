@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,7 +97,9 @@ def _peak(a: Tensor, b: Tensor) -> tuple[float, float, Tensor]:
     first, second = (torch.fft.rfftn(v - v.mean()) for v in (a, b))
     scale = a.numel() * a.std(correction=0) * b.std(correction=0)
     table = torch.fft.irfftn(first * second.conj(), s=a.shape) / scale.clamp(min=1e-30)
-    place = torch.stack(torch.unravel_index(table.argmax(), table.shape))
+    place = torch.tensor(
+        np.unravel_index(int(table.argmax()), table.shape)
+    )  # torch's imports sympy
     half = a.shape[-1] // 2
     shift = (place + half) % a.shape[-1] - half
     return float(table[0, 0, 0]), float(table.max()), shift
