@@ -295,7 +295,7 @@ def mstep_rows(p: Problem, e: Effort) -> list[Row]:
 
 
 def posterior_rows(p: Problem, e: Effort) -> list[Row]:
-    """Insertion at the six poses of a posterior half a degree wide, in one call and pose by pose."""
+    """Insertion at six poses of a posterior half a degree wide, in one call and pose by pose."""
     plane = half_plane(p.box, p.device).frequency
     n, poses = max(2, min(len(p.rotation), e.points // len(plane))), 6
     draw = torch.Generator().manual_seed(0)
