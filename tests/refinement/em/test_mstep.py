@@ -16,7 +16,7 @@ from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.geometry.symmetry import point_group, symmetrise_volume
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import shell_correlation
-from cryotorch.refinement.em.mstep import MapSolve, gather, in_one_frame, solve
+from cryotorch.refinement.em.mstep import gather, in_one_frame, solve
 
 
 def sums_of(volume: torch.Tensor, n: int = 300):
@@ -73,10 +73,3 @@ def test_ranks_are_reduced_once_and_what_is_not_finite_is_named(
     expectation.result.shift[3] = torch.nan
     with pytest.raises(InputError, match=r"^particle 3 gave values that are not finite"):
         gather(expectation, lambda tensors: None, "particle {}".format)
-
-
-def test_the_m_step_is_an_optimizer_step() -> None:
-    calls = []
-    optimizer = MapSolve(lambda: calls.append(torch.is_grad_enabled()))
-    assert optimizer.step() is None and calls == [False]
-    assert optimizer.step(lambda: 3.0) == 3.0 and len(calls) == 2
