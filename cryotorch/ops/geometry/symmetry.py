@@ -23,6 +23,8 @@ POLYHEDRAL = {
     "I4": (60, [((0, 0, 1), 5), ((1, 0, GOLDEN), 2)]),
 }
 
+PLANES = 16  # of a volume at once
+
 # On no rotation axis of any group above, so that its orbit has as many members as the group.
 GENERIC = (0.3571, 0.1949, 0.9135)
 
@@ -122,15 +124,33 @@ def symmetrise_volume(volume: Tensor, group: Tensor) -> Tensor:
     one of each of their ``cosets``.
     """
     grid, representatives = cosets(group.cpu().double())
-    volume = torch.stack([_permuted(volume, r) for r in grid]).mean(0) if len(grid) > 1 else volume
+    volume = _mean_of_permuted(volume, grid)
     if len(representatives) == 1:
         return volume
-    points = _centred_points(volume.shape[-1], volume)
-    fine = resize_volume(volume, 2 * volume.shape[-1])
-    total = volume.flatten().clone()
-    for rotation in representatives[1:].to(points):
-        total += _sample(fine, points @ rotation)
-    return (total / len(representatives)).reshape(volume.shape)
+    box, fine = volume.shape[-1], resize_volume(volume, 2 * volume.shape[-1])
+    total, known = torch.zeros_like(volume), torch.zeros_like(volume)
+    for planes in torch.arange(box).split(PLANES):
+        points = _centred_points(box, volume, planes)
+        # the others are turned copies of these
+        leads = torch.nonzero(in_asymmetric_unit(points, grid))[:, 0]
+        points = points[leads]
+        values = volume[planes[0] : planes[-1] + 1].flatten()[leads]
+        for rotation in representatives[1:].to(points):
+            values += _sample(fine, points @ rotation)
+        at = leads + int(planes[0]) * box**2
+        total.view(-1)[at], known.view(-1)[at] = values / len(representatives), 1.0
+    total, known = _mean_of_permuted(total, grid), _mean_of_permuted(known, grid)
+    return torch.where(known > 0, total / known.clamp_min(1 / len(grid)), volume)
+
+
+def _mean_of_permuted(volume: Tensor, grid: Tensor) -> Tensor:
+    """The mean of a volume (d, d, d) turned by rotations (h, 3, 3) that map axes onto axes."""
+    if len(grid) == 1:
+        return volume
+    total = torch.zeros_like(volume)
+    for rotation in grid:
+        total += _permuted(volume, rotation)
+    return total.div_(len(grid))
 
 
 def _permuted(volume: Tensor, rotation: Tensor) -> Tensor:
@@ -159,10 +179,11 @@ def symmetry_correlation(volume: Tensor, group: Tensor) -> Tensor:
     return torch.stack([_correlation(here, _sample(fine, points @ r)) for r in group.to(points)])
 
 
-def _centred_points(box: int, like: Tensor) -> Tensor:
-    """(d^3, 3) coordinates (x, y, z) of the voxels relative to pixel d // 2, in memory order."""
+def _centred_points(box: int, like: Tensor, planes: Tensor | None = None) -> Tensor:
+    """(d^3, 3) coordinates (x, y, z) of the voxels relative to pixel d // 2, in memory order; of some planes only."""
     line = torch.arange(box, dtype=like.dtype, device=like.device) - box // 2
-    z, y, x = torch.meshgrid(line, line, line, indexing="ij")
+    along_z = line if planes is None else line[planes.to(like.device)]
+    z, y, x = torch.meshgrid(along_z, line, line, indexing="ij")
     return torch.stack([x, y, z], -1).reshape(-1, 3)
 
 
