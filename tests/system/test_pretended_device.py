@@ -1,0 +1,202 @@
+"""Every job that takes a device, on a pretended CUDA device beside the CPU: nothing is left on the wrong one, results agree, and the host seldom waits.
+
+``tests/pretend_cuda.py`` says what such a device can show and what it cannot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import matplotlib.backends.backend_agg
+import pytest
+import torch
+
+from cryotorch.data.mrc import read_volume, write_volume
+from cryotorch.data.particle_file import read_particles, write_particles
+from cryotorch.jobs import reconstruct, simulate
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.refinement.em import expectation, module
+from cryotorch.refinement.em.ctf_round import CtfRound
+from cryotorch.refinement.state import State
+
+BOX, PIXEL, N = 24, 4.0, 32
+TINY: dict[str, Any] = dict(box_size=BOX, pixel_size=PIXEL, n_particles=N, snr=4.0, shift_sigma=3)
+QUICK: dict[str, Any] = dict(
+    max_iterations=2, split_resolution=20, minibatch_size=N // 2, search__candidates=3
+)
+HALVES = dict(volume="{run}", mask="{c1}/mask.mrc")
+# Job and parameters; the poses of ``start`` are a little off, {run} is a reconstruction.
+REFINEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "homo_refine, nonuniform, CTF": (
+        "homo_refine",
+        dict(particles="{c1}/particles.star", volume="{c1}/initial.mrc", regularizer="nonuniform")
+        | dict(refine_defocus=True, refine_optics=True),
+    ),
+    "homo_refine, C4": (
+        "homo_refine",
+        dict(particles="{c4}/particles.star", volume="{c4}/initial.mrc", symmetry="C4"),
+    ),
+    "homo_refine, D3": (
+        "homo_refine",
+        dict(particles="{d3}/particles.star", volume="{d3}/initial.mrc", symmetry="D3"),
+    ),
+    "local_refine": (
+        "local_refine",
+        dict(particles="{c1}/start.star", volume="{c1}/truth.mrc", mask="{c1}/mask.mrc")
+        | dict(initial_resolution=20.0, shared_resolution=20.0),
+    ),
+}
+JOBS: dict[str, tuple[str, dict[str, Any]]] = {
+    "reconstruct, ewald": (
+        "reconstruct",
+        dict(particles="{c1}/start.star", ewald="negative", padding=2),
+    ),
+    "reconstruct, D3": ("reconstruct", dict(particles="{d3}/truth.star", symmetry="D3", padding=2)),
+    "ctf_refine": (
+        "ctf_refine",
+        dict(particles="{c1}/start.star", volume="{c1}/truth.mrc", max_resolution=8.1, passes=1, optics_min_resolution=20.0)
+        | dict.fromkeys(("spherical", "tetra", "anisomag"), True)
+        | dict(astigmatism="micrograph"),
+    ),
+    "validation_fsc": ("validation_fsc", dict(volume="{run}")),
+    "sharpen": ("sharpen", dict(HALVES, fit_from=15.0, bfactor=20.0)),
+    "sharpen, local": ("sharpen", dict(HALVES, local=True, fit_from=15.0)),
+    "orientation_diagnostics": (
+        "orientation_diagnostics",
+        dict(HALVES, particles="{c1}/start.star", n_directions=192),
+    ),
+    "volume_tools, map": (
+        "volume_tools",
+        dict(volume="{c1}/truth.mrc", low_pass=12.0, rotate=[10.0, 20.0, 30.0], shift=[1.0, 2.0, 0.5])
+        | dict(symmetry="C3", new_pixel_size=3.0, box_size=32, flip_hand=True, normalize=True),
+    ),
+    "volume_tools, mask": (
+        "volume_tools",
+        dict(volume="{c1}/truth.mrc", threshold=0.3, fill_holes=True, keep_largest=True)
+        | dict(dilate=2, soften=3, segment__method="watershed"),
+    ),
+    "create_templates": ("create_templates", dict(volume="{c1}/truth.mrc", n_templates=6)),
+    "simulate": ("simulate", dict(TINY, n_particles=6)),
+}
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures would take half of the time, all of it on the CPU."""
+    canvas = matplotlib.backends.backend_agg.FigureCanvasAgg
+    monkeypatch.setattr(canvas, "draw", lambda self: self.get_renderer())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Simulated particles of three groups, with poses a little off, a mask, and a reconstruction."""
+    folder = tmp_path_factory.mktemp("far")
+    for symmetry in ("C1", "C4", "D3"):
+        out = str(folder / symmetry)
+        simulate.run(make_settings("simulate", out=out, symmetry=symmetry, **TINY))
+    source = read_particles(folder / "C1" / "truth.star")
+    draw = torch.Generator().manual_seed(0)
+    turn = from_rotation_vector(0.05 * torch.randn(N, 3, generator=draw))
+    off = source.particles.replace(
+        rotation=turn @ source.particles.rotation, half=torch.arange(N) % 2
+    )
+    names = {"rlnMicrographName": [f"mic{i % 2}.mrc" for i in range(N)]}
+    write_particles(folder / "C1" / "start.star", source, off, names)
+    write_volume(folder / "C1" / "mask.mrc", soft_sphere(BOX, 8, 3), PIXEL)
+    places = {name.lower(): folder / name for name in ("C1", "C4", "D3")}
+    given = dict(particles=str(folder / "C1" / "start.star"), out=str(folder / "run"), device="cpu")
+    return places | {"run": reconstruct.run(make_settings("reconstruct", **given))}
+
+
+def run(job: str, out: Path, data: dict[str, Path], device: str, changes: dict[str, Any]) -> Path:
+    """A job on a device."""
+    given = {k: v.format(**data) if isinstance(v, str) else v for k, v in changes.items()}
+    if job in ("homo_refine", "local_refine"):
+        given = {**QUICK, **given, "trainer__accelerator": device, "compile": False}
+    elif job not in ("create_templates", "simulate"):
+        given["device"] = device
+    import_module(f"cryotorch.jobs.{job}").run(make_settings(job, out=str(out), **given))
+    return out
+
+
+def maps(folder: Path) -> dict[str, torch.Tensor]:
+    """All maps of a folder."""
+    return {path.name: read_volume(path)[0] for path in folder.glob("*.mrc")}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_jobs_give_the_same_maps(
+    name: str, data: dict[str, Path], tmp_path: Path, pretended_cuda: Callable
+) -> None:
+    """The same bits where the CPU has no loops of its own; images in Fourier space are inserted by such."""
+    job, changes = JOBS[name]
+    near = maps(run(job, tmp_path / "near", data, "cpu", changes))
+    with pretended_cuda():
+        far = maps(run(job, tmp_path / "far", data, "cuda", changes))
+    assert near.keys() == far.keys()
+    for key, volume in near.items():
+        if job == "reconstruct":
+            assert float((far[key] - volume).abs().max()) < 1e-5 * float(volume.abs().max()), key
+        else:
+            assert torch.equal(far[key], volume), key
+    if job in ("validation_fsc", "orientation_diagnostics"):
+        one, other = (json.loads((tmp_path / d / "summary.json").read_text()) for d in ("near", "far"))
+        assert _numbers(one) == _numbers(other)
+
+
+def _numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    told = "device seconds peak_memory_mib finished started".split()
+    return {k: v for k, v in summary.items() if k not in told}
+
+
+@pytest.mark.parametrize("name", REFINEMENTS)
+def test_refinements_give_the_same_maps(
+    name: str,
+    data: dict[str, Path],
+    tmp_path: Path,
+    pretended_cuda: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Up to rounding: at a step that is as good as it is bad, a pose may take another way, and ends a fraction of its error apart."""
+    # as on the CPU, whichever that is
+    monkeypatch.setattr(expectation, "coarse_dtype", lambda device: torch.float32)
+    if "CTF" in name:
+        look_at_the_ctf_early(monkeypatch)
+    job, changes = REFINEMENTS[name]
+    near = run(job, tmp_path / "near", data, "cpu", changes)
+    with pretended_cuda():
+        far = run(job, tmp_path / "far", data, "gpu", changes)
+    one, other = maps(near), maps(far)
+    assert one.keys() == other.keys()
+    for key, volume in one.items():
+        assert shared(volume, other[key]) > 0.9999, key
+    known, found = (read_particles(folder / "particles.star") for folder in (near, far))
+    turn = rotation_angle(known.particles.rotation, found.particles.rotation).rad2deg()
+    assert float(turn.median()) < 1e-3 and float(turn.max()) < 0.5
+    if "CTF" in name:
+        change = found.particles.defocus - known.particles.defocus
+        assert "defocus" in (far / "log.txt").read_text()
+        assert 0 < float(change.abs().max()) < 10  # Å
+
+
+def shared(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Correlation of two maps."""
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+def look_at_the_ctf_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second iteration, and however coarse the map is."""
+    monkeypatch.setattr(State, "refines_ctf", property(lambda state: state.iteration == 1))
+
+    def eager(state: State, settings: Any, batches: Any, what: Any) -> CtfRound:
+        return CtfRound(state, settings, batches, replace(what, defocus_from=60, optics_from=60))
+
+    monkeypatch.setattr(module, "CtfRound", eager)
