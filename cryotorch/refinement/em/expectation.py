@@ -10,6 +10,7 @@ from torch import Tensor
 from cryotorch.ops.fourier.image_model import backproject_terms, predict, shift_phase
 from cryotorch.ops.fourier.slices import Accumulator, accumulator, insert_slices_, of_each
 from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.host import to_host
 from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import Observation, residual_power
 from cryotorch.particles import Batch
@@ -106,7 +107,7 @@ class EStepResult:
 
     def cpu(self) -> EStepResult:
         """The same where the particles are."""
-        return EStepResult(*(tensor.cpu() for tensor in self.tensors()))
+        return EStepResult(*to_host(self.tensors()))
 
     @classmethod
     def empty(cls, state: State, box: int, device: torch.device) -> EStepResult:

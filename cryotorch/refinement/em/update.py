@@ -11,6 +11,7 @@ from torch import Tensor
 from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.ops.host import to_device
 from cryotorch.refinement import image_weight
 from cryotorch.refinement.em import finite, frame_drift, hands
 from cryotorch.refinement.em.expectation import EStepResult
@@ -51,7 +52,8 @@ def take_over(state: State, found: EStepResult, s: EMSettings) -> Learnt:
     most, blank = state.most.cpu(), (found.blank > 0) | (found.seen == 0)
     factor = image_weight.factors(found.ratio, most, blank)
     loud = image_weight.faults(found.ratio, most, found.blank > 0, s.box, s.pixel_size)
-    state.most = image_weight.coming_limits(found.ratio[~blank]).to(state.noise)
+    limits = image_weight.coming_limits(found.ratio[~blank])
+    state.most = to_device(limits, state.noise.device, state.noise.dtype)
     messages = []
     if s.search.method == "branch_and_bound":
         pruning = Pruning(*map(int, found.pruning.tolist()))
@@ -106,7 +108,7 @@ def noise_power(found: EStepResult, before: Tensor) -> Tensor:
     noise[..., 0] = noise[..., 1]
     noise = torch.where(count > 0, noise, before.double().cpu())
     least = 1e-6 * noise.mean(-1, keepdim=True)
-    return torch.maximum(noise, least).to(before)
+    return to_device(torch.maximum(noise, least), before.device, before.dtype)
 
 
 def coefficients_per_shell(box: int) -> Tensor:
