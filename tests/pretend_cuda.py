@@ -41,7 +41,9 @@ PACKAGE = str(Path(__file__).parents[1] / "cryotorch") + "/"
 MEMORY = 2**33  # bytes of the device
 
 # Operations whose result, or whose checks, the host reads: their shapes depend on values, or a solver may fail.
-WAITING = set("allclose nonzero masked_select bincount equal histc multinomial _unique2 unique_dim".split())
+WAITING = set(
+    "allclose nonzero masked_select bincount equal histc multinomial _unique2 unique_dim".split()
+)
 WAITING |= set("unique_consecutive _local_scalar_dense _linalg_check_errors".split())
 WAITING |= set("linalg_eigh _linalg_eigh linalg_inv inverse linalg_solve linalg_cholesky".split())
 WAITING |= set("linalg_svd _linalg_svd linalg_lstsq linalg_eig linalg_eigvals _linalg_det".split())
@@ -287,7 +289,9 @@ def _move(
 def _pin(tensor: Tensor, *_: Any) -> Tensor:
     """Memory that the device can read by itself, so that the host need not wait."""
     if _is_far(tensor):
-        raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+        raise RuntimeError(
+            "cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned"
+        )
     pinned = tensor.clone()
     pinned.pinned = True
     return pinned

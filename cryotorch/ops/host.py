@@ -19,8 +19,8 @@ def to_device(
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors, of any shapes and types, on the CPU: the host waits for a device once, not for each; for small ones, as they are
-    copied once more. What lies on the CPU is not copied."""
+    """The same tensors, each of any shape, on the CPU: the host waits for a device once, not for each. For small ones, as they are copied
+    once more there; what lies on the CPU is not copied."""
     away = [t for t in tensors if t.device.type != "cpu"]
     if not away:
         return list(tensors)

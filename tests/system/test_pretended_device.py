@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,25 @@ from cryotorch.jobs import reconstruct, simulate
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 from cryotorch.ops.masks.soft import soft_sphere
-from cryotorch.refinement.em import expectation, module
+from cryotorch.refinement.em import expectation, module, out_of_memory
 from cryotorch.refinement.em.ctf_round import CtfRound
+from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.state import State
+from cryotorch.report import tensorboard
 
 BOX, PIXEL, N = 24, 4.0, 32
 TINY: dict[str, Any] = dict(box_size=BOX, pixel_size=PIXEL, n_particles=N, snr=4.0, shift_sigma=3)
+RUNGS = 4  # limits of the polish
 QUICK: dict[str, Any] = dict(
     max_iterations=2, split_resolution=20, minibatch_size=N // 2, search__candidates=3
 )
 HALVES = dict(volume="{run}", mask="{c1}/mask.mrc")
 # Job and parameters; the poses of ``start`` are a little off, {run} is a reconstruction.
 REFINEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "homo_refine, C1": (
+        "homo_refine",
+        dict(particles="{c1}/particles.star", volume="{c1}/initial.mrc"),
+    ),
     "homo_refine, nonuniform, CTF": (
         "homo_refine",
         dict(particles="{c1}/particles.star", volume="{c1}/initial.mrc", regularizer="nonuniform")
@@ -62,7 +69,13 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "reconstruct, D3": ("reconstruct", dict(particles="{d3}/truth.star", symmetry="D3", padding=2)),
     "ctf_refine": (
         "ctf_refine",
-        dict(particles="{c1}/start.star", volume="{c1}/truth.mrc", max_resolution=8.1, passes=1, optics_min_resolution=20.0)
+        dict(
+            particles="{c1}/start.star",
+            volume="{c1}/truth.mrc",
+            max_resolution=8.1,
+            passes=1,
+            optics_min_resolution=20.0,
+        )
         | dict.fromkeys(("spherical", "tetra", "anisomag"), True)
         | dict(astigmatism="micrograph"),
     ),
@@ -75,7 +88,9 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "volume_tools, map": (
         "volume_tools",
-        dict(volume="{c1}/truth.mrc", low_pass=12.0, rotate=[10.0, 20.0, 30.0], shift=[1.0, 2.0, 0.5])
+        dict(
+            volume="{c1}/truth.mrc", low_pass=12.0, rotate=[10.0, 20.0, 30.0], shift=[1.0, 2.0, 0.5]
+        )
         | dict(symmetry="C3", new_pixel_size=3.0, box_size=32, flip_hand=True, normalize=True),
     ),
     "volume_tools, mask": (
@@ -93,6 +108,7 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures would take half of the time, all of it on the CPU."""
     canvas = matplotlib.backends.backend_agg.FigureCanvasAgg
     monkeypatch.setattr(canvas, "draw", lambda self: self.get_renderer())
+    monkeypatch.setattr(tensorboard, "draw", lambda result, names: {})
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +164,9 @@ def test_jobs_give_the_same_maps(
         else:
             assert torch.equal(far[key], volume), key
     if job in ("validation_fsc", "orientation_diagnostics"):
-        one, other = (json.loads((tmp_path / d / "summary.json").read_text()) for d in ("near", "far"))
+        one, other = (
+            json.loads((tmp_path / d / "summary.json").read_text()) for d in ("near", "far")
+        )
         assert _numbers(one) == _numbers(other)
 
 
@@ -157,7 +175,7 @@ def _numbers(summary: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in summary.items() if k not in told}
 
 
-@pytest.mark.parametrize("name", REFINEMENTS)
+@pytest.mark.parametrize("name", [name for name in REFINEMENTS if name != "homo_refine, C1"])
 def test_refinements_give_the_same_maps(
     name: str,
     data: dict[str, Path],
@@ -180,7 +198,7 @@ def test_refinements_give_the_same_maps(
         assert shared(volume, other[key]) > 0.9999, key
     known, found = (read_particles(folder / "particles.star") for folder in (near, far))
     turn = rotation_angle(known.particles.rotation, found.particles.rotation).rad2deg()
-    assert float(turn.median()) < 1e-3 and float(turn.max()) < 0.5
+    assert float(turn.median()) < 0.02 and float(turn.max()) < 0.5  # of errors of some 5 degrees
     if "CTF" in name:
         change = found.particles.defocus - known.particles.defocus
         assert "defocus" in (far / "log.txt").read_text()
@@ -200,3 +218,67 @@ def look_at_the_ctf_early(monkeypatch: pytest.MonkeyPatch) -> None:
         return CtfRound(state, settings, batches, replace(what, defocus_from=60, optics_from=60))
 
     monkeypatch.setattr(module, "CtfRound", eager)
+
+
+@dataclass
+class Step:
+    """What happened on the device during a batch or an M-step."""
+
+    waits: Counter
+    sent: int  # bytes
+
+
+@pytest.fixture(scope="module")
+def steps(
+    data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, pretended_cuda: Callable
+) -> dict[str, list[Step]]:
+    """Of two iterations of four batches each, by the name of the method: the batches come from pinned memory, as those of large sets do."""
+    found: dict[str, list[Step]] = {
+        "transfer_batch_to_device": [],
+        "training_step": [],
+        "_maximize": [],
+    }
+    with pytest.MonkeyPatch.context() as patch, pretended_cuda() as seen:
+        patch.setattr(out_of_memory, "IMAGES", 10**9)  # none stay on the device
+        patch.setattr(tensorboard, "draw", lambda result, names: {})
+
+        def counted(name: str, method: Callable) -> Callable:
+            def call(self: Refinement, *arguments: Any) -> Any:
+                waits, sent = seen.waits.copy(), seen.to_device.total()
+                result = method(self, *arguments)
+                found[name].append(Step(seen.waits - waits, seen.to_device.total() - sent))
+                return result
+
+            return call
+
+        for name in found:
+            patch.setattr(Refinement, name, counted(name, getattr(Refinement, name)))
+        job, changes = REFINEMENTS["homo_refine, C1"]
+        changes = {**changes, "minibatch_size": N // 4}
+        run(job, tmp_path_factory.mktemp("counted") / "out", data, "gpu", changes)
+    for step, solved in zip(found["training_step"][3::4], found["_maximize"], strict=True):
+        step.waits -= solved.waits
+        step.sent -= solved.sent
+    return found
+
+
+def test_the_host_waits_little_in_the_e_step(steps: dict[str, list[Step]]) -> None:
+    """Twice per rung of the polish and once for the candidates, where it must know how many are left; the templates of a half set come on top."""
+    batches = [step.waits.total() for step in steps["training_step"]]
+    assert len(batches) == 8
+    # the first batch of a half set sends the rotation grid
+    assert max(batches[4:]) <= 2 * RUNGS + 2 and min(batches) >= 3
+    assert max(batches[5::2]) <= 2 * RUNGS + 1
+    assert [step.waits.total() for step in steps["transfer_batch_to_device"]] == [0] * 8
+
+
+def test_a_batch_is_sent_once_and_little_else(steps: dict[str, list[Step]]) -> None:
+    images = N // 4 * (4 * BOX**2 + 8)  # float32 pixels and a row number
+    assert {step.sent for step in steps["transfer_batch_to_device"]} == {images}
+    assert max(step.sent for step in steps["training_step"][5::2]) == 0
+
+
+def test_the_host_waits_little_in_the_m_step(steps: dict[str, list[Step]]) -> None:
+    """Mostly for what the next step's shapes depend on, and for the results; it was 242 times once."""
+    solved = [step.waits.total() for step in steps["_maximize"]]
+    assert len(solved) == 2 and max(solved) <= 36, steps["_maximize"][-1].waits

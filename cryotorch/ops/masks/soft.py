@@ -60,7 +60,9 @@ def distance_transform(
     """
     most = math.inf if limit is None else limit
     reach = max(mask.shape) if limit is None else math.ceil(limit)
-    where = list(inside or _extent(mask))  # axes still to come need not be looked at beyond the True voxels
+    where = list(
+        inside or _extent(mask)
+    )  # axes still to come need not be looked at beyond the True voxels
     squared = torch.where(mask, 0.0, math.inf)
     for axis in range(mask.dim()):
         where[axis] = _wider(where[axis], reach, mask.shape[axis])
