@@ -112,8 +112,7 @@ class EStepResult:
     @classmethod
     def empty(cls, state: State, box: int, device: torch.device) -> EStepResult:
         """Nothing found yet of the particles of a state."""
-        n, groups = len(state.particles), len(state.particles.optics.voltage_kv)
-        spectra = 2, groups, box // 2 + 1
+        n, spectra = len(state.particles), (2, len(state.particles.optics), box // 2 + 1)
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, device=device, dtype=dtype)
