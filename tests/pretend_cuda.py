@@ -32,6 +32,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -54,13 +55,39 @@ GET_DEVICE, GET_IS_CUDA = Tensor.device.__get__, Tensor.is_cuda.__get__
 GET_IS_CPU = Tensor.is_cpu.__get__
 
 
+class Memory:
+    """Bytes of the tensors that live on the device, and the most so far; what kernels take for themselves is not seen."""
+
+    def __init__(self) -> None:
+        self.peak = self._sum = 0
+        # a weak reference keeps its address from being another's
+        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    @property
+    def now(self) -> int:
+        self._held = {k: v for k, v in self._held.items() if not v[0].expired()}
+        self._sum = sum(size for _, size in self._held.values())
+        return self._sum
+
+    def see(self, made: Any) -> None:
+        """New tensors, or old ones."""
+        for tensor in _tensors(made):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._held:
+                self._held[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+                self._sum += storage.nbytes()
+        if self._sum > self.peak:  # those that are gone count until here
+            self.peak = max(self.peak, self.now)
+
+
 @dataclass
 class Seen:
-    """What happened on the device: waits by (what, where), bytes by where they were copied."""
+    """What happened on the device: waits by (what, where), bytes by where they were copied, and memory if it is watched."""
 
     waits: Counter = field(default_factory=Counter)
     to_device: Counter = field(default_factory=Counter)
     to_host: Counter = field(default_factory=Counter)
+    memory: Memory | None = None
 
     def wait(self, what: str) -> None:
         self.waits[what, _where()] += 1
@@ -123,7 +150,10 @@ class _Operations(TorchDispatchMode):
             _look_at_mask(base, args)
         elif base in PRODUCTS and not (args[0].is_floating_point() or args[0].is_complex()):
             raise RuntimeError(f'"{base}_cuda" not implemented for {args[0].dtype}')
-        return func(*args, **kwargs)
+        made = func(*args, **kwargs)
+        if _Current.seen.memory is not None:
+            _Current.seen.memory.see(made)
+        return made
 
 
 def _look_at_mask(name: str, args: tuple) -> None:
@@ -194,6 +224,8 @@ def _call(func: Callable, args: tuple, kwargs: dict) -> Any:
                 return made
             if func in DATA:  # made on the host from what Python holds
                 _Current.seen.up(made)
+            if _Current.seen.memory is not None:
+                _Current.seen.memory.see(made)
             return _far(made)
         _copies(func, args)
         with _Operations():
@@ -280,6 +312,8 @@ def _move(
     moved = tensor.clone() if dtype in (None, tensor.dtype) else tensor.to(dtype)
     if wanted and not was:
         _Current.seen.up(tensor, waits=not (non_blocking and hasattr(tensor, "pinned")))
+        if _Current.seen.memory is not None:
+            _Current.seen.memory.see(moved)
     elif was and not wanted:
         _Current.seen.down(tensor)
     return moved.as_subclass(Far if wanted else Tensor)
@@ -367,7 +401,7 @@ def _told() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def pretended_cuda() -> Iterator[Seen]:
+def pretended_cuda(watch_memory: bool = False) -> Iterator[Seen]:
     """A CUDA device for the time of a block, in threads too that start in it; ``Seen`` counts."""
     run = threading.Thread.run
 
@@ -375,7 +409,7 @@ def pretended_cuda() -> Iterator[Seen]:
         with _Functions():
             run(thread)
 
-    _Current.seen = Seen()
+    _Current.seen = Seen(memory=Memory() if watch_memory else None)
     with contextlib.ExitStack() as stack:
         for name, answer in _told().items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
