@@ -23,6 +23,8 @@ from cryotorch.jobs import reconstruct, simulate
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.ops.geometry.rotations import from_rotation_vector, rotation_angle
 from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.ops.pose import scores
+from cryotorch.ops.pose.scores_cuda import pose_gram_cuda
 from cryotorch.refinement.em import expectation, module, out_of_memory
 from cryotorch.refinement.em.ctf_round import CtfRound
 from cryotorch.refinement.em.module import Refinement
@@ -45,7 +47,7 @@ REFINEMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "homo_refine, nonuniform, CTF": (
         "homo_refine",
         dict(particles="{c1}/particles.star", volume="{c1}/initial.mrc", regularizer="nonuniform")
-        | dict(refine_defocus=True, refine_optics=True),
+        | dict(refine_defocus=True, refine_optics=True, compile=True),
     ),
     "homo_refine, C4": (
         "homo_refine",
@@ -136,7 +138,7 @@ def run(job: str, out: Path, data: dict[str, Path], device: str, changes: dict[s
     """A job on a device."""
     given = {k: v.format(**data) if isinstance(v, str) else v for k, v in changes.items()}
     if job in ("homo_refine", "local_refine"):
-        given = {**QUICK, **given, "trainer__accelerator": device, "compile": False}
+        given = {**QUICK, **given, "trainer__accelerator": device}
     elif job not in ("create_templates", "simulate"):
         given["device"] = device
     import_module(f"cryotorch.jobs.{job}").run(make_settings(job, out=str(out), **given))
@@ -184,6 +186,8 @@ def test_refinements_give_the_same_maps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Up to rounding: at a step that is as good as it is bad, a pose may take another way, and ends a fraction of its error apart."""
+    # without the compiler, whose target would be the device
+    monkeypatch.setattr(scores, "compiled_products", lambda: pose_gram_cuda)
     # as on the CPU, whichever that is
     monkeypatch.setattr(expectation, "coarse_dtype", lambda device: torch.float32)
     if "CTF" in name:
