@@ -123,6 +123,11 @@ class Far(Tensor):
     ) -> Any:
         return _call(func, args, dict(kwargs or {}))
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """In a file, a tensor."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.as_subclass(Tensor).__reduce_ex__(protocol)
+
 
 class _Functions(TorchFunctionMode):
     """For calls without a tensor of the device: ``torch.zeros(3, device="cuda")``, ``tensor.to("cuda")``."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cryotorch.ops.fourier.slices import accumulator, add_slices_
+from cryotorch.ops.fourier.reconstruct import collect
+from cryotorch.ops.fourier.slices import accumulator, add_slices_, projector
+from cryotorch.ops.fourier.symmetrise import _add_copies, _to_table
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.components import joined
+from cryotorch.ops.pose.scores import Observation, gram_of_tensors
 
 
 @pytest.fixture
@@ -137,6 +142,21 @@ def test_bytes_are_counted(seen: Any) -> None:
     assert (seen.to_device.total(), seen.to_host.total()) == (40, 16)
 
 
+def test_a_file_holds_plain_tensors(seen: Any, tmp_path: Path) -> None:
+    torch.save({"there": far(2)}, tmp_path / "file.pt")
+    read = torch.load(tmp_path / "file.pt", map_location="cpu", weights_only=True)
+    assert type(read["there"]) is torch.Tensor and read["there"].tolist() == [1, 1]
+
+
+def test_memory_is_what_lives(pretended_cuda: Callable) -> None:
+    with pretended_cuda(watch_memory=True) as seen:
+        first = far(100)
+        second = first[10:] * 2 + 1  # 90 numbers that are gone, and 90 that stay
+        assert second.is_cuda and (seen.memory.now, seen.memory.peak) == (760, 1120)
+        del first
+        assert seen.memory.now == 360
+
+
 def test_threads_have_the_device_too(seen: Any) -> None:
     found: list[torch.Tensor] = []
     thread = threading.Thread(target=lambda: found.append(torch.ones(2).to("cuda")))
@@ -163,15 +183,27 @@ def test_there_is_no_device_outside(pretended_cuda: Callable) -> None:
 
 
 def test_the_same_operations_give_the_same_bits(pretended_cuda: Callable) -> None:
-    """Insertion as other devices do it: on the CPU, and pretended."""
+    """As other devices do it: on the CPU, and pretended."""
     draw = torch.Generator().manual_seed(0)
-    plane = half_plane(16)
-    slices = torch.randn(5, plane.count(8), dtype=torch.complex64, generator=draw)
-    weight, rotation = torch.rand(slices.shape, generator=draw), random_rotations(5, draw)
-    near = accumulator(16)
-    add_slices_(near, slices, weight, rotation, plane.frequency)
+    plane, volume = half_plane(16), torch.randn(16, 16, 16, generator=draw)
+    spectrum = torch.randn(5, plane.count(8), dtype=torch.complex64, generator=draw)
+    weight, rotation = torch.rand(spectrum.shape, generator=draw), random_rotations(5, draw)
+    given = (volume, spectrum, weight, rotation, point_group("D3"), torch.arange(5))
+
+    def work(*given: torch.Tensor) -> list[torch.Tensor]:
+        volume, spectrum, weight, rotation, group, image = given
+        frequency = half_plane(16, volume.device).frequency
+        sums = accumulator(16, device=volume.device)
+        add_slices_(sums, spectrum, weight, rotation, frequency)
+        copies = _add_copies(_to_table(collect(sums, 7), 7.0), 7.0, group)
+        seen = Observation(spectrum, weight, weight, 16)
+        poses = image, rotation, rotation[:, :2, 0]
+        terms = gram_of_tensors(projector(volume), seen, *poses)
+        return [sums.sums[0], copies, terms, joined(volume > 0.4)]
+
+    near = work(*given)
     with pretended_cuda():
-        there = accumulator(16, device="cuda")
-        moved = [t.to("cuda") for t in (slices, weight, rotation, plane.frequency)]
-        add_slices_(there, *moved)
-        assert torch.equal(there.sums.cpu()[0], near.sums[0])
+        found = work(*(t.to("cuda") for t in given))
+        assert all(t.is_cuda for t in found)
+        far = [t.cpu() for t in found]
+    assert all(torch.equal(a, b) for a, b in zip(near, far, strict=True))

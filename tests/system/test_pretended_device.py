@@ -209,6 +209,19 @@ def test_refinements_give_the_same_maps(
         assert 0 < float(change.abs().max()) < 10  # Å
 
 
+def test_a_run_that_was_begun_on_a_device_goes_on_there_and_on_the_cpu(
+    data: dict[str, Path], tmp_path: Path, pretended_cuda: Callable
+) -> None:
+    job, changes = REFINEMENTS["homo_refine, C1"]
+    with pretended_cuda():
+        run(job, tmp_path / "out", data, "gpu", {**changes, "max_iterations": 1})
+        more = {**changes, "max_iterations": 2, "resume": True}
+        run(job, tmp_path / "out", data, "gpu", more)
+    run(job, tmp_path / "out", data, "cpu", {**more, "max_iterations": 3})
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["iterations"] == 3 and "cpu" in summary["device"]
+
+
 def shared(a: torch.Tensor, b: torch.Tensor) -> float:
     """Correlation of two maps."""
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
