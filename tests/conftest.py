@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -46,3 +50,13 @@ def shared_data() -> Path:
 def repository() -> Path:
     """The top folder of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def pretended_cuda() -> Callable[[], AbstractContextManager]:
+    """A context in which torch has a CUDA device, of which ``tests/pretend_cuda.py`` says what it is worth."""
+    place = Path(__file__).with_name("pretend_cuda.py")
+    spec = importlib.util.spec_from_file_location("pretend_cuda", place)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pretended_cuda

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,17 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.ops.geometry.rotations import from_rotation_vector
+from cryotorch.ops.fourier.slices import (
+    GPU_POINTS,
+    accumulator,
+    add_slices_,
+    extract_slices,
+    projector,
+)
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
 from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.pose.scores import Observation, gram_of_tensors, templates
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MODEL = ("--particles", "a.star", "--volume", "a.mrc")
@@ -541,3 +551,56 @@ def test_load(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ]
     assert [row["met"] for row in rows] == [None, True, None, False, False]
     assert not list(tmp_path.rglob("*.mrcs"))
+
+
+def test_reckoned_memory_is_that_of_the_tensors(pretended_cuda: Callable) -> None:
+    """What is counted by shape, of tensors that are made on a pretended device; at 360 pixels the rims weigh less."""
+    from benchmarks import device_memory as reckoned
+
+    box, poses = 48, 40
+    plane = half_plane(box)
+    count = plane.count(box / 2)
+    assert reckoned.points(box) <= GPU_POINTS and reckoned.points(360) > 0.9 * GPU_POINTS
+    with pretended_cuda(watch_memory=True) as seen, torch.no_grad():
+        volume = torch.randn(box, box, box).to("cuda")
+
+        def peak(work: Callable) -> tuple[int, object]:
+            before = seen.memory.now
+            seen.memory.peak = 0
+            made = work()
+            return seen.memory.peak - before, made
+
+        making, table = peak(lambda: projector(volume))
+        assert making == pytest.approx(reckoned.MAKING * 4 * box**3, rel=0.01)
+        assert table.table.nbytes == reckoned.table(box)
+        into = accumulator(box, device="cuda")
+        assert 2 * into.sums.nbytes == reckoned.sums(box)
+        rotation = random_rotations(poses).to("cuda")
+        plane = half_plane(box, "cuda")
+        spectrum = torch.zeros(poses, count, dtype=torch.complex64, device="cuda")
+        weight = torch.ones(poses, count, device="cuda")
+        images = Observation(spectrum, weight, weight, box)
+        at = torch.arange(poses, device="cuda"), rotation, torch.zeros(poses, 2, device="cuda")
+        slices = spectrum, weight, rotation, plane.frequency
+        works = {
+            "evaluating poses": lambda: gram_of_tensors(table, images, *at),
+            "slices": lambda: extract_slices(table, rotation, plane.frequency),
+            "insertion": lambda: add_slices_(into, *slices),
+        }
+        for name, work in works.items():
+            per_point = peak(work)[0] / (poses * count)
+            assert per_point == pytest.approx(reckoned.PER_POINT[name], rel=0.02), name
+        low = extract_slices(table, rotation, plane.frequency[: plane.count(12)])
+        made = peak(lambda: templates(low, rotation, torch.bfloat16))[1]
+        size = sum(t.nbytes for t in (made.rotation, made.real, made.imaginary, made.norm))
+        assert size == poses * (6 * plane.count(12) + 72)
+
+
+def test_memory_of_a_device() -> None:
+    from benchmarks.device_memory import run
+
+    parts, peaks = run().values()
+    assert {row["part"]: row["GB"] for row in parts}["images that stay"] == 51.84
+    assert all(0 < row["of the device"] < 0.6 for row in peaks)
+    small = next(iter(run(memory=22.0).values()))
+    assert small[0]["GB"] == 0  # they are read again in every iteration

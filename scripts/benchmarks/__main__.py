@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
         command |= {"scale": _scale, "large": _large, "io": _io, "real": _real, "claims": _claims}
-        command |= {"load": _load}
+        command |= {"load": _load, "memory": _memory}
         tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -143,7 +143,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--stacks", type=int, default=3000, metavar="N", help="of 7 images each; 0 = none")
     add("--out", type=Path, help="folder to keep results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
-    for command in (kernels, refine, true, said, curves, moving, many, large, files, heavy):
+    held = commands.add_parser("memory", help="of a CUDA device, reckoned from shapes")
+    add = held.add_argument
+    add("--box", type=int, default=360, metavar="D", help="pixels per edge")
+    add("--n-particles", type=int, default=100_000, metavar="N")
+    add("--memory", type=float, default=139.0, metavar="GiB", help="of the device")
+    for command in (kernels, refine, true, said, curves, moving, many, large, files, heavy, held):
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -240,6 +245,12 @@ def _load(o: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (o.out or Path(temporary)).resolve()
         return load.run(folder, o.rows, o.many, o.stacks, o.changes)
+
+
+def _memory(o: argparse.Namespace) -> dict:
+    from benchmarks import device_memory
+
+    return device_memory.run(o.box, o.n_particles, o.memory)
 
 
 def _large(o: argparse.Namespace) -> dict:

@@ -147,7 +147,7 @@ def unsupported(maps: Tensor, judged: Judged, mask: Tensor, pixel_size: float) -
         return None
     profile = noise_profile(maps)
     free, part = torch.ones_like(mask), noise_share(mask, profile)
-    weight = independent_numbers(free, None, profile)[shells].to(mask.device)
+    weight = independent_numbers(free, None, profile)[shells]
     ratio = part * judged.curves["corrected"][shells].clamp(0, CERTAIN).logit().exp()
     expected = float((weight * ratio / (1 + ratio)).sum() / weight.sum())
     seen = float((weight * judged.curves["no_mask"][shells]).sum() / weight.sum())

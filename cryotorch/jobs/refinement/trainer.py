@@ -131,6 +131,7 @@ def _quiet() -> None:
         ".*Checkpoint directory.*not empty.*",
         ".*dirpath has changed.*",  # another spelling of it
         ".*srun.*is not used.*",
+        ".*GPU available but not used.*",  # trainer=cpu says so
     ):
         warnings.filterwarnings("ignore", noise)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):

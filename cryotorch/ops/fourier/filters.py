@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cryotorch.findings import Finding
 from cryotorch.ops.fourier.transforms import multiply_radial_, shell_count, shell_sum, wave_numbers
+from cryotorch.ops.host import to_device
 from cryotorch.results import Guinier
 
 SMALLEST_CORRELATION = 1e-4  # FSC below which a shell is taken to hold nothing
@@ -153,7 +154,7 @@ def per_wave_number(weight: Tensor, volume: Tensor) -> Tensor:
     if len(weight) != box // 2 + 1:
         raise ValueError(f"A box of {box} has {box // 2 + 1} shells, got {len(weight)} weights.")
     k = wave_numbers(box, volume.device)
-    weight = torch.cat([weight.to(k), k.new_zeros(1)])
+    weight = torch.cat([to_device(weight, k.device, k.dtype), k.new_zeros(1)])
     return weight[(k + 0.5).long().clamp(max=len(weight) - 1)]
 
 

@@ -30,7 +30,7 @@ def insert_(
         into: sums, reach, padding and box; rotation: (b, n, 3, 3); offset_px: (b, n, 2) or None.
         frequency: (m, 2 or 3), or (b, m, 2 or 3); integers where there are offsets.
     """
-    sums, *grid = into
+    sums, reach, padding, box = into
     totals = sums.numpy()
     turn, points = array(rotation), per_slice(frequency, len(rotation))
     offset = np.zeros((len(turn), 0, 2), np.float32) if offset_px is None else array(offset_px)
@@ -40,7 +40,7 @@ def insert_(
     def part(copy: int) -> None:
         mine = slice(copy * share, (copy + 1) * share)
         arrays = turn[mine], offset[mine], points[mine], values[mine], weights[mine]
-        _insert(totals[copy], *grid, *arrays)
+        _insert(totals[copy], reach, padding, box, *arrays)
 
     in_threads_by_one(part, range(len(totals)))
 

@@ -310,7 +310,9 @@ def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
         torch.view_as_real(numerator)[z, y] = part[..., :2]
         weight[z, y] = part[..., 2]
     plane = full[:, :, 0]
-    plane = plane + plane.flip(0, 1) * plane.new_tensor([1.0, -1.0, 1.0])
+    mate = plane.flip(0, 1)
+    mate[..., 1].neg_()
+    plane = plane + mate
     k = torch.fft.fftfreq(padded, 1 / padded, device=full.device).long() + reach
     plane = plane[k][:, k]
     torch.view_as_real(numerator)[:, :, 0] = plane[..., :2]

@@ -163,8 +163,20 @@ def shell_sum(values: Tensor, box: int, first_row: int = 0) -> Tensor:
     for part, shell in zip(slabs(values), slabs(shells), strict=True):
         weight = part.to(torch.float64, copy=True)
         weight[..., 1 : (box + 1) // 2] *= 2
-        total += torch.bincount(shell.flatten(), weight.flatten(), minlength=bins)
+        total += sum_by_number(shell, weight, bins)
     return total[: box // 2 + 1]
+
+
+def sum_by_number(numbers: Tensor, values: Tensor, bins: int) -> Tensor:
+    """Sums (bins,) of the values of each number below ``bins``; both (a, b, ...).
+
+    On a CUDA device ``bincount`` would wait for the largest number, and adding everything at a few places takes turns: there each
+    of the a sections has sums of its own first.
+    """
+    if not values.is_cuda:
+        return torch.bincount(numbers.flatten(), values.flatten(), minlength=bins)
+    sums = values.new_zeros(len(values), bins)
+    return sums.scatter_add_(1, numbers.flatten(1).long(), values.flatten(1)).sum(0)
 
 
 @lru_cache(maxsize=8)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.host import to_device
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 
@@ -114,7 +115,8 @@ def rotate_volume(volume: Tensor, rotation: Tensor) -> Tensor:
     box = volume.shape[-1]
     points = _centred_points(box, volume)
     fine = resize_volume(volume, 2 * box)
-    return _sample(fine, points @ rotation.to(points)).reshape(volume.shape)
+    turn = to_device(rotation, points.device, points.dtype)
+    return _sample(fine, points @ turn).reshape(volume.shape)
 
 
 def symmetrise_volume(volume: Tensor, group: Tensor) -> Tensor:

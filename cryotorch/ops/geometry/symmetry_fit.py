@@ -14,6 +14,7 @@ from cryotorch.ops.fourier.reconstruct import Sums, shell_mean_weight, solve_lig
 from cryotorch.ops.fourier.slices import projector, sample
 from cryotorch.ops.fourier.transforms import fft_volume, shell_sum, volume_shells
 from cryotorch.ops.geometry.rotations import random_rotations
+from cryotorch.ops.host import to_device
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import THRESHOLD
 
@@ -105,19 +106,19 @@ class SymmetryFit:
         self.mean = [self._shell_mean(values) for values in self.here[:2]]
         turns = random_rotations(RANDOM_TURNS, torch.Generator().manual_seed(0))
         self.independent = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
-        chance = [self._score(turn) for turn in turns]
+        chance = self._scores(turns)
         spread = [score * math.sqrt(n) for score, n, _ in chance if n >= MIN_COEFFICIENTS]
         self.kappa = float(torch.tensor(spread).square().mean().sqrt()) if spread else math.inf
 
     def __call__(self, rotations: Tensor) -> Fit:
         """The fit of operators (g, 3, 3)."""
-        found = [self._score(r) for r in rotations]
+        found = self._scores(rotations)
         score = [s if n >= MIN_COEFFICIENTS else math.nan for s, n, _ in found]
         chance = [self.kappa / math.sqrt(max(n, 1.0)) for _, n, _ in found]
         return Fit(*(torch.tensor(v) for v in (score, [e for *_, e in found], chance)))
 
     def _look(self, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        point = rotation.to(self.point) @ self.point
+        point = to_device(rotation, self.point.device, self.point.dtype) @ self.point
         a, b = (sample(table, point[None])[0] for table in self.tables)
         x, y, z = (point * self.padding).round().long() % len(self.measured)
         return a, b, self.measured[z, y, x]
@@ -128,8 +129,17 @@ class SymmetryFit:
         count = total.index_add(0, self.shell, weight)
         return total.index_add(0, self.shell, weight * values.real) / count.clamp_min(1e-30)
 
-    def _score(self, rotation: Tensor) -> tuple[float, float, float]:
-        """The score of an operator, the number of coefficients behind it, and the score's error from noise.
+    def _scores(self, rotations: Tensor) -> list[tuple[float, float, float]]:
+        """Of each operator (g, 3, 3) the score, the number of coefficients behind it, and the score's error from noise."""
+        if not len(rotations):
+            return []
+        rows = torch.stack(
+            [self._score(r) for r in rotations]
+        ).tolist()  # a device is waited for once
+        return [tuple(row) if expected > 0 else (0.0, 0.0, math.inf) for expected, *row in rows]
+
+    def _score(self, rotation: Tensor) -> Tensor:
+        """Of an operator what is expected (none = no score), and what ``_scores`` gives: (4,).
 
         What half maps share is real in a b*, as they show the same, so the imaginary part has the noise alone.
         """
@@ -141,11 +151,9 @@ class SymmetryFit:
         shared = (h * ((a * rb.conj()).real + (b * ra.conj()).real)).sum()
         own, turned = a * b.conj(), ra * rb.conj()
         expected = (h * (own.real + turned.real)).sum()
-        n = float(weight.sum())
-        if not expected > 0:
-            return 0.0, 0.0, math.inf
         noise = (h.square() * (own.imag.square() + turned.imag.square()) / self.independent).sum()
-        return float(shared / expected), n, float(noise.sqrt() / expected)
+        score, error = shared / expected, noise.sqrt() / expected
+        return torch.stack([expected, score, weight.sum(), error])
 
 
 def _measured(sums: list[Sums]) -> Tensor:

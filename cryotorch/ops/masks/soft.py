@@ -45,7 +45,9 @@ def cosine_edge(distance: Tensor, near: float, far: float) -> Tensor:
     return edge
 
 
-def distance_transform(mask: Tensor, limit: float | None = None) -> Tensor:
+def distance_transform(
+    mask: Tensor, limit: float | None = None, inside: tuple[slice, ...] | None = None
+) -> Tensor:
     """Euclidean distance in pixels of each voxel of a mask, any shape, to the nearest True one, float32.
 
     Exact: the squared distance is a minimum over one axis after the other (Saito and Toriwaki 1994,
@@ -54,11 +56,13 @@ def distance_transform(mask: Tensor, limit: float | None = None) -> Tensor:
         g(i) = min_j f(j) + (i - j)^2,
 
     and integers stay exact in float32. Distances beyond ``limit`` are returned as ``limit``: the
-    work is proportional to it. A mask without True gives ``limit``, or infinity.
+    work is proportional to it. A mask without True gives ``limit``, or infinity. ``inside``: a block that holds all True voxels, if known.
     """
     most = math.inf if limit is None else limit
     reach = max(mask.shape) if limit is None else math.ceil(limit)
-    where = list(_extent(mask))  # axes still to come need not be looked at beyond the True voxels
+    where = list(
+        inside or _extent(mask)
+    )  # axes still to come need not be looked at beyond the True voxels
     squared = torch.where(mask, 0.0, math.inf)
     for axis in range(mask.dim()):
         where[axis] = _wider(where[axis], reach, mask.shape[axis])
@@ -83,30 +87,36 @@ def _nearest_along_(squared: Tensor, axis: int, reach: int) -> None:
                 torch.minimum(place, further.narrow(axis, source, size - step), out=place)
 
 
-def soft_mask(binary: Tensor, near: float, far: float) -> Tensor:
+def soft_mask(
+    binary: Tensor, near: float, far: float, inside: tuple[slice, ...] | None = None
+) -> Tensor:
     """1 within ``near`` px of the True voxels of ``binary``, cosine to 0 at ``far`` px.
 
-    Of a binary mask (d, d, d) bool: (d, d, d) float32. Raises ValueError unless 0 <= near <= far.
+    Of a binary mask (d, d, d) bool, all of it in the block ``inside`` if that is known: (d, d, d) float32. Raises ValueError unless
+    0 <= near <= far.
     """
     if not 0 <= near <= far:
         raise ValueError(f"A soft mask needs 0 <= near <= far, got near {near:g} and far {far:g}.")
-    spans = zip(_extent(binary), binary.shape, strict=True)
+    inside = inside or _extent(binary)
+    spans = zip(inside, binary.shape, strict=True)
     where = tuple(_wider(span, math.ceil(far), size) for span, size in spans)
+    within = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(inside, where))
     soft = torch.zeros(binary.shape, device=binary.device)
     # a limit beyond the edge: what lies at the limit may lie anywhere behind it
-    soft[where] = cosine_edge(distance_transform(binary[where], far + 1), near, far)
+    soft[where] = cosine_edge(distance_transform(binary[where], far + 1, within), near, far)
     return soft
 
 
 def grow_in_box(binary: Tensor, near: float, far: float) -> tuple[Tensor, float]:
     """``soft_mask``, any shape, that ends on the faces of its box, see ``edge_in_box``, and how far the True voxels are from these, pixels."""
-    if not binary.any():
-        return soft_mask(binary, near, far), math.inf
-    spans = zip(_extent(binary), binary.shape, strict=True)
+    inside = _extent(binary)
+    if all(span.stop == 1 for span in inside) and not binary.any():
+        return soft_mask(binary, near, far, inside), math.inf
+    spans = zip(inside, binary.shape, strict=True)
     room = float(min(min(span.start, size - span.stop) for span, size in spans))
     if room >= far:
-        return soft_mask(binary, near, far), room
-    return edge_in_box(distance_transform(binary, far + 1), near, far), room
+        return soft_mask(binary, near, far, inside), room
+    return edge_in_box(distance_transform(binary, far + 1, inside), near, far), room
 
 
 def edge_in_box(distance: Tensor, near: float, far: float) -> Tensor:
@@ -173,13 +183,14 @@ def density_region(
     # corners are empty of particle and carry what the gridding correction magnified
     _clear_outside_(smooth, box / 2)
     peak = high_percentile(smooth)
-    if not peak > 0:
+    region = smooth > (threshold * peak if relative else threshold)
+    above, filled = torch.stack([peak > 0, region.any()]).tolist()  # the device is waited for once
+    if not above:
         raise ValueError(
             "The map holds no positive density to make a mask of: "
             "check that it is not empty or inverted."
         )
-    region = smooth > (threshold * peak if relative else threshold)
-    if not region.any():
+    if not filled:
         raise ValueError(
             f"No density lies above the threshold of {threshold:g}: "
             f"the map, low-passed at {low_pass:g} Å, reaches {float(smooth.max()):.3g}."
@@ -208,10 +219,12 @@ def density_mask(
 def high_percentile(volume: Tensor) -> Tensor:
     """The 99.99th percentile, a scalar, of a volume of any shape; ``torch.quantile`` refuses more than 16 million values.
 
-    It is looked for among the values that a sample says are large: all, with their places, would fill four volumes.
+    On a CPU it is looked for among the values that a sample says are large: all, with their places, would fill four volumes.
     """
     values = volume.reshape(-1)
     rank = max(1, round(1e-4 * len(values)))
+    if volume.is_cuda:
+        return values.topk(rank).values[-1]
     sample = values[::SPARSE]
     bound = sample.topk(min(len(sample), 2 * rank // SPARSE + 20)).values[-1]
     large = values[~(values < bound)]  # NaN is among them, as it is the largest for topk
@@ -234,21 +247,31 @@ def _large_pieces(binary: Tensor) -> Tensor:
     block, found = binary[inside], torch.zeros_like(binary)
     piece = piece_numbers(block)
     if len(piece):
-        size = torch.bincount(piece)
-        found[inside][block] = (size >= MIN_PIECE_SIZE * size.max())[piece]
+        size = torch.zeros_like(piece).index_add_(0, piece, torch.ones_like(piece))
+        large = (size >= MIN_PIECE_SIZE * size.max())[piece]
+        found[inside].masked_scatter_(block, large)
     return found
 
 
 def _extent(binary: Tensor) -> tuple[slice, ...]:
     """The smallest block that holds all True voxels; one voxel where there are none."""
-    spans: list[slice] = []
     rest = binary.view(torch.uint8)  # whose maximum is much faster than any()
+    if binary.is_cuda:  # which is waited for once
+        axes = range(binary.dim())
+        lines = [rest.movedim(axis, 0).flatten(1).amax(1) for axis in axes]
+        filled = torch.cat(lines).cpu().split(list(binary.shape))
+        return tuple(_span(line) for line in filled)
+    spans: list[slice] = []
     for _ in range(binary.dim()):
-        line = rest.flatten(1).amax(1) if rest.dim() > 1 else rest
-        filled = line.nonzero()[:, 0].tolist()
-        spans.append(slice(filled[0], filled[-1] + 1) if filled else slice(0, 1))
+        spans.append(_span(rest.flatten(1).amax(1) if rest.dim() > 1 else rest))
         rest = rest[spans[-1]].amax(0)
     return tuple(spans)
+
+
+def _span(line: Tensor) -> slice:
+    """From the first to the last filled place of a line."""
+    filled = line.nonzero()[:, 0].tolist()
+    return slice(filled[0], filled[-1] + 1) if filled else slice(0, 1)
 
 
 def _wider(span: slice, margin: int, size: int) -> slice:

@@ -79,8 +79,8 @@ class Templates:
 
 def templates(slices: Tensor, rotation: Tensor, dtype: torch.dtype = torch.float32) -> Templates:
     """Lay out slices (r, m) at rotations (r, 3, 3) for ``grid_scores``. ``dtype`` is the matrix products' input precision."""
-    turn = torch.tensor([-1.0, -1.0, 1.0], device=rotation.device)[:, None]
-    both = torch.cat([rotation, turn * rotation])
+    both = torch.cat([rotation, rotation])
+    both[len(rotation) :, :2].neg_()
     norm = slices.real**2 + slices.imag**2
     return Templates(both, *(part.to(dtype).T for part in (slices.real, slices.imag, norm)))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryotorch.ops.host import to_host
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
     THRESHOLD,
@@ -119,13 +120,14 @@ def judge(
     curves = fsc_curves(
         half_maps, pixel_size, mask, another, generator=draw, first_shell=onset, no_mask=no_mask
     )
+    curves = dict(zip(curves, to_host(list(curves.values())), strict=True))
     if onset is None:
         onset = first_randomised_shell(curves["no_mask"])
     if loose is None:
         del curves["loose"]
     curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
     numbers = independent_numbers(mask, known.group, noise_profile(half_maps))
-    band = noise_band(numbers).to(mask.device)
+    band = noise_band(numbers)
     testing = _where_tested(band, curves["randomised"], onset)
     shell = claimed_shell(curves["corrected"], testing, known.shared)
     reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import shell_sum, slabs, volume_shells
+from cryotorch.ops.host import to_device
 from cryotorch.ops.masks.soft import density_mask, grow_in_box, soft_sphere
 from cryotorch.ops.resolution.significance import ERRORS
 
@@ -82,7 +83,7 @@ def _randomised(
     transform: Tensor, first_shell: int, generator: torch.Generator, box: int
 ) -> Tensor:
     """``phase_randomise`` from a transform, which is overwritten."""
-    turn = _random_turns(box, generator).to(transform.device)
+    turn = to_device(_random_turns(box, generator), transform.device)
     turn.masked_fill_(volume_shells(box, turn.device) < max(first_shell, 1), 0)
     angle = torch.arange(256, dtype=torch.float64, device=turn.device) * (2 * math.pi / 256)
     phase = torch.polar(torch.ones_like(angle), angle).to(transform.dtype)
@@ -210,6 +211,7 @@ def first_randomised_shell(no_mask: Tensor, below: float = RANDOMISE_BELOW) -> i
     A dip at shell 1, which the images' window makes, would randomise true signal, and what leaks
     from it through the mask would pass for resolution.
     """
+    no_mask = no_mask.cpu()
     high = torch.nonzero(no_mask[1:] >= below)
     start = int(high[0]) + 1 if len(high) else 0
     return start + _first_below(no_mask[start:], below)
@@ -227,6 +229,7 @@ def crossing_shell(curve: Tensor, threshold: float = THRESHOLD, interpolate: boo
     With ``interpolate`` the straight line between that shell and the next is followed down to the
     threshold. At least 1; the last shell where the curve never falls below.
     """
+    curve = curve.cpu()
     first = _first_below(curve, threshold)
     if not interpolate or first == len(curve):
         return float(max(first - 1, 1))

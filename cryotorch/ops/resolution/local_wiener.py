@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cryotorch.ops.fourier.filters import back_, filter_shells, per_wave_number, radial_amplitude
 from cryotorch.ops.fourier.transforms import slabs
+from cryotorch.ops.host import to_device
 
 COARSEST_SHELL = 20.0  # Å: coarser shells say where the particle is, not where it is sharp
 MIN_SHELLS = 3  # shells that the share rests on
@@ -70,7 +71,7 @@ def local_wiener(volume: Tensor, curve: Tensor, share: Tensor | None, n_halves: 
         share: (d, d, d) of ``signal_share``; None = 1 everywhere, the global filter.
         n_halves: 1 for a half map, 2 for the map of both.
     """
-    f = curve.double().clamp(0.001, 0.999).to(volume.device)
+    f = to_device(curve.double().clamp(0.001, 0.999), volume.device)
     snr = n_halves * f / (1 - f)
     if share is None:
         return filter_shells(volume, (snr / (1 + snr)).to(volume))

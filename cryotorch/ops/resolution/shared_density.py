@@ -28,8 +28,9 @@ def shared_density(maps: Tensor, pixel_size: float, coarse: float) -> Tensor:
 
 def left_out(shared: Tensor, mask: Tensor) -> float:
     """The part of a ``shared_density`` s (d, d, d) that a mask m (d, d, d) does not hold: sum (1 - m) s / sum s."""
-    total = float(shared.sum(dtype=torch.float64))
-    return float(((1 - mask) * shared).sum(dtype=torch.float64)) / total if total > 0 else 0.0
+    sums = [part.sum(dtype=torch.float64) for part in (shared, (1 - mask) * shared)]
+    total, outside = torch.stack(sums).tolist()
+    return outside / total if total > 0 else 0.0
 
 
 def holding_mask(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
-from cryotorch.ops.fourier.transforms import shell_count, slabs
+from cryotorch.ops.fourier.transforms import shell_count, slabs, sum_by_number
 from cryotorch.ops.geometry.rotations import rotation_angle
 
 MAX_GRID_EDGE = 64  # a mask is looked at on a grid of at most so many voxels: its transform has next to nothing beyond
@@ -109,9 +109,9 @@ def noise_profile(half_maps: Tensor) -> Tensor:
     difference, last = half_maps[0] - half_maps[1], half_maps.shape[-1] // 2
     total, count = torch.zeros(2, last + 1, dtype=torch.float64, device=half_maps.device)
     for part, radius in _with_radius(difference):
-        radius = radius.clamp_(max=last).flatten()
-        total += torch.bincount(radius, part.square().double().flatten(), last + 1)
-        count += torch.bincount(radius, minlength=last + 1)
+        radius = radius.clamp_(max=last)
+        total += sum_by_number(radius, part.square().double(), last + 1)
+        count += sum_by_number(radius, torch.ones_like(radius), last + 1)
     return total / count
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from cryotorch.ops.fourier.image_model import backproject_terms, predict
 from cryotorch.ops.fourier.slices import accumulator, insert_spread_
 from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.host import to_host
 from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import Observation, residual_power
 from cryotorch.particles import Batch
@@ -106,13 +107,12 @@ class EStepResult:
 
     def cpu(self) -> EStepResult:
         """The same where the particles are."""
-        return EStepResult(*(tensor.cpu() for tensor in self.tensors()))
+        return EStepResult(*to_host(self.tensors()))
 
     @classmethod
     def empty(cls, state: State, box: int, device: torch.device) -> EStepResult:
         """Nothing found yet of the particles of a state."""
-        n, groups = len(state.particles), len(state.particles.optics.voltage_kv)
-        spectra = 2, groups, box // 2 + 1
+        n, spectra = len(state.particles), (2, len(state.particles.optics), box // 2 + 1)
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, device=device, dtype=dtype)

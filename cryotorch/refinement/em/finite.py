@@ -37,8 +37,9 @@ def check_sums(sums: Sequence[Tensor]) -> None:
     Raises:
         InputError: a sum is not finite.
     """
-    for half, total in zip("AB", sums, strict=True):
-        if not bool(total.sum().isfinite()):
+    finite = torch.stack([total.sum().isfinite() for total in sums]).tolist()
+    for half, sound in zip("AB", finite, strict=True):
+        if not sound:
             raise InputError(
                 f"the map of half set {half} is not finite: the grey values of images or initial map are too large, bring them to about 1"
             )

@@ -25,6 +25,7 @@ from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_co
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.symmetry import rotate_volume
 from cryotorch.ops.geometry.symmetry_frame import mates, z_fold
+from cryotorch.ops.host import to_host
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.ops.resolution.significance import antisymmetric_numbers
@@ -149,7 +150,7 @@ def compare(
 
     numbers = antisymmetric_numbers(box, radius, group, frame.turn, frame.mirrored)
     power = torch.stack([(ab - atb) / 2, ab])
-    return Agreement(*(v.cpu() for v in (correlation(1), correlation(-1), numbers, power)), first)
+    return Agreement(*to_host([correlation(1), correlation(-1), numbers, power]), first)
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,8 @@ def _sphere(
     radius = min(radius, settings.window[1] - edge)
     scale = box / settings.box
     sphere = soft_sphere(box, radius * scale, edge * scale, device)
-    part = float(sphere.square().mean()) ** 2 / float(sphere.pow(4).mean())
+    square, fourth = torch.stack([sphere.square().mean(), sphere.pow(4).mean()]).tolist()
+    part = square**2 / fourth
     return sphere, box * (0.75 / math.pi * part) ** (1 / 3)
 
 

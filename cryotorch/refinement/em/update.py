@@ -11,6 +11,7 @@ from torch import Tensor
 from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.ops.host import to_device
 from cryotorch.refinement import image_weight
 from cryotorch.refinement.em import finite, frame_drift, hands
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
@@ -52,7 +53,8 @@ def take_over(state: State, e_step: EStepResult, settings: EMSettings) -> PoseCh
     left_out = blank | (e_step.updated == 0)
     factor = image_weight.factors(e_step.ratio, max_ratio, left_out)
     loud = image_weight.faults(e_step.ratio, max_ratio, blank, settings.box, settings.pixel_size)
-    state.max_power_ratio = image_weight.coming_max_ratio(e_step.ratio[~left_out]).to(state.noise)
+    coming = image_weight.coming_max_ratio(e_step.ratio[~left_out])
+    state.max_power_ratio = to_device(coming, state.noise.device, state.noise.dtype)
     messages = []
     if settings.search.method == "branch_and_bound":
         pruning = Pruning(*map(int, e_step.pruning.tolist()))
@@ -108,7 +110,7 @@ def noise_power(e_step: EStepResult, before: Tensor) -> Tensor:
     noise[..., 0] = noise[..., 1]
     noise = torch.where(count > 0, noise, before.double().cpu())
     least = 1e-6 * noise.mean(-1, keepdim=True)
-    return torch.maximum(noise, least).to(before)
+    return to_device(torch.maximum(noise, least), before.device, before.dtype)
 
 
 def coefficients_per_shell(box: int) -> Tensor:
