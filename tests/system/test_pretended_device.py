@@ -257,7 +257,7 @@ def steps(
         "_maximize": [],
     }
     with pytest.MonkeyPatch.context() as patch, pretended_cuda(True) as seen:
-        patch.setattr(out_of_memory, "IMAGES", 10**9)  # none stay on the device
+        patch.setattr(out_of_memory, "KEPT_IMAGES_PART", 10**9)  # none stay on the device
         patch.setattr(tensorboard, "draw", lambda result, names: {})
 
         def counted(name: str, method: Callable) -> Callable:

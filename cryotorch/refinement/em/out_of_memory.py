@@ -15,9 +15,8 @@ from cryotorch.particles import Batch
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.state import State
 
-KEPT_IMAGES_PART = (
-    2  # images stay on a device when they take at most one part in so many of its free memory
-)
+# Images stay on a device when they take at most one part in so many of its free memory.
+KEPT_IMAGES_PART = 2
 BATCH_PART = 4  # and so does the work on a batch
 BYTES_PER_PIXEL = 256  # of the arrays that an image of a batch passes through
 MIN_BATCH, MAX_BATCH = 16, 512  # images; more at once gain nothing
