@@ -455,10 +455,7 @@ def snapshot() -> dict[str, bytes]:
             ["volume=good", "mask=high.mrc"],
             r"mask=high\.mrc must have values from 0 to 1, got 0 to 3",
         ),
-        (
-            ["volume=good", "mask=faint.mrc", "optimize_mask=true"],
-            r"given mask nowhere deeper than 9 Å: lower mask_near",
-        ),
+        (["volume=good", "mask=faint.mrc"], r"mask=faint\.mrc reaches 0\.4 only"),
         (
             ["volume=good", "mask=large_mask.mrc"],
             r"mask=large_mask\.mrc has 44 .* does not state a pixel size.*volume_tools",

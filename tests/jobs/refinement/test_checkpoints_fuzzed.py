@@ -154,7 +154,6 @@ KNOWN = {
         *("loops", "fit_loop", "epoch_loop.manual_optimization.optim_step_progress"),
         *("total", "ready", "x"),
     ),
-    "a parameter that is a number": ("optimizer_states", 0, "param_groups", 0, "params", 2**70),
     "more iterations than were done": (
         *("loops", "fit_loop", "epoch_progress", "current", "processed", 10**6),
     ),
