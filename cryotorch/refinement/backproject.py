@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.ewald import ewald_height, insert_curved_
-from cryotorch.ops.fourier.image_model import backproject_terms, shift_phase
+from cryotorch.ops.fourier.image_model import backproject_terms
 from cryotorch.ops.fourier.reconstruct import Sums, collect
 from cryotorch.ops.fourier.slices import accumulator, insert_slices_, of_each
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.image_terms import observe, transfer
 from cryotorch.refinement.image_weight import Watch

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.ctf.transfer import delocalisation
-from cryotorch.ops.fourier.image_model import shift_phase
-from cryotorch.ops.fourier.transforms import pack, unpack
+from cryotorch.ops.fourier.transforms import pack, shift_phase, unpack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.particles import Particles
 from cryotorch.refinement.settings import ImageGrid

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import measure, race
-from cryotorch.ops.fourier.image_model import predict, shift_phase
+from cryotorch.ops.fourier.image_model import predict
 from cryotorch.ops.fourier.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.fourier.slices import (
     accumulator,
@@ -30,7 +30,7 @@ from cryotorch.ops.fourier.slices import (
     slice_coordinates,
 )
 from cryotorch.ops.fourier.symmetrise import symmetrise
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.masks.soft import soft_sphere

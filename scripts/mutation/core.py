@@ -46,13 +46,13 @@ CORE = [
     ),
     _core(
         "fourier/image_model",
-        "predict shift_phase backproject_terms project",
+        "predict backproject_terms project",
         "ops/fourier/test_image_model",
     ),
     _core(
         "fourier/transforms",
-        "pack unpack _half_plane HalfPlane.count",
-        "ops/fourier/test_transforms",
+        "pack unpack _half_plane HalfPlane.count shift_phase",
+        "ops/fourier/test_transforms ops/fourier/test_image_model",
     ),
     _core(
         "fourier/transforms",

@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.slices import Projector, extract_slices, of_each, projector
-from cryotorch.ops.fourier.transforms import half_plane
-
-
-def shift_phase(shift_px: Tensor, box: int, count: int | None = None) -> Tensor:
-    """exp(+2 pi i k.s / d) (*b, m) for shifts s (*b, 2) in pixels, the sense of RELION's origin."""
-    frequency = half_plane(box, shift_px.device).frequency[:count]
-    turn = (2 * torch.pi / box) * (shift_px @ frequency.T)
-    return torch.polar(torch.ones_like(turn), turn)
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 
 
 def predict(

@@ -17,7 +17,13 @@ from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.chunking import in_parts
 from cryotorch.ops.fourier import insertion_cpu, slices_cpu
-from cryotorch.ops.fourier.transforms import centre_, fft_volume, half_plane, ifft_volume
+from cryotorch.ops.fourier.transforms import (
+    centre_,
+    fft_volume,
+    half_plane,
+    ifft_volume,
+    shift_phase,
+)
 
 CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
 
@@ -263,10 +269,9 @@ def insert_spread_(
         into = sums.sums, sums.reach, sums.padding, sums.box
         insertion_cpu.insert_(into, rotation, offset_px, frequency, spectrum, weight)
         return
-    point, turn = of_each(frequency, magnification), -2 * torch.pi / sums.box
+    point, count = of_each(frequency, magnification), spectrum.shape[1]
     # all of them before the first is inserted
-    turns = [turn * (offset @ frequency.T) for offset in offset_px.unbind(1)]
-    moved = [spectrum * torch.polar(torch.ones_like(t), t) for t in turns]
+    moved = [spectrum * shift_phase(-offset, sums.box, count) for offset in offset_px.unbind(1)]
     for slices, at in zip(moved, rotation.unbind(1), strict=True):
         insert_slices_(sums, slices, weight, at, point)
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cryotorch.ops.fourier import symmetrise_cpu
 from cryotorch.ops.fourier.reconstruct import Sums
+from cryotorch.ops.fourier.symmetrise_cpu import ON_GRID, cubic
 from cryotorch.ops.geometry.symmetry import cosets
 
 RIM = 2  # grid points that the interpolation reads beyond a point
-ON_GRID = 1e-5  # grid steps: a coordinate that near to a grid point is on it
 POINTS_AT_ONCE = 1 << 20
 
 
@@ -103,13 +103,4 @@ def _add_copies(table: Tensor, band: float, group: Tensor) -> Tensor:
 
 def cubic_weights(fraction: Tensor) -> Tensor:
     """Keys' weights (..., 4) of the grid points -1, 0, 1, 2 for a point at a fraction (...) from 0 to 1 behind 0; they sum to one."""
-    f = fraction
-    return torch.stack(
-        [
-            ((-0.5 * f + 1) * f - 0.5) * f,
-            (1.5 * f - 2.5) * f * f + 1,
-            ((-1.5 * f + 2) * f + 0.5) * f,
-            (0.5 * f - 0.5) * f * f,
-        ],
-        -1,
-    )
+    return torch.stack(cubic(fraction), -1)

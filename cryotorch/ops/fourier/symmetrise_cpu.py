@@ -12,7 +12,7 @@ from torch import Tensor
 from cryotorch.ops.compiled import compiled, inlined
 from cryotorch.ops.threads import in_threads_by_one
 
-ON_GRID = 1e-5  # as in ``symmetrise``
+ON_GRID = 1e-5  # grid steps: a coordinate that near to a grid point is on it
 
 
 def add_copies(table: Tensor, band: float, rim: int, grid: Tensor, cosets: Tensor) -> Tensor:
@@ -98,13 +98,17 @@ def _leads(orbit, x, y, z, edge):
     return True
 
 
-@inlined
-def _cubic(f, w):
-    """``symmetrise.cubic_weights``."""
-    w[0] = ((-0.5 * f + 1) * f - 0.5) * f
-    w[1] = (1.5 * f - 2.5) * f * f + 1
-    w[2] = ((-1.5 * f + 2) * f + 0.5) * f
-    w[3] = (0.5 * f - 0.5) * f * f
+def cubic(f):
+    """Keys' weights of the grid points -1, 0, 1, 2 for a point at f from 0 to 1 behind 0, a scalar or a tensor of any shape."""
+    return (
+        ((-0.5 * f + 1) * f - 0.5) * f,
+        (1.5 * f - 2.5) * f * f + 1,
+        ((-1.5 * f + 2) * f + 0.5) * f,
+        (0.5 * f - 0.5) * f * f,
+    )
+
+
+_cubic = inlined(cubic)
 
 
 @inlined
@@ -132,9 +136,9 @@ def _add_values(flat, edge, turn, at, z, total):
             total[p, 1] += flat[row + one] * sign
             total[p, 2] += flat[row + one + one]
             continue
-        _cubic(i, wx)
-        _cubic(j, wy)
-        _cubic(k, wz)
+        wx[0], wx[1], wx[2], wx[3] = _cubic(i)
+        wy[0], wy[1], wy[2], wy[3] = _cubic(j)
+        wz[0], wz[1], wz[2], wz[3] = _cubic(k)
         re, im, weight = np.float32(0), np.float32(0), np.float32(0)
         for a in range(4):
             if wz[a] == 0:

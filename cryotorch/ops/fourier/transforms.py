@@ -230,3 +230,10 @@ def resize_images(images: Tensor, new_box: int) -> Tensor:
     """
     old = images.shape[-1]
     return _resize(images, new_box, 2) * (new_box / old)
+
+
+def shift_phase(shift_px: Tensor, box: int, count: int | None = None) -> Tensor:
+    """exp(+2 pi i k.s / d) (*b, m) for shifts s (*b, 2) in pixels, the sense of RELION's origin."""
+    frequency = half_plane(box, shift_px.device).frequency[:count]
+    turn = (2 * torch.pi / box) * (shift_px @ frequency.T)
+    return torch.polar(torch.ones_like(turn), turn)

@@ -29,9 +29,8 @@ import math
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import Projector, extract_slices
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.geometry.rotations import (
     euler_to_matrix,
     fibonacci_directions,

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier import slices_cpu
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import Projector, of_each, rows_at_once, slices_with_gradient
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.pose.scores_cuda import compiled_products, square
 
 

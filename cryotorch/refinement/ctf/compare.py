@@ -25,9 +25,8 @@ from cryotorch.ops.ctf.defocus_fit import (
     prior_evidence,
     prior_widths,
 )
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import Projector, extract_slices, of_each, projector
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.image_terms import observe, transfer

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cryotorch.ops.ctf.aberration_fit import EVEN, monomials
 from cryotorch.ops.ctf.defocus_fit import CtfTerms, fit_defocus
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import extract_slices, of_each
+from cryotorch.ops.fourier.transforms import shift_phase
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.ctf.apply import Refined, apply

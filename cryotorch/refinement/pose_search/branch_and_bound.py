@@ -27,9 +27,8 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import extract_slices, of_each
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.geometry.rotations import from_rotation_vector
 from cryotorch.ops.pose.bounds import cell_change, headroom, ring_weight, view_power
 from cryotorch.ops.pose.scores import Observation, grid_scores, shift_scores

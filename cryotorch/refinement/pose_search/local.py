@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import extract_slices, of_each
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.pose.scores import Observation, shift_scores
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.pose_search.search import Reference, grid_step, shift_grid

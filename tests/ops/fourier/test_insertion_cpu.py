@@ -21,36 +21,10 @@ BOX = 20
 STRETCH = torch.tensor([[1.02, 0.01], [0.0, 0.97]]).expand(5, 2, 2)
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def draw():
-    return torch.Generator().manual_seed(3)
-
-
-def points(kind: str, draw: torch.Generator, n: int = 5) -> torch.Tensor:
-    """Frequencies of each kind that slices take."""
-    plane = half_plane(BOX).frequency
-    if kind == "shared":
-        return plane
-    if kind == "deep":
-        return torch.cat([plane, 0.5 * torch.randn(len(plane), 1, generator=draw)], 1)
-    stretched = plane * (1 + 0.02 * torch.randn(n, 1, 2, generator=draw))
-    if kind == "each":
-        return stretched
-    return torch.cat([stretched, torch.randn(n, len(plane), 1, generator=draw)], 2)
-
-
 @pytest.mark.parametrize("padding", [1, 2])
 @pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
-def test_insertion(kind, padding, threads, draw):
-    rotation, frequency = random_rotations(5, draw), points(kind, draw)
+def test_insertion(kind, padding, points, threads, draw):
+    rotation, frequency = random_rotations(5, draw), points(kind, BOX)
     m = frequency.shape[-2]
     y = torch.randn(5, m, dtype=torch.complex64, generator=draw)
     weight = torch.rand(5, m, generator=draw)

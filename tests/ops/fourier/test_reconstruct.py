@@ -31,30 +31,19 @@ from cryotorch.ops.resolution.fsc import shell_correlation
 BOX, PIXEL = 32, 4.0
 
 
-def insert(
-    volume: Tensor, rotation: Tensor, padding: int = 1, symmetry: str = "C1", weight: float = 1.0
-) -> Sums:
-    """Slices of a volume, put back; each once per symmetric copy."""
+def insert(volume: Tensor, rotation: Tensor, padding: int = 1, weight: float = 1.0) -> Sums:
+    """Slices of a volume, put back."""
     box = volume.shape[-1]
     frequency = half_plane(box).frequency
     slices = extract_slices(projector(volume), rotation, frequency)
     sums = accumulator(box, padding)
-    for g in point_group(symmetry).float():
-        insert_slices_(
-            sums, weight * slices, torch.full_like(slices.real, weight), rotation @ g, frequency
-        )
+    weights = torch.full_like(slices.real, weight)
+    insert_slices_(sums, weight * slices, weights, rotation, frequency)
     return collect(sums)
 
 
 def nothing(box: int = BOX) -> Tensor:
     return torch.zeros(box // 2 + 1, dtype=torch.float64)
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    sphere = soft_sphere(a.shape[-1], a.shape[-1] / 2 - 3, 2)
-    return float(
-        torch.corrcoef(torch.stack([(a * sphere).flatten(), (b * sphere).flatten()]))[0, 1]
-    )
 
 
 @pytest.mark.parametrize("padding", [1, 2])

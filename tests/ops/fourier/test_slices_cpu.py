@@ -28,37 +28,11 @@ STRETCH = torch.tensor(
 )
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def draw():
-    return torch.Generator().manual_seed(3)
-
-
-def points(kind: str, draw: torch.Generator, n: int = 5) -> torch.Tensor:
-    """Frequencies of each kind that slices take."""
-    plane = half_plane(BOX).frequency
-    if kind == "shared":
-        return plane
-    if kind == "deep":
-        return torch.cat([plane, 0.5 * torch.randn(len(plane), 1, generator=draw)], 1)
-    stretched = plane * (1 + 0.02 * torch.randn(n, 1, 2, generator=draw))
-    if kind == "each":
-        return stretched
-    return torch.cat([stretched, torch.randn(n, len(plane), 1, generator=draw)], 2)
-
-
 @pytest.mark.parametrize("kind", ["shared", "deep", "each", "each and deep"])
 @pytest.mark.parametrize("limit", [4.0, 10.0])
-def test_slices(kind, limit, threads, draw):
+def test_slices(kind, limit, points, threads, draw):
     table = projector(torch.randn(BOX, BOX, BOX, generator=draw), limit)
-    rotation, frequency = random_rotations(5, draw), points(kind, draw)
+    rotation, frequency = random_rotations(5, draw), points(kind, BOX)
     frequency = frequency[..., : half_plane(BOX).count(limit - 1), :]
     found = extract_slices(table, rotation, frequency)
     expected = sample(table, slice_coordinates(rotation, frequency))

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.image_model import shift_phase
 from cryotorch.ops.fourier.slices import Projector, extract_slices, projector
-from cryotorch.ops.fourier.transforms import half_plane, pack
+from cryotorch.ops.fourier.transforms import half_plane, pack, shift_phase
 from cryotorch.ops.geometry.rotations import random_rotations
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.pose.bounds import (

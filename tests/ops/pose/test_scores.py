@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier import slices
-from cryotorch.ops.fourier.image_model import predict, shift_phase
+from cryotorch.ops.fourier.image_model import predict
 from cryotorch.ops.fourier.slices import Projector, extract_slices, projector
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shift_phase
 from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
 from cryotorch.ops.pose.scores import (
     Observation,
