@@ -28,7 +28,7 @@ from cryotorch.ops.geometry.rotations import rotation_angle, rotation_grid
 from cryotorch.ops.masks.soft import soft_sphere
 
 HANDS = {"same": (False,), "mirror": (True,), "auto": (False, True)}
-USUAL = 20.0  # Å, the resolution for want of another: shape and domains, which maps of all programs share
+USUAL = 15.0  # Å, the resolution for want of another: shape and domains, which maps of all programs share
 FEWEST = 8.0  # Fourier pixels of the box around the density that a fit looks at, where the pixels allow it
 FINEST = 2.5  # pixels per wave length, of the coarser of both maps
 # Extent of the density: looked at in so many voxels, smoothed to Å; what counts of the high density, and the part of it held.
@@ -138,7 +138,7 @@ def fit_map(
 
     Args:
         pixel_size: Å, of the reference, and of the map unless it has its own.
-        resolution: Å, up to which they are compared; None = 20, finer for small particles, coarser for coarse pixels.
+        resolution: Å, up to which they are compared; None = 15, finer for small particles, coarser for coarse pixels.
         hand: same, mirror or auto: which hands of the map are tried.
 
     Raises:
@@ -305,7 +305,7 @@ def _distinct(itself: Projector, band: Band, fits: Fits, most: int) -> tuple[Fit
         hand, kept = _thinned(hand, _angles(hand, hand) < SAME, len(hand.mirrored))
         if kept:
             alike = [_alike(itself, band, hand, row) > ALIKE for row in range(len(kept))]
-            turned = _angles(hand.rows(slice(1)), hand)[0] > 2 * SAME
+            turned = _angles(hand.rows(slice(1)), hand)[0] > APART
             copies = int((alike[0] & turned).sum())
             parts.append((_thinned(hand, torch.stack(alike), most)[0], copies))
     copies = max(parts, key=lambda part: float(part[0].correlation[0]))[1]

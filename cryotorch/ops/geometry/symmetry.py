@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.host import to_device
 
@@ -112,11 +113,31 @@ def rotate_volume(volume: Tensor, rotation: Tensor) -> Tensor:
     the grid onto itself, and at Nyquist weaker by up to sinc^2(1/4) = 0.81 per direction for the
     others. Outside the box: zero.
     """
-    box = volume.shape[-1]
-    points = _centred_points(box, volume)
-    fine = resize_volume(volume, 2 * box)
-    turn = to_device(rotation, points.device, points.dtype)
-    return _sample(fine, points @ turn).reshape(volume.shape)
+    return move_volume(volume, 1.0, rotation, torch.zeros(3), volume.shape[-1], 1.0)
+
+
+def move_volume(
+    volume: Tensor,
+    pixel_size: float,
+    rotation: Tensor,
+    shift: Tensor,
+    box: int,
+    new_pixel_size: float,
+) -> Tensor:
+    """A volume (d, d, d) moved onto another grid (e, e, e): what lay at x comes to lie at R x + shift, from pixel d // 2 and e // 2.
+
+    Interpolated as ``rotate_volume`` says; what is finer than two of larger new pixels is taken out before. ``rotation`` (3, 3) is
+    orthogonal, with determinant -1 for the other hand; ``shift`` (3,) is in the unit of the pixel sizes.
+    """
+    if new_pixel_size > 1.001 * pixel_size:
+        volume = low_pass(volume, pixel_size, 2 * new_pixel_size, "rectangular")
+    fine = resize_volume(volume, 2 * volume.shape[-1])
+    turn, start = (to_device(t, volume.device, volume.dtype) for t in (rotation, shift))
+    parts = []
+    for planes in torch.arange(box).split(PLANES):
+        points = _centred_points(box, volume, planes) * new_pixel_size - start
+        parts.append(_sample(fine, points @ turn / pixel_size))
+    return torch.cat(parts).reshape(box, box, box)
 
 
 def symmetrise_volume(volume: Tensor, group: Tensor) -> Tensor:
