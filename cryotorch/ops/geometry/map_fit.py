@@ -62,6 +62,10 @@ class RunnerUp(NamedTuple):
     angle: float
     alike: float
 
+    @property
+    def angle_degrees(self) -> float:
+        return math.degrees(self.angle)
+
 
 @dataclass(frozen=True)
 class MapFit:
@@ -293,7 +297,7 @@ def _thinned(fits: Fits, near: Tensor, most: int) -> tuple[Fits, list[int]]:
         if bool(free[row]) and len(kept) < most:
             kept.append(row)
             free &= ~near[row]
-    return fits.rows(torch.tensor(kept, device=fits.rotation.device)), kept
+    return fits.rows(torch.tensor(kept, dtype=torch.int64, device=fits.rotation.device)), kept
 
 
 def _distinct(itself: Projector, band: Band, fits: Fits, most: int) -> tuple[Fits, int]:
