@@ -11,6 +11,7 @@ from cryotorch.jobs.volume.settings import VolumeTools
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
     *("config.yaml", "log.txt", "map.mrc", "mask.mrc", "segments.mrc"),
+    *("fitted.pdb", "fitted.cif", "fit.json"),
     *("slices.png", "segments.png", "summary.json"),
 )
 
@@ -20,13 +21,13 @@ def run(settings: VolumeTools) -> Path:
     started = time.perf_counter()
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
-    from cryotorch.jobs.volume.inputs import load
+    from cryotorch.jobs.volume.fit import load
     from cryotorch.jobs.volume.results import write
     from cryotorch.jobs.volume.steps import edit
     from cryotorch.report.run_log import RunLog
 
     require(settings.volume is not None, "volume", None, "name a map, a mask or an atomic model")
-    inputs = [settings.volume, settings.like, *(path for _, path in settings.others)]
+    inputs = [settings.volume, settings.like, settings.fit, *(path for _, path in settings.others)]
     with RunLog() as log:
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")

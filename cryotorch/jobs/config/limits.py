@@ -67,6 +67,7 @@ LIMITS = {
     "filter_order": Limits(1, 64),
     "filter_resolution": RESOLUTION,
     "fit_from": RESOLUTION,
+    "fit_resolution": RESOLUTION,
     "fit_to": RESOLUTION,
     "fulcrum": PLACE,
     "high_pass": RESOLUTION,

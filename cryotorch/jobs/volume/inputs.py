@@ -18,6 +18,7 @@ from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.memory import require_room
 from cryotorch.jobs.inputs.map_grid import BELIEVED, DOUBTED, Grid, Point, grid_of, point_text
 from cryotorch.jobs.inputs.maps import load_map
+from cryotorch.jobs.volume.fitted import Fitted
 from cryotorch.jobs.volume.settings import VolumeTools, listed
 from cryotorch.ops.masks.segment import Segment
 from cryotorch.report.sentences import line
@@ -43,7 +44,8 @@ class Work:
         region: voxels above the threshold that were kept, before the mask grew around them.
         labels, segments: the segmentation, where there is one, and its table.
         kept: labels of the segments that were kept.
-        background: the map whose grid an atomic model was put on, to be looked at.
+        background: the map whose grid an atomic model was put on, or that the input was fitted onto, to be looked at.
+        fitted: the fit, where there was one.
         steps: sentences; warnings: what the user should look at.
     """
 
@@ -59,6 +61,7 @@ class Work:
     segments: list[Segment] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     background: Tensor | None = None
+    fitted: Fitted | None = None
     steps: list[str] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
@@ -141,29 +144,29 @@ def is_model(path: Path) -> bool:
     return plain.suffix.lower() in MODELS
 
 
-def like_grid(path: str, pixel_size: float | None) -> Grid:
-    """The grid of the map ``like``; ``pixel_size`` takes the place of one that its header lacks."""
+def like_grid(path: str, pixel_size: float | None, name: str = "like") -> Grid:
+    """The grid of the map ``like``, or of another parameter; ``pixel_size`` takes the place of one that its header lacks."""
     if is_model(Path(path)):
-        raise InputError(f"like={path} is an atomic model, which has no grid: name a map")
+        raise InputError(f"{name}={path} is an atomic model, which has no grid: name a map")
     header = read_header(path)
     if len(set(header.size)) != 1:
         size = " x ".join(map(str, header.size))
         raise InputError(
-            f"like={path} is {size} voxels, not a cube: pad it to one with job=volume_tools volume={path} first"
+            f"{name}={path} is {size} voxels, not a cube: pad it to one with job=volume_tools volume={path} first"
         )
     x, y, z = header.pixel_size
     if min(x, y, z) > 0 and max(x, y, z) > 1.01 * min(x, y, z):
         raise InputError(
-            f"like={path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å: name a map with cubic ones"
+            f"{name}={path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} Å: name a map with cubic ones"
         )
     size = x or pixel_size
     if size is None:
         raise InputError(
-            f"like={path} does not state its pixel size: add pixel_size=<Å> if the input has the same one, else "
+            f"{name}={path} does not state its pixel size: add pixel_size=<Å> if the input has the same one, else "
             "write it into the header with job=volume_tools first"
         )
     if size == DOUBTED and pixel_size != DOUBTED:
-        log.info(BELIEVED, f"like={path}")
+        log.info(BELIEVED, f"{name}={path}")
     return grid_of(path, size)
 
 
@@ -214,12 +217,12 @@ def _model_grid(path: Path, settings: VolumeTools, atoms: Atoms) -> Grid:
     pixel_size, box = settings.pixel_size, settings.box_size
     requirement = f"the density of {path} needs a grid, add like=<map>, or pixel_size=<Å> and box_size=<voxels>"
     require(pixel_size is not None, "pixel_size", None, requirement)
-    need = _box_for(atoms, pixel_size)
+    need = box_for(atoms, pixel_size)
     require(box is not None, "box_size", None, f"{requirement}, {need} for example")
     return Grid(box, pixel_size, (0.0, 0.0, 0.0))
 
 
-def _box_for(atoms: Atoms, pixel_size: float) -> int:
+def box_for(atoms: Atoms, pixel_size: float) -> int:
     """A box with a margin around centred atoms, even."""
     reach = float((atoms.position - atoms.centre_of_mass()).norm(dim=1).max())
     return 2 * math.ceil(1.2 * reach / pixel_size)
@@ -233,7 +236,7 @@ def _outside(path: Path, settings: VolumeTools, atoms: Atoms, grid: Grid) -> Fin
         return None
     into = f"like={settings.like}" if settings.like else f"box_size={grid.box}"
     centred = settings.center is True or (settings.like is None and settings.center == "auto")
-    need = _box_for(atoms, grid.pixel_size)
+    need = box_for(atoms, grid.pixel_size)
     if centred and settings.like is None:
         raise InputError(
             f"{into} at pixel_size={grid.pixel_size:g} is too small for {path}, of which {part:.0%} lies "

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cryotorch.data.moved_model import is_cif, write_moved_model
 from cryotorch.data.mrc import write_volume
 from cryotorch.findings import Finding
 from cryotorch.jobs.fsc.mask import WIDEST
 from cryotorch.jobs.inputs.masks import HARD, SOFT
+from cryotorch.jobs.volume.fitted import Fitted
 from cryotorch.jobs.volume.inputs import Work
 from cryotorch.jobs.volume.settings import VolumeTools
 from cryotorch.ops.geometry.placement import centre_of_mass
@@ -48,6 +50,8 @@ def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> No
     for line in _segment_lines(work):
         log.info("%s", line)
     write_volume(folder / name, result, work.pixel_size, work.corner)
+    if work.fitted is not None:
+        _write_fit(folder, work.fitted)
     pictures = {"slices": _picture(work, name, result, place)}
     if work.labels is not None:
         write_volume(folder / "segments.mrc", work.labels.float(), work.pixel_size, work.corner)
@@ -64,6 +68,7 @@ def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> No
         "pixel_size": work.pixel_size,
         "corner": work.corner,
         **numbers,
+        **({} if work.fitted is None else {"fit": work.fitted.json}),
         "steps": work.steps,
         **in_summary(work.warnings),
         "device": str(work.volume.device),
@@ -71,6 +76,15 @@ def write(folder: Path, work: Work, settings: VolumeTools, started: float) -> No
         **provenance(),
     }
     write_json(folder / "summary.json", summary)
+
+
+def _write_fit(folder: Path, fitted: Fitted) -> None:
+    """The motion, and an atomic model that made it."""
+    write_json(folder / "fit.json", fitted.json)
+    if fitted.model:
+        name = "fitted.cif" if is_cif(fitted.source) else "fitted.pdb"
+        write_moved_model(fitted.source, folder / name, fitted.matrix, fitted.translation)
+        log.info("The whole model in its new place: %s", name)
 
 
 def _centre(work: Work) -> Tensor:
@@ -212,9 +226,9 @@ def _picture(work: Work, name: str, result: Tensor, place: Tensor) -> Picture:
     through = _voxel(work, place)
     title = f"{name}: slices through {through}"
     if work.mask is None:
-        volumes = {"Map": result.cpu()}
+        volumes = {"Map" if work.fitted is None else "Fitted": result.cpu()}
         if work.background is not None:
-            volumes["Map of like"] = work.background
+            volumes["Map of like" if work.fitted is None else "Reference"] = work.background
         subtitle = f"{work.box} voxels of {work.pixel_size:.4g} Å"
         return render(slice_figure(volumes, work.pixel_size, title, subtitle, through))
     below = work.volume if work.background is None else work.background

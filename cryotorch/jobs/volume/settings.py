@@ -27,6 +27,9 @@ class VolumeTools:
     volume: str | None
     pixel_size: Angstrom | None
     like: str | None
+    fit: str | None
+    fit_resolution: Literal["auto"] | Angstrom
+    fit_hand: Literal["auto", "same", "mirror"]
     write: Literal["auto", "map", "mask"]
     out: str | None
     overwrite: bool
@@ -74,10 +77,14 @@ class VolumeTools:
         ):
             right = value != [] and all(len(row) == size for row in rows(value))
             require(right, name, value, f"write it as {what}")
-        for name in ("box_size", "new_pixel_size"):
-            value = getattr(self, name)
-            requirement = f"like={self.like} gives the grid already, leave one of the two out"
-            require(value is None or self.like is None, name, value, requirement)
+        for giver in ("like", "fit"):
+            given = getattr(self, giver)
+            for name in ("box_size", "new_pixel_size", *(["like"] if giver == "fit" else [])):
+                value = getattr(self, name)
+                requirement = f"{giver}={given} gives the grid already, leave one of the two out"
+                require(value is None or given is None, name, value, requirement)
+        requirement = "the fit finds the place, leave center out"
+        require(self.fit is None or self.center == "auto", "center", self.center, requirement)
         level = self.threshold
         fraction = not self.relative_threshold or level is None or level > 0
         requirement = "as a fraction of the high density it must be above zero, for a density add relative_threshold=false"

@@ -66,6 +66,18 @@ SAID = {
     "checkpoint_damaged": "{reason}: the run goes on from the one before",
     # masks and models of volume tools
     "atoms_cut": "{part:.0%} of {file} lies outside {box} and is cut off: {cure}",
+    "fit_ambiguous": (
+        "The fit onto {file} is not the only one: another, turned by {angle:.0f}°, correlates {runner_up:.3f} against {correlation:.3f}, which "
+        "noise alone may decide: check it in ChimeraX, or compare finer detail with fit_resolution"
+    ),
+    "fit_hand_unclear": (
+        "The hand is open: both hands fit {file} about alike down to {resolution:.3g} Å ({correlation:.3f} and {mirror:.3f}); compare finer detail "
+        "with fit_resolution, or say fit_hand=same"
+    ),
+    "fit_mirror_better": (
+        "The mirror image of {file} would fit the model better ({mirror:.3f} against {correlation:.3f}): the map has the wrong hand, turn it "
+        "over with job=volume_tools volume={file} flip_hand=true"
+    ),
     "mask_near_border": (
         "What the mask grows from comes within {distance:.3g} Å of the border of the box, where there is hardly "
         "room for an edge: raise threshold, or keep_largest=true where it is noise; a molecule there needs particles in a larger box"
