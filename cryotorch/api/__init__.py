@@ -15,6 +15,7 @@ from cryotorch.api.data import (
     write_map,
     write_particles,
 )
+from cryotorch.api.fit import FitResult, fit_map
 from cryotorch.api.inputs import Map, parameters
 from cryotorch.api.maps import (
     FscResult,
@@ -40,6 +41,7 @@ from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
 
 __all__ = [
+    "FitResult",
     "FscResult",
     "InputError",
     "Map",
@@ -52,6 +54,7 @@ __all__ = [
     "SharpenResult",
     "Simulated",
     "diagnose_orientations",
+    "fit_map",
     "fsc",
     "local_refine",
     "make_mask",

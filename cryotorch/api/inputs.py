@@ -31,6 +31,7 @@ OF_FOLDERS = ("out", "overwrite", "resume", "profile")
 ALIASES = {
     "refine": "homo_refine",
     "fsc": "validation_fsc",
+    "fit_map": "volume_tools",
     "make_mask": "volume_tools",
     "diagnose_orientations": "orientation_diagnostics",
 }

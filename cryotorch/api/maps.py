@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from cryotorch.jobs.orientation.diagnose import Diagnosis
     from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
 
-OTHER_MAPS = {"like", "unite", "intersect", "subtract"}  # parameters of volume_tools that name one
+OTHER_MAPS = {
+    "like",
+    "fit",
+    "unite",
+    "intersect",
+    "subtract",
+}  # parameters of volume_tools that name one
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +217,7 @@ def make_mask(
         InputError: a parameter or the map cannot be used, or nothing lies above the threshold.
     """
     from cryotorch.jobs.inputs.device import pick_device
-    from cryotorch.jobs.volume.inputs import load
+    from cryotorch.jobs.volume.fit import load
     from cryotorch.jobs.volume.steps import edit
 
     settings = {"relative_threshold": True} | settings | {"threshold": threshold}

@@ -16,6 +16,7 @@ from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.symmetry import (
     cosets,
     in_asymmetric_unit,
+    move_volume,
     point_group,
     rotate_volume,
     symmetrise_volume,
@@ -224,3 +225,19 @@ def test_a_mean_over_the_group_is_that_of_turned_copies(name: str, size: int) ->
     copies = torch.stack([rotate_volume(volume, r) for r in group]).mean(0)
     inside = soft_sphere(3 * size, 1.2 * size, 0) > 0.5
     assert (found - copies)[inside].abs().max() < 0.03 * copies.abs().max()
+
+
+@pytest.mark.parametrize("box, size", [(32, 3.0), (27, 3.5)])
+def test_a_map_moves_onto_another_grid(box: int, size: float) -> None:
+    """A Gaussian stays one: its centre moves, its width and height stay."""
+
+    def gaussian(d: int, pixel_size: float, centre: torch.Tensor) -> torch.Tensor:
+        line = (torch.arange(d, dtype=torch.float64) - d // 2) * pixel_size
+        x, y, z = ((line - c).square() for c in centre.tolist())
+        return torch.exp(-(z[:, None, None] + y[:, None] + x) / (2 * 9.0**2))
+
+    centre, shift = torch.tensor([9.0, -6.0, 4.0]).double(), torch.tensor([-5.0, 7.0, 2.0]).double()
+    turn = torch.from_numpy(Rotation.from_rotvec([0.4, -0.9, 0.3]).as_matrix())
+    for matrix in (turn, -turn):
+        moved = move_volume(gaussian(32, 3.0, centre), 3.0, matrix, shift, box, size)
+        assert float((moved - gaussian(box, size, matrix @ centre + shift)).abs().max()) < 0.01
