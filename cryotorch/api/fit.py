@@ -61,11 +61,11 @@ def fit_map(
     from cryotorch.jobs.volume.steps import edit
 
     started = time.perf_counter()
-    require(volume is not None, "volume", None, "give a map or the file of an atomic model")
-    require(fit is not None, "fit", None, "give the map to fit onto")
     with files_of(pixel_size) as named:
         paths = {"volume": named("volume", volume), "fit": named("fit", fit)}
         given = settings_of("volume_tools", settings | paths)
+        require(given.volume is not None, "volume", None, "give a map or the file of a model")
+        require(given.fit is not None, "fit", None, "give the map to fit onto")
         work = edit(load(given, pick_device(given.device)), given)
         fitted = work.fitted
         assert fitted is not None

@@ -14,7 +14,7 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.memory import require_room
 from cryotorch.jobs.inputs.map_grid import COARSE_BOX, CUT_SHARE, STRONG_DENSITY, Grid
-from cryotorch.jobs.inputs.maps import load_map
+from cryotorch.jobs.inputs.maps import load_map, looks_inverted
 from cryotorch.jobs.volume import inputs
 from cryotorch.jobs.volume.fitted import Fitted
 from cryotorch.jobs.volume.inputs import Work, box_for, is_model, like_grid
@@ -46,6 +46,9 @@ def load(settings: VolumeTools, device: torch.device) -> Work:
     else:
         work = _map(inputs.load(settings, device), settings, reference, grid)
     work.background = reference.cpu()
+    for name, volume in (("fit", reference), ("volume", work.volume)):
+        if looks_inverted(volume):
+            work.warn(Finding("fit_inverted", file=f"{name}={getattr(settings, name)}"))
     assert work.fitted is not None
     for said in work.fitted.lines:
         work.did(said)

@@ -66,13 +66,18 @@ def radial_amplitude(volume: Tensor) -> Tensor:
 
 def whitened(volume: Tensor, least: float = 0.02) -> Tensor:
     """A volume (d, d, d) with the same mean |F| in all shells, from 1 up to the first below ``least`` of the largest; 0 beyond."""
+    return filter_shells(volume, whitening(volume, least))
+
+
+def whitening(volume: Tensor, least: float = 0.02) -> Tensor:
+    """The gains (d//2 + 1,) that make a volume (d, d, d) ``whitened``."""
     amplitude = radial_amplitude(volume)
     amplitude[0] = 0
     fallen = torch.nonzero(amplitude[1:] < least * amplitude.max())
     last = int(fallen[0]) if len(fallen) else len(amplitude) - 1
     gain = torch.zeros_like(amplitude)
     gain[1 : last + 1] = amplitude.max() / amplitude[1 : last + 1]
-    return filter_shells(volume, gain)
+    return gain
 
 
 def fsc_weight(curve: Tensor) -> Tensor:

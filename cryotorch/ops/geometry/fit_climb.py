@@ -30,27 +30,36 @@ class Fits(NamedTuple):
         return Fits(*(values[which] for values in self))
 
 
+class Source(NamedTuple):
+    """A map to be turned: its slices, and gains by shell (s,), which no turn changes. With them in the map it would ring beyond its box,
+    where slices are not exact."""
+
+    slices: Projector
+    gain: Tensor
+
+
 class Band(NamedTuple):
     """Coefficients of a map in the order of |k|, of half of Fourier space.
 
     Attributes:
-        box: of the map; frequency: (m, 3) Fourier pixels; value: (m,) complex64.
+        box: of the map; frequency: (m, 3) Fourier pixels; shell: (m,) their shells; value: (m,) complex64.
         weight: (m,), 2 for those whose mate -k is not among them.
     """
 
     box: int
     frequency: Tensor
+    shell: Tensor
     value: Tensor
     weight: Tensor
 
     def limited(self, limit: float) -> Band:
         """Those up to a limit, Fourier pixels."""
         n = int((self.frequency.norm(dim=1) <= limit + 1e-4).sum())
-        return Band(self.box, self.frequency[:n], self.value[:n], self.weight[:n])
+        return Band(self.box, *(values[:n] for values in self[1:]))
 
 
-def band_of(volume: Tensor, limit: float) -> Band:
-    """The coefficients of a volume (d, d, d) up to a limit in Fourier pixels, without the mean."""
+def band_of(volume: Tensor, limit: float, gain: Tensor) -> Band:
+    """The coefficients of a volume (d, d, d) up to a limit in Fourier pixels, without the mean, times a gain for each shell (s,)."""
     box, device = len(volume), volume.device
     full, half = torch.fft.fftfreq(box, 1 / box, device=device), torch.arange(box // 2 + 1.0)
     z, y, x = torch.meshgrid(full, full, half.to(device), indexing="ij")
@@ -58,8 +67,9 @@ def band_of(volume: Tensor, limit: float) -> Band:
     radius = k.norm(dim=1)
     order = radius.argsort(stable=True)
     order = order[(radius[order] <= limit + 1e-4) & (radius[order] > 0)]
-    k, value = k[order], fft_volume(volume).flatten()[order]
-    return Band(box, k, value / value.abs().max(), torch.where(k[:, 0] > 0, 2.0, 1.0))
+    shell, k = (radius[order] + 0.5).long(), k[order]
+    value = fft_volume(volume).flatten()[order] * gain[shell]
+    return Band(box, k, shell, value / value.abs().max(), torch.where(k[:, 0] > 0, 2.0, 1.0))
 
 
 def norm_of(values: Tensor, weight: Tensor) -> Tensor:
@@ -67,18 +77,18 @@ def norm_of(values: Tensor, weight: Tensor) -> Tensor:
     return (torch.view_as_real(values).square().sum(-1) * weight).sum(-1).sqrt().clamp_min(1e-20)
 
 
-def moved(slices: Projector, band: Band, fits: Fits) -> Tensor:
+def moved(source: Source, band: Band, fits: Fits) -> Tensor:
     """The map's coefficients (n, m), turned and shifted."""
-    values = extract_slices(slices, fits.rotation, band.frequency)
+    values = extract_slices(source.slices, fits.rotation, band.frequency) * source.gain[band.shell]
     values = torch.where(fits.mirrored[:, None], values.conj(), values)
     phase = fits.shift @ band.frequency.T * (-2 * math.pi / band.box)
     return values * torch.polar(torch.ones_like(phase), phase)
 
 
-def weighed(slices: Projector, band: Band, best: Fits) -> Band:
+def weighed(source: Source, band: Band, best: Fits) -> Band:
     """The band, each shell weighed by how well it agrees in a fit: f / (1 - f^2), f its correlation, which is what noise asks for."""
-    shell = (band.frequency.norm(dim=1) + 0.5).long()
-    fitted = moved(slices, band, best)[0]
+    shell = band.shell
+    fitted = moved(source, band, best)[0]
     sums = fitted.abs().new_zeros(3, int(shell[-1]) + 1)
     products = (fitted.conj() * band.value).real, fitted.abs().square(), band.value.abs().square()
     sums = sums.index_add_(1, shell, torch.stack(products) * band.weight)
@@ -86,7 +96,7 @@ def weighed(slices: Projector, band: Band, best: Fits) -> Band:
     return band._replace(weight=band.weight * (curve / (1 - curve.square()))[shell])
 
 
-def climb(slices: Projector, band: Band, fits: Fits) -> Fits:
+def climb(source: Source, band: Band, fits: Fits) -> Fits:
     """Every fit after damped Gauss-Newton steps towards the highest correlation near it."""
     weight, limit = band.weight.sqrt(), float(band.frequency[-1].norm())
     target = band.value * (weight / norm_of(band.value, band.weight))
@@ -94,7 +104,7 @@ def climb(slices: Projector, band: Band, fits: Fits) -> Fits:
     tilts = from_rotation_vector(torch.eye(3, device=weight.device) * (TILT / limit))
 
     def look(at: Fits) -> tuple[Fits, Tensor, Tensor]:
-        values = moved(slices, band, at) * weight
+        values = moved(source, band, at) * weight
         norm = values.abs().square().sum(1).sqrt().clamp_min(1e-20)[:, None]
         values = values / norm
         score = (values.conj() * target).real.sum(1)
@@ -103,7 +113,7 @@ def climb(slices: Projector, band: Band, fits: Fits) -> Fits:
     def slopes(at: Fits, values: Tensor, norm: Tensor) -> Tensor:
         """(n, 6, 2 m): by a turn in the reference's frame, and by the shift."""
         sides = [
-            [moved(slices, band, at._replace(rotation=t @ at.rotation)) for t in (tilt, tilt.mT)]
+            [moved(source, band, at._replace(rotation=t @ at.rotation)) for t in (tilt, tilt.mT)]
             for tilt in tilts
         ]
         scale = weight * limit / (2 * TILT * norm)

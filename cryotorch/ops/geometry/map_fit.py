@@ -18,11 +18,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.filters import low_pass, whitened
+from cryotorch.ops.fourier.filters import low_pass, whitening
 from cryotorch.ops.fourier.resample import resample_volume
-from cryotorch.ops.fourier.slices import Projector, extract_slices, projector
-from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_sum
-from cryotorch.ops.geometry.fit_climb import Band, Fits, band_of, climb, moved, norm_of, weighed
+from cryotorch.ops.fourier.slices import extract_slices, projector
+from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.geometry.fit_climb import (
+    Band,
+    Fits,
+    Source,
+    band_of,
+    climb,
+    moved,
+    norm_of,
+    weighed,
+)
 from cryotorch.ops.geometry.placement import centre_of_mass
 from cryotorch.ops.geometry.rotations import rotation_angle, rotation_grid
 from cryotorch.ops.masks.soft import soft_sphere
@@ -35,7 +44,10 @@ FINEST = 2.5  # pixels per wave length, of the coarser of both maps
 LOOK_BOX, LOOK_AT = 48, 25.0
 COUNTS, HELD = 0.25, 0.98
 OUTLINE = 0.05, 0.2  # of the high density: between them the mask rises from 0 to 1
-MARGIN = 1.25  # edge of the box in diameters of that
+MARGIN, PADDING = (
+    1.25,
+    3,
+)  # edge of the box in diameters of that; of its transform, as turns between its voxels are to be exact to 0.1 degrees
 # The grid: Fourier pixels looked at, more where one map is smaller than the other, by how much at most; radians between rotations,
 # samples of the shift per shortest wave length, rotations at once.
 GRID_BAND, LARGER = 6.0, 1.35
@@ -121,12 +133,12 @@ class Pair(NamedTuple):
     """Two maps in one box around their density, ready to be compared.
 
     Attributes:
-        slices: of the map that moves; itself: of the reference; band: the reference's coefficients.
+        source: the map that moves; itself: the reference; band: the reference's coefficients.
         found: density of the map and of the reference; edge: of the box, Å; limit: last Fourier pixel.
     """
 
-    slices: Projector
-    itself: Projector
+    source: Source
+    itself: Source
     band: Band
     found: tuple[Density, Density]
     edge: float
@@ -159,10 +171,10 @@ def fit_map(
     pair = _pair((moving.float(), reference.float()), sizes, resolution)
     large, small = (which(density.radius for density in pair.found) for which in (max, min))
     limits = _ladder(min(pair.limit, GRID_BAND * min(large / small, LARGER)), pair.limit)
-    fits, copies = _starts(pair.slices, pair.band.limited(limits[0]), HANDS[hand]), 0
+    fits, copies = _starts(pair.source, pair.band.limited(limits[0]), HANDS[hand]), 0
     for rung, end in enumerate(limits):
         band, most = pair.band.limited(end), max(LEAST_STARTS, STARTS // 3 ** (rung + 1))
-        fits, merged = _distinct(pair.itself, band, climb(pair.slices, band, fits), most)
+        fits, merged = _distinct(pair.itself, band, climb(pair.source, band, fits), most)
         copies = max(copies, merged)
     return _told(pair, fits.rows(fits.correlation.argsort(descending=True)), copies)
 
@@ -170,7 +182,7 @@ def fit_map(
 def _told(pair: Pair, fits: Fits, copies: int) -> MapFit:
     """The first of the fits, climbed to its end, and what speaks against it."""
     best = fits.rows(slice(1))
-    end = climb(pair.slices, weighed(pair.slices, pair.band, best), best)
+    end = climb(pair.source, weighed(pair.source, pair.band, best), best)
     (density, held), band = pair.found, pair.band
     u, _, v = torch.linalg.svd(end.rotation[0].double().cpu())  # rid of float32's rounding
     rotation, sign = u @ v, -1 if bool(end.mirrored[0]) else 1
@@ -203,9 +215,12 @@ def _pair(
     box = max(24, 2 * math.ceil(1.1 * edge / resolution) + 2)
     given = zip(volumes, sizes, found, strict=True)
     maps = [_around(volume, size, density, box, edge) for volume, size, density in given]
-    limit = min(edge / resolution, *(_last_shell(volume) + 0.5 for volume in maps))
-    slices, itself = (projector(volume, limit) for volume in maps)
-    return Pair(slices, itself, band_of(maps[1], limit), found, edge, limit)
+    gains = [whitening(volume).to(volume) for volume in maps]
+    limit = min(edge / resolution, *(int(torch.nonzero(gain).max()) + 0.5 for gain in gains))
+    source, itself = (
+        Source(projector(v, limit, PADDING), g) for v, g in zip(maps, gains, strict=True)
+    )
+    return Pair(source, itself, band_of(maps[1], limit, gains[1]), found, edge, limit)
 
 
 def strong_density(volume: Tensor, pixel_size: float) -> Density:
@@ -234,19 +249,13 @@ def strong_density(volume: Tensor, pixel_size: float) -> Density:
 
 
 def _around(volume: Tensor, pixel_size: float, found: Density, box: int, edge: float) -> Tensor:
-    """A map on a small grid about its density, its solvent 0, without what lies around, all shells alike."""
+    """A map on a small grid about its density, its solvent 0, without what lies around."""
     x, y, z = (-found.centre).tolist()
     alone = (volume - found.solvent) * resize_volume(found.mask, len(volume))
     small = resample_volume(alone, pixel_size, box, edge / box, (x, y, z))
     radius = found.radius / edge * box
     near, soft = min(1.1 * radius, box / 2), max(3.0, 0.2 * radius)
-    return whitened(small * soft_sphere(box, near, soft, small.device))
-
-
-def _last_shell(volume: Tensor) -> int:
-    """The last shell that ``whitened`` left."""
-    power = shell_sum(fft_volume(volume).abs().square(), len(volume))
-    return int(torch.nonzero(power > 1e-6 * power.max()).max())
+    return small * soft_sphere(box, near, soft, small.device)
 
 
 def _ladder(first: float, last: float) -> list[float]:
@@ -257,7 +266,7 @@ def _ladder(first: float, last: float) -> list[float]:
     return limits
 
 
-def _starts(slices: Projector, band: Band, hands: tuple[bool, ...]) -> Fits:
+def _starts(source: Source, band: Band, hands: tuple[bool, ...]) -> Fits:
     """The best of each hand on a grid of rotations, all shifts tried at each."""
     size = 2 * math.ceil(SHIFTS * float(band.frequency[-1].norm()) / 2)
     columns, volume = size // 2 + 1, size**3
@@ -267,7 +276,10 @@ def _starts(slices: Projector, band: Band, hands: tuple[bool, ...]) -> Fits:
     half = band.value.new_zeros(AT_ONCE, size * size * columns)
     found: list[list[Tensor]] = [[] for _ in hands]
     for part in rotation.split(AT_ONCE):
-        values, n = extract_slices(slices, part, band.frequency), len(part)
+        values, n = (
+            extract_slices(source.slices, part, band.frequency) * source.gain[band.shell],
+            len(part),
+        )
         for rows, mirrored in zip(found, hands, strict=True):
             half[:n, at] = band.value * (values if mirrored else values.conj())
             grid = half[:n].view(n, size, size, columns)
@@ -303,7 +315,7 @@ def _thinned(fits: Fits, near: Tensor, most: int) -> tuple[Fits, list[int]]:
     return fits.rows(torch.tensor(kept, dtype=torch.int64, device=fits.rotation.device)), kept
 
 
-def _distinct(itself: Projector, band: Band, fits: Fits, most: int) -> tuple[Fits, int]:
+def _distinct(itself: Source, band: Band, fits: Fits, most: int) -> tuple[Fits, int]:
     """The best of each hand that are neither one fit nor copies by a symmetry of the reference; and how many copies the best of all has."""
     parts: list[tuple[Fits, int]] = []
     for mirrored in (False, True):
@@ -319,7 +331,7 @@ def _distinct(itself: Projector, band: Band, fits: Fits, most: int) -> tuple[Fit
     return _joined([hand for hand, _ in parts]), copies
 
 
-def _alike(itself: Projector, band: Band, fits: Fits, row: int) -> Tensor:
+def _alike(itself: Source, band: Band, fits: Fits, row: int) -> Tensor:
     """Correlation (n,) of the reference with itself, moved from one of the fits to each."""
     turn = fits.rotation @ fits.rotation[row].T
     shift = fits.shift - fits.shift[row] @ turn.mT
@@ -329,7 +341,7 @@ def _alike(itself: Projector, band: Band, fits: Fits, row: int) -> Tensor:
     return ((copies.conj() * band.value).real * band.weight).sum(1) / both
 
 
-def _runner_up(itself: Projector, band: Band, fits: Fits) -> RunnerUp | None:
+def _runner_up(itself: Source, band: Band, fits: Fits) -> RunnerUp | None:
     """The best that is turned far from the first; fits from the best on."""
     angle = _angles(fits.rows(slice(1)), fits)[0]
     far = torch.nonzero((angle > APART) & (fits.mirrored == fits.mirrored[0]))[:, 0]

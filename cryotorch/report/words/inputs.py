@@ -70,6 +70,7 @@ SAID = {
         "The fit onto {file} is not the only one: another, turned by {angle:.0f}°, correlates {runner_up:.3f} against {correlation:.3f}, which "
         "noise alone may decide: check it in ChimeraX, or compare finer detail with fit_resolution"
     ),
+    "fit_inverted": "{file} looks inverted, its strong densities are negative; a fit needs bright protein in both maps",
     "fit_hand_unclear": (
         "The hand is open: both hands fit {file} about alike down to {resolution:.3g} Å ({correlation:.3f} and {mirror:.3f}); compare finer detail "
         "with fit_resolution, or say fit_hand=same"
