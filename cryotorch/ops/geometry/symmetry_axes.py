@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from cryotorch.ops.fourier.slices import extract_slices, projector
@@ -26,11 +25,14 @@ from cryotorch.ops.masks.soft import soft_sphere
 MAX_LIMIT = 12.0  # Fourier pixels: finer detail places axes better than anybody needs
 MIN_LIMIT = 4.0  # Fourier pixels: less tells nothing
 MIN_UNITS = 12  # points of a shell in the asymmetric unit at least, for its mean
-STEP = 0.6  # of the grid of frames, in Fourier pixels at the limit times the particle's radius in parts of the box
-CLIMBS = 8  # frames of the grid that are climbed from
+STEP = 0.4  # of the grid of frames, in Fourier pixels at the limit times the particle's radius in parts of the box
+CLIMBS = 12  # frames of the grid that are climbed from
 APART = math.radians(15)  # frames closer than this are one answer
 RANDOM_FRAMES = 200  # that tell how well a wrong frame correlates by chance
 FIRST_TURN, FIRST_MOVE = 0.06, 0.6  # radians and pixels of the coarse box
+LAST_SIZE, ROUNDS = 0.05, 20  # of those, and steps at most
+SHARES = (0.5, 1.0, 1.5)  # of a Newton step that are tried
+AT_ONCE = 200_000  # values held at once
 HIGH_DENSITY = 2.0  # standard deviations above which density counts for the centre of mass
 
 
@@ -81,22 +83,24 @@ def find_axes(volume: Tensor, group: Tensor, limit: float, radius: float) -> Axe
         raise ValueError("C1 has no axes.")
     if limit < MIN_LIMIT:
         raise ValueError(f"Axes need a map up to {MIN_LIMIT:g} Fourier pixels, got {limit:g}.")
-    look = _Look(volume, group.double().cpu(), min(limit, MAX_LIMIT, volume.shape[-1] / 2 - 1), radius)
+    look = _Look(
+        volume, group.double().cpu(), min(limit, MAX_LIMIT, volume.shape[-1] / 2 - 1), radius
+    )
     frames = look.grid()
-    scores = look(frames, torch.zeros(3, dtype=torch.float64))
-    climbed = [look.climb(frames[i]) for i in look.best(frames, scores)]
-    climbed.sort(key=lambda found: -found[0])
-    correlation, rotation, shift = climbed[0]
-    others = [c for c, other, _ in climbed[1:] if look.apart(rotation, other[None])[0] > APART]
-    random = look(random_rotations(RANDOM_FRAMES, torch.Generator().manual_seed(0)).double(), shift)
+    start = frames[look.best(frames, look(frames, frames.new_zeros(len(frames), 3)))]
+    top, rotation, shift = look.climb(start)
+    i = int(top.argmax())
+    others = top[look.apart(rotation[i], rotation) > APART]
+    random = random_rotations(RANDOM_FRAMES, torch.Generator().manual_seed(0)).double()
+    by_chance = look(random, shift[i].expand(RANDOM_FRAMES, 3))
     return Axes(
-        rotation,
-        look.centre + shift * look.scale,
-        correlation,
-        look.by_operator(rotation, shift),
-        max(others, default=math.nan),
-        float(random.mean()),
-        float(random.std()),
+        rotation[i],
+        look.centre + shift[i] * look.scale,
+        float(top[i]),
+        look.by_operator(rotation[i], shift[i]),
+        float(others.max()) if len(others) else math.nan,
+        float(by_chance.mean()),
+        float(by_chance.std()),
     )
 
 
@@ -125,7 +129,7 @@ class _Look:
         self.step = STEP / (limit * radius)
         self.box = box
         self._place_points(limit)
-        power = self._values(torch.eye(3, dtype=torch.float64)[None], torch.zeros(3))[0].abs().square()
+        power = self._values(torch.eye(3)[None], torch.zeros(1, 3))[0].abs().square()
         mean = torch.zeros(len(self.count)).index_add(0, self.shell, power.mean(1))
         self.weight = (self.shell_size / mean.clamp_min(1e-30))[self.shell]
 
@@ -145,24 +149,27 @@ class _Look:
         self.point = torch.einsum("gij,uj->ugi", self.group, torch.cat(points)).float()
 
     def _values(self, rotation: Tensor, shift: Tensor) -> Tensor:
-        """The shifted map's transform (b, u, g) in frames (b, 3, 3); shift (3,) in pixels of the map."""
+        """The transform (b, u, g) of the map moved by shifts (b, 3), in frames (b, 3, 3); pixels of the coarse box."""
         points = self.point.flatten(0, 1)
         values = extract_slices(self.table, rotation.float(), points)
         if bool(shift.any()):
-            turn = (rotation.float() @ shift.float()) @ points.T * (-2 * math.pi / self.box)
+            moved = (rotation @ shift[..., None])[..., 0].float()
+            turn = moved @ points.T * (-2 * math.pi / self.box)
             values = values * torch.polar(torch.ones_like(turn), turn)
         return values.unflatten(1, self.point.shape[:2])
 
     def _less_mean(self, product: Tensor, mean: Tensor) -> Tensor:
         """Products (b, u) summed over all points, less the squared mean of their shell; mean (b, u)."""
-        of_shell = torch.zeros(len(mean), len(self.count)).index_add(1, self.shell, mean) / self.count
+        of_shell = (
+            torch.zeros(len(mean), len(self.count)).index_add(1, self.shell, mean) / self.count
+        )
         return ((product - of_shell[:, self.shell].square()) * self.weight).sum(1)
 
     def __call__(self, rotation: Tensor, shift: Tensor) -> Tensor:
-        """The mean correlation (b,) over the operators in frames (b, 3, 3), about a centre moved by ``shift`` (3,)."""
-        found = []
-        for part in rotation.split(max(1, 300_000 // self.point[..., 0].numel())):
-            values = self._values(part, shift)
+        """The mean correlation (b,) over the operators in frames (b, 3, 3), of the map moved by shifts (b, 3) first."""
+        found, rows = [], max(1, AT_ONCE // self.point[..., 0].numel())
+        for part in zip(rotation.split(rows), shift.split(rows), strict=True):
+            values = self._values(*part)
             mean = values.mean(2)
             shared = self._less_mean(mean.abs().square(), mean.real)
             power = self._less_mean(values.abs().square().mean(2), mean.real)
@@ -171,8 +178,8 @@ class _Look:
         return (g * torch.cat(found) - 1) / (g - 1)
 
     def by_operator(self, rotation: Tensor, shift: Tensor) -> Tensor:
-        """The correlation (g,) float64 with the map turned by each operator."""
-        values = torch.cat([self._values((g.mT @ rotation)[None], shift) for g in self.group])
+        """The correlation (g,) float64 with the map turned by each operator, in a frame (3, 3) and moved by a shift (3,)."""
+        values = self._values(self.group.mT @ rotation, shift.expand(len(self.group), 3))
         mean = values[:1].mean(2).real
         product = (values * values[:1].conj()).real.mean(2)
         shared = self._less_mean(product, mean.expand(len(product), -1))
@@ -203,25 +210,46 @@ class _Look:
             scores[self.apart(frames[found[-1]], frames) < APART] = -math.inf
         return found
 
-    def climb(self, rotation: Tensor) -> tuple[float, Tensor, Tensor]:
-        """The correlation, the frame (3, 3) and the shift (3,) at the top of the hill (Nelder and Mead)."""
-        free = [0, 1] if self.free else [0, 1, 2]
+    def climb(self, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From frames (c, 3, 3) to the tops of their hills: correlations (c,), frames (c, 3, 3) and shifts (c, 3).
 
-        def place(x) -> tuple[Tensor, Tensor]:
-            turn, move = torch.zeros(2, 3, dtype=torch.float64)
-            turn[free] = torch.from_numpy(x[: len(free)]) * FIRST_TURN
-            move[free] = torch.from_numpy(x[len(free) :]) * FIRST_MOVE
-            return from_rotation_vector(turn) @ rotation, rotation.mT @ move
+        Newton's method without mixed derivatives, from differences, beside single steps; the best of all is taken, all hills at
+        once, as a small evaluation costs as much as many.
+        """
+        axes = torch.eye(3, dtype=torch.float64)[: 2 if self.free else 3]
+        none = torch.zeros_like(axes)
+        unit = torch.cat(
+            [torch.cat([FIRST_TURN * axes, none], 1), torch.cat([none, FIRST_MOVE * axes], 1)]
+        )
+        singles = torch.cat([unit, -unit])
+        shift = torch.zeros(len(rotation), 3, dtype=torch.float64)
+        top, size = self(rotation, shift).double(), torch.ones(len(rotation), dtype=torch.float64)
+        for _ in range(ROUNDS):
+            step = size[:, None, None] * singles
+            tried = self._after(rotation, shift, step)
+            ahead, behind = tried.chunk(2, 1)
+            slope, bend = (ahead - behind) / 2, ahead + behind - 2 * top[:, None]
+            jump = torch.where(bend < 0, -slope / bend, 2 * slope.sign()).clamp(-2, 2)
+            newton = (size[:, None] * jump) @ unit
+            step = torch.cat(
+                [step, newton[:, None] * torch.tensor(SHARES, dtype=torch.float64)[:, None]], 1
+            )
+            tried = torch.cat([tried, self._after(rotation, shift, step[:, len(singles) :])], 1)
+            best, which = tried.max(1)
+            taken = step[torch.arange(len(step)), which] * (best > top)[:, None]
+            shift = shift + (rotation.mT @ taken[:, 3:, None])[..., 0]
+            rotation = from_rotation_vector(taken[:, :3]) @ rotation
+            near = (jump.abs().amax(1) < 0.5) | (best <= top)
+            top, size = torch.maximum(best, top), torch.where(near, size / 2, size)
+            if float(size.max()) < LAST_SIZE:
+                break
+        return top, rotation, shift
 
-        def lack(x) -> float:
-            turned, shift = place(x)
-            return -float(self(turned[None], shift)[0])
-
-        start = torch.zeros(2 * len(free), dtype=torch.float64)
-        simplex = torch.cat([start[None], torch.eye(len(start), dtype=torch.float64)])
-        options = {"initial_simplex": simplex.numpy(), "xatol": 0.05, "fatol": 1e-4}
-        found = minimize(lack, start.numpy(), method="Nelder-Mead", options=options)
-        return -float(found.fun), *place(found.x)
+    def _after(self, rotation: Tensor, shift: Tensor, step: Tensor) -> Tensor:
+        """The correlations (c, t) of frames (c, 3, 3) and shifts (c, 3) after steps (c, t, 6) along their axes: turn, then move."""
+        turned = from_rotation_vector(step[..., :3]) @ rotation[:, None]
+        moved = shift[:, None] + (rotation.mT[:, None] @ step[..., 3:, None])[..., 0]
+        return self(turned.flatten(0, 1), moved.flatten(0, 1)).double().view(step.shape[:2])
 
 
 def _to_centre(volume: Tensor, sphere: Tensor) -> Tensor:
