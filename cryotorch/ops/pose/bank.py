@@ -1,0 +1,162 @@
+"""Soft EM as matrix products: images against all slices of a bank, and back onto them.
+
+At the low resolutions of a beginning all images of a batch see the same slices, of maps or of class averages. The posterior of image i
+over slice j and shift t, at inverse temperature b, is
+
+    W_ijt = exp(2 b S_ijt) / sum over j and t,    S_ijt = sum_k w_i (Re(conj(y_i) f) - |f|^2 / 2),   f = c_i exp(2 pi i k.t / d) p_j
+
+and the normal equations of a slice are sums over images, weighted with it:
+
+    numerator_j = sum_it W_ijt w_i c_i exp(-2 pi i k.t / d) y_i,    weight_j = sum_it W_ijt w_i c_i^2
+
+so that each slice, not each image, is inserted into a map, and the time does not depend on how wide the posterior is. The temperature is
+annealing as in Rose 1998, doi:10.1109/5.726788; a log-likelihood is twice a score, see ``scores``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.transforms import shift_phase
+from cryotorch.ops.pose.scores import Observation, Templates
+
+CPU_SCORES, GPU_SCORES = 1 << 20, 1 << 27  # scores held at once: they stay in a CPU's cache
+SAMPLE_IMAGES = 48  # that a temperature is found from
+LEAST_INVERSE, BISECTIONS = (
+    1e-6,
+    20,
+)  # least inverse temperature; steps between it and 1, in its logarithm
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What images are compared with: the slices of K classes, class by class.
+
+    Attributes:
+        slices: r slices, K equal blocks of r / K; each stands for two hypotheses, upright and turned by half a turn.
+        n_classes: K.
+        log_share: (K,) logarithm of the prior share of each class.
+    """
+
+    slices: Templates
+    n_classes: int
+    log_share: Tensor
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The posterior of b images, summed up.
+
+    Attributes:
+        numerator: (r, m) complex64; weight: (r, m): sums of each slice.
+        best: (b,) number of the best hypothesis: slice, or r + slice for the turned one; shift_px: (b, 2) its shift.
+        share: (b, K) posterior of the classes.
+        evidence: (b,) logarithm of the mean of exp(2 b S) over the hypotheses; 0 = as an image without a particle.
+        size: (b,) effective number of hypotheses, 1 / sum W^2.
+    """
+
+    numerator: Tensor
+    weight: Tensor
+    best: Tensor
+    shift_px: Tensor
+    share: Tensor
+    evidence: Tensor
+    size: Tensor
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some images: moved (n t, m) as real and imaginary parts, and the scores (n, t, 2, r), times 2 b, of upright and turned slices."""
+
+    rows: slice
+    real: Tensor
+    imaginary: Tensor
+    scores: Tensor
+
+
+def assign(
+    images: Observation, shift_px: Tensor, bank: Bank, inverse_temperature: float = 1.0
+) -> Assignment:
+    """The E-step of b images, and what it adds to the M-step. shift_px (b, t, 2): the shifts tried for each image."""
+    (b, m), (_, t, _), r = images.spectrum.shape, shift_px.shape, bank.slices.real.shape[1]
+    k, device = bank.n_classes, images.spectrum.device
+    real, imaginary, weight = torch.zeros(3, r, m, device=device)
+    best = torch.empty(b, dtype=torch.int64, device=device)
+    share = torch.empty(b, k, device=device)
+    evidence, size = torch.empty(2, b, device=device)
+    power = images.gain**2 * images.precision
+    for part in _scores(images, shift_px, bank, inverse_temperature):
+        n = len(part.scores)
+        scores = part.scores.view(n, -1)
+        most, best[part.rows] = scores.max(1)
+        likelihood = scores.sub_(most[:, None]).exp_()
+        total = likelihood.sum(1)
+        size[part.rows] = (total / likelihood.norm(dim=1)) ** 2
+        evidence[part.rows] = most + total.log()
+        upright, turned = part.scores.unbind(2)
+        both = upright + turned
+        share[part.rows] = both.sum(1).unflatten(1, (k, -1)).sum(2) / total[:, None]
+        # the images are divided by the sum of the posterior, which has far more numbers
+        moved_real, moved_imaginary = (
+            (moved.view(n, t, m) / total[:, None, None]).flatten(0, 1)
+            for moved in (part.real, part.imaginary)
+        )
+        weight.addmm_(both.sum(1).mT, power[part.rows] / total[:, None])
+        real.addmm_(both.flatten(0, 1).mT, moved_real)
+        imaginary.addmm_(torch.sub(upright, turned, out=both).flatten(0, 1).mT, moved_imaginary)
+    evidence -= math.log(2 * r // k * t)
+    which = torch.take_along_dim(shift_px, (best // (2 * r))[:, None, None], 1)[:, 0]
+    numerator = torch.complex(real, imaginary) / (2 * inverse_temperature)
+    return Assignment(numerator, weight, best % (2 * r), which, share, evidence, size)
+
+
+def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: float) -> float:
+    """The inverse temperature, at most 1, at which the posteriors of a sample have a median effective size.
+
+    shift_px (b, t, 2); ``size``: of hypotheses, see ``Assignment``.
+    """
+    few = torch.linspace(0, len(shift_px) - 1, min(SAMPLE_IMAGES, len(shift_px)))
+    few = few.long().unique().to(shift_px.device)
+    parts = _scores(images.of(few), shift_px[few], bank, 1.0)
+    scores = torch.cat([part.scores.flatten(1) for part in parts])
+    scores -= scores.amax(1, keepdim=True)
+
+    def median(inverse: float) -> float:
+        likelihood = (inverse * scores).exp_()
+        return float(((likelihood.sum(1) / likelihood.norm(dim=1)) ** 2).median())
+
+    if median(1.0) >= size:
+        return 1.0
+    low, high = LEAST_INVERSE, 1.0
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if median(middle) > size else (low, middle)
+    return high
+
+
+def _scores(
+    images: Observation, shift_px: Tensor, bank: Bank, inverse_temperature: float
+) -> Iterator[_Part]:
+    """The scores of all hypotheses, some images at a time."""
+    (b, m), t, r = images.spectrum.shape, shift_px.shape[1], bank.slices.real.shape[1]
+    grid, factor = bank.slices, 2 * inverse_temperature
+    weighted = factor * images.spectrum * (images.gain * images.precision)
+    power = (-0.5 * factor * images.gain**2 * images.precision).to(grid.norm.dtype)
+    prior = bank.log_share.repeat_interleave(r // bank.n_classes)
+    room = CPU_SCORES if weighted.device.type == "cpu" else GPU_SCORES
+    for rows in torch.arange(b).split(max(1, room // (2 * t * r))):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        moved = weighted[part, None] * shift_phase(-shift_px[part], images.box, m)
+        real, imaginary = (values.flatten(0, 1).contiguous() for values in (moved.real, moved.imag))
+        norm = (power[part] @ grid.norm).float() + prior
+        even = (real.to(grid.real.dtype) @ grid.real).float().view(-1, t, r).add_(norm[:, None])
+        odd = (imaginary.to(grid.real.dtype) @ grid.imaginary).float().view(-1, t, r)
+        scores = torch.empty(len(rows), t, 2, r, device=even.device)
+        torch.add(even, odd, out=scores[:, :, 0])
+        torch.sub(even, odd, out=scores[:, :, 1])
+        yield _Part(part, real, imaginary, scores)
