@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -122,12 +122,14 @@ def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: fl
     """
     few = torch.linspace(0, len(shift_px) - 1, min(SAMPLE_IMAGES, len(shift_px)))
     few = few.long().unique().to(shift_px.device)
-    parts = _scores(images.of(few), shift_px[few], bank, 1.0)
-    scores = torch.cat([part.scores.flatten(1) for part in parts])
-    scores -= scores.amax(1, keepdim=True)
+    no_prior = replace(bank, log_share=torch.zeros_like(bank.log_share))
+    parts = _scores(images.of(few), shift_px[few], no_prior, 1.0)
+    scores = torch.cat([part.scores for part in parts])
+    prior = _prior(bank)
 
     def median(inverse: float) -> float:
-        likelihood = (inverse * scores).exp_()
+        log = (inverse * scores + prior).flatten(1)
+        likelihood = (log - log.amax(1, keepdim=True)).exp_()
         return float(((likelihood.sum(1) / likelihood.norm(dim=1)) ** 2).median())
 
     if median(1.0) >= size:
@@ -147,7 +149,7 @@ def _scores(
     grid, factor = bank.slices, 2 * inverse_temperature
     weighted = factor * images.spectrum * (images.gain * images.precision)
     power = (-0.5 * factor * images.gain**2 * images.precision).to(grid.norm.dtype)
-    prior = bank.log_share.repeat_interleave(r // bank.n_classes)
+    prior = _prior(bank)
     room = CPU_SCORES if weighted.device.type == "cpu" else GPU_SCORES
     for rows in torch.arange(b).split(max(1, room // (2 * t * r))):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -160,3 +162,8 @@ def _scores(
         torch.add(even, odd, out=scores[:, :, 0])
         torch.sub(even, odd, out=scores[:, :, 1])
         yield _Part(part, real, imaginary, scores)
+
+
+def _prior(bank: Bank) -> Tensor:
+    """(r,) logarithm of the prior share of each slice's class."""
+    return bank.log_share.repeat_interleave(bank.slices.real.shape[1] // bank.n_classes)
