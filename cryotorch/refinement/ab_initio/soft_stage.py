@@ -26,7 +26,10 @@ from cryotorch.refinement.pose_search.search import shift_grid
 
 KEPT = 0.6  # of the sums, from one mini-batch to the next
 HELD = 0.25  # share of the steps at the first limit
-WIDEST, NARROWEST = 0.01, 1e-4  # of all hypotheses: effective number at the beginning and at the end
+WIDEST, NARROWEST = (
+    0.01,
+    1e-4,
+)  # of all hypotheses: effective number at the beginning and at the end
 LEAST_SIZE = 2.0  # hypotheses
 SHIFTS_PER_DETAIL = 2.8  # steps of the shift search in a period of the limit
 MIN_SHARE = 0.02  # of the images, that a class counts as having at least

@@ -1,0 +1,192 @@
+"""What an ab-initio reconstruction starts from: low-resolution spectra of a random part of the particles, and its settings."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cryotorch.data.image_names import refuse_duplicates
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.particle_file import ParticleFile
+from cryotorch.errors import InputError
+from cryotorch.jobs.config.parse import circle_fits, in_angstrom, require
+from cryotorch.jobs.initial_map.settings import AbInitio
+from cryotorch.jobs.inputs.device import pick_device
+from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
+from cryotorch.jobs.inputs.symmetry import symmetry_group
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.pose.scores import Observation
+from cryotorch.particles import Particles
+from cryotorch.refinement.ab_initio.settings import AbInitioSettings
+from cryotorch.refinement.backproject import noise_sample
+from cryotorch.refinement.em.initialise import initial_noise
+from cryotorch.refinement.image_terms import observe
+from cryotorch.refinement.image_weight import Watch
+from cryotorch.refinement.settings import ImageGrid
+
+log = logging.getLogger("cryotorch")
+PIXELS_PER_DETAIL = 3  # of final_resolution, in a box chosen here
+LEAST_BOX, LEAST_SHELLS = 24, 3
+LEAST_IMAGES = 100  # fewer determine no map
+MOST_IMAGES = 20_000  # that maps are made of; more do not help at these resolutions
+INNER, OUTER = 0.85, 0.99  # of half the box: soft window of the images
+SHIFT_EXTENT = 0.1  # of the box
+BATCH = 300  # images per class
+AT_ONCE = 256  # images that are read and transformed
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was read.
+
+    Attributes:
+        settings: the job's, with lengths in Å; file: all particles; images: of all of them.
+        particles: without poses; rows: (n,) those that maps are made of; spectra: theirs, up to the last limit.
+        algorithm: settings in pixels; noise: (g, s) of the images; watch: what finds loud images.
+    """
+
+    settings: AbInitio
+    file: ParticleFile
+    images: ParticleImages
+    particles: Particles
+    rows: Tensor
+    spectra: Observation
+    algorithm: AbInitioSettings
+    noise: Tensor
+    watch: Watch
+
+    @property
+    def rest(self) -> Tensor:
+        """Rows of the particles that maps are not made of."""
+        left = torch.ones(len(self.particles), dtype=torch.bool)
+        left[self.rows] = False
+        return torch.nonzero(left)[:, 0]
+
+    def observed(self, rows: Tensor) -> Observation:
+        """Spectra of particles, ``rows`` (b,), on the device, up to the last limit."""
+        device = self.noise.device
+        some = self.images[rows.tolist()].to(device)
+        seen = observe(self.particles, rows, some, self.noise, self.algorithm.grid)
+        seen = self.watch.weigh(seen, rows)
+        return seen.limited(half_plane(seen.box).count(self.algorithm.last_limit))
+
+
+def read_inputs(given: AbInitio) -> Inputs:
+    """Read the particles and choose what is not given.
+
+    Raises:
+        InputError: nothing is named, particles are too few, or lengths do not fit the box.
+    """
+    if given.particles is None:
+        raise InputError("job=ab_initio needs particles: add particles=<file>")
+    group, device = symmetry_group(given.symmetry), pick_device(given.device)
+    file = load_particles(given.particles, given.class_, need_half_sets=False)
+    n = len(file.particles)
+    if n < LEAST_IMAGES:
+        raise InputError(
+            f"{given.particles} has {n} particles: at least {LEAST_IMAGES} are needed to make a map of nothing else"
+        )
+    refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
+    settings = in_angstrom(given, file.pixel_size)
+    cache = (settings.cache_dtype, settings.cache_limit)
+    box = choose_box(settings, file)
+    images = ParticleImages(file, box, settings.cache_dir, settings.invert, *cache)
+    images.normalize = normalize_needed(images, settings.normalize)
+    algorithm = in_pixels(settings, images, group)
+    most = MOST_IMAGES if settings.max_particles == "auto" else settings.max_particles
+    rows = torch.arange(n)
+    if n > most:
+        rows = torch.randperm(n, generator=algorithm.generator(-3))[:most].sort().values
+    particles = file.particles.replace(
+        rotation=torch.eye(3).repeat(n, 1, 1),
+        shift=torch.zeros(n, 2),
+        scale=torch.ones(n),
+        has_pose=False,
+    )
+    noise, loudest, _ = initial_noise(
+        particles, noise_sample(images, particles), algorithm.grid, device
+    )
+    watch = Watch(loudest, n)
+    inputs = Inputs(
+        *(settings, file, images, particles, rows, _nothing(box, device), algorithm),
+        *(noise[0], watch),
+    )
+    log.info(
+        "%d particles, %d of them for the maps, %d pixels of %.4g Å, on %s",
+        *(n, len(rows), images.box, images.pixel_size, device),
+    )
+    return replace(inputs, spectra=spectra(inputs, rows))
+
+
+def choose_box(settings: AbInitio, file: ParticleFile) -> int:
+    """The box in pixels: ``PIXELS_PER_DETAIL`` for the final resolution, or the one that is asked for."""
+    if settings.box_size != "auto":
+        return settings.box_size
+    edge = file.box * file.pixel_size
+    wanted = 2 * math.ceil(PIXELS_PER_DETAIL * edge / settings.final_resolution / 2)
+    return min(max(wanted, LEAST_BOX), file.box - file.box % 2)
+
+
+def in_pixels(settings: AbInitio, images: ParticleImages, group: Tensor) -> AbInitioSettings:
+    """The settings of the algorithm. Raises InputError where lengths do not fit the box."""
+    box, pixel = images.box, images.pixel_size
+    edge, diameter, extent = box * pixel, settings.particle_diameter, settings.shift_extent
+    circle_fits(diameter, box, pixel)
+    wish = f"the box ends {edge / 2:.4g} Å from its middle"
+    require(extent is None or extent <= edge / 2, "shift_extent", extent, wish)
+    last = edge / settings.final_resolution
+    wish = f"{box} pixels of {pixel:.4g} Å end at {2 * pixel:.4g} Å, add box_size or a coarser one"
+    require(last <= box / 2 + 1e-6, "final_resolution", settings.final_resolution, wish)
+    first = max(edge / settings.initial_resolution, LEAST_SHELLS)
+    wish = f"a box of {edge:.4g} Å has no {LEAST_SHELLS} shells up to it"
+    require(last > first, "final_resolution", settings.final_resolution, wish)
+    extent = SHIFT_EXTENT * edge if extent is None else extent
+    inner = INNER * box / 2
+    if diameter is not None:
+        inner = min(inner, (diameter / 2 + extent) / pixel)
+    batch = BATCH if settings.minibatch_size == "auto" else settings.minibatch_size
+    return AbInitioSettings(
+        grid=ImageGrid(box, pixel, (inner, inner + (OUTER - INNER) * box / 2)),
+        group=group,
+        diameter=INNER * box if diameter is None else diameter / pixel,
+        first_limit=first,
+        last_limit=min(last, box / 2 - 0.5),
+        n_classes=settings.n_classes,
+        shift_extent=extent / pixel,
+        batch=batch,
+        nonnegative=settings.nonnegative,
+        recenter=settings.recenter,
+        seed=settings.seed,
+    )
+
+
+def spectra(inputs: Inputs, rows: Tensor) -> Observation:
+    """Spectra of particles, ``rows`` (n,), together in memory."""
+    with tqdm(total=len(rows), unit=" particles", desc="read", disable=None) as bar:
+        parts = []
+        for some in rows.split(AT_ONCE):
+            parts.append(inputs.observed(some))
+            bar.update(len(some))
+    first = parts[0]
+    stretch = None
+    if first.magnification is not None:
+        stretch = torch.cat(
+            [part.magnification for part in parts if part.magnification is not None]
+        )
+    return Observation(
+        torch.cat([part.spectrum for part in parts]),
+        torch.cat([part.gain for part in parts]),
+        torch.cat([part.precision for part in parts]),
+        first.box,
+        stretch,
+    )
+
+
+def _nothing(box: int, device: torch.device) -> Observation:
+    empty = torch.zeros(0, 0, device=device)
+    return Observation(empty.to(torch.complex64), empty, empty, box)

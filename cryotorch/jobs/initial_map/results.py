@@ -1,0 +1,168 @@
+"""The files of an ab-initio job: maps, particles, figures, summary."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryotorch.data.mrc import write_volume
+from cryotorch.data.particle_file import ParticleFile, write_particles
+from cryotorch.jobs.initial_map.inputs import Inputs
+from cryotorch.jobs.initial_map.steps import Made
+from cryotorch.jobs.inputs import damage
+from cryotorch.ops.geometry.placement import flip_hand
+from cryotorch.particles import Particles
+from cryotorch.report.figures import write_pictures
+from cryotorch.report.job_tensorboard import write_tensorboard
+from cryotorch.report.maps import central_slices, image_figure, projections
+from cryotorch.report.poses import viewing_figure
+from cryotorch.report.sentences import in_summary, line
+from cryotorch.report.sphere import viewing_directions
+from cryotorch.report.style import Picture, render
+from cryotorch.report.summary import provenance, write_json
+
+log = logging.getLogger("cryotorch")
+SHOWN = 5  # classes and starts in a figure, at most
+
+
+def write(folder: Path, inputs: Inputs, made: Made, seconds: dict[str, float]) -> None:
+    """Everything into ``folder``; the summary last."""
+    pixel_size, maps = inputs.images.pixel_size, made.maps.cpu()
+    write_volume(folder / "map.mrc", maps[0], pixel_size)
+    write_volume(folder / "map_other_hand.mrc", flip_hand(maps[0]), pixel_size)
+    if len(maps) > 1:
+        for number, volume in enumerate(maps, 1):
+            write_volume(folder / f"map_class_{number}.mrc", volume, pixel_size)
+    write_lists(folder, inputs, made)
+    pictures = draw(inputs, made)
+    write_pictures(pictures, folder)
+    scores = {f"starts/{s.number + 1}": s.judgement.score for s in made.result.starts}
+    shares = {f"share/class_{k}": float(x) for k, x in enumerate(_shares(made), 1)}
+    write_tensorboard(folder / "tensorboard", {**scores, **shares}, pictures, {})
+    write_json(folder / "summary.json", summary(inputs, made, seconds))
+
+
+def write_lists(folder: Path, inputs: Inputs, made: Made) -> None:
+    """``particles`` with class and pose, and one list per class where there are several."""
+    particles, best = posed(inputs, made), made.found.best
+    extra = {
+        "rlnClassNumber": (best + 1).numpy(),
+        "rlnMaxValueProbDistribution": made.found.share.amax(1).double().numpy(),
+        "cryotorchCorrelation": made.found.correlation.double().numpy(),
+    }
+    out = Path(str(inputs.settings.out))
+    for ending in dict.fromkeys(inputs.settings.write):
+        name = f"particles.{ending}"
+        for message in write_particles(folder / name, inputs.file, particles, extra):
+            log.info(line(message.plus(file=str(out / name))))
+        for number in range(made.found.share.shape[1] if made.found.share.shape[1] > 1 else 0):
+            rows = torch.nonzero(best == number)[:, 0]
+            if len(rows):
+                some = {label: values[rows.numpy()] for label, values in extra.items()}
+                part = folder / f"particles_class_{number + 1}.{ending}"
+                write_particles(part, _rows(inputs.file, rows), particles[rows], some)
+
+
+def posed(inputs: Inputs, made: Made) -> Particles:
+    """All particles with the poses that were found, in Å."""
+    found, pixel_size = made.found, inputs.images.pixel_size
+    scale = found.sigma.new_tensor([1.0, pixel_size])
+    return inputs.particles.replace(
+        rotation=found.rotation,
+        shift=found.shift_px * pixel_size,
+        pose_sigma=found.sigma * scale,
+        has_pose=True,
+    )
+
+
+def _rows(file: ParticleFile, rows: torch.Tensor) -> ParticleFile:
+    """Some of the particles of a file."""
+    tables = {**file.tables, "particles": file.tables["particles"].taken(rows.numpy())}
+    sign = None if file.sign is None else file.sign[rows.numpy()]
+    return replace(file, tables=tables, particles=file.particles[rows], sign=sign)
+
+
+def _shares(made: Made) -> list[float]:
+    """Part of all particles that is most probably in each class."""
+    k = made.found.share.shape[1]
+    return (torch.bincount(made.found.best, minlength=k) / len(made.found.best)).tolist()
+
+
+def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:
+    """The maps of the classes, the starts, and the views."""
+    edge = inputs.images.box * inputs.images.pixel_size
+    rows = {}
+    for number, (volume, share) in enumerate(
+        zip(made.maps.cpu()[:SHOWN], _shares(made), strict=False), 1
+    ):
+        name = f"Class {number}, {share:.0%}" if len(made.maps) > 1 else "Map"
+        rows[f"{name}, slices"] = central_slices(volume)
+        rows[f"{name}, projections"] = projections(volume)
+    final = inputs.settings.final_resolution
+    title = f"Ab-initio map{'s' if len(made.maps) > 1 else ''}, used to {final:g} Å"
+    subtitle = f"{len(inputs.rows):,} particles, {inputs.images.box} px of {inputs.images.pixel_size:.4g} Å"
+    starts = {}
+    for start in made.result.starts[:SHOWN]:
+        name = f"Start {start.number + 1}, score {start.judgement.score:.3g}"
+        starts[name] = projections(start.soft.maps.volumes[0].cpu())
+    below = "projections of the first class; agreement with the best: " + ", ".join(
+        f"{start.agreement:.2f}" for start in made.result.starts[:SHOWN]
+    )
+    particles = posed(inputs, made)
+    direction = viewing_directions(particles.rotation.numpy())
+    error = np.degrees(particles.pose_sigma[:, 0].numpy())
+    figures = {
+        "maps": image_figure(rows, edge, title, subtitle),
+        "starts": image_figure(starts, edge, "Random starts", below),
+        "orientations": viewing_figure(direction, error, inputs.algorithm.group.numpy()),
+    }
+    return {name: render(figure) for name, figure in figures.items()}
+
+
+def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, object]:
+    """``summary.json``. No resolution is claimed: the maps share all particles."""
+    settings, result = inputs.settings, made.result
+    starts = [
+        {
+            "number": start.number + 1,
+            "score": start.judgement.score,
+            "lead_standard_errors": start.judgement.lead,
+            "agreement_with_best": start.agreement,
+        }
+        for start in result.starts
+    ]
+    axes = result.axes and {
+        "correlation": result.axes.correlation,
+        "runner_up": result.axes.runner_up,
+        "by_chance": result.axes.chance,
+    }
+    return {
+        "particles": len(inputs.particles),
+        "particles_in_maps": len(inputs.rows),
+        "box": inputs.images.box,
+        "pixel_size": inputs.images.pixel_size,
+        "symmetry": settings.symmetry,
+        "symmetry_axes": axes,
+        "initial_resolution": settings.initial_resolution,
+        "final_resolution": settings.final_resolution,
+        "resolution": None,
+        "classes": [
+            {"class": k, "share": share, "effective_particles": float(ess)}
+            for k, (share, ess) in enumerate(
+                zip(_shares(made), made.found.share.sum(0), strict=True), 1
+            )
+        ],
+        "starts": starts,
+        "best_start": result.best + 1,
+        "like": settings.like,
+        "fit": made.fit,
+        "seed": settings.seed,
+        **in_summary(f for f in made.findings if f.serious),
+        damage.ENTRY: made.damaged,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        **provenance(),
+    }

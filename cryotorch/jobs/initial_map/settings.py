@@ -1,0 +1,48 @@
+"""What ``ab_initio`` can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cryotorch.jobs.config.parse import Length, require
+
+
+@dataclass(frozen=True)
+class AbInitio:
+    """The parameters; meanings and defaults in ``configs/job/ab_initio.yaml``, lengths in Å."""
+
+    particles: str | None
+    class_: int | None
+    like: str | None
+    out: str | None
+    overwrite: bool
+    write: list[Literal["star", "cs"]]
+    cache_dir: str | None
+    cache_dtype: Literal["float16", "float32"]
+    cache_limit: float | None
+    box_size: Literal["auto"] | int
+    particle_diameter: Length | None
+    shift_extent: Length | None
+    normalize: Literal["auto"] | bool
+    invert: bool
+    n_classes: int
+    symmetry: str
+    initial_resolution: Length
+    final_resolution: Length
+    n_starts: Literal["auto"] | int
+    max_particles: Literal["auto"] | int
+    nonnegative: bool
+    recenter: bool
+    seed: int
+    minibatch_size: Literal["auto"] | int
+    device: Literal["auto", "cpu", "cuda"]
+
+    def __post_init__(self) -> None:
+        """Refuses what is wrong whatever the data are."""
+        box = self.box_size
+        require(box == "auto" or box % 2 == 0, "box_size", box, "it must be even")
+        require(self.write != [], "write", "[]", "name a format, write=[star] for example")
+        coarse, fine = self.initial_resolution, self.final_resolution
+        wish = f"it must be finer than initial_resolution={coarse:g}"
+        require(fine < coarse, "final_resolution", fine, wish)

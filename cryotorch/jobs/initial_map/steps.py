@@ -1,0 +1,140 @@
+"""The maps of an ab-initio job, the particles that they were not made of, and their hand."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
+from cryotorch.jobs.initial_map.inputs import AT_ONCE, Inputs
+from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.inputs.maps import load_map, map_path
+from cryotorch.ops.geometry.map_fit import fit_map
+from cryotorch.refinement.ab_initio.narrow_stage import Found
+from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, search_others
+from cryotorch.refinement.em.hands import Frame
+from cryotorch.report.sentences import line
+
+log = logging.getLogger("cryotorch")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the job found.
+
+    Attributes:
+        result: of the algorithm; maps: (K, d, d, d) in the hand that is written as map.mrc.
+        found: class and pose of all particles, in file order, shifts in pixels.
+        findings: all that there is to say; damaged: name of an image -> what is wrong with it.
+        fit: correlation with ``like`` of this hand and of the other, None without it.
+    """
+
+    result: AbInitio
+    maps: Tensor
+    found: Found
+    findings: list[Finding]
+    damaged: dict[str, str]
+    fit: tuple[float, float | None] | None = None
+
+
+class StageBar:
+    """A bar per stage with the time left."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: float) -> None:
+        """A stage is done so far, 0 to 1."""
+        if self._bar is None or stage != self._stage:
+            self.close()
+            form = "{desc} {percentage:3.0f}% |{bar:30}| {elapsed}, {remaining} left"
+            self._bar = tqdm(total=1000, desc=stage, bar_format=form, disable=None)
+            self._stage = stage
+        self._bar.update(round(1000 * done) - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def make_maps(inputs: Inputs) -> Made:
+    """Maps from the chosen particles, and class and pose of all."""
+    settings, device = inputs.settings, inputs.noise.device
+    group = inputs.particles.optics_group
+    bar, starts = StageBar(), settings.n_starts
+    try:
+        result = reconstruct(
+            inputs.spectra,
+            group[inputs.rows].to(device),
+            inputs.algorithm,
+            None if starts == "auto" else starts,
+            bar,
+        )
+    finally:
+        bar.close()
+    found = _joined(inputs, result)
+    damaged = damage.damaged_images(
+        inputs.images, inputs.watch.faults(inputs.images.box, inputs.images.pixel_size)
+    )
+    findings = list(result.findings)
+    if damaged:
+        findings.append(damage.finding(damaged, len(inputs.particles)))
+    for start in result.starts:
+        log.info(
+            "start %d: score %.3g, agrees to %.2f with the best, unseen images prefer it to shapeless maps by %.1f standard errors",
+            *(start.number + 1, start.judgement.score, start.agreement, start.judgement.lead),
+        )
+    for finding in findings:
+        log.info(line(finding))
+    return Made(result, result.maps, found, findings, damaged)
+
+
+def _joined(inputs: Inputs, result: AbInitio) -> Found:
+    """What was found of all particles, in file order."""
+    rest, group = inputs.rest, inputs.particles.optics_group
+    parts, rows = [result.found], [inputs.rows]
+    if not len(rest):
+        return result.found
+    with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
+        for some in rest.split(AT_ONCE):
+            seen, of = inputs.observed(some), group[some].to(inputs.noise.device)
+            parts.append(search_others(seen, of, result, inputs.algorithm))
+            rows.append(some)
+            bar.update(len(some))
+    order = torch.cat(rows).argsort()
+    names = ("rotation", "shift_px", "sigma", "share", "correlation")
+    joined = {k: torch.cat([getattr(part, k).cpu() for part in parts])[order] for k in names}
+    return Found(**joined)
+
+
+def with_hand(made: Made, inputs: Inputs) -> Made:
+    """In the hand in which the largest map fits ``like``, if that is given."""
+    path = inputs.settings.like
+    if path is None:
+        return replace(made, findings=[*made.findings, _told(remark("hand_unknown"))])
+    like, size = load_map(map_path(path), "like")
+    pixel = inputs.images.pixel_size
+    try:
+        fit = fit_map(made.maps[0].cpu(), like, size, moving_pixel_size=pixel)
+    except ValueError as error:
+        raise InputError(f"like={path} cannot be fitted: {error}") from None
+    both = dict(correlation=fit.correlation, other=fit.other_hand)
+    findings = [*made.findings, _told(remark("hand_fitted", mirrored=fit.mirrored, **both))]
+    if fit.mirrored:
+        frame = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
+        maps = torch.stack([frame.map(volume) for volume in made.maps])
+        found = replace(made.found, rotation=frame.poses(made.found.rotation))
+        made = replace(made, maps=maps, found=found)
+    return replace(made, findings=findings, fit=(fit.correlation, fit.other_hand))
+
+
+def _told(finding: Finding) -> Finding:
+    log.info(line(finding))
+    return finding

@@ -1,0 +1,99 @@
+"""Whether a start found structure: what images that it has not seen make of its maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.rotations import rotation_grid
+from cryotorch.ops.pose.bank import assign
+from cryotorch.ops.pose.scores import Observation
+from cryotorch.ops.resolution.fsc import phase_randomise
+from cryotorch.refinement.ab_initio.settings import AbInitioSettings
+from cryotorch.refinement.ab_initio.soft_stage import make_bank, shifts_at
+
+MIN_LEAD = (
+    5.0  # standard errors by which unseen images must prefer the maps to maps without structure
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What h unseen images say of maps.
+
+    Attributes:
+        evidence: (h,) logarithm of the mean likelihood ratio to an empty image, at the soft limit.
+        null: (h,) the same for maps of the same power in each shell, whose shape but for its radial mean is random.
+        share: (K,) mean posterior of the classes.
+    """
+
+    evidence: Tensor
+    null: Tensor
+    share: Tensor
+
+    @property
+    def score(self) -> float:
+        """Mean evidence, by which starts are compared."""
+        return float(self.evidence.mean())
+
+    @property
+    def lead(self) -> float:
+        """Standard errors by which the images prefer the maps to those without structure."""
+        difference = self.evidence - self.null
+        return float(
+            difference.mean() / difference.std().clamp_min(1e-12) * math.sqrt(len(difference))
+        )
+
+    @property
+    def shows_structure(self) -> bool:
+        """Whether that is beyond chance."""
+        return self.lead > MIN_LEAD
+
+
+def judge(
+    images: Observation,
+    maps: Tensor,
+    share: Tensor,
+    settings: AbInitioSettings,
+    inverse_temperature: float,
+    sphere: Tensor,
+) -> Judgement:
+    """Compare unseen images with maps (K, d, d, d) inside a sphere (d, d, d), and with maps without structure; share (K,) of the classes."""
+    limit, device = settings.soft_limit, maps.device
+    m = half_plane(settings.grid.box).count(limit)
+    rotation = rotation_grid(settings.grid_step(limit), span=math.pi).to(device)
+    shifts = shifts_at(settings, limit, device).expand(len(images.spectrum), -1, -1)
+    generator = settings.generator(-2)
+    empty = torch.stack([without_structure(volume, generator) * sphere for volume in maps])
+    results = []
+    for volumes in (maps, empty):
+        bank = make_bank(volumes, rotation, limit, share, settings)
+        results.append(assign(images.limited(m), shifts, bank, inverse_temperature))
+    right, wrong = results
+    return Judgement(right.evidence, wrong.evidence, right.share.mean(0))
+
+
+def without_structure(volume: Tensor, generator: torch.Generator) -> Tensor:
+    """A volume (d, d, d) with its radial mean, and random phases for all that differs from it."""
+    ball = radial_mean(volume)
+    return ball + phase_randomise(volume - ball, 1, generator)
+
+
+def radial_mean(volume: Tensor) -> Tensor:
+    """The mean of a volume (d, d, d) over directions, about pixel d // 2, linear between whole radii."""
+    box = volume.shape[-1]
+    x = (torch.arange(box, device=volume.device) - box // 2).float().square()
+    radius = (x[:, None, None] + x[:, None] + x).sqrt().flatten()
+    lower = radius.long()
+    part = radius - lower
+    bins = int(lower.max()) + 2
+    total, count = torch.zeros(2, bins, device=volume.device)
+    for index, weight in ((lower, 1 - part), (lower + 1, part)):
+        total.index_add_(0, index, volume.flatten() * weight)
+        count.index_add_(0, index, weight)
+    profile = total / count.clamp_min(1e-6)
+    return torch.lerp(profile[lower], profile[lower + 1], part).view(volume.shape)

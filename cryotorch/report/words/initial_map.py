@@ -1,0 +1,45 @@
+"""What is said of maps that were made without an initial one: their starts, axes, and hand."""
+
+from __future__ import annotations
+
+
+def _starts(starts: int, best: int, alike: int, low: float, high: float) -> str:
+    if starts == 1:
+        return f"one random start, with a score of {high:.3g}: whether others lead to the same map is not known"
+    return (
+        f"start {best} of {starts} goes on; {alike} of them show one map. Scores, the mean log-likelihood of particles that no "
+        f"start has seen, from {low:.3g} to {high:.3g}"
+    )
+
+
+def _hand_fitted(mirrored: bool, correlation: float, other: float | None) -> str:
+    text = "map.mrc is in the hand that fits like=, correlation "
+    text += f"{correlation:.2f}" + ("" if other is None else f", the other hand {other:.2f}")
+    return text + (": it was mirrored, and the poses with it" if mirrored else "")
+
+
+SAID = {
+    "starts": _starts,
+    "no_structure": (
+        "No structure was found: particles that were left out prefer the map to a shapeless one by {lead:.1f} standard errors only, which noise "
+        "gives too. Do not use it; try more or cleaner particles, invert=true where the protein is dark, particle_diameter, "
+        "or a coarser initial_resolution"
+    ),
+    "starts_disagree": (
+        "The {starts} random starts led to different maps, so that the best one may be wrong: look at starts.png, and try more "
+        "particles, another seed, particle_diameter, or a coarser initial_resolution"
+    ),
+    "axes_found": (
+        "the symmetry axes were found: the map agrees with its turned copies to {correlation:.2f}, at least {lowest:.2f}, in random "
+        "frames to {chance:.2f}"
+    ),
+    "axes_not_shown": (
+        "The map does not show the symmetry beyond doubt: it agrees with its turned copies to {correlation:.2f}, at least {lowest:.2f}, as maps "
+        "without it may. The symmetry was imposed all the same, so the map may be wrong: try symmetry=C1 and look at it, or another symmetry"
+    ),
+    "hand_unknown": (
+        "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> picks the hand of a known "
+        "structure, and alpha helices at better than 8 Å tell it too"
+    ),
+    "hand_fitted": _hand_fitted,
+}
