@@ -1,0 +1,83 @@
+"""The narrow stage: noise, poses against the truth, and classes that compete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.placement import flip_hand
+from cryotorch.ops.geometry.rotations import rotation_angle
+from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.resolution.fsc import shell_correlation
+from cryotorch.refinement.ab_initio.narrow_stage import (
+    NarrowSearch,
+    limit_of,
+    narrow_stage,
+    noise_factors,
+    search_all,
+    with_noise,
+)
+
+C1 = point_group("C1")
+
+
+def test_limits_grow_to_the_last(begin: Callable) -> None:
+    settings = begin(20, passes=3).settings
+    limits = [limit_of(settings, number) for number in range(3)]
+    assert limits[0] == pytest.approx(settings.soft_limit)
+    assert limits[2] == pytest.approx(settings.last_limit)
+    assert limits[1] == pytest.approx((limits[0] * limits[2]) ** 0.5)
+
+
+def test_poses_are_those_of_the_truth(begin: Callable) -> None:
+    world = begin(100, snr=1.0)
+    search = NarrowSearch(world.volume[None], torch.ones(1), 8.0, world.settings, C1)
+    found, before, residual = search_all(search, world.images)
+    angle = torch.rad2deg(rotation_angle(found.rotation, world.rotation))
+    assert float(angle.median()) < 4
+    assert before.rotation.shape == (100, 1, 3, 3) and float(found.correlation.median()) > 0.5
+    # the noise has variance 1
+    assert float(residual.mean()) == pytest.approx(1, abs=0.1)
+    again, _, _ = search_all(search, world.images, before)
+    angle = torch.rad2deg(rotation_angle(again.rotation, world.rotation))
+    assert float(angle.median()) < 4
+
+
+def test_images_go_to_the_class_they_are_of(begin: Callable) -> None:
+    world = begin(100, snr=0.5)
+    other = flip_hand(world.volume).transpose(0, 2)
+    maps = torch.stack([other.roll(2, 0) * 0.5, world.volume])
+    share = torch.tensor([0.5, 0.5])
+    search = NarrowSearch(maps, share, 8.0, world.settings, C1)
+    found, _, _ = search_all(search, world.images)
+    assert float((found.best == 1).float().mean()) > 0.97
+    torch.testing.assert_close(found.share.sum(1), torch.ones(100))
+
+
+def test_a_pass_from_the_truth_stays_there(begin: Callable) -> None:
+    world = begin(300, snr=0.5, passes=2)
+    result = narrow_stage(
+        world.images, world.group, world.volume[None], torch.ones(1), world.settings, C1
+    )
+    curve = shell_correlation(result.maps.volumes[0], world.volume)
+    assert float(curve[1:7].min()) > 0.9
+    # the images had noise of 1 and are told so
+    assert float(result.noise[0, 2:8].mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_noise_of_groups_is_told_apart(begin: Callable) -> None:
+    world = begin(100, snr=None)
+    m = half_plane(24).count(6.0)
+    residual = torch.ones(100, m)
+    residual[50:] = 4.0
+    group = torch.arange(100) // 50
+    factor = noise_factors(world.images, residual, group, 3)
+    torch.testing.assert_close(factor[0, 1:6], torch.ones(5))
+    torch.testing.assert_close(factor[1, 1:6], torch.full((5,), 4.0))
+    torch.testing.assert_close(factor[2], torch.ones(13))
+    changed = with_noise(world.images, factor, group)
+    ratio = world.images.precision / changed.precision
+    assert float(ratio[:50].max()) == pytest.approx(1) and float(ratio[50:, 0].min()) == 4.0

@@ -1,0 +1,45 @@
+"""From images to maps: starts, axes, poses, and what is said of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from cryotorch.findings import codes
+from cryotorch.ops.geometry.map_fit import fit_map
+from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
+from cryotorch.refinement.ab_initio.pipeline import onto_axes, reconstruct, search_others
+
+
+def test_a_molecule_is_found_and_told_from_chance(begin: Callable) -> None:
+    world = begin(600, snr=0.4, soft_steps=30, passes=3)
+    told = []
+    made = reconstruct(
+        world.images, world.group, world.settings, 1, lambda stage, done: told.append((stage, done))
+    )
+    assert fit_map(made.maps[0], world.volume, 6.0, 20.0).correlation > 0.85
+    assert codes(made.findings) == ["starts"]
+    assert told[-1] == ("poses", 1.0)
+    few = torch.arange(30)
+    others = search_others(world.images.of(few), world.group[few], made, world.settings)
+    turned = (others.rotation @ made.found.rotation[:30].mT).diagonal(dim1=1, dim2=2).sum(1)
+    assert float((turned > 2.9).float().mean()) > 0.8  # within 18 degrees, searched anew
+
+
+def test_noise_is_told(begin: Callable) -> None:
+    world = begin(300, noise_only=True, soft_steps=12, passes=1)
+    made = reconstruct(world.images, world.group, world.settings, 2)
+    assert "no_structure" in codes(made.findings)
+
+
+def test_maps_are_turned_onto_the_axes(begin: Callable) -> None:
+    world = begin(20, symmetry="D3")
+    group = point_group("D3")
+    settings = begin(20, symmetry="D3", group=group).settings
+    turn = torch.tensor([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]).double()
+    maps, axes, finding = onto_axes(rotate_volume(world.volume, turn)[None], settings)
+    assert finding.code == "axes_found" and axes.lowest > 0.8
+    assert float(symmetry_correlation(maps[0], group)) > 0.95
+    _, _, finding = onto_axes(begin(20).volume[None], settings)
+    assert finding.code == "axes_not_shown"

@@ -1,0 +1,36 @@
+"""The soft stage finds a molecule from random maps, and two molecules apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cryotorch.ops.geometry.map_fit import fit_map
+from cryotorch.refinement.ab_initio.soft_stage import schedule, shifts_at, soft_stage
+
+
+def test_limit_and_width_follow_the_schedule(begin: Callable) -> None:
+    settings = begin(20, soft_steps=41).settings
+    limits, sizes = zip(*(schedule(settings, step) for step in range(41)), strict=True)
+    assert limits[0] == limits[10] == 4.0 and limits[-1] == pytest.approx(settings.soft_limit)
+    assert sizes[0] == pytest.approx(0.01) and sizes[-1] == pytest.approx(1e-4)
+    assert list(limits) == sorted(limits) and list(sizes) == sorted(sizes, reverse=True)
+
+
+def test_shifts_reach_as_far_as_asked(begin: Callable) -> None:
+    settings = begin(20).settings
+    shifts = shifts_at(settings, 4.0, torch.device("cpu"))
+    assert float(shifts.norm(dim=1).max()) <= 2.2 and len(shifts) >= 5
+
+
+def test_a_molecule_is_found_from_random_maps(begin: Callable) -> None:
+    world = begin(600, snr=0.4, soft_steps=30)
+    steps = []
+    found = soft_stage(world.images, world.settings, 0, steps.append)
+    assert steps == list(range(30))
+    fit = fit_map(found.maps.volumes[0], world.volume, 6.0, 24.0)
+    assert fit.correlation > 0.8
+    again = soft_stage(world.images, world.settings, 0)
+    torch.testing.assert_close(again.maps.volumes, found.maps.volumes)
