@@ -83,7 +83,7 @@ def sums(box: int) -> int:
 
 def table(box: int) -> int:
     """Bytes of a reference up to the Nyquist frequency of an even box, ready for slicing."""
-    return 16 * (2 * box + 1) ** 2 * (box + 1)
+    return 8 * (2 * box + 1) ** 2 * (box + 2)
 
 
 def templates(box: int) -> int:
