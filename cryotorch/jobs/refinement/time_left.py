@@ -61,7 +61,7 @@ class ForecastEnd(Callback):
         if len(self.batches) == 1:
             self.first = dict(expectation.clock.seconds), len(batch.index)
             self.compiled = LISTENER.seconds
-        elif len(self.batches) == LOOKED_AT:
+        elif len(self.batches) == LOOKED_AT and sum(self.batches):  # a rank may have none
             self.guessed = True
             seconds = dict(expectation.clock.seconds)
             seconds["templates"] = 2 * seconds.get("templates", 0.0)  # of the other half set too

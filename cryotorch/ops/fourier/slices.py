@@ -50,8 +50,8 @@ class Projector:
     """A volume's padded transform, ready for slicing.
 
     Attributes:
-        table: (z * y * x, 2) float32, real and imaginary part, scaled so that slices come out orthonormal like packed images. z, y run
-            from -reach to reach, x from 0 to reach + 1.
+        table: (n, 2) float32, real and imaginary part at every z, y, x in turn, scaled so that slices come out orthonormal like packed
+            images. z, y run from -reach to reach, x from 0 to reach + 1.
         reach: largest padded frequency per axis; box: d; padding: samples per Fourier pixel; limit: Fourier pixels.
     """
 
@@ -63,7 +63,7 @@ class Projector:
 
     @property
     def pairs(self) -> Tensor:
-        """A view (z * y * x - 1, 4) whose rows hold the value at x and the next one as (re, im, re, im)."""
+        """A view (n - 1, 4) of the table whose rows hold the value at x and the next one as (re, im, re, im)."""
         return self.table.as_strided((len(self.table) - 1, 4), (2, 1))
 
 
