@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.compiled import compiled
-from cryotorch.ops.fourier.slices_cpu import CHUNK, ONE, array, locate, per_slice, phase_line
+from cryotorch.ops.fourier.slices_cpu import (
+    CHUNK,
+    ONE,
+    array,
+    locate,
+    per_slice,
+    phase_line,
+    unsigned,
+)
 from cryotorch.ops.threads import in_threads_by_one
 
 MOST_COPIES = 8  # of the sums, for as many threads
@@ -48,25 +56,27 @@ def insert_(
 @compiled
 def _insert(sums, reach, padding, box, rotation, offset, frequency, spectrum, weight):
     """Chunk by chunk, so that the cells where the poses of an image meet are in the caches."""
-    columns, n, m = reach + 1, rotation.shape[1], weight.shape[1]
-    plane, half = (2 * reach + 1) * columns, box // 2
-    flat, size, moved = sums.reshape(-1), np.float32(padding), offset.shape[1] > 0
-    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    columns, n, m = unsigned(reach + 1), rotation.shape[1], weight.shape[1]
+    plane, half, one = unsigned(2 * reach + 1) * columns, box // 2, unsigned(1)
+    cells, size, moved = sums.reshape(-1, 3), np.float32(padding), offset.shape[1] > 0
+    index, sign = np.empty(CHUNK, np.uint64), np.empty(CHUNK, np.float32)
     f, v = np.empty((3, CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
     line = np.empty((n, 4, 2 * half + 1), np.float32)
     for p in range(len(rotation)):
         for q in range(offset.shape[1]):
             phase_line(offset[p, q, 0], box, half, line[q, 0], line[q, 1])
             phase_line(offset[p, q, 1], box, half, line[q, 2], line[q, 3])
-        for start in range(0, m, CHUNK):
-            count = min(CHUNK, m - start)
+        for first in range(0, m, CHUNK):
+            start, count = unsigned(first), unsigned(min(CHUNK, m - first))
             for q in range(n):
-                locate(rotation[p, q], frequency[p], start, count, size, reach, index, f, sign)
+                locate(
+                    rotation[p, q], frequency[p], start, count, size, reach, columns, index, f, sign
+                )
                 for j in range(count):
                     re, im = spectrum[p, start + j, 0], spectrum[p, start + j, 1]
                     if moved:
-                        x = int(frequency[p, start + j, 0]) + half
-                        y = int(frequency[p, start + j, 1]) + half
+                        x = unsigned(int(frequency[p, 0, start + j]) + half)
+                        y = unsigned(int(frequency[p, 1, start + j]) + half)
                         cos = line[q, 0, x] * line[q, 2, y] - line[q, 1, x] * line[q, 3, y]
                         sin = line[q, 1, x] * line[q, 2, y] + line[q, 0, x] * line[q, 3, y]
                         re, im = re * cos + im * sin, im * cos - re * sin
@@ -76,11 +86,11 @@ def _insert(sums, reach, padding, box, rotation, offset, frequency, spectrum, we
                     for row in range(4):
                         y = f[1, j] if row & 1 else ONE - f[1, j]
                         z = f[2, j] if row >> 1 else ONE - f[2, j]
-                        at = 3 * (index[j] + (row & 1) * columns + (row >> 1) * plane)
-                        left, right = y * z * (ONE - x), y * z * x
-                        flat[at] += re * left
-                        flat[at + 1] += im * left
-                        flat[at + 2] += w * left
-                        flat[at + 3] += re * right
-                        flat[at + 4] += im * right
-                        flat[at + 5] += w * right
+                        at = index[j] + unsigned(row & 1) * columns + unsigned(row >> 1) * plane
+                        left, right, after = y * z * (ONE - x), y * z * x, at + one
+                        cells[at, 0] += re * left
+                        cells[at, 1] += im * left
+                        cells[at, 2] += w * left
+                        cells[after, 0] += re * right
+                        cells[after, 1] += im * right
+                        cells[after, 2] += w * right

@@ -50,8 +50,8 @@ class Projector:
     """A volume's padded transform, ready for slicing.
 
     Attributes:
-        table: (z * y * x, 4) float32; each row holds the value at x and at x + 1 as (re, im, re, im), scaled so
-            that slices come out orthonormal like packed images. z, y run from -reach to reach, x from 0 to reach + 1.
+        table: (n, 2) float32, real and imaginary part at every z, y, x in turn, scaled so that slices come out orthonormal like packed
+            images. z, y run from -reach to reach, x from 0 to reach + 1.
         reach: largest padded frequency per axis; box: d; padding: samples per Fourier pixel; limit: Fourier pixels.
     """
 
@@ -60,6 +60,11 @@ class Projector:
     box: int
     padding: int
     limit: float
+
+    @property
+    def pairs(self) -> Tensor:
+        """A view (n - 1, 4) of the table whose rows hold the value at x and the next one as (re, im, re, im)."""
+        return self.table.as_strided((len(self.table) - 1, 4), (2, 1))
 
 
 def projector(
@@ -81,8 +86,7 @@ def projector(
     )  # only beyond Nyquist of the padded box, where nothing is asked for
     cut = transform[lines][:, lines][:, :, columns.clamp(max=padded // 2)]
     cut = torch.where(mirrored, 0, cut)
-    pairs = torch.stack([cut[..., :-1], cut[..., 1:]], -1)
-    table = torch.view_as_real(pairs).flatten(-2).flatten(0, 2).to(torch.float32).contiguous()
+    table = torch.view_as_real(cut).flatten(0, 2).to(torch.float32).contiguous()
     return Projector(table, reach, box, padding, limit)
 
 
@@ -126,11 +130,11 @@ def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor
 
 def _corners(projector: Projector, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of points (b, 3, m), fractions and signs."""
-    columns = projector.reach + 1
+    columns = projector.reach + 2
     index, fraction, sign = corner_indices(point * projector.padding, projector.reach, columns)
     side = 2 * projector.reach + 1
     index = torch.stack([index + step * columns for step in (0, 1, side, side + 1)])
-    rows = projector.table.index_select(0, index.flatten())
+    rows = projector.pairs.index_select(0, index.flatten())
     return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
 
 
