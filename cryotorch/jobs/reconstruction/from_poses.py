@@ -14,6 +14,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom
+from cryotorch.jobs.config.process import return_freed_memory
 from cryotorch.jobs.files.memory import memory_of, require_room
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.device import pick_device
@@ -23,7 +24,7 @@ from cryotorch.jobs.reconstruction.results import Found, judge
 from cryotorch.jobs.reconstruction.settings import Reconstruct
 from cryotorch.ops.fourier.coarse import coarse_sums
 from cryotorch.ops.fourier.reconstruct import Sums
-from cryotorch.ops.fourier.symmetrise import symmetrise
+from cryotorch.ops.fourier.symmetrise import symmetrise_
 from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
 from cryotorch.particles import Particles, ignore
 from cryotorch.refinement.backproject import Insertion, backproject, noise_sample
@@ -159,12 +160,13 @@ def _insert(
 
         noise, most, _ = initial_noise(seen, noise_sample(images, seen), grid, device)
         watch = Watch(most, len(seen))
+        return_freed_memory()
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
             inserted = backproject(seen, of_half(half), noise, grid, device, how, watch)
             if checked:
                 coarse.append(coarse_sums(inserted, box_for(box / 2 - 1)))
-            sums.append(symmetrise(inserted, group))
+            sums.append(symmetrise_(inserted, group))
         if checked:
             radius = 0.4 if diameter is None else diameter / 2 / (box * images.pixel_size)
             look = SymmetryFit(coarse, box / 2 - 1, radius)

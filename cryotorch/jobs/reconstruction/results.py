@@ -78,6 +78,7 @@ def judge(
     """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it.
 
     Args:
+        sums: of both half sets; afterwards the list is empty, for the memory.
         shared: Å up to which the half sets were aligned to one map, None = presumably not at all.
         warnings: what was said before, to stand with the others.
     """
@@ -100,7 +101,8 @@ def judge(
     for warning in judged.warnings:
         log.info(line(warning))
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
-    merged = sums[0] + sums[1]
+    merged = sums.pop(0)
+    merged += sums.pop(0)
     if not settings.regularize:
         full = solve(merged, torch.zeros_like(curve), rounds=ROUNDS)
     else:
