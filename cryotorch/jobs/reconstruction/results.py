@@ -83,6 +83,8 @@ def judge(
         warnings: what was said before, to stand with the others.
     """
     maps = [solve_lightly(half, rounds=ROUNDS) for half in sums]
+    merged = sums.pop(0)
+    merged += sums.pop(0)
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
     if shared is not None:
         known = known._replace(shared=len(maps[0]) * pixel_size / shared)
@@ -101,8 +103,6 @@ def judge(
     for warning in judged.warnings:
         log.info(line(warning))
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
-    merged = sums.pop(0)
-    merged += sums.pop(0)
     if not settings.regularize:
         full = solve(merged, torch.zeros_like(curve), rounds=ROUNDS)
     else:

@@ -20,6 +20,7 @@ from torch.nn.functional import pad as zero_pad
 from cryotorch.ops.chunking import in_parts
 from cryotorch.ops.fourier import insertion_cpu, slices_cpu
 from cryotorch.ops.fourier.transforms import (
+    LINES,
     fft_volume,
     half_plane,
     shift_phase,
@@ -351,12 +352,12 @@ def grid_to_volume(
     """
     half, columns = box // 2, padded // 2 + 1
     planes = torch.empty(box, padded, columns, dtype=torch.complex64, device=device)
-    for y in spans(padded, padded * columns):
+    for y in spans(padded, padded * columns, LINES):
         along = torch.fft.ifft(lines(y), dim=0)
         planes[:half, y], planes[half:, y] = along[padded - half :], along[: box - half]
     volume = torch.empty(box, box, box, device=device)
     line = gridding_line(box, padded, device) if correct else torch.ones(box, device=device)
-    for z in spans(box, padded * columns):
+    for z in spans(box, padded * columns, LINES):
         plane = _middle(torch.fft.ifft(planes[z], dim=1), box, 1)
         plane = _middle(torch.fft.irfft(plane, n=padded), box, 2)
         volume[z] = plane.div_(line[z, None, None] / box).div_(line[:, None] * line)

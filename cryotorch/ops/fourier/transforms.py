@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 SLAB = 2**20  # values at a time: they stay in the processor's cache
+LINES = 4 * SLAB  # of which Fourier transforms have enough for all threads
 ALL = slice(None)
 KEPT_BOX = 360  # the widest whose shell numbers are kept in memory, 94 MB
 
@@ -119,9 +120,9 @@ def slabs(volume: Tensor) -> tuple[Tensor, ...]:
     return volume.split(rows)
 
 
-def spans(count: int, each: int) -> list[slice]:
-    """Equal parts of ``count`` rows of so many values that are worked on at once: few enough to stay small, enough for all threads."""
-    rows = max(1, 4 * SLAB // each)
+def spans(count: int, each: int, most: int = SLAB) -> list[slice]:
+    """Parts of ``count`` rows, each of so many values, that are worked on at once, for the memory; ``most`` values in each."""
+    rows = max(1, most // each)
     return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 
