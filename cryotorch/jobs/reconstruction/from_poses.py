@@ -40,7 +40,7 @@ from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 # Bytes per voxel of the padded box at the peak, measured: the sums of two half sets and the work arrays.
-BYTES_PER_VOXEL = 120
+BYTES_PER_VOXEL = 20
 
 
 @dataclass(frozen=True)
