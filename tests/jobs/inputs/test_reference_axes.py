@@ -68,4 +68,6 @@ def test_what_is_not_asked_for_is_not_averaged() -> None:
     assert float(shell_correlation(whole, part)[1:16].min()) > 0.99
     ratio = (radial_amplitude(part) / radial_amplitude(whole))[1:16]
     assert float((ratio - 1).abs().max()) < 0.1
-    assert float(radial_amplitude(part)[30:].max()) < 0.05 * float(radial_amplitude(whole)[30:].min())
+    assert float(radial_amplitude(part)[30:].max()) < 0.05 * float(
+        radial_amplitude(whole)[30:].min()
+    )
