@@ -15,7 +15,13 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom
 from cryotorch.jobs.config.process import return_freed_memory
-from cryotorch.jobs.files.memory import memory_of, require_room
+from cryotorch.jobs.files.memory import (
+    SYMMETRIC,
+    memory_needed,
+    memory_of,
+    require_room,
+    sums_memory,
+)
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
@@ -199,4 +205,8 @@ def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device
             log.info("padding=1, as 2 would take half of the memory")
     said = f"padding={padding} with a box of {images.box} pixels"
     require_room(padding * images.box, device, said, BYTES_PER_VOXEL)
+    padded = padding * images.box
+    more = sums_memory(images.box, padding)
+    more += SYMMETRIC * padded**3 if len(symmetry_group(settings.symmetry)) > 1 else 0.0
+    log.info(line(memory_needed("reconstruct", padded, device, more)))
     return padding
