@@ -18,7 +18,7 @@ from cryotorch.refinement.settings import EMSettings, SearchSettings
 # The largest resident set of a job on a CPU, measured at boxes of 128 to 256: bytes that it takes for any box, and bytes per voxel.
 NEEDS = {
     "refinement": (700e6, 80.0),
-    "reconstruct": (750e6, 17.5),  # of the padded box
+    "reconstruct": (800e6, 18.0),  # of the padded box
     "validation_fsc": (350e6, 50.0),
     "sharpen": (350e6, 60.0),
     "volume_tools": (330e6, 40.0),

@@ -16,6 +16,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom
 from cryotorch.jobs.config.process import return_freed_memory
 from cryotorch.jobs.files.memory import (
+    NEEDS,
     SYMMETRIC,
     memory_needed,
     memory_of,
@@ -45,8 +46,9 @@ from cryotorch.refinement.settings import ImageGrid
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
-# Bytes per voxel of the padded box at the peak, measured: the sums of two half sets and the work arrays.
-BYTES_PER_VOXEL = 20
+# Bytes per voxel of the padded box: 12 of the sums of two half sets, 2 each of the factors that even them out and of the copy that
+# these are found with; measured at the peak: 18.
+BYTES_PER_VOXEL = NEEDS["reconstruct"][1]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ POINTS_AT_ONCE = 1 << 20
 
 
 def symmetrise(sums: Sums, group: Tensor) -> Sums:
-    """``symmetrise_``, and the sums stay as they are."""
+    """``symmetrise_`` of a group (g, 3, 3), and the sums stay as they are."""
     if len(group) == 1:
         return sums
     copy = replace(sums, numerator=sums.numerator.clone(), weight=sums.weight.clone())
