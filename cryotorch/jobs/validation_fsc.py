@@ -40,7 +40,8 @@ def run(settings: ValidationFsc) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
-            log.info(line(memory_needed("validation_fsc", box, device)))
+            name = "validation_fsc, mask made" if settings.generates else "validation_fsc"
+            log.info(line(memory_needed(name, box, device)))
             ready = time.perf_counter()
             found = validate(in_angstrom(settings, pixel_size), halves, device)
             for row in table(found):

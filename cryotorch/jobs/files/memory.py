@@ -19,13 +19,14 @@ from cryotorch.refinement.settings import EMSettings, SearchSettings
 NEEDS = {
     "refinement": (700e6, 80.0),
     "reconstruct": (800e6, 18.0),  # of the padded box
-    "validation_fsc": (350e6, 50.0),
-    "sharpen": (350e6, 60.0),
-    "volume_tools": (330e6, 40.0),
-    "orientation_diagnostics": (350e6, 60.0),
-    "ctf_refine": (600e6, 80.0),
-    "create_templates": (330e6, 100.0),
-    "simulate": (330e6, 140.0),
+    "validation_fsc": (325e6, 52.0),
+    "validation_fsc, mask made": (325e6, 99.0),
+    "sharpen": (348e6, 48.0),
+    "volume_tools": (360e6, 30.0),
+    "orientation_diagnostics": (625e6, 29.0),
+    "ctf_refine": (400e6, 47.0),
+    "create_templates": (476e6, 15.5),
+    "simulate": (330e6, 142.0),
 }
 SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group
 # Bytes per voxel that the shortest job on one map takes at its peak, measured; one with segments takes 30.
