@@ -20,7 +20,6 @@ NEEDS = {
     "refinement": (700e6, 80.0),
     "reconstruct": (800e6, 18.0),  # of the padded box
     "validation_fsc": (325e6, 52.0),
-    "validation_fsc, mask made": (325e6, 99.0),
     "sharpen": (348e6, 48.0),
     "volume_tools": (360e6, 30.0),
     "orientation_diagnostics": (625e6, 29.0),
@@ -28,7 +27,8 @@ NEEDS = {
     "create_templates": (476e6, 15.5),
     "simulate": (330e6, 142.0),
 }
-SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group
+SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group,
+TIGHTENING = 47.0  # and of a validation that tightens its mask
 # Bytes per voxel that the shortest job on one map takes at its peak, measured; one with segments takes 30.
 BYTES_PER_VOXEL = 20
 # Of a coarse search: for every rotation of the grid, for every coefficient of its slice, and for each that is scored.
