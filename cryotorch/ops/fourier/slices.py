@@ -15,13 +15,11 @@ from mmap import mmap
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.chunking import in_parts
 from cryotorch.ops.fourier import insertion_cpu, slices_cpu
 from cryotorch.ops.fourier.transforms import (
     LINES,
-    fft_volume,
     half_plane,
     shift_phase,
     spans,
@@ -72,21 +70,35 @@ def projector(
     box = volume.shape[-1]
     padded = padding * box
     limit = box / 2 if limit is None else min(float(limit), box / 2)
-    if correct:
-        volume = volume / gridding_correction(box, padded, volume.device)
-    before = padded // 2 - box // 2
-    transform = fft_volume(zero_pad(volume, [before, padded - box - before] * 3)) / box
     reach = min(math.ceil(padding * limit) + 1, padded // 2)
-    lines = torch.arange(-reach, reach + 1, device=transform.device) % padded
-    columns = torch.arange(reach + 2, device=transform.device)
-    mirrored = (
-        columns > padded // 2
-    )  # only beyond Nyquist of the padded box, where nothing is asked for
-    cut = transform[lines][:, lines][:, :, columns.clamp(max=padded // 2)]
-    cut = torch.where(mirrored, 0, cut)
-    pairs = torch.stack([cut[..., :-1], cut[..., 1:]], -1)
-    table = torch.view_as_real(pairs).flatten(-2).flatten(0, 2).to(torch.float32).contiguous()
+    lines = torch.arange(-reach, reach + 1, device=volume.device) % padded
+    columns = min(
+        reach + 2, padded // 2 + 1
+    )  # beyond Nyquist of the padded box nothing is asked for
+    line = gridding_line(box, padded, volume.device) if correct else volume.new_ones(box)
+    planes = []  # axis by axis, and of each only what is in the table
+    for z in spans(box, padded * columns, LINES):
+        part = volume[z] / (line[z, None, None] * line[:, None] * line)
+        part = torch.fft.rfft(_widened(part, padded, 2))[..., :columns]
+        planes.append(torch.fft.fft(_widened(part, padded, 1), dim=1)[:, lines])
+    plane = torch.cat(planes)
+    table = volume.new_zeros(len(lines), len(lines), reach + 1, 2, 2, dtype=torch.float32)
+    for y in spans(len(lines), padded * columns, LINES):
+        part = torch.fft.fft(_widened(plane[:, y], padded, 0), dim=0)[lines] / box
+        values = torch.view_as_real(part).to(torch.float32)
+        table[:, y, :, 0] = values[:, :, : reach + 1]
+        table[:, y, : columns - 1, 1] = values[:, :, 1:]
+    table = table.view(-1, 4)
     return Projector(table, reach, box, padding, limit)
+
+
+def _widened(values: Tensor, size: int, dim: int) -> Tensor:
+    """The inverse of ``_middle``: place d // 2 of (.., d, ..) comes to place 0 of (.., size, ..), with zeros where nothing was."""
+    box = values.shape[dim]
+    half, shape = box // 2, list(values.shape)
+    shape[dim] = size - box
+    ends = values.narrow(dim, half, box - half), values.narrow(dim, 0, half)
+    return torch.cat([ends[0], values.new_zeros(shape), ends[1]], dim)
 
 
 def slice_coordinates(rotation: Tensor, frequency: Tensor) -> Tensor:
