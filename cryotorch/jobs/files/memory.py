@@ -25,7 +25,7 @@ NEEDS = {
     "orientation_diagnostics": (625e6, 29.0),
     "ctf_refine": (400e6, 47.0),
     "create_templates": (476e6, 15.5),
-    "simulate": (330e6, 142.0),
+    "simulate": (600e6, 122.0),
 }
 SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group,
 TIGHTENING = 47.0  # and of a validation that tightens its mask
