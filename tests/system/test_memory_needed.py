@@ -19,7 +19,7 @@ JOBS = {
     "volume_tools": "job=volume_tools volume=made/map.mrc low_pass=10",
     "orientation_diagnostics": "job=orientation_diagnostics volume=made particles=set/truth.star",
     "create_templates": "job=create_templates volume=made/map.mrc",
-    "ctf_refine": "job=ctf_refine particles=set/truth.star volume=made",
+    "ctf_refine": "job=ctf_refine particles=made/particles.star volume=made",
     "homo_refine": "job=homo_refine particles=set/particles.star volume=set/initial.mrc max_iterations=2",
 }
 

@@ -26,7 +26,6 @@ from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import (
     memory_needed,
     require_search_room,
-    search_bytes,
     sums_memory,
 )
 from cryotorch.jobs.files.ranks import rank, starter
@@ -210,7 +209,7 @@ def first_module(
     device, size = trainer.strategy.root_device, config.minibatch_size
     size = batch_size(images.box, device, trainer.world_size) if size == "auto" else size
     require_search_room(settings, size, device)
-    more = 2 * sums_memory(images.box) + search_bytes(settings, size)
+    more = 2 * sums_memory(images.box)
     log.info(line(memory_needed("refinement", images.box, device, more)))
     batches = Batches(images, particles.half, size, config.seed)
     extras |= {"device": machine(trainer), "minibatch_size": size}
