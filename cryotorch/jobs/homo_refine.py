@@ -97,6 +97,7 @@ def prepare(config: HomoRefine, file, images, group):
     from cryotorch.jobs.inputs.reference import load_box_mask, load_reference, warn_if_inverted
     from cryotorch.jobs.inputs.reference_axes import onto_axes
     from cryotorch.jobs.refinement.run import Inputs
+    from cryotorch.refinement.em.hands import finest_initial_shell
     from cryotorch.refinement.half_sets import assign_half_sets
     from cryotorch.report.sentences import line
 
@@ -105,7 +106,8 @@ def prepare(config: HomoRefine, file, images, group):
     settings = global_em_settings(config, images, group, particles.half)
     volume = load_reference(config.volume, "volume", file, images)
     warn_if_inverted(volume, config.volume)
-    volume, warnings = onto_axes(volume, group, config.symmetry, config.symmetry_frame)
+    finest = finest_initial_shell(settings)
+    volume, warnings = onto_axes(volume, group, config.symmetry, config.symmetry_frame, finest)
     for warning in warnings:
         logging.getLogger("cryotorch").warning(line(warning))
     if config.mask is not None and config.mask_mode != "none":
