@@ -42,9 +42,9 @@ class Turns:
         return (2 * self.reach + 1) ** 2
 
 
-def reach_of(limit: float) -> int:
-    """The largest padded frequency that images up to ``limit`` Fourier pixels need."""
-    return math.ceil(PADDING * limit) + 1
+def reach_of(limit: float, box: int) -> int:
+    """The largest padded frequency that images of a box need, up to ``limit`` Fourier pixels."""
+    return min(math.ceil(PADDING * limit) + 1, PADDING * box // 2)
 
 
 def turns(angle: Tensor, count: int, box: int, reach: int) -> Turns:
@@ -74,7 +74,7 @@ def planes(images: Tensor, reach: int) -> Tensor:
         torch.fft.fft2(torch.fft.ifftshift(padded, dim=(-2, -1))), dim=(-2, -1)
     )
     middle = PADDING * box // 2
-    part = slice(max(0, middle - reach), middle + reach + 1)
+    part = slice(middle - reach, middle + reach + 1)
     cut = whole[:, part, part] / box
     missing = 2 * reach + 1 - cut.shape[-1]  # at Nyquist of the padded box, which nothing asks for
     return zero_pad(cut, [0, missing] * 2).flatten(1).to(torch.complex64)
