@@ -43,11 +43,10 @@ class Sums:
         for mine, theirs in zip(self._all(), other._all(), strict=True):
             mine.mul_(decay).add_(theirs)
 
-    def split_(self, old: int, new: int, latest: Sums) -> None:
-        """Make a class ``new`` of the latest images of class ``old``, whose others stay there."""
-        for mine, theirs in zip(self._all(), latest._all(), strict=True):
-            mine[:, new] = theirs[:, old]
-            mine[:, old] -= theirs[:, old]
+    def put_(self, place: int, one: Sums) -> None:
+        """Exchange a class for the sums of ``one``."""
+        for mine, theirs in zip(self._all(), one._all(), strict=True):
+            mine[:, place] = theirs[:, 0]
 
     def taken(self, order: Tensor) -> Sums:
         """The classes in another order (K,)."""
@@ -92,9 +91,7 @@ def solve(sums: Sums, settings: ClassSettings) -> Averages:
     merged = sums.numerator.sum(0) / whole.clamp_min(1e-30)
     halves = sums.numerator / (sums.weight + (mean * noise)[..., shell]).clamp_min(1e-30)
     halves = torch.where(radius <= settings.shared_limit, merged, halves)
-    seen = torch.stack(
-        [flattened(images_of(half, box), mask) * mask for half in halves.unbind(0)]
-    )
+    seen = torch.stack([flattened(images_of(half, box), mask) * mask for half in halves.unbind(0)])
     return Averages(seen, flattened(images_of(merged, box), mask), curve)
 
 
@@ -146,8 +143,9 @@ def centres(images: Tensor, mask: Tensor) -> Tensor:
     high = (inside - CENTRE_THRESHOLD * inside.amax((1, 2), keepdim=True)).clamp_min(0)
     line = torch.arange(images.shape[-1], device=images.device) - images.shape[-1] // 2
     total = high.sum((1, 2)).clamp_min(1e-30)
-    return torch.stack([(high * line).sum((1, 2)), (high * line[:, None]).sum((1, 2))], 1) / (
-        total[:, None]
+    return (
+        torch.stack([(high * line).sum((1, 2)), (high * line[:, None]).sum((1, 2))], 1)
+        / (total[:, None])
     )
 
 

@@ -18,7 +18,7 @@ from cryotorch.ops.fourier.planes import Turns, planes, reach_of, turn_back, tur
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import euler_to_matrix
 from cryotorch.ops.pose.bank import Assignment, Bank, assign, find_temperature
-from cryotorch.ops.pose.scores import Observation, templates
+from cryotorch.ops.pose.scores import templates
 from cryotorch.refinement.class2d.averages import Averages, Sums, recentre_, solve
 from cryotorch.refinement.class2d.settings import ClassSettings
 from cryotorch.refinement.class2d.spectra import Spectra
@@ -27,11 +27,14 @@ from cryotorch.refinement.pose_search.search import shift_grid
 DECAY = 0.6  # of the running sums before each batch
 FIRST_SIZE, LAST_SIZE = 1e-2, 1e-4  # effective part of all hypotheses
 LEAST_SIZE = 2.0  # hypotheses
-GROWTH = 0.75  # part of the iterations after which the limit is the last one, and no class is re-seeded
-SHARE_FLOOR = 0.2  # of an equal share, that the prior of a class is at least
-DEAD = 0.1  # of an equal share: a class below is re-seeded
+GROWTH = (
+    0.75  # part of the iterations after which the limit is the last one, and no class is re-seeded
+)
+DEAD = 0.2  # of an equal share: a class below is re-seeded
 SHIFT_STEP = 0.3  # wave lengths of the limit between shifts
-AT_ONCE = 256  # images
+COARSE_LIMIT = 12.0  # Fourier pixels, up to which shifts are tried all over the extent; beyond, about the best of those
+NEAR = 1.5  # steps around it
+SAMPLE = 48  # images that the temperature is found from
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Classified:
         averages, sums: of the last pass, not shared between the half sets beyond the shared limit.
         share: (K,) of the images, posterior-weighted; mass: (K,) their number.
         label: (n,) class of the best hypothesis, from 0; psi: (n,) radians; shift_px: (n, 2); posterior: (n,) of that class.
+        evidence: (n,) logarithm, for the classes against an image of noise alone.
         inverse_temperature: of the last pass, 1 = posteriors as the noise says.
     """
 
@@ -52,6 +56,7 @@ class Classified:
     psi: Tensor
     shift_px: Tensor
     posterior: Tensor
+    evidence: Tensor
     inverse_temperature: float
 
     @property
@@ -62,12 +67,24 @@ class Classified:
 
 @dataclass(frozen=True)
 class _Round:
-    """What all images of an iteration are compared with: banks of both half sets, turns, shifts (t, 2), limit."""
+    """What all images of an iteration are compared with: banks of both half sets, turns, shifts (t, 2), limit.
+
+    ``coarse``: the same up to a lower limit, with all shifts, where the shifts here are only those around the best of its.
+    """
 
     banks: list[Bank]
     at: Turns
     shift_px: Tensor
     limit: float
+    coarse: _Round | None = None
+
+    def shifts(self, spectra: Spectra, rows: Tensor, which: int) -> Tensor:
+        """The shifts (b, t, 2) that are tried for images of a half set, ``rows`` (b,)."""
+        if self.coarse is None:
+            return self.shift_px.expand(len(rows), -1, -1)
+        rough = self.coarse
+        images, around = spectra.of(rows, rough.limit), rough.shifts(spectra, rows, which)
+        return assign(images, around, rough.banks[which]).shift_px[:, None] + self.shift_px
 
 
 def classify(
@@ -84,13 +101,13 @@ def classify(
     for number in range(settings.iterations):
         done = number / max(1, settings.iterations - 1)
         limit = _limit(min(1.0, done / GROWTH), settings)
-        now = _prepare(averages, sums.mass.sum(0), limit, inverse, settings)
+        now = _prepare(averages, limit, settings)
         rows = order.next(settings.batch)
         inverse = _temperature(spectra, half, rows, now, done)
-        latest = _expect(spectra, half, rows, now, inverse, tell)[0]
+        latest, found = _expect(spectra, half, rows, now, inverse, settings.at_once, tell)
         sums.add_(latest, DECAY)
         if done < GROWTH:
-            _reseed_(sums, latest)
+            _reseed_(sums, spectra, half, _worst(found, settings), settings, generator)
         averages = solve(sums, settings)
         if settings.recentre:
             recentre_(sums, averages.merged, settings)
@@ -98,9 +115,9 @@ def classify(
     found: list[tuple[Tensor, Assignment]] = []
     everything, now = torch.arange(len(spectra)), None
     for _ in range(settings.passes):
-        now = _prepare(averages, sums.mass.sum(0), settings.last_limit, inverse, settings)
+        now = _prepare(averages, settings.last_limit, settings)
         inverse = _temperature(spectra, half, everything, now, 1.0)
-        sums, found = _expect(spectra, half, everything, now, inverse, tell)
+        sums, found = _expect(spectra, half, everything, now, inverse, settings.at_once, tell)
         averages = solve(sums, settings)
     assert now is not None
     return _sorted(averages, sums, found, now, inverse)
@@ -170,38 +187,32 @@ def _random_sums(
     return sums
 
 
-def _prepare(
-    averages: Averages, mass: Tensor, limit: float, inverse: float, settings: ClassSettings
-) -> _Round:
-    """The banks of both half sets up to a limit; mass (K,) gives the prior of the classes."""
-    device, k = mass.device, settings.n_classes
+def _prepare(averages: Averages, limit: float, settings: ClassSettings) -> _Round:
+    """The banks of both half sets up to a limit. All classes are as likely: shares as a prior would let the largest swallow the rest."""
+    device, k = averages.halves.device, settings.n_classes
     at = _turns(limit, settings, device)
     zero = torch.zeros_like(at.angle)
     rotation = euler_to_matrix(zero, zero, at.angle).repeat(k, 1, 1)
-    share = (mass / mass.sum().clamp_min(1e-30)).clamp_min(SHARE_FLOOR / k)
-    prior = inverse * (share / share.sum()).log()
+    alike = torch.zeros(k, device=device)
     banks = []
     for half in averages.halves.unbind(0):
         slices = turned(planes(half, at.reach), at).flatten(0, 1)
-        banks.append(Bank(templates(slices, rotation), k, prior))
-    step = min(SHIFT_STEP * settings.grid.box / limit, max(settings.extent, 1e-3))
-    return _Round(banks, at, shift_grid(settings.extent, step, device), limit)
+        banks.append(Bank(templates(slices, rotation), k, alike))
+    step, coarse, extent = SHIFT_STEP * settings.grid.box / limit, None, settings.extent
+    if limit > COARSE_LIMIT and extent > NEAR * step:
+        coarse, extent = _prepare(averages, COARSE_LIMIT, settings), NEAR * step
+    shift_px = shift_grid(extent, min(step, max(extent, 1e-3)), device)
+    return _Round(banks, at, shift_px, limit, coarse)
 
 
-def _temperature(
-    spectra: Spectra, half: Tensor, rows: Tensor, now: _Round, done: float
-) -> float:
+def _temperature(spectra: Spectra, half: Tensor, rows: Tensor, now: _Round, done: float) -> float:
     """The inverse temperature at which posteriors have the effective size of this part of the run."""
     rows = rows[half[rows] == 0]
-    rows = rows[torch.linspace(0, len(rows) - 1, min(48, len(rows))).long()]
+    rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
     everything = 2 * len(now.at.angle) * now.banks[0].n_classes * len(now.shift_px)
     size = max(LEAST_SIZE, everything * FIRST_SIZE * (LAST_SIZE / FIRST_SIZE) ** done)
-    images = spectra.of(rows, now.limit)
-    return find_temperature(images, _shifts(now, images), now.banks[0], size)
-
-
-def _shifts(now: _Round, images: Observation) -> Tensor:
-    return now.shift_px.expand(len(images.spectrum), -1, -1)
+    shifts = now.shifts(spectra, rows, 0)
+    return find_temperature(spectra.of(rows, now.limit), shifts, now.banks[0], size)
 
 
 def _expect(
@@ -210,6 +221,7 @@ def _expect(
     rows: Tensor,
     now: _Round,
     inverse: float,
+    at_once: int,
     tell: Callable[[int], None],
 ) -> tuple[Sums, list[tuple[Tensor, Assignment]]]:
     """The sums of some images, and what is known of each: rows of the images and their assignments, without the sums."""
@@ -218,9 +230,9 @@ def _expect(
     found, nothing = [], torch.empty(0, device=spectra.device)
     for which in (0, 1):
         total: list[Tensor] = []
-        for some in rows[half[rows] == which].split(AT_ONCE):
+        for some in rows[half[rows] == which].split(at_once):
             images = spectra.of(some, now.limit)
-            made = assign(images, _shifts(now, images), now.banks[which], inverse)
+            made = assign(images, now.shifts(spectra, some, which), now.banks[which], inverse)
             if total:
                 total[0] += made.numerator
                 total[1] += made.weight
@@ -236,14 +248,28 @@ def _expect(
     return sums, found
 
 
-def _reseed_(sums: Sums, latest: Sums) -> None:
-    """A class that hardly any image belongs to takes over the latest images of the largest."""
+def _worst(found: list[tuple[Tensor, Assignment]], settings: ClassSettings) -> Tensor:
+    """Rows of the images that the classes explain least, as many as a class has on average, from the worst on."""
+    rows = torch.cat([some for some, _ in found])
+    evidence = torch.cat([made.evidence for _, made in found]).cpu()
+    return rows[evidence.argsort()[: max(8, len(rows) // settings.n_classes)]]
+
+
+def _reseed_(
+    sums: Sums,
+    spectra: Spectra,
+    half: Tensor,
+    worst: Tensor,
+    settings: ClassSettings,
+    generator: torch.Generator,
+) -> None:
+    """The smallest class begins anew with images that the others do not explain, if it is next to empty."""
     mass = sums.mass.sum(0)
-    for dead in torch.nonzero(mass < DEAD * mass.mean())[:, 0].tolist():
-        largest = int(sums.mass.sum(0).argmax())
-        if float(latest.mass[:, largest].sum()) > 0:
-            sums.split_(largest, dead, latest)
-            latest.split_(largest, dead, latest)
+    smallest = int(mass.argmin())
+    if float(mass[smallest]) > DEAD * float(mass.mean()):
+        return
+    alone = replace(settings, n_classes=1)
+    sums.put_(smallest, _random_sums(spectra, half, worst, alone, generator))
 
 
 def _sorted(
@@ -260,15 +286,17 @@ def _sorted(
     a = len(now.at.angle)
     r = a * len(order)
     at = torch.cat([rows for rows, _ in found]).argsort()
-    best, shift, share = (
+    best, shift, share, evidence = (
         torch.cat([getattr(made, name) for _, made in found])[at.to(mass.device)]
-        for name in ("best", "shift_px", "share")
+        for name in ("best", "shift_px", "share", "evidence")
     )
     label = best % r // a
     psi = now.at.angle[best % a] + math.pi * (best >= r)
     posterior = share.gather(1, label[:, None])[:, 0]
     averages = Averages(
-        averages.halves[:, order], averages.merged[order], averages.curve[order.to(averages.curve.device)]
+        averages.halves[:, order],
+        averages.merged[order],
+        averages.curve[order.to(averages.curve.device)],
     )
-    each = (values.cpu() for values in (mass[order], rank[label], psi, shift, posterior))
+    each = (values.cpu() for values in (mass[order], rank[label], psi, shift, posterior, evidence))
     return Classified(averages, sums.taken(order), *each, inverse)

@@ -19,7 +19,7 @@ class ClassSettings:
         shared_limit: up to here both half sets see the same averages, Fourier pixels; agreement up to there is no resolution.
         step: between turns in the plane, radians; None = from limit and radius. extent: of the shifts, pixels.
         batch: images of an iteration; iterations: their number; passes: over all images, after them.
-        recentre: whether averages are kept in the middle. seed: of the random beginning.
+        recentre: whether averages are kept in the middle. seed: of the random beginning. at_once: images that are compared together.
     """
 
     grid: ImageGrid
@@ -35,8 +35,9 @@ class ClassSettings:
     passes: int
     recentre: bool
     seed: int
+    at_once: int = 256
 
     def angles(self, limit: float) -> int:
-        """Turns in half a circle: at the edge of the mask half a wave length of the limit apart, or as told."""
-        step = self.step or 0.5 * self.grid.box / (limit * self.radius)
+        """Turns in half a circle: at the edge of the mask 0.7 wave lengths of the limit apart, or as told."""
+        step = self.step or 0.7 * self.grid.box / (limit * self.radius)
         return max(4, math.ceil(math.pi / step - 1e-6))
