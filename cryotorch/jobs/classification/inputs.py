@@ -22,7 +22,7 @@ from cryotorch.refinement.settings import ImageGrid
 log = logging.getLogger("cryotorch")
 NYQUIST = 0.75  # of max_resolution, that the box is chosen for
 FIRST_RESOLUTION = 40.0  # Å, what images are compared at in the beginning
-SHARED_RESOLUTION = 30.0  # Å, up to which both half sets see the same averages
+SHARED_RESOLUTION = 40.0  # Å, up to which both half sets see the same averages
 FIRST_SHELLS, SHARED_SHELLS = 4.0, 5.0  # Fourier pixels that these are at least
 MASK_SHARE = 0.8  # of the box
 WINDOW = (0.85, 0.99)  # of half the box, where the window on the images begins and ends

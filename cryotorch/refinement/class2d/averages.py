@@ -13,7 +13,7 @@ from cryotorch.ops.fourier.transforms import half_plane, pack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.refinement.class2d.settings import ClassSettings
 
-EDGE = 0.1  # of the radius, over which the mask falls to zero
+EDGE = 0.2  # of the radius, over which the mask falls to zero
 LEAST_FRC, MOST_FRC = 1e-3, 0.999
 CENTRE_THRESHOLD = 0.2  # of the highest density, above which it counts for the middle of an average
 LEAST_WEIGHT = 1e-6  # of the mean weight of all shells, below which a shell has no images

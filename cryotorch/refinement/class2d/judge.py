@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.masks.soft import soft_circle
-from cryotorch.ops.resolution.fsc import NEXT_TO_SPLIT, THRESHOLD
+from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.ops.resolution.significance import noise_band
 from cryotorch.refinement.class2d.averages import centres, mask_of
 from cryotorch.refinement.class2d.classify import Classified
 from cryotorch.refinement.class2d.settings import ClassSettings
 
+# Fourier pixels beyond the shared limit: what noise was aligned to leaks on through masks and windows, and poses carry it further.
+NEXT_TO_SHARED = 6.0
+ERRORS = 4.0  # standard errors that a shell must be clear of: there are many classes
 # A class that is suggested: part of all particles, distance of its middle from that of the box as a part of the mask's radius,
 # variance outside of the mask over that inside, and resolution over the finest of all classes.
 LEAST_SHARE, MOST_OFFSET, MOST_EDGE, MOST_COARSER = 0.0035, 0.25, 0.15, 2.0
@@ -62,12 +65,12 @@ def resolved_shell(curve: Tensor, mask: Tensor, settings: ClassSettings) -> Tens
     s = torch.arange(curve.shape[1], dtype=torch.float64)
     m2 = mask.double().square().cpu()
     inside = float(m2.sum() ** 2 / (m2.numel() * m2.square().sum()))
-    least = noise_band(6 * math.pi * s * inside).clamp_min(THRESHOLD)
+    least = noise_band(6 * math.pi * s * inside, ERRORS).clamp_min(THRESHOLD)
     good = curve > least
     good[:, : math.ceil(settings.shared_limit) + 1] = True
     good[:, math.floor(settings.last_limit) + 1 :] = False
     last = good.long().cumprod(1).sum(1) - 1
-    clear = last >= settings.shared_limit + NEXT_TO_SPLIT
+    clear = last >= settings.shared_limit + NEXT_TO_SHARED
     return torch.where(clear, last, 0)
 
 
