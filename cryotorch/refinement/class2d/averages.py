@@ -63,11 +63,13 @@ class Averages:
     Attributes:
         halves: (2, K, d, d) of the half sets, alike up to the shared limit, masked: what images are compared with.
         merged: (K, d, d) of all images, not masked; curve: (K, s) FRC of the half sets inside the mask, each over three shells.
+        support: (K,) part of the box that the noise of the averages covers, inside the mask.
     """
 
     halves: Tensor
     merged: Tensor
     curve: Tensor
+    support: Tensor
 
 
 def solve(sums: Sums, settings: ClassSettings) -> Averages:
@@ -83,16 +85,16 @@ def solve(sums: Sums, settings: ClassSettings) -> Averages:
     mean = _shell_mean(sums.weight, shell, box)
     mask = mask_of(settings, device)
     rough = sums.numerator / (sums.weight + mean[..., shell]).clamp_min(1e-30)
-    curve = ring_correlation(
-        *(flattened(images_of(half, box), mask) * mask for half in rough.unbind(0))
-    )
+    first, second = (flattened(images_of(half, box), mask) * mask for half in rough.unbind(0))
+    curve = ring_correlation(first, second)
     noise = (1 / curve.clamp(LEAST_FRC, MOST_FRC) - 1).float()
     whole = sums.weight.sum(0) + (0.5 * mean.sum(0) * noise)[..., shell]
     merged = sums.numerator.sum(0) / whole.clamp_min(1e-30)
     halves = sums.numerator / (sums.weight + (mean * noise)[..., shell]).clamp_min(1e-30)
     halves = torch.where(radius <= settings.shared_limit, merged, halves)
     seen = torch.stack([flattened(images_of(half, box), mask) * mask for half in halves.unbind(0)])
-    return Averages(seen, flattened(images_of(merged, box), mask), curve)
+    support = noise_support(first - second)
+    return Averages(seen, flattened(images_of(merged, box), mask), curve, support)
 
 
 def _shell_mean(weight: Tensor, shell: Tensor, box: int) -> Tensor:
@@ -135,6 +137,21 @@ def ring_correlation(first: Tensor, second: Tensor) -> Tensor:
     curve = torch.where(power > 0, cross / power.sqrt().clamp_min(1e-300), 0.0)
     curve[:, 0] = 1
     return curve
+
+
+def noise_support(difference: Tensor) -> Tensor:
+    """Part (n,) of the box that noise covers, (sum v)^2 / (d^2 sum v^2) with v the mean square of differences (n, d, d) at a radius.
+
+    Aligned noise gathers where the average is dense, and few numbers correlate far by chance.
+    """
+    box = difference.shape[-1]
+    line = (torch.arange(box, device=difference.device) - box // 2).square()
+    ring = (line[:, None] + line).sqrt().round().long().flatten()
+    count = torch.bincount(ring).double()
+    power = difference.square().double().flatten(1)
+    total = power.new_zeros(len(power), len(count)).index_add_(1, ring, power)
+    v = total / count.clamp_min(1)
+    return total.sum(1).square() / (box**2 * (v.square() * count).sum(1)).clamp_min(1e-300)
 
 
 def centres(images: Tensor, mask: Tensor) -> Tensor:

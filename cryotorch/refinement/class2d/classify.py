@@ -295,8 +295,7 @@ def _sorted(
     posterior = share.gather(1, label[:, None])[:, 0]
     averages = Averages(
         averages.halves[:, order],
-        averages.merged[order],
-        averages.curve[order.to(averages.curve.device)],
+        *(values[order] for values in (averages.merged, averages.curve, averages.support)),
     )
     each = (values.cpu() for values in (mass[order], rank[label], psi, shift, posterior, evidence))
     return Classified(averages, sums.taken(order), *each, inverse)

@@ -17,6 +17,7 @@ from cryotorch.refinement.class2d.settings import ClassSettings
 
 # Fourier pixels beyond the shared limit: what noise was aligned to leaks on through masks and windows, and poses carry it further.
 NEXT_TO_SHARED = 6.0
+LEAST_PARTICLES = 30.0  # posterior-weighted, that a resolution is claimed for
 ERRORS = 4.0  # standard errors that a shell must be clear of: there are many classes
 # A class that is suggested: part of all particles, distance of its middle from that of the box as a part of the mask's radius,
 # variance outside of the mask over that inside, and resolution over the finest of all classes.
@@ -41,37 +42,36 @@ class Judged:
 
 
 def judge(found: Classified, settings: ClassSettings) -> Judged:
-    """The resolution and the junk features of every class."""
+    """The resolution and the junk features of every class.
+
+    Classes are suggested where any resolves something: those whose half sets agree half as far as those of the best, at least.
+    """
     averages, pixel = found.averages, settings.grid.pixel_size
     mask = mask_of(settings, averages.merged.device)
     size = settings.grid.box * pixel
-    shell = resolved_shell(averages.curve, mask, settings)
-    resolution = torch.where(shell > 0, size / shell.clamp_min(1), torch.inf)
+    shell = agreeing_shell(averages.curve, averages.support, settings)
+    clear = shell >= settings.shared_limit + NEXT_TO_SHARED
+    clear &= found.mass >= LEAST_PARTICLES
+    resolution = torch.where(clear, size / shell.clamp_min(1), torch.inf)
     offset = centres(averages.merged, mask).norm(dim=1).cpu() * pixel
     edge = edge_variance(averages.merged, mask).cpu()
-    finest = float(resolution.min())
-    good = (found.share >= LEAST_SHARE) & (resolution <= MOST_COARSER * finest)
-    good &= resolution.isfinite() & (edge <= MOST_EDGE)
-    good &= offset <= MOST_OFFSET * settings.radius * pixel
+    good = (found.share >= LEAST_SHARE) & (MOST_COARSER * shell >= shell.max()) & clear.any()
+    good &= (edge <= MOST_EDGE) & (offset <= MOST_OFFSET * settings.radius * pixel)
     return Judged(resolution, offset, edge, good)
 
 
-def resolved_shell(curve: Tensor, mask: Tensor, settings: ClassSettings) -> Tensor:
-    """The last shell (n,) before an FRC (n, s) falls below 0.143 or what noise may reach; 0 where that is not clear of the shared limit.
+def agreeing_shell(curve: Tensor, support: Tensor, settings: ClassSettings) -> Tensor:
+    """The last shell (n,) before an FRC (n, s) falls below 0.143 or what noise may reach; what is shared agrees anyway.
 
-    Three shells hold v = 6 pi s (sum m^2)^2 / (d^2 sum m^4) independent numbers under a mask m, see ``ops.resolution.significance``.
+    Three shells hold v = 6 pi s a independent numbers of noise that covers a part a of the box, ``support`` (n,), see
+    ``ops.resolution.significance``.
     """
-    curve = curve.cpu()
-    s = torch.arange(curve.shape[1], dtype=torch.float64)
-    m2 = mask.double().square().cpu()
-    inside = float(m2.sum() ** 2 / (m2.numel() * m2.square().sum()))
-    least = noise_band(6 * math.pi * s * inside, ERRORS).clamp_min(THRESHOLD)
-    good = curve > least
+    curve, s = curve.cpu(), torch.arange(curve.shape[1], dtype=torch.float64)
+    numbers = 6 * math.pi * s * support.cpu().double()[:, None]
+    good = curve > noise_band(numbers, ERRORS).clamp_min(THRESHOLD)
     good[:, : math.ceil(settings.shared_limit) + 1] = True
     good[:, math.floor(settings.last_limit) + 1 :] = False
-    last = good.long().cumprod(1).sum(1) - 1
-    clear = last >= settings.shared_limit + NEXT_TO_SHARED
-    return torch.where(clear, last, 0)
+    return good.long().cumprod(1).sum(1) - 1
 
 
 def edge_variance(images: Tensor, mask: Tensor) -> Tensor:

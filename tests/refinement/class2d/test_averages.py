@@ -13,6 +13,7 @@ from cryotorch.refinement.class2d.averages import (
     Sums,
     centres,
     mask_of,
+    noise_support,
     recentre_,
     ring_correlation,
     solve,
@@ -64,6 +65,16 @@ def test_ring_correlation() -> None:
     error = ring_correlation(*torch.randn(2, 60, BOX, BOX))[:, 10].std()
     assert float(error) == pytest.approx((60 * math.pi) ** -0.5, rel=0.3)
     assert float(ring_correlation(a, (a + b) / 2)[:, 3:15].mean()) == pytest.approx(0.71, abs=0.05)
+
+
+def test_how_much_of_the_box_noise_covers() -> None:
+    torch.manual_seed(0)
+    line = (torch.arange(BOX) - BOX // 2).square()
+    circle = ((line[:, None] + line).sqrt() <= 8).float()
+    noise = torch.randn(40, BOX, BOX)
+    found = noise_support(torch.cat([noise, noise * circle])).view(2, 40).mean(1)
+    assert float(found[0]) == pytest.approx(1.0, abs=0.05)
+    assert float(found[1]) == pytest.approx(float(circle.mean()), rel=0.15)
 
 
 def test_classes_are_moved_into_the_middle(patterns, how) -> None:

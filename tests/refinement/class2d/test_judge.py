@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from cryotorch.refinement.class2d.averages import mask_of
-from cryotorch.refinement.class2d.judge import NEXT_TO_SHARED, edge_variance, resolved_shell
+from cryotorch.refinement.class2d.judge import agreeing_shell, edge_variance
 
 BOX = 32
 
 
-def test_the_last_shell_clear_of_noise_and_of_what_is_shared(patterns, how) -> None:
-    from dataclasses import replace
-
+def test_the_last_shell_that_is_clear_of_noise(how) -> None:
     how = replace(how, shared_limit=2.0, last_limit=14.0)
-    mask = mask_of(how, torch.device("cpu"))
     curves = torch.zeros(4, BOX // 2 + 1).double()
     curves[0, :13] = 0.9  # up to shell 12
-    curves[1, :6] = 0.9  # no further than what leaks from the shared shells
-    curves[2] = 0.9  # up to the limit
-    curves[3, :13] = 0.25  # noise may do that
-    assert NEXT_TO_SHARED == 6
-    assert resolved_shell(curves, mask, how).tolist() == [12, 0, 14, 0]
+    curves[1] = 0.9  # up to the limit
+    curves[2:, :13] = 0.45  # clear of noise that covers half the box
+    curves[2:, :9] = 0.9
+    support = torch.tensor([0.5, 0.5, 0.5, 0.2])
+    assert agreeing_shell(curves, support, how).tolist() == [12, 14, 12, 8]
 
 
 def test_density_outside_of_the_mask(patterns, how) -> None:
