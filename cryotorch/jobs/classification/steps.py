@@ -14,7 +14,7 @@ from cryotorch.jobs.classification.inputs import ClassInput
 from cryotorch.jobs.inputs import damage
 from cryotorch.refinement.backproject import noise_sample
 from cryotorch.refinement.class2d.classify import Classified, classify, images_to_do
-from cryotorch.refinement.class2d.judge import Judged, judge
+from cryotorch.refinement.class2d.judge import NEXT_TO_SHARED, Judged, judge
 from cryotorch.refinement.class2d.spectra import Spectra
 from cryotorch.refinement.em.initialise import initial_noise
 from cryotorch.report.sentences import line
@@ -54,9 +54,13 @@ def classified(read: ClassInput) -> Made:
         spectra = Spectra(images, particles, how.grid, noise[0], most, how.last_limit)
         found = classify(spectra, particles.half, how, bar.update)
     judged = judge(found, how)
+    edge = how.grid.box * how.grid.pixel_size
     warnings = []
-    if not bool(judged.resolution.isfinite().any()):
-        shared = how.grid.box * how.grid.pixel_size / how.shared_limit
+    if how.last_limit < how.shared_limit + NEXT_TO_SHARED:
+        needed = edge / (how.shared_limit + NEXT_TO_SHARED)
+        warnings.append(Finding("classes_not_judged", resolution=needed))
+    elif not bool(judged.resolution.isfinite().any()):
+        shared = edge / how.shared_limit
         warnings.append(Finding("classes_unresolved", classes=how.n_classes, resolution=shared))
     loud = spectra.watch.faults(how.grid.box, how.grid.pixel_size)
     damaged = damage.damaged_images(images, loud)
