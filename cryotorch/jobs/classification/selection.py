@@ -52,7 +52,7 @@ def write_selected(
 ) -> tuple[list[int], int]:
     """Write the particles of the classes that are asked for, if any; which classes, and how many particles.
 
-    ``suggested`` (K,) bool: whether a class looks like particles.
+    ``suggested`` (k,) bool: whether a class looks like particles.
 
     Raises:
         InputError: there is no such class, or no particle in it.

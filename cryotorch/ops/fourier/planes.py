@@ -83,10 +83,12 @@ def planes(images: Tensor, reach: int) -> Tensor:
 def turned(plane: Tensor, at: Turns) -> Tensor:
     """Spectra (n, a, m) complex64 of n averages, from their ``planes`` (n, c), turned by all angles."""
     real, imaginary = (
-        sum(
-            part.index_select(1, index).mul_(share)
-            for index, share in zip(at.index, at.share, strict=True)
-        )
+        torch.stack(
+            [
+                part.index_select(1, index).mul_(share)
+                for index, share in zip(at.index, at.share, strict=True)
+            ]
+        ).sum(0)
         for part in (plane.real.contiguous(), plane.imag.contiguous())
     )
     return torch.complex(real, imaginary).unflatten(1, (len(at.angle), -1))

@@ -24,8 +24,8 @@ class Sums:
     """What the images of two half sets have been added up to, class by class; padded planes of c coefficients as in ``ops.fourier.planes``.
 
     Attributes:
-        numerator: (2, K, c) complex64; weight: (2, K, c).
-        mass: (2, K) posterior-weighted numbers of images.
+        numerator: (2, k, c) complex64; weight: (2, k, c).
+        mass: (2, k) posterior-weighted numbers of images.
     """
 
     numerator: Tensor
@@ -49,7 +49,7 @@ class Sums:
             mine[:, place] = theirs[:, 0]
 
     def taken(self, order: Tensor) -> Sums:
-        """The classes in another order (K,)."""
+        """The classes in another order (k,)."""
         return Sums(*(values[:, order] for values in self._all()))
 
     def _all(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,9 +61,9 @@ class Averages:
     """Class averages.
 
     Attributes:
-        halves: (2, K, d, d) of the half sets, alike up to the shared limit, masked: what images are compared with.
-        merged: (K, d, d) of all images, not masked; curve: (K, s) FRC of the half sets inside the mask, each over three shells.
-        support: (K,) part of the box that the noise of the averages covers, inside the mask.
+        halves: (2, k, d, d) of the half sets, alike up to the shared limit, masked: what images are compared with.
+        merged: (k, d, d) of all images, not masked; curve: (k, s) FRC of the half sets inside the mask, each over three shells.
+        support: (k,) part of the box that the noise of the averages covers, inside the mask.
     """
 
     halves: Tensor
@@ -98,7 +98,7 @@ def solve(sums: Sums, settings: ClassSettings) -> Averages:
 
 
 def _shell_mean(weight: Tensor, shell: Tensor, box: int) -> Tensor:
-    """Mean weights (2, K, s) of the shells of padded planes (2, K, c)."""
+    """Mean weights (2, k, s) of the shells of padded planes (2, k, c)."""
     flat = weight.flatten(0, 1)
     total = flat.new_zeros(len(flat), box // 2 + 1).index_add_(1, shell, flat)
     mean = total / torch.bincount(shell, minlength=box // 2 + 1).clamp_min(1)
@@ -167,7 +167,7 @@ def centres(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def recentre_(sums: Sums, merged: Tensor, settings: ClassSettings) -> None:
-    """Move the classes so that their averages (K, d, d) lie in the middle."""
+    """Move the classes so that their averages (k, d, d) lie in the middle."""
     middle = centres(merged, mask_of(settings, merged.device)).clamp(
         -settings.extent, settings.extent
     )

@@ -39,11 +39,11 @@ SAMPLE = 48  # images that the temperature is found from
 
 @dataclass(frozen=True)
 class Classified:
-    """What became of n images and K classes, the largest first.
+    """What became of n images and k classes, the largest first.
 
     Attributes:
         averages, sums: of the last pass, not shared between the half sets beyond the shared limit.
-        share: (K,) of the images, posterior-weighted; mass: (K,) their number.
+        share: (k,) of the images, posterior-weighted; mass: (k,) their number.
         label: (n,) class of the best hypothesis, from 0; psi: (n,) radians; shift_px: (n, 2); posterior: (n,) of that class.
         evidence: (n,) logarithm, for the classes against an image of noise alone.
         inverse_temperature: of the last pass, 1 = posteriors as the noise says.
@@ -61,7 +61,7 @@ class Classified:
 
     @property
     def share(self) -> Tensor:
-        """(K,) part of the images, posterior-weighted."""
+        """(k,) part of the images, posterior-weighted."""
         return self.mass / self.mass.sum()
 
 
@@ -297,5 +297,8 @@ def _sorted(
         averages.halves[:, order],
         *(values[order] for values in (averages.merged, averages.curve, averages.support)),
     )
-    each = (values.cpu() for values in (mass[order], rank[label], psi, shift, posterior, evidence))
-    return Classified(averages, sums.taken(order), *each, inverse)
+    mass, label, psi, shift, posterior, evidence = (
+        values.cpu() for values in (mass[order], rank[label], psi, shift, posterior, evidence)
+    )
+    poses = dict(label=label, psi=psi, shift_px=shift, posterior=posterior, evidence=evidence)
+    return Classified(averages, sums.taken(order), mass, **poses, inverse_temperature=inverse)

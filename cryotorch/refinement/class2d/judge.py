@@ -26,7 +26,7 @@ LEAST_SHARE, MOST_OFFSET, MOST_EDGE, MOST_COARSER = 0.0035, 0.25, 0.15, 2.0
 
 @dataclass(frozen=True)
 class Judged:
-    """Class by class (K,), on the CPU.
+    """Class by class (k,), on the CPU.
 
     Attributes:
         resolution: Å; infinite where the half sets agree no further than what both were aligned to.

@@ -14,7 +14,7 @@ class ClassSettings:
 
     Attributes:
         grid: of the images; radius: of the mask on the averages, pixels.
-        n_classes: K.
+        n_classes: k.
         first_limit, last_limit: what images and averages are compared up to at the beginning and in the end, Fourier pixels.
         shared_limit: up to here both half sets see the same averages, Fourier pixels; agreement up to there is no resolution.
         step: between turns in the plane, radians; None = from limit and radius. extent: of the shifts, pixels.

@@ -68,5 +68,5 @@ def test_refused(done: Path, settings, tmp_path: Path, select, said) -> None:
 
 
 def test_a_folder_of_something_else(simulated: Path, settings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no classes.star"):
+    with pytest.raises(InputError, match="holds no classes"):
         class2d.run(settings(particles=str(simulated), select=[1], out=str(tmp_path / "out")))
