@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from cryotorch.data.files import host_memory
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.jobs.classification.settings import Class2d
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
+from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.particles import Particles
 from cryotorch.refinement.class2d.settings import ClassSettings
 from cryotorch.refinement.half_sets import assign_half_sets
@@ -61,6 +63,7 @@ def load(given: Class2d) -> ClassInput:
     requirement = f"{len(particles)} particles make {most} classes at most"
     require(settings.n_classes <= most, "n_classes", settings.n_classes, requirement)
     how = in_pixels(settings, images, len(particles))
+    _require_room(how, len(particles))
     images.normalize = normalize_needed(images, settings.normalize)
     log.info(
         "%d particles of %d pixels, %.4g Å, in %d classes, compared up to %.3g Å, on %s",
@@ -68,6 +71,17 @@ def load(given: Class2d) -> ClassInput:
         *(images.box * images.pixel_size / how.last_limit, device),
     )
     return ClassInput(settings, file, images, particles, how, device)
+
+
+def _require_room(how: ClassSettings, n: int) -> None:
+    """InputError where the truncated spectra of n images cannot stay in memory."""
+    need, there = 12.0 * n * half_plane(how.grid.box).count(how.last_limit), host_memory()
+    finest = how.grid.box * how.grid.pixel_size / how.last_limit
+    requirement = (
+        f"the images up to it need {need / 1e9:.2g} GB of memory, and there are {there / 1e9:.2g}: choose "
+        f"{math.ceil(finest * math.sqrt(need / there))} Å or coarser, or fewer particles"
+    )
+    require(need <= there, "max_resolution", finest, requirement)
 
 
 def _box(settings: Class2d, file: ParticleFile) -> int:

@@ -44,3 +44,9 @@ def test_values_given_win(settings) -> None:
 def test_what_does_not_fit_is_refused(settings, given, said) -> None:
     with pytest.raises(InputError, match=said):
         load(settings(**given))
+
+
+def test_images_must_fit_into_memory(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryotorch.jobs.classification.inputs.host_memory", lambda: 10**5)
+    with pytest.raises(InputError, match=r"max_resolution=12 cannot be used: .* GB of memory"):
+        load(settings())
