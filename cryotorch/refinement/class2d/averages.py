@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.planes import images_of, moved, radius_of
-from cryotorch.ops.fourier.transforms import half_plane, pack
+from cryotorch.ops.fourier.transforms import half_plane, pack, unpack
 from cryotorch.ops.masks.soft import soft_circle
 from cryotorch.refinement.class2d.settings import ClassSettings
 
@@ -85,16 +85,26 @@ def solve(sums: Sums, settings: ClassSettings) -> Averages:
     mean = _shell_mean(sums.weight, shell, box)
     mask = mask_of(settings, device)
     rough = sums.numerator / (sums.weight + mean[..., shell]).clamp_min(1e-30)
-    first, second = (flattened(images_of(half, box), mask) * mask for half in rough.unbind(0))
-    curve = ring_correlation(first, second)
+    own = radius > settings.shared_limit
+    within = [flattened(images_of(half, box), mask) * mask for half in rough]
+    beyond = [images_of(half * own, box) * mask for half in rough]
+    curve = ring_correlation(*within)
+    shells = torch.arange(curve.shape[1], device=device) > settings.shared_limit
+    curve = torch.where(shells, ring_correlation(*beyond), curve)
     noise = (1 / curve.clamp(LEAST_FRC, MOST_FRC) - 1).float()
     whole = sums.weight.sum(0) + (0.5 * mean.sum(0) * noise)[..., shell]
     merged = sums.numerator.sum(0) / whole.clamp_min(1e-30)
     halves = sums.numerator / (sums.weight + (mean * noise)[..., shell]).clamp_min(1e-30)
-    halves = torch.where(radius <= settings.shared_limit, merged, halves)
-    seen = torch.stack([flattened(images_of(half, box), mask) * mask for half in halves.unbind(0)])
-    support = noise_support(first - second)
-    return Averages(seen, flattened(images_of(merged, box), mask), curve, support)
+    # what is shared must not leak through the mask into what is not: it would creep on from iteration to iteration
+    packed = half_plane(box, device).radius > settings.shared_limit
+    inside = flattened(images_of(merged * ~own, box), mask) * mask
+    low, level = pack(inside) * ~packed, inside.mean((1, 2), keepdim=True)
+    seen = [
+        level + unpack(low + pack(images_of(half * own, box) * mask) * packed, box)
+        for half in halves
+    ]
+    support = noise_support(within[0] - within[1])
+    return Averages(torch.stack(seen), flattened(images_of(merged, box), mask), curve, support)
 
 
 def _shell_mean(weight: Tensor, shell: Tensor, box: int) -> Tensor:

@@ -15,10 +15,10 @@ from cryotorch.refinement.class2d.averages import centres, mask_of
 from cryotorch.refinement.class2d.classify import Classified
 from cryotorch.refinement.class2d.settings import ClassSettings
 
-# Fourier pixels beyond the shared limit: what noise was aligned to leaks on through masks and windows, and poses carry it further.
-NEXT_TO_SHARED = 6.0
+# Fourier pixels beyond the shared limit: the window of three shells and interpolation carry what noise was aligned to so far.
+NEXT_TO_SHARED = 4.0
 LEAST_PARTICLES = 30.0  # posterior-weighted, that a resolution is claimed for
-ERRORS = 4.0  # standard errors that a shell must be clear of: there are many classes
+ERRORS = 3.0  # standard errors that a shell must be clear of
 # A class that is suggested: part of all particles, distance of its middle from that of the box as a part of the mask's radius,
 # variance outside of the mask over that inside, and resolution over the finest of all classes.
 LEAST_SHARE, MOST_OFFSET, MOST_EDGE, MOST_COARSER = 0.0035, 0.25, 0.15, 2.0

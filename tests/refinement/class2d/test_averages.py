@@ -38,7 +38,7 @@ def test_an_average_is_what_went_in(patterns, how) -> None:
     found = solve(sums_of(image.expand(2, 1, BOX, BOX), how, 7.0), how)
     mask = mask_of(how, torch.device("cpu"))
     wanted = image * mask
-    assert float((found.halves[0, 0] - wanted).norm() / wanted.norm()) < 0.12
+    assert float((found.halves[0, 0] - wanted).norm() / wanted.norm()) < 0.15
     assert float((found.merged[0] * mask * wanted).sum() / wanted.square().sum()) > 0.9
     assert bool((found.curve[0, 1 : int(how.last_limit)] > 0.99).all())
 
