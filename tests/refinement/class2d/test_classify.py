@@ -47,10 +47,10 @@ def test_angles_and_origins_have_the_senses_of_relion(found: Classified, pattern
     """
     for number in range(4):
         mine = torch.nonzero(found.label == number)[:, 0]
-        kind = patterns.which[mine].mode().values
-        mine = mine[patterns.which[mine] == kind]
         if len(mine) < 30:
             continue
+        kind = patterns.which[mine].mode().values
+        mine = mine[patterns.which[mine] == kind]
         turn = torch.polar(torch.ones(len(mine)), found.psi[mine] - patterns.psi[mine])
         middle = turn.sum().angle()
         off = (turn * torch.polar(torch.ones(()), -middle)).angle().abs()
