@@ -33,10 +33,10 @@ def test_noise_is_told(settings) -> None:
 
 
 def test_too_little_detail_is_told(settings) -> None:
-    """128 Å in 11 Fourier pixels, five of them shared, leave none that is clear."""
-    made = classified(load(settings(iterations=1, epochs=1)))
+    """128 Å in 8 Fourier pixels, five of them shared, leave none that is clear."""
+    made = classified(load(settings(iterations=1, epochs=1, max_resolution=16.0)))
     assert codes(made.warnings) == ["classes_not_judged"]
-    assert "max_resolution=11.6 or finer" in line(made.warnings[0])
+    assert "max_resolution=14.2 or finer" in line(made.warnings[0])
 
 
 def test_columns(settings) -> None:
