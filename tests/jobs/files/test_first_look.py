@@ -50,6 +50,9 @@ def _folder(name: str) -> Path:
             dict(particles="there.star", volume="there.mrc", trainer={"accelerator": "gpu"}),
             "trainer.accelerator=gpu cannot be used: torch finds no CUDA device",
         ),
+        ("ab_initio", dict(particles="there.star", symmetry="Z"), "symmetry=Z cannot"),
+        ("ab_initio", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
+        ("ab_initio", dict(particles="there.star", like="gone"), "gone does not exist"),
         ("homo_refine", dict(particles="gone.star", volume="there.mrc"), "gone.star does not"),
     ],
 )
