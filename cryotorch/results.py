@@ -78,6 +78,20 @@ class Departures:
 
 
 @dataclass(frozen=True)
+class TimeLeft:
+    """Until the end of a run, from the least to the most that is to be expected.
+
+    Attributes:
+        seconds, iterations: least and most.
+        ctf: whether some of them may refine the CTF, whose seconds are not known before.
+    """
+
+    seconds: tuple[float, float]
+    iterations: tuple[int, int]
+    ctf: bool = False
+
+
+@dataclass(frozen=True)
 class IterationResult:
     """State of the refinement after an iteration. Volumes are (d, d, d) float32 on the CPU.
 
@@ -108,6 +122,7 @@ class IterationResult:
         shared, inserted: shells up to which the half sets had a common reference, and images were inserted.
         warnings: what is wrong with half maps, mask, curves and the run.
         loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.
+        time_left: until the end of the run; None = that was it, or nobody asked.
     """
 
     iteration: int
@@ -138,3 +153,4 @@ class IterationResult:
     warnings: list[Finding] = field(default_factory=list)
     loud: dict[int, str] = field(default_factory=dict)
     noise_factor: Tensor | None = None
+    time_left: TimeLeft | None = None

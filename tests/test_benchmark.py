@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,12 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import from_rotation_vector, random_rotations
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.pose.scores import Observation, gram_of_tensors, templates
+from cryotorch.refinement.settings import (
+    EMSettings,
+    MaskSettings,
+    ScheduleSettings,
+    SearchSettings,
+)
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MODEL = ("--particles", "a.star", "--volume", "a.mrc")
@@ -451,6 +458,39 @@ def test_large(
     history = [row["seconds"] for row in state.history]
     assert all(row["seconds"] >= spent for row, spent in zip(rows, history, strict=True))
     assert "### Iterations, cpu" in capsys.readouterr().out
+
+
+def test_large_is_foretold_from_small_runs() -> None:
+    """By runs whose images cost the same in any number: 8 ms of search, 2 of polish, and 3 s for the maps."""
+    from benchmarks.large_scaled import _at_full_size, _foretold, _rates
+
+    def ran(n: int) -> SimpleNamespace:
+        phases = {"transform": 1e-3, "coarse": 8e-3, "polish": 2e-3, "insert": 4e-3}
+        row = {f"seconds_{name}": each * n for name, each in phases.items()}
+        row |= {"seconds_templates": 0.5, "seconds_solve": 2.0, "seconds_fsc": 1.0}
+        seconds = sum(row.values()) + 0.25
+        row |= {"particles": float(n), "limit": 6.0}
+        plan = ScheduleSettings(16.0, 32.0)
+        parts = SearchSettings(), plan, MaskSettings()
+        settings = EMSettings(64, 1.5, torch.eye(3)[None], *parts, 0.0, (32.0, 32.0))
+        state = SimpleNamespace(
+            history=[row] * 2, convergence=SimpleNamespace(max_shells=[16.0] * 2)
+        )
+        images = type("Images", (), {"box": 64, "pixel_size": 1.5, "__len__": lambda _: n})()
+        module = SimpleNamespace(state=state, settings=settings)
+        return SimpleNamespace(
+            images=images, module=module, watch=SimpleNamespace(seconds=[seconds] * 2)
+        )
+
+    small, larger = ran(100), ran(300)
+    assert [row["foretold / measured"] for row in _foretold(small, larger)] == pytest.approx([1, 1])
+    assert _foretold(larger, small)[1]["foretold"] == pytest.approx(1.5 + 3.75)
+    full = _at_full_size(small, 1, 100_000)
+    assert full["s"] == pytest.approx(1500 + 3.75) and full["limit, Å"] == 6
+    (rates, _) = _rates(larger)
+    assert rates["coarse search, /s"] == pytest.approx(125) and rates["M-step, s"] == 3
+    assert rates["all of these, /s"] == pytest.approx(1 / 0.015)
+    assert rates["rest, s"] == pytest.approx(0.25)
 
 
 def test_bytes_reduced_are_those_of_the_sums() -> None:

@@ -22,6 +22,9 @@ def run(settings: AbInitio) -> Path:
     started = time.perf_counter()
     import torch
 
+    from cryotorch.refinement.runtime.lean_lightning import import_lightning
+
+    import_lightning()
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.initial_map.inputs import read_inputs
     from cryotorch.jobs.initial_map.results import write

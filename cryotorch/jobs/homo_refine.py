@@ -94,22 +94,26 @@ def prepare(config: HomoRefine, file, images, group):
 
     from cryotorch.data.image_names import refuse_duplicates
     from cryotorch.findings import remark
+    from cryotorch.jobs.inputs.maps import map_path
     from cryotorch.jobs.inputs.reference import load_box_mask, load_reference, warn_if_inverted
     from cryotorch.jobs.inputs.reference_axes import onto_axes
     from cryotorch.jobs.refinement.run import Inputs
+    from cryotorch.refinement.em.hands import finest_initial_shell
     from cryotorch.refinement.half_sets import assign_half_sets
     from cryotorch.report.sentences import line
 
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     particles, note = assign_half_sets(file.particles, config.half_sets == "resplit", config.seed)
     settings = global_em_settings(config, images, group, particles.half)
-    volume = load_reference(config.volume, "volume", file, images)
-    warn_if_inverted(volume, config.volume)
-    volume, warnings = onto_axes(volume, group, config.symmetry, config.symmetry_frame)
+    begun = map_path(config.volume)
+    volume = load_reference(begun, "volume", file, images)
+    warn_if_inverted(volume, begun)
+    finest = finest_initial_shell(settings)
+    volume, warnings = onto_axes(volume, group, config.symmetry, config.symmetry_frame, finest)
     for warning in warnings:
         logging.getLogger("cryotorch").warning(line(warning))
     if config.mask is not None and config.mask_mode != "none":
-        mask = load_box_mask(config.mask, config.volume, file, images)
+        mask = load_box_mask(config.mask, begun, file, images)
         settings = replace(settings, mask=replace(settings.mask, user_mask=mask))
     beginning = [note]
     if particles.has_pose or bool(particles.shift.any()):

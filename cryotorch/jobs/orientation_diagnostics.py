@@ -21,6 +21,7 @@ FILES = (
 def run(settings: OrientationDiagnostics) -> Path:
     """Scores, curves and one page about two half maps and their particles, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.half_maps import load_half_maps
@@ -39,6 +40,7 @@ def run(settings: OrientationDiagnostics) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
+            log.info(line(memory_needed("orientation_diagnostics", box, device)))
             views = load_views(settings)
             found = diagnose(in_angstrom(settings, pixel_size), halves, views, device)
             for row in table(found):

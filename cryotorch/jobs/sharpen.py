@@ -18,6 +18,7 @@ FILES = (
 def run(settings: Sharpen) -> Path:
     """Sharpened maps of two half maps, with their plots, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.half_maps import load_half_maps
@@ -36,6 +37,7 @@ def run(settings: Sharpen) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
+            log.info(line(memory_needed("sharpen", box, device)))
             reading = time.perf_counter() - started
             found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:

@@ -70,15 +70,18 @@ def _simulate(settings: Simulate) -> Simulate:
 
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
-    from cryotorch.jobs.files.memory import require_room
+    from cryotorch.jobs.files.memory import memory_needed, require_room
     from cryotorch.jobs.simulation.particles import images as images_of
     from cryotorch.jobs.simulation.second_body import write as write_second_body
     from cryotorch.jobs.simulation.simulated import simulated
     from cryotorch.ops.fourier.filters import low_pass
+    from cryotorch.report.sentences import line
 
     settings = in_angstrom(settings, settings.pixel_size)
     n, box, pixel_size = settings.n_particles, settings.box_size, settings.pixel_size
-    require_room(box, torch.device("cpu"), f"box_size={box}")
+    host = torch.device("cpu")
+    require_room(box, host, f"box_size={box}")
+    print(line(memory_needed("simulate", box, host)))
     names = (FILES[0], *BODY_FILES, *FILES[1:])
     inputs = (settings.source, settings.second_body)
     with new_files(settings, names, inputs) as folder:

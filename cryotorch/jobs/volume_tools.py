@@ -19,12 +19,14 @@ FILES = (
 def run(settings: VolumeTools) -> Path:
     """The edited map or mask with its picture and numbers, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.volume.fit import load
     from cryotorch.jobs.volume.results import write
     from cryotorch.jobs.volume.steps import edit
     from cryotorch.report.run_log import RunLog
+    from cryotorch.report.sentences import line
 
     require(settings.volume is not None, "volume", None, "name a map, a mask or an atomic model")
     inputs = [settings.volume, settings.like, settings.fit, *(path for _, path in settings.others)]
@@ -32,7 +34,9 @@ def run(settings: VolumeTools) -> Path:
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             device = pick_device(settings.device)
-            work = edit(load(settings, device), settings)
+            work = load(settings, device)
+            log.info(line(memory_needed("volume_tools", len(work.volume), device)))
+            work = edit(work, settings)
             write(folder, work, settings, started)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from numba import njit
 from numba.core import event
@@ -32,13 +33,21 @@ def inlined(function):
 
 
 class Told(event.Listener):
-    """Says before the first loop is compiled what the silence is about; numba is silent itself where it finds the result on disk."""
+    """Says before the first loop is compiled what the silence is about; numba is silent itself where it finds the result on disk.
+
+    Attributes:
+        seconds: of compiling in this process so far.
+    """
 
     def __init__(self) -> None:
         self.kept, self.said = True, False
+        self.seconds, self._deep, self._since = 0.0, 0, 0.0
 
     def on_start(self, event) -> None:
         """Of the package's own loops; one line for all of them."""
+        if self._deep == 0:
+            self._since = time.perf_counter()
+        self._deep += 1
         module = getattr(event.data["dispatcher"].py_func, "__module__", None) or ""
         if self.said or not module.startswith(PACKAGE):
             return
@@ -46,7 +55,10 @@ class Told(event.Listener):
         logging.getLogger(PACKAGE).info(ONCE if self.kept else EVERY_TIME)
 
     def on_end(self, event) -> None:
-        """Nothing more to say."""
+        """Add up."""
+        self._deep -= 1
+        if self._deep == 0:
+            self.seconds += time.perf_counter() - self._since
 
 
 LISTENER = Told()

@@ -1,7 +1,9 @@
-"""Small tensors between the host and a device, without waiting for it where that can be."""
+"""Small tensors between the host and a device, without waiting for it where that can be; large ones of the host, given back in parts."""
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 
 import torch
@@ -31,3 +33,19 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
         t if t.device.type == "cpu" else next(parts).clone().view(t.dtype).view(t.shape)
         for t in tensors
     ]
+
+
+def paged_zeros(shape: Sequence[int]) -> tuple[Tensor, mmap.mmap | None]:
+    """Zeros, float32 of any shape, in pages of the system that can be given back one by one; None where it knows no such pages."""
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return torch.zeros(*shape), None
+    pages = mmap.mmap(-1, 4 * math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=torch.float32).view(*shape), pages
+
+
+def give_back_(pages: mmap.mmap, start: int, stop: int) -> None:
+    """Give the whole pages between two bytes back to the system: what they held is lost."""
+    start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (stop - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        pages.madvise(mmap.MADV_DONTNEED, start, length)

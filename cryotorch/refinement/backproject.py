@@ -22,6 +22,7 @@ from cryotorch.refinement.settings import ImageGrid
 
 NOISE_IMAGES = 400  # that the noise is estimated from, and at least so many of each optics group:
 MIN_PER_GROUP = 8
+NOISE_BATCH = 32  # of them that are transformed at once
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def backproject(
                 images.spectrum, shift_px, images.gain, images.precision, one, grid.box
             )
             insert_slices_(sums, numerator, weight, rotation, point)
-    return collect(sums)
+    return collect(sums, forget=True)
 
 
 def noise_sample(images: Any, particles: Particles) -> list[Batch]:
@@ -106,5 +107,5 @@ def noise_sample(images: Any, particles: Particles) -> list[Batch]:
     for g in present:
         rows = torch.nonzero(group == g)[:, 0]
         rows = rows[torch.linspace(0, len(rows) - 1, min(each, len(rows))).long()]
-        sample.append(Batch(rows, images[rows.tolist()], 0))
+        sample += [Batch(some, images[some.tolist()], 0) for some in rows.split(NOISE_BATCH)]
     return sample

@@ -118,7 +118,7 @@ def ending(result: IterationResult) -> str:
 
 def summarise(result: IterationResult, extras: Mapping[str, object] | None = None) -> dict:
     """The summary as plain numbers and strings; ``extras`` come last, dictionaries are merged key by key."""
-    particles, fit = result.particles, result.guinier
+    particles, fit, left = result.particles, result.guinier, result.time_left
     box = result.map.shape[-1]
     summary: dict[str, object] = {
         "resolution": result.resolution,
@@ -142,6 +142,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "shift_change": median(result.shift_change),
         "scale_spread": float(particles.scale.std(correction=0)),
         "seconds": seconds_per_phase(result),
+        "seconds_left": left and list(left.seconds),
         "device": "cpu",
         **provenance(),
         "messages": [line(message) for message in result.messages],

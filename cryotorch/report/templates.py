@@ -1,4 +1,4 @@
-"""Contact sheet of templates: every projection with the angles of its view."""
+"""Contact sheet of templates or class averages: every image with a line below it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TILE, CAPTION, GAP = 0.95, 0.2, 0.04  # inches, and the others in tiles
 
 
 def contact_sheet(
-    images: Tensor, angles: Tensor, pixel_size: float, title: str, subtitle: str = ""
+    images: Tensor, captions: list[str], pixel_size: float, title: str, subtitle: str = ""
 ) -> Figure:
-    """Images (n, d, d) on one grey scale, row by row, each above its rot and tilt: angles (n, 2), degrees."""
+    """Images (n, d, d) on one grey scale, row by row, each above its caption."""
     n, box = len(images), images.shape[-1]
     columns = min(SHEET_COLUMNS, n)
     rows = math.ceil(n / columns)
@@ -31,17 +31,21 @@ def contact_sheet(
     axes.set_axis_off()
     values = images.numpy()
     low, high_grey = limits(values, (0.2, 99.8))
-    for i, (image, (rot, tilt)) in enumerate(zip(values, angles.tolist(), strict=True)):
+    for i, (image, text) in enumerate(zip(values, captions, strict=True)):
         x, y = i % columns * (1 + GAP), -(i // columns) * (1 + CAPTION)
         look = {"cmap": "gray", "vmin": low, "vmax": high_grey, "interpolation": "bicubic"}
         axes.imshow(image, origin="lower", extent=(x, x + 1, y - 1, y), aspect="auto", **look)
-        text = f"{rot:.0f}°, {tilt:.0f}°".replace("-", "\N{MINUS SIGN}")
         place: dict[str, Any] = {"ha": "center", "va": "top"}
         axes.text(x + 0.5, y - 1.02, text, fontsize=7, color=style.INK, **place)
     axes.set_xlim(0, wide)
     axes.set_ylim(-high, 0)
     scale_bar(axes, 0.06, -0.94, box * pixel_size)
     return figure
+
+
+def view_captions(angles: Tensor) -> list[str]:
+    """Rot and tilt of views (n, 2), degrees."""
+    return [f"{r:.0f}°, {t:.0f}°".replace("-", "\N{MINUS SIGN}") for r, t in angles.tolist()]
 
 
 def shown(n: int) -> np.ndarray:

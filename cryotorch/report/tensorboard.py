@@ -33,6 +33,7 @@ _LAYOUT = {
         "Resolution (Å)": ["Multiline", [r"^resolution/"]],
         "Change of the poses": ["Multiline", [r"^change/"]],
         "Seconds": ["Multiline", [r"^seconds/"]],
+        "Seconds left": ["Multiline", [r"^seconds_left/"]],
     },
     "FSC over shell, one run per iteration": {
         "Corrected": ["Multiline", [r"^fsc/corrected$"]],
@@ -70,6 +71,9 @@ def scalars(result: IterationResult) -> dict[str, float]:
         **{f"seconds/{phase}": value for phase, value in result.seconds.items()},
     }
     found["bfactor"] = result.guinier.applied
+    if result.time_left is not None:
+        ends = zip(("least", "most"), result.time_left.seconds, strict=True)
+        found |= {f"seconds_left/{name}": seconds for name, seconds in ends}
     if result.guinier.bfactor is not None:
         found["bfactor_fitted"] = result.guinier.bfactor
     known = ("iteration", "resolution", "rotation_change", "shift_change")

@@ -127,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--box", type=int, metavar="D", help="pixels per edge; else 360 on CUDA, 64 on the CPU")
     add("--pixel-size", type=float, metavar="Å", help="else 1.1 on CUDA, 3 on the CPU")
     add("--snr", type=float, help="variance of the signal by that of the noise; else 0.1")
+    sizes = (
+        "foretell 100000 x 128 pixels, or --n-particles and --box, from runs of so many particles"
+    )
+    add("--sizes", type=int, nargs="+", metavar="N", help=sizes)
     add("--symmetry", default="C1")
     add("--seed", type=int, help="of poses and noise; else 0")
     add("--device", choices=["all", "cpu", "cuda"], default="all")
@@ -259,7 +263,14 @@ def _large(o: argparse.Namespace) -> dict:
 
     sizes = dict(n_particles=o.n_particles, box_size=o.box, pixel_size=o.pixel_size)
     chosen = sizes | dict(snr=o.snr, symmetry=o.symmetry, seed=o.seed)
-    runs = [large.run(device, chosen, o.changes) for device in devices]
+    if o.sizes:
+        from benchmarks import large_scaled
+
+        if min(o.sizes) < 2:
+            raise InputError(f"--sizes are at least 2 particles, got {min(o.sizes)}")
+        runs = [large_scaled.run(device, o.sizes, chosen, o.changes) for device in devices]
+    else:
+        runs = [large.run(device, chosen, o.changes) for device in devices]
     return {title: rows for tables in runs for title, rows in tables.items()}
 
 

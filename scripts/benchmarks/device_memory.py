@@ -22,7 +22,7 @@ BOX, PARTICLES, MEMORY = 360, 100_000, 139.0  # GiB of memory
 GB = 1e9
 # Float32 numbers per voxel of the box.
 HELD = 4  # references of both half sets, mask, and what is made of them
-MAKING = 34.4  # a reference up to the Nyquist frequency, its table included
+MAKING = 26.2  # a reference up to the Nyquist frequency, its table included
 M_STEP = 27.3  # all that the M-step holds at its peak, sums and references included
 # Bytes per point of those that are worked on at once.
 PER_POINT = {"evaluating poses": 264, "slices": 160, "insertion": 92}
@@ -42,7 +42,7 @@ def run(box: int = BOX, particles: int = PARTICLES, memory: float = MEMORY) -> d
         _row("sums of both half sets", "24 (d + 3)² (d / 2 + 2)", sums(box)),
     ]
     reference = [
-        _row("table of a reference", "16 (2 d + 1)² (d + 1)", table(box)),
+        _row("table of a reference", "8 (2 d + 1)² (d + 2)", table(box)),
         _row("templates", "band 12, 7 degrees", templates(box)),
     ]
     making = [_row("making the other reference", f"{MAKING} x 4 d³", MAKING * 4 * box**3)]
@@ -83,7 +83,7 @@ def sums(box: int) -> int:
 
 def table(box: int) -> int:
     """Bytes of a reference up to the Nyquist frequency of an even box, ready for slicing."""
-    return 16 * (2 * box + 1) ** 2 * (box + 1)
+    return 8 * (2 * box + 1) ** 2 * (box + 2)
 
 
 def templates(box: int) -> int:

@@ -39,13 +39,14 @@ def run(device: str, chosen: Row, changes: Sequence[str]) -> dict[str, list[Row]
         changes: ``name=value`` of job=homo_refine.
     """
     given = SETS[device] | {name: value for name, value in chosen.items() if value is not None}
-    outcome = refined(make_settings("simulate", **given), _settings(changes, device, given))
+    outcome = refined(make_settings("simulate", **given), settings_of(changes, device, given))
     tables = {"Phases": _phases(outcome), "Iterations": _iterations(outcome)}
     tables["Result"] = [{"quantity": k, "value": v} for k, v in _result(outcome).items()]
     return {f"{title}, {device}": rows for title, rows in tables.items()}
 
 
-def _settings(changes: Sequence[str], device: str, given: Row) -> HomoRefine:
+def settings_of(changes: Sequence[str], device: str, given: Row) -> HomoRefine:
+    """Of a run on the device; ``given``: parameters of job=simulate, lengths in Å."""
     values: Row = dict(symmetry=given["symmetry"], trainer__accelerator=device, trainer__devices=1)
     for name, _, value in (change.partition("=") for change in changes):
         if name.split(".")[0] in ELSEWHERE.split():

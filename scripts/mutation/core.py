@@ -101,7 +101,7 @@ CORE = [
     _core("fourier/reconstruct", "within collect", "ops/fourier/test_reconstruct"),
     _core(
         "fourier/symmetrise",
-        "symmetrise cubic_weights _to_table _from_table _add_copies",
+        "symmetrise_ cubic_weights _to_table _from_table_ _add_copies",
         "ops/fourier/test_symmetrise",
     ),
     _core(

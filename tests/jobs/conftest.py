@@ -1,11 +1,12 @@
-"""A small refinement: its particles and maps, good and bad, a way to run it, and one that is done."""
+"""Small refinements and first maps: particles and maps, good and bad, a way to run them, and some that are done."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mrcfile
 import numpy as np
@@ -16,11 +17,14 @@ from matplotlib.image import imread
 from cryotorch.data.mrc import read_header, read_volume, write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
-from cryotorch.jobs import homo_refine, simulate, volume_tools
+from cryotorch.jobs import ab_initio, homo_refine, simulate, volume_tools
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.initial_map import inputs as first_inputs
+from cryotorch.jobs.initial_map import results as first_results
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.phantom import phantom
+from cryotorch.refinement.ab_initio.settings import AbInitioSettings
 
 BOX, PIXEL, N = 16, 6.0, 40
 FAST: dict[str, Any] = dict(max_iterations=1, split_resolution=25, trainer__accelerator="cpu")
@@ -233,3 +237,58 @@ def two_chains(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "".join(ATOM.format(i + 1, "AB"[i // 20], i + 1, *xyz) for i, xyz in enumerate(place))
     )
     return path
+
+
+# Of first maps.
+EDGE = 144.0  # Å, of 24 pixels
+N_BEGUN, N_MADE_OF = 200, 150
+
+
+class Begun(NamedTuple):
+    """A run of ``ab_initio``: particles and truth, its folder and summary, what it read and made."""
+
+    data: Path
+    out: Path
+    summary: dict[str, Any]
+    inputs: Any
+    made: Any
+
+
+@pytest.fixture(scope="session")
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Begun]:
+    """begin(out, steps, passes, figures, **changes): a first map of 200 particles, in so few steps that it has a shape only where asked for."""
+    data = tmp_path_factory.mktemp("blind")
+    few = dict(box_size=24, pixel_size=EDGE / 24, n_particles=N_BEGUN, snr=4.0, shift_sigma=3)
+    simulate.run(make_settings("simulate", out=str(data), **few))
+
+    def begin(
+        out: Path, steps: int = 4, passes: int = 1, figures: bool = False, **changes: Any
+    ) -> Begun:
+        kept: list[Any] = []
+
+        def write(*given: Any) -> None:
+            kept.extend(given[1:3])
+            write_all(*given)
+
+        lengths = dict(initial_resolution=40, final_resolution=15)
+        given = dict(particles=str(data / "particles.star"), n_starts=1, minibatch_size=80)
+        given |= dict(lengths, device="cpu") | changes
+        settings = make_settings("ab_initio", out=str(out), **given)
+        with pytest.MonkeyPatch.context() as patch:
+            short = partial(AbInitioSettings, soft_steps=steps, passes=passes)
+            patch.setattr(first_inputs, "AbInitioSettings", short)
+            write_all = first_results.write
+            patch.setattr(first_results, "write", write)
+            if not figures:
+                patch.setattr(first_results, "draw", lambda inputs, made: {})
+            assert ab_initio.run(settings) == out
+        return Begun(data, out, json.loads((out / "summary.json").read_text()), *kept)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def begun(begin: Callable[..., Begun], tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    """A map of 150 of the particles that has the shape of the truth, not to be changed."""
+    out = tmp_path_factory.mktemp("begun") / "run"
+    return begin(out, 30, 4, True, max_particles=N_MADE_OF, write=["star", "cs"])

@@ -95,3 +95,15 @@ def test_options_do_what_they_say(
     if "bfactor" in changes:
         mask = mrcfile.read(inputs / "mask.mrc")
         assert np.allclose(mrcfile.read(out / "mask_refine.mrc"), mask, atol=1e-6)
+
+
+def test_the_folder_of_a_run_stands_for_its_map(
+    tmp_path: Path, refine: Callable, finished: Path
+) -> None:
+    """With a mask too, which is placed by the header of the map."""
+    given = dict(mask="mask.mrc", mask_mode="static")
+    for name, volume in (("folder", finished), ("file", finished / "map.mrc")):
+        refine(tmp_path / name, volume=volume, **given)
+    assert np.array_equal(*(mrcfile.read(tmp_path / n / "map.mrc") for n in ("folder", "file")))
+    with pytest.raises(InputError, match=r"volume=.* holds no map.mrc"):
+        refine(tmp_path / "out", volume=tmp_path)

@@ -368,8 +368,9 @@ def test_padding_follows_the_memory(world: Path, monkeypatch: pytest.MonkeyPatch
     from cryotorch.jobs.files import memory
     from cryotorch.jobs.reconstruction import from_poses
 
+    least = 1.5 * 2 * from_poses.BYTES_PER_VOXEL * 48**3
     for place in (memory, from_poses):
-        monkeypatch.setattr(place, "memory_of", lambda device: 120 * 48**3 * 1.5 * 2)
+        monkeypatch.setattr(place, "memory_of", lambda device: least)
     small = reconstruct("out", world / "truth.star")
     assert "padding=1, as 2 would take half" in (Path("out") / "log.txt").read_text()
     assert small["particles"] > 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from cryotorch.report.style import render
-from cryotorch.report.templates import MAX_SHOWN, contact_sheet, shown
+from cryotorch.report.templates import MAX_SHOWN, contact_sheet, shown, view_captions
 
 
 def test_every_image_has_its_tile_and_its_angles() -> None:
     images = torch.rand(12, 8, 8)
     angles = torch.stack([torch.linspace(-170, 170, 12), torch.linspace(0, 180, 12)], 1)
-    figure = contact_sheet(images, angles, 4.0, "12 templates")
+    figure = contact_sheet(images, view_captions(angles), 4.0, "12 templates")
     (axes,) = figure.axes
     assert len(axes.images) == 12
     assert torch.equal(torch.from_numpy(axes.images[7].get_array().data), images[7])
@@ -21,7 +21,7 @@ def test_every_image_has_its_tile_and_its_angles() -> None:
     left, right, _, top = axes.images[10].get_extent()  # the second row begins
     assert (left, right) == (0, 1) and top < axes.images[9].get_extent()[2]
     assert len({image.get_clim() for image in axes.images}) == 1
-    wide, narrow = render(figure), render(contact_sheet(images[:1], angles[:1], 4.0, "1 template"))
+    wide, narrow = render(figure), render(contact_sheet(images[:1], ["1"], 4.0, "1 template"))
     assert wide.width > 2 * narrow.width > 600
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cryotorch.report.figures import FIGURES
 from cryotorch.report.tensorboard import LIVE, TensorBoardReport, scalars
-from cryotorch.results import IterationResult
+from cryotorch.results import IterationResult, TimeLeft
 
 
 class Stub(lightning.LightningModule):
@@ -163,3 +164,9 @@ def test_short_iterations_get_numbers_and_the_last_one_its_pictures(make, tmp_pa
     events = load(tmp_path / "tensorboard")
     assert [e.step for e in events.Scalars("resolution/claimed")] == [1, 2, 3]
     assert [e.step for e in events.Images("plots/fsc")] == [3]
+
+
+def test_the_time_left_is_a_pair_of_scalars_until_the_end(result: IterationResult) -> None:
+    left = scalars(replace(result, time_left=TimeLeft((30.0, 90.0), (1, 3))))
+    assert (left["seconds_left/least"], left["seconds_left/most"]) == (30.0, 90.0)
+    assert not [tag for tag in scalars(result) if tag.startswith("seconds_left")]

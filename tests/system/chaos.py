@@ -41,6 +41,7 @@ AT_ONCE = {
     "convert": "particles=set/truth.star",
     "reconstruct": "particles=set/truth.star half_sets=resplit",
     "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",
+    "class2d": "particles=set/particles.star n_classes=3 iterations=2 max_resolution=14 shift_extent=10",
     "sharpen": "volume=whole",
     "validation_fsc": "volume=whole",
     "orientation_diagnostics": "volume=whole n_directions=300",

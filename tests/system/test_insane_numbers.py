@@ -41,6 +41,10 @@ JOBS = {
     "ctf_refine": dict(particles="truth.star", volume="truth.mrc", **CTF),
     "validation_fsc": dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
     "sharpen": dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
+    "class2d": dict(
+        **dict(particles="particles.star", n_classes=2, max_resolution=14, shift_extent=10),
+        **dict(iterations=2, epochs=1),
+    ),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
     "orientation_diagnostics": dict(
@@ -102,7 +106,9 @@ def test_sound_files_of_every_job(small: Path, tmp_path: Path, job: str) -> None
     assert run(job, small, tmp_path / "out") == ""
 
 
-@pytest.mark.parametrize("job", ["homo_refine", "local_refine", "reconstruct", "ctf_refine"])
+@pytest.mark.parametrize(
+    "job", ["homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"]
+)
 def test_one_image_of_1e38(small: Path, tmp_path: Path, job: str) -> None:
     files = copied(small, tmp_path / "in")
     with np.errstate(all="ignore"), mrcfile.open(files / "particles.mrcs", "r+") as file:
@@ -198,7 +204,14 @@ def test_any_pixel_may_be_anything_in_every_job(small, tmp_path, job, changes) -
 
 
 # Runs that would only take long: more images, more iterations, more processes than there are.
-LONG = {"n_particles", "max_iterations", "trainer.devices", "trainer.num_nodes"}
+LONG = {
+    "n_particles",
+    "max_iterations",
+    "iterations",
+    "epochs",
+    "trainer.devices",
+    "trainer.num_nodes",
+}
 AT_LIMITS = [
     pytest.param(job, p.name, marks=pytest.mark.slow)
     for job in JOBS

@@ -100,6 +100,11 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         dict(volume="{c1}/truth.mrc", threshold=0.3, fill_holes=True, keep_largest=True)
         | dict(dilate=2, soften=3, segment__method="watershed"),
     ),
+    "class2d": (
+        "class2d",
+        dict(particles="{c1}/start.star", n_classes=2, iterations=2, epochs=1)
+        | dict(max_resolution=16.0, shift_extent=8.0),
+    ),
     "create_templates": ("create_templates", dict(volume="{c1}/truth.mrc", n_templates=6)),
     "simulate": ("simulate", dict(TINY, n_particles=6)),
 }

@@ -21,6 +21,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, -1)
 
 
+def return_freed_memory() -> None:
+    """Give back once what ``keep_freed_memory`` kept: before arrays so large that none of them fits where smaller ones were."""
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def collect_rarely() -> None:
     """Look for cycles of dead objects rarely, and not at the end.
 

@@ -1,4 +1,4 @@
-"""Whether maps of a given box, or a pose search, fit into memory, asked before torch is."""
+"""What memory a job will take, and whether maps of a given box, or a pose search, fit into it, asked before torch is."""
 
 from __future__ import annotations
 
@@ -9,10 +9,26 @@ import torch
 
 from cryotorch.data.files import host_memory
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding, remark
+from cryotorch.ops.fourier.insertion_cpu import copies
 from cryotorch.refinement.pose_search.local import SLICES_AT_ONCE
 from cryotorch.refinement.pose_search.search import grid_step
 from cryotorch.refinement.settings import EMSettings, SearchSettings
 
+# The largest resident set of a job on a CPU, measured at boxes of 128 and 192: bytes that it takes for any box, and bytes per voxel.
+NEEDS = {
+    "refinement": (550e6, 139.0),
+    "reconstruct": (800e6, 18.0),  # of the padded box
+    "validation_fsc": (325e6, 52.0),
+    "sharpen": (348e6, 48.0),
+    "volume_tools": (360e6, 30.0),
+    "orientation_diagnostics": (625e6, 29.0),
+    "ctf_refine": (550e6, 139.0),  # not measured: references as in a refinement
+    "create_templates": (476e6, 15.5),
+    "simulate": (600e6, 122.0),
+}
+SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group,
+TIGHTENING = 47.0  # and of a validation that tightens its mask
 # Bytes per voxel that the shortest job on one map takes at its peak, measured; one with segments takes 30.
 BYTES_PER_VOXEL = 20
 # Of a coarse search: for every rotation of the grid, for every coefficient of its slice, and for each that is scored.
@@ -28,6 +44,27 @@ def require_room(box: int, device: torch.device, said: str, each: float = BYTES_
             f"{said} cannot be used: maps of {box} voxels per edge need at least {_gigabytes(need)} GB of memory, and there "
             f"are {_gigabytes(there)}; choose a smaller box or larger pixels"
         )
+
+
+def memory_needed(job: str, box: int, device: torch.device, more: float = 0.0) -> Finding:
+    """About what memory a job needs at its peak for a box of so many voxels per edge, and ``more`` bytes; a warning where the host has less.
+
+    Of a CUDA device nothing is known: its host needs what the program takes.
+    """
+    program, each = NEEDS[job]
+    need, there = program, memory_of(torch.device("cpu"))
+    if device.type == "cpu":
+        need += each * box**3 + more
+    if need <= there:
+        return remark("memory_needed", need=_gigabytes(need))
+    return Finding("memory_short", need=_gigabytes(need), there=_gigabytes(there))
+
+
+def sums_memory(box: int, padding: int = 1) -> float:
+    """Bytes of the copies of a half set's sums beyond the first, which more threads need."""
+    side = padding * box + 3
+    size = 6 * side**2 * (side + 1)
+    return (copies(size) - 1) * float(size)
 
 
 def search_bytes(settings: EMSettings, batch: int) -> float:

@@ -88,8 +88,9 @@ def read_inputs(given: AbInitio) -> Inputs:
     file = load_particles(given.particles, given.class_, need_half_sets=False)
     n = len(file.particles)
     if n < LEAST_IMAGES:
+        of = "" if given.class_ is None else f" of class={given.class_}"
         raise InputError(
-            f"{given.particles} has {n} particles: at least {LEAST_IMAGES} are needed to make a map of nothing else"
+            f"{given.particles} has {n} particles{of}: at least {LEAST_IMAGES} are needed to make a map of nothing else"
         )
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     settings = in_angstrom(given, file.pixel_size)

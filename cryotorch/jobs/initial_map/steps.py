@@ -119,7 +119,7 @@ def with_hand(made: Made, inputs: Inputs) -> Made:
     path = inputs.settings.like
     if path is None:
         return replace(made, findings=[*made.findings, _told(remark("hand_unknown"))])
-    like, size = load_map(map_path(path), "like")
+    like, size = load_map(map_path(path, "like"), "like")
     pixel = inputs.images.pixel_size
     try:
         fit = fit_map(made.maps[0].cpu(), like, size, moving_pixel_size=pixel)

@@ -103,6 +103,8 @@ def bring(
     Raises:
         InputError: by its header most of it lies outside; ``said`` names the file in it, ``cure`` a way out.
     """
+    if not any(away) and own.samples_like(grid):
+        return volume, None
     part = _outside(volume, own, grid, away)
     if part > ELSEWHERE_SHARE and any(away):
         raise InputError(
@@ -112,8 +114,6 @@ def bring(
     warning = None
     if part > CUT_SHARE:
         warning = Finding("density_cut", part=part, file=said)
-    if not any(away) and own.samples_like(grid):
-        return volume, warning
     pixel_size = grid.pixel_size if abs(own.pixel_size / grid.pixel_size - 1) <= ROUNDING else None
     steps = [v / grid.pixel_size for v in away]
     if pixel_size and all(abs(s - round(s)) < 0.02 for s in steps):  # voxels are copied

@@ -18,9 +18,9 @@ OTHER = 0.2  # a pixel size that differs by more is no calibration but perhaps a
 MAP_NAMES = ("map.mrc", "*_volume_map.mrc", "*_class001.mrc")
 
 
-def map_path(volume: str | None) -> Path:
-    """The file of the map: the one named, or the last map in the folder of a refinement."""
-    require(volume is not None, "volume", None, "name a map or the folder of a refinement")
+def map_path(volume: str | None, name: str = "volume") -> Path:
+    """The file of the map: the one named, or the last map in the folder of a run; ``name`` of the parameter, for messages."""
+    require(volume is not None, name, None, "name a map or the folder of a run")
     path = Path(volume)
     if not path.is_dir():
         return path
@@ -29,7 +29,7 @@ def map_path(volume: str | None) -> Path:
         found = [p for p in sorted(path.glob(pattern)) if "_half" not in p.name]
         if found:
             return found[-1]
-    raise InputError(f"volume={volume} holds no map.mrc or another program's map: name the file")
+    raise InputError(f"{name}={volume} holds no map.mrc or another program's map: name the file")
 
 
 def load_map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from torch import Tensor
 
@@ -18,22 +19,30 @@ ON_AXES = 0.9  # correlation of a map with its rotated copies that counts as sym
 ON_OTHERS = 0.7
 CLEAR_GAIN = 0.15
 SMALL_BOX = 48  # voxels: a box that shows them
+BAND = 0.75  # of the Nyquist frequency of a smaller box that a map is averaged in: nearer to it interpolation weakens it
 LOOK_BOX = 96  # voxels: more tell no more of whether a map is symmetric, as most of its power is at low resolution
 
 
 def onto_axes(
-    volume: Tensor, group: Tensor, symmetry: str, frame: str = "check"
+    volume: Tensor,
+    group: Tensor,
+    symmetry: str,
+    frame: str = "check",
+    finest: float = math.inf,
 ) -> tuple[Tensor, list[Finding]]:
     """Average a map over its point group, and whether it does not have it in RELION's frame.
 
-    The finding names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look.
+    The finding names the turn that would bring it there; ``frame="auto"`` makes that turn, ``"trust"`` does not look. What is finer
+    than the shell ``finest`` may be lost: the fewer shells count, the less there is to interpolate.
     """
     told: list[Finding] = []
     if len(group) == 1:
         return volume, told
     if frame != "trust":
         volume, told = _on_axes(volume, group, symmetry, frame == "auto")
-    return symmetrise_volume(volume, group), told
+    box = len(volume)
+    small = 2 * math.ceil(finest / BAND) if finest < BAND * box / 2 else box
+    return resize_volume(symmetrise_volume(resize_volume(volume, small), group), box), told
 
 
 def _on_axes(

@@ -17,7 +17,7 @@ from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.sentences import in_summary
 from cryotorch.report.style import render
 from cryotorch.report.summary import provenance, write_json
-from cryotorch.report.templates import contact_sheet, shown
+from cryotorch.report.templates import contact_sheet, shown, view_captions
 
 
 def write_star_file(folder: Path, made: Templates) -> None:
@@ -45,7 +45,8 @@ def draw(folder: Path, made: Templates, found: Measured) -> None:
     filtered = "" if s.low_pass is None else f" at {s.low_pass:g} Å"
     title = f"{n} template{'s' if n > 1 else ''}{filtered}" + (f", {few} shown" if few < n else "")
     subtitle = f"rot, tilt; {s.symmetry}; {made.box} px of {made.pixel_size:.4g} Å"
-    sheet = contact_sheet(found.sheet, made.angles[shown(n)], made.pixel_size, title, subtitle)
+    captions = view_captions(made.angles[shown(n)])
+    sheet = contact_sheet(found.sheet, captions, made.pixel_size, title, subtitle)
     pictures = {"templates": render(sheet)}
     write_pictures(pictures, folder)
     write_tensorboard(folder / "tensorboard", {"largest_gap_deg": made.gap}, pictures, {})

@@ -14,7 +14,15 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom
-from cryotorch.jobs.files.memory import memory_of, require_room
+from cryotorch.jobs.config.process import return_freed_memory
+from cryotorch.jobs.files.memory import (
+    NEEDS,
+    SYMMETRIC,
+    memory_needed,
+    memory_of,
+    require_room,
+    sums_memory,
+)
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
@@ -23,7 +31,7 @@ from cryotorch.jobs.reconstruction.results import Found, judge
 from cryotorch.jobs.reconstruction.settings import Reconstruct
 from cryotorch.ops.fourier.coarse import coarse_sums
 from cryotorch.ops.fourier.reconstruct import Sums
-from cryotorch.ops.fourier.symmetrise import symmetrise
+from cryotorch.ops.fourier.symmetrise import symmetrise_
 from cryotorch.ops.geometry.symmetry_fit import SymmetryFit, box_for
 from cryotorch.particles import Particles, ignore
 from cryotorch.refinement.backproject import Insertion, backproject, noise_sample
@@ -38,8 +46,9 @@ from cryotorch.refinement.settings import ImageGrid
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
-# Bytes per voxel of the padded box at the peak, measured: the sums of two half sets and the work arrays.
-BYTES_PER_VOXEL = 120
+# Bytes per voxel of the padded box: 12 of the sums of two half sets, 2 each of the factors that even them out and of the copy that
+# these are found with; measured at the peak: 18.
+BYTES_PER_VOXEL = NEEDS["reconstruct"][1]
 
 
 @dataclass(frozen=True)
@@ -159,12 +168,13 @@ def _insert(
 
         noise, most, _ = initial_noise(seen, noise_sample(images, seen), grid, device)
         watch = Watch(most, len(seen))
+        return_freed_memory()
         for half in (0, 1):
             bar.set_description(f"half set {'AB'[half]}")
             inserted = backproject(seen, of_half(half), noise, grid, device, how, watch)
             if checked:
                 coarse.append(coarse_sums(inserted, box_for(box / 2 - 1)))
-            sums.append(symmetrise(inserted, group))
+            sums.append(symmetrise_(inserted, group))
         if checked:
             radius = 0.4 if diameter is None else diameter / 2 / (box * images.pixel_size)
             look = SymmetryFit(coarse, box / 2 - 1, radius)
@@ -197,4 +207,8 @@ def _padding(settings: Reconstruct, images: ParticleImages, device: torch.device
             log.info("padding=1, as 2 would take half of the memory")
     said = f"padding={padding} with a box of {images.box} pixels"
     require_room(padding * images.box, device, said, BYTES_PER_VOXEL)
+    padded = padding * images.box
+    more = sums_memory(images.box, padding)
+    more += SYMMETRIC * padded**3 if len(symmetry_group(settings.symmetry)) > 1 else 0.0
+    log.info(line(memory_needed("reconstruct", padded, device, more)))
     return padding

@@ -78,10 +78,13 @@ def judge(
     """Half maps from the sums of both half sets, judged as job=validation_fsc does, and the maps that follow from it.
 
     Args:
+        sums: of both half sets; afterwards the list is empty, for the memory.
         shared: Å up to which the half sets were aligned to one map, None = presumably not at all.
         warnings: what was said before, to stand with the others.
     """
     maps = [solve_lightly(half, rounds=ROUNDS) for half in sums]
+    merged = sums.pop(0)
+    merged += sums.pop(0)
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
     if shared is not None:
         known = known._replace(shared=len(maps[0]) * pixel_size / shared)
@@ -100,7 +103,6 @@ def judge(
     for warning in judged.warnings:
         log.info(line(warning))
     curve = judged.curves["corrected" if judged.claims else "no_mask"].to(device)
-    merged = sums[0] + sums[1]
     if not settings.regularize:
         full = solve(merged, torch.zeros_like(curve), rounds=ROUNDS)
     else:

@@ -23,7 +23,11 @@ from cryotorch.errors import InputError, Stopped
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, require, shown
 from cryotorch.jobs.files.fingerprint import fingerprint
-from cryotorch.jobs.files.memory import require_search_room
+from cryotorch.jobs.files.memory import (
+    memory_needed,
+    require_search_room,
+    sums_memory,
+)
 from cryotorch.jobs.files.ranks import rank, starter
 from cryotorch.jobs.files.ranks import started as started_processes
 from cryotorch.jobs.files.run_folder import RunFolder
@@ -205,6 +209,8 @@ def first_module(
     device, size = trainer.strategy.root_device, config.minibatch_size
     size = batch_size(images.box, device, trainer.world_size) if size == "auto" else size
     require_search_room(settings, size, device)
+    more = 2 * sums_memory(images.box)
+    log.info(line(memory_needed("refinement", images.box, device, more)))
     batches = Batches(images, particles.half, size, config.seed)
     extras |= {"device": machine(trainer), "minibatch_size": size}
     log.info(

@@ -28,6 +28,7 @@ from cryotorch.jobs.files.run_folder import CHECKPOINTS, RunFolder
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.device import require_cuda
 from cryotorch.jobs.refinement.advice import JudgeClaims
+from cryotorch.jobs.refinement.time_left import ForecastEnd
 from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.em.out_of_memory import explain_out_of_memory
 from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
@@ -278,13 +279,14 @@ def callbacks(
     profile: bool,
     judge: JudgeClaims,
 ) -> list[Callback]:
-    """Judge, log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    """Judge, forecast, log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
     out = folder.path
     return [
         belongs,
         SameRun(out),
         *([Trace(out / "profile")] if profile else []),
         judge,
+        ForecastEnd(),
         IterationBar(),  # first, as it gives the line to the log
         IterationLog(),
         TensorBoardReport(out / "plots"),

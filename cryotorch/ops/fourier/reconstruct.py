@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.slices import Accumulator, dense, grid_to_volume
-from cryotorch.ops.fourier.transforms import (
-    shell_count,
-    shell_sum,
-    slabs,
-    volume_shells,
-)
+from cryotorch.ops.fourier.transforms import ALL, shell_count, shell_sum, spans, volume_shells
 
 LIGHT_PRIOR = 0.05  # times the shell's mean weight: maps as good as unregularised
 UNSEEN = 1e-9  # of the largest mean weight: a shell with less was seen by no image
@@ -39,31 +35,38 @@ class Sums:
         numerator, weight = self.numerator + other.numerator, self.weight + other.weight
         return replace(self, numerator=numerator, weight=weight, limit=max(self.limit, other.limit))
 
-    @property
-    def shell(self) -> Tensor:
-        """Shell (of the unpadded box) of every coefficient, (P, P, P // 2 + 1)."""
-        fine = volume_shells(self.padding * self.box, self.weight.device)
+    def __iadd__(self, other: Sums) -> Sums:
+        self.numerator.add_(other.numerator)
+        self.weight.add_(other.weight)
+        return replace(self, limit=max(self.limit, other.limit))
+
+    def shells(self, z: slice = ALL, y: slice = ALL) -> Tensor:
+        """Shell (of the unpadded box) of every coefficient, (P, P, P // 2 + 1), or of those at slices of z and y."""
+        fine = volume_shells(self.padding * self.box, self.weight.device, z, y)
         if self.padding == 1:
             return fine
         return (fine + self.padding // 2) // self.padding
 
 
-def collect(accumulator: Accumulator, limit: float | None = None) -> Sums:
-    """The sums of an accumulator that was filled up to ``limit`` Fourier pixels, by default d / 2."""
+def collect(accumulator: Accumulator, limit: float | None = None, forget: bool = False) -> Sums:
+    """The sums of an accumulator that was filled up to ``limit`` Fourier pixels, by default d / 2; ``forget``: see ``dense``."""
     box, padding = accumulator.box, accumulator.padding
     limit = box / 2 if limit is None else min(limit, box / 2)
-    numerator, weight = dense(accumulator)
-    beyond = ~within(limit, padding * box, padding, weight.device)
-    numerator.masked_fill_(beyond, 0)
-    weight.masked_fill_(beyond, 0)
+    numerator, weight = dense(accumulator, forget)
+    for z in spans(len(weight), weight[0].numel()):
+        beyond = ~within(limit, padding * box, padding, weight.device, z)
+        numerator[z].masked_fill_(beyond, 0)
+        weight[z].masked_fill_(beyond, 0)
     return Sums(numerator, weight, box, padding, limit)
 
 
-def within(limit: float, padded: int, padding: int, device: torch.device | str = "cpu") -> Tensor:
-    """Which coefficients (P, P, P // 2 + 1) of a padded half transform lie at most ``limit`` unpadded Fourier pixels out."""
+def within(
+    limit: float, padded: int, padding: int, device: torch.device | str = "cpu", z: slice = ALL
+) -> Tensor:
+    """Which coefficients (P, P, P // 2 + 1) of a padded half transform, or of some rows, lie at most ``limit`` unpadded Fourier pixels out."""
     k = torch.fft.fftfreq(padded, 1 / padded, device=device).square()
     x = torch.arange(padded // 2 + 1.0, device=device).square()
-    return k[:, None, None] + k[:, None] + x <= (padding * limit) ** 2
+    return k[z][:, None, None] + k[:, None] + x <= (padding * limit) ** 2
 
 
 def shell_mean_weight(sums: Sums) -> Tensor:
@@ -80,7 +83,8 @@ def solve(sums: Sums, prior: Tensor, floor: float = 1e-3, rounds: int = 0) -> Te
     divides, so that directions nobody looked from do not explode. ``rounds`` of density compensation, see ``compensation``,
     take the place of the division.
     """
-    return grid_to_volume(_divided(sums, prior, floor, rounds), sums.box, sums.padding * sums.box)
+    lines = _quotient(sums, prior, floor, rounds)
+    return grid_to_volume(lines, sums.box, sums.padding * sums.box, sums.weight.device)
 
 
 def solve_lightly(sums: Sums, mean_weight: Tensor | None = None, rounds: int = 0) -> Tensor:
@@ -93,8 +97,8 @@ def solve_lightly(sums: Sums, mean_weight: Tensor | None = None, rounds: int = 0
     return solve(sums, LIGHT_PRIOR * mean, rounds=rounds).mul_(1 + LIGHT_PRIOR)
 
 
-def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
-    """The transform that ``solve`` turns into a map, zero beyond the last shell."""
+def _quotient(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Callable[[slice], Tensor]:
+    """The transform that ``solve`` turns into a map, zero beyond the last shell, (P, y, P // 2 + 1) at a slice of y."""
     mean = shell_mean_weight(sums)
     least = (floor * mean).clamp_min(1e-30)
     known = torch.cat([mean > UNSEEN * mean.max(), mean.new_zeros(1)])
@@ -103,48 +107,73 @@ def _divided(sums: Sums, prior: Tensor, floor: float, rounds: int) -> Tensor:
     )
     known = known.to(sums.weight)
 
-    def tables(shell: Tensor) -> list[Tensor]:
+    def divisor(z: slice, y: slice) -> tuple[Tensor, Tensor]:
+        shell = sums.shells(z, y)
         index = shell.flatten().clamp(max=len(known) - 1)
-        return [table.index_select(0, index).view(shell.shape) for table in (prior, least, known)]
+        added, smallest, inside = (
+            table.index_select(0, index).view(shell.shape) for table in (prior, least, known)
+        )
+        return torch.maximum(added.add_(sums.weight[z, y]), smallest, out=added), inside
 
-    if rounds:
-        added, least, inside = tables(sums.shell)
-        divisor = torch.maximum(added + sums.weight, least)
-        inside = inside > 0
-        factor = compensation(divisor, inside, sums.padding * sums.box, rounds)
-        return torch.where(inside, sums.numerator * factor, 0)
-    transform = torch.empty_like(sums.numerator)
-    arrays = (transform, sums.numerator, sums.weight, sums.shell)
-    for out, numerator, weight, shell in zip(*map(slabs, arrays), strict=True):
-        added, smallest, inside = tables(shell)
-        factor = inside.div_(torch.maximum(added.add_(weight), smallest, out=added))
-        torch.mul(numerator, factor, out=out)
-    return transform
+    if rounds == 0:
+
+        def lines(y: slice) -> Tensor:
+            below, inside = divisor(ALL, y)
+            return sums.numerator[:, y] * inside.div_(below)
+
+        return lines
+
+    def density(z: slice) -> tuple[Tensor, Tensor]:
+        below, inside = divisor(z, ALL)
+        return below, inside > 0
+
+    factor = compensation(density, sums.weight, rounds)
+    return lambda y: sums.numerator[:, y] * factor[:, y]
 
 
-def compensation(density: Tensor, known: Tensor, padded: int, rounds: int) -> Tensor:
-    """Factors f that even out a density (P, P, P // 2 + 1) > 0: (f density) * (1 2 1)/4 -> 1, instead of f = 1 / density.
+def compensation(
+    density: Callable[[slice], tuple[Tensor, Tensor]], like: Tensor, rounds: int
+) -> Tensor:
+    """Factors f (P, P, P // 2 + 1) that even out a density > 0: (f density) * (1 2 1)/4 -> 1, instead of f = 1 / density.
 
         f <- f / ((f density) * h),   f = 1 at first, h = (1 2 1)/4 along each axis
 
     Where a padded grid meets few slices, a division would make a coefficient seen by the rim of one slice as loud as its
     neighbour seen by ten, although cropping the padded box averages them. With f, neighbours keep their relative weights
-    at first and approach the division round by round. Outside ``known`` the density counts as even.
+    at first and approach the division round by round. Where it is not known the density counts as even, and f is 0 at the end.
     Pipe & Menon 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V.
+
+    Args:
+        density: gives the density at a slice of z, and where it is known.
+        like: (P, P, P // 2 + 1), what the factors are to be like.
     """
-    factor = torch.ones_like(density)
+    factor, weighted = torch.ones_like(like), torch.empty_like(like)
+    parts = spans(len(like), like[0].numel())
     for _ in range(rounds):
-        factor = factor / _neighbourhood(torch.where(known, factor * density, 1.0), padded)
+        for z in parts:
+            value, known = density(z)
+            weighted[z] = _smooth(torch.where(known, value.mul_(factor[z]), 1.0), 1)
+        _divide_by_neighbourhood_(factor, weighted)
+    for z in parts:
+        factor[z].masked_fill_(~density(z)[1], 0)
     return factor
 
 
-def _neighbourhood(values: Tensor, padded: int) -> Tensor:
-    """Values (P, P, P // 2 + 1), equal at k and -k, smoothed by (1 2 1)/4 along each axis of the whole transform."""
-    for axis in (0, 1):
-        beside = values.roll(1, axis) + values.roll(-1, axis)
-        values = values.lerp(beside.div_(2), 0.5)
-    # beyond the first and the last column lie the mirror images of these
-    outer = values[:, :, [1, padded - padded // 2 - 1]].flip(0, 1).roll((1, 1), (0, 1))
-    beside = torch.cat([outer[..., :1], values[..., :-1]], -1)
-    beside += torch.cat([values[..., 1:], outer[..., 1:]], -1)
+def _smooth(values: Tensor, axis: int) -> Tensor:
+    """Values, any shape, smoothed by (1 2 1)/4 along an axis whose ends meet."""
+    beside = values.roll(1, axis) + values.roll(-1, axis)
     return values.lerp(beside.div_(2), 0.5)
+
+
+def _divide_by_neighbourhood_(factor: Tensor, values: Tensor) -> None:
+    """Divide factors (P, P, P // 2 + 1) by values, equal at k and -k, that are smoothed by (1 2 1)/4 along z and x of the whole transform."""
+    padded = len(values)
+    # beyond the first and the last column lie the mirror images of these
+    outer = _smooth(values[:, :, [1, padded - padded // 2 - 1]], 0)
+    outer = outer.flip(0, 1).roll((1, 1), (0, 1))
+    for z in spans(padded, values[0].numel()):
+        beside = values[torch.arange(z.start - 1, z.stop + 1) % padded]
+        middle = beside[1:-1].lerp((beside[:-2] + beside[2:]).div_(2), 0.5)
+        sides = torch.cat([outer[z, :, :1], middle[..., :-1]], -1)
+        sides += torch.cat([middle[..., 1:], outer[z, :, 1:]], -1)
+        factor[z] /= middle.lerp_(sides.div_(2), 0.5)

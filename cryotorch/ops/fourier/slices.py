@@ -8,22 +8,23 @@ by it beforehand, insertion divides the reconstruction by it afterwards.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from mmap import mmap
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.chunking import in_parts
 from cryotorch.ops.fourier import insertion_cpu, slices_cpu
 from cryotorch.ops.fourier.transforms import (
-    centre_,
-    fft_volume,
+    LINES,
     half_plane,
-    ifft_volume,
     shift_phase,
+    spans,
 )
+from cryotorch.ops.host import give_back_, paged_zeros
 
 CPU_POINTS, GPU_POINTS = 1 << 16, 1 << 22
 
@@ -50,8 +51,8 @@ class Projector:
     """A volume's padded transform, ready for slicing.
 
     Attributes:
-        table: (z * y * x, 4) float32; each row holds the value at x and at x + 1 as (re, im, re, im), scaled so
-            that slices come out orthonormal like packed images. z, y run from -reach to reach, x from 0 to reach + 1.
+        table: (n, 2) float32, real and imaginary part at every z, y, x in turn, scaled so that slices come out orthonormal like packed
+            images. z, y run from -reach to reach, x from 0 to reach + 1.
         reach: largest padded frequency per axis; box: d; padding: samples per Fourier pixel; limit: Fourier pixels.
     """
 
@@ -61,6 +62,11 @@ class Projector:
     padding: int
     limit: float
 
+    @property
+    def pairs(self) -> Tensor:
+        """A view (n - 1, 4) of the table whose rows hold the value at x and the next one as (re, im, re, im)."""
+        return self.table.as_strided((len(self.table) - 1, 4), (2, 1))
+
 
 def projector(
     volume: Tensor, limit: float | None = None, padding: int = 2, correct: bool = True
@@ -69,21 +75,34 @@ def projector(
     box = volume.shape[-1]
     padded = padding * box
     limit = box / 2 if limit is None else min(float(limit), box / 2)
-    if correct:
-        volume = volume / gridding_correction(box, padded, volume.device)
-    before = padded // 2 - box // 2
-    transform = fft_volume(zero_pad(volume, [before, padded - box - before] * 3)) / box
     reach = min(math.ceil(padding * limit) + 1, padded // 2)
-    lines = torch.arange(-reach, reach + 1, device=transform.device) % padded
-    columns = torch.arange(reach + 2, device=transform.device)
-    mirrored = (
-        columns > padded // 2
-    )  # only beyond Nyquist of the padded box, where nothing is asked for
-    cut = transform[lines][:, lines][:, :, columns.clamp(max=padded // 2)]
-    cut = torch.where(mirrored, 0, cut)
-    pairs = torch.stack([cut[..., :-1], cut[..., 1:]], -1)
-    table = torch.view_as_real(pairs).flatten(-2).flatten(0, 2).to(torch.float32).contiguous()
+    lines = torch.arange(-reach, reach + 1, device=volume.device) % padded
+    columns = min(
+        reach + 2, padded // 2 + 1
+    )  # beyond Nyquist of the padded box nothing is asked for
+    line = gridding_line(box, padded, volume.device) if correct else volume.new_ones(box)
+    planes = []  # axis by axis, and of each only what is in the table
+    for z in spans(box, padded * columns, LINES):
+        part = volume[z] / (line[z, None, None] * line[:, None] * line)
+        part = torch.fft.rfft(_widened(part, padded, 2))[..., :columns]
+        planes.append(torch.fft.fft(_widened(part, padded, 1), dim=1)[:, lines])
+    plane = torch.cat(planes)
+    table = volume.new_zeros(len(lines), len(lines), reach + 2, 2, dtype=torch.float32)
+    for y in spans(len(lines), padded * columns, LINES):
+        part = torch.fft.fft(_widened(plane[:, y], padded, 0), dim=0)[lines] / box
+        values = torch.view_as_real(part).to(torch.float32)
+        table[:, y, :columns] = values
+    table = table.flatten(0, 2)
     return Projector(table, reach, box, padding, limit)
+
+
+def _widened(values: Tensor, size: int, dim: int) -> Tensor:
+    """The inverse of ``_middle``: place d // 2 of (.., d, ..) comes to place 0 of (.., size, ..), with zeros where nothing was."""
+    box = values.shape[dim]
+    half, shape = box // 2, list(values.shape)
+    shape[dim] = size - box
+    ends = values.narrow(dim, half, box - half), values.narrow(dim, 0, half)
+    return torch.cat([ends[0], values.new_zeros(shape), ends[1]], dim)
 
 
 def slice_coordinates(rotation: Tensor, frequency: Tensor) -> Tensor:
@@ -126,11 +145,11 @@ def corner_indices(coordinate: Tensor, reach: int, columns: int) -> tuple[Tensor
 
 def _corners(projector: Projector, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The eight complex neighbours (2 z, 2 y, b, m, 2 x, 2 re/im) of points (b, 3, m), fractions and signs."""
-    columns = projector.reach + 1
+    columns = projector.reach + 2
     index, fraction, sign = corner_indices(point * projector.padding, projector.reach, columns)
     side = 2 * projector.reach + 1
     index = torch.stack([index + step * columns for step in (0, 1, side, side + 1)])
-    rows = projector.table.index_select(0, index.flatten())
+    rows = projector.pairs.index_select(0, index.flatten())
     return rows.view(2, 2, *sign.shape, 2, 2), fraction, sign
 
 
@@ -194,22 +213,28 @@ class Accumulator:
 
     Attributes:
         sums: (c, s, s, s // 2 + 1, 3) float32: real part, imaginary part and weight; z, y from -reach to reach, x from 0. The
-            c copies, one for each thread that inserts, are added up by ``merge_``.
+            c copies, one for each thread that inserts, or for several of them where they are large, are added up by ``merge_``.
         reach, box, padding: as in ``Projector``.
+        pages: the memory of large sums on a CPU.
     """
 
     sums: Tensor
     reach: int
     box: int
     padding: int
+    pages: mmap | None = None
 
 
 def accumulator(box: int, padding: int = 1, device: torch.device | str = "cpu") -> Accumulator:
     """Empty sums for a box: 12 bytes per voxel of the (padded) half transform and copy."""
     reach = padding * box // 2 + 1
     side, cpu = 2 * reach + 1, torch.device(device).type == "cpu"
-    copies = min(torch.get_num_threads(), insertion_cpu.MOST_COPIES) if cpu else 1
-    sums = torch.zeros(copies, side, side, reach + 1, 3, device=device)
+    shape = side, side, reach + 1, 3
+    copies = insertion_cpu.copies(4 * math.prod(shape)) if cpu else 1
+    if cpu and copies == 1:
+        sums, pages = paged_zeros((1, *shape))
+        return Accumulator(sums, reach, box, padding, pages)
+    sums = torch.zeros(copies, *shape, device=device)
     return Accumulator(sums, reach, box, padding)
 
 
@@ -296,25 +321,27 @@ def add_slices_(
         flat.index_add_(0, at.flatten(), share.flatten(0, 1))
 
 
-def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
+def dense(sums: Accumulator, forget: bool = False) -> tuple[Tensor, Tensor]:
     """The sums on the padded half transform: numerator (P, P, P // 2 + 1) complex64 and weights float32, as they were summed.
 
     On the plane x = 0 the half space stores a point at k or at -k: both are added up, which is what makes the
-    inverse transform real.
+    inverse transform real. ``forget``: large sums on a CPU are lost while they are read, so that they do not lie in memory twice.
     """
     full, reach, padded = merge_(sums), sums.reach, sums.padding * sums.box
     half = padded // 2  # frequencies beyond it are rims that no wanted coefficient reaches
     numerator = full.new_empty(padded, padded, half + 1, dtype=torch.complex64)
-    weight = full.new_empty(numerator.shape)
-    ends = (
-        (slice(0, padded - half), slice(reach, reach + padded - half)),
-        (slice(padded - half, padded), slice(reach - half, reach)),
-    )
-    for (z, from_z), (y, from_y) in product(ends, repeat=2):
-        part = full[from_z, from_y, : half + 1]
-        torch.view_as_real(numerator)[z, y] = part[..., :2]
-        weight[z, y] = part[..., 2]
-    plane = full[:, :, 0]
+    weight, plane, each = full.new_empty(numerator.shape), full[:, :, 0].clone(), full[0].numel()
+    ends = ((0, reach, padded - half), (padded - half, reach - half, half))
+    for z, from_z, count in ends:
+        for part in spans(count, each):
+            at = slice(from_z + part.start, from_z + part.stop)
+            for y, from_y, lines in ends:
+                values = full[at, from_y : from_y + lines, : half + 1]
+                to = slice(z + part.start, z + part.stop), slice(y, y + lines)
+                torch.view_as_real(numerator)[to] = values[..., :2]
+                weight[to] = values[..., 2]
+            if forget and sums.pages is not None:
+                give_back_(sums.pages, 4 * each * at.start, 4 * each * at.stop)
     mate = plane.flip(0, 1)
     mate[..., 1].neg_()
     plane = plane + mate
@@ -325,17 +352,36 @@ def dense(sums: Accumulator) -> tuple[Tensor, Tensor]:
     return numerator, weight
 
 
-def grid_to_volume(transform: Tensor, box: int, padded: int, correct: bool = True) -> Tensor:
-    """A padded orthonormal half transform, which is overwritten, to the volume (d, d, d) that slices to it."""
-    if padded % 2:
-        volume = ifft_volume(transform, padded)
-    else:  # as ``ifft_volume``, but the transform goes before the result comes
-        transform = torch.fft.ifftn(centre_(transform), dim=(0, 1))
-        volume = torch.fft.irfft(transform, n=padded)
-    if padded != box:
-        start = padded // 2 - box // 2
-        volume = volume[(slice(start, start + box),) * 3].contiguous()
-    if not correct:
-        return volume.mul_(box)
-    line = gridding_line(box, padded, volume.device)
-    return volume.div_(line[:, None] * line / box).div_(line[:, None, None])
+def grid_to_volume(
+    lines: Callable[[slice], Tensor],
+    box: int,
+    padded: int,
+    device: torch.device | str = "cpu",
+    correct: bool = True,
+) -> Tensor:
+    """A padded orthonormal half transform to the volume (d, d, d) that slices to it.
+
+    Axis by axis, and each is cropped before the next: beside the result d P (P // 2 + 1) complex numbers are held.
+
+    Args:
+        lines: gives the transform at a slice of y, (P, y, P // 2 + 1).
+    """
+    half, columns = box // 2, padded // 2 + 1
+    planes = torch.empty(box, padded, columns, dtype=torch.complex64, device=device)
+    for y in spans(padded, padded * columns, LINES):
+        along = torch.fft.ifft(lines(y), dim=0)
+        planes[:half, y], planes[half:, y] = along[padded - half :], along[: box - half]
+    volume = torch.empty(box, box, box, device=device)
+    line = gridding_line(box, padded, device) if correct else torch.ones(box, device=device)
+    for z in spans(box, padded * columns, LINES):
+        plane = _middle(torch.fft.ifft(planes[z], dim=1), box, 1)
+        plane = _middle(torch.fft.irfft(plane, n=padded), box, 2)
+        volume[z] = plane.div_(line[z, None, None] / box).div_(line[:, None] * line)
+    return volume
+
+
+def _middle(values: Tensor, box: int, dim: int) -> Tensor:
+    """The ``box`` places around place 0, (.., d, ..), which comes to place d // 2."""
+    half = box // 2
+    ends = values.narrow(dim, values.shape[dim] - half, half), values.narrow(dim, 0, box - half)
+    return torch.cat(ends, dim)

@@ -28,7 +28,7 @@ def extract_slices_cpu(
     """Slices (b, m) complex64 of a ``Projector``'s table; frequencies as for ``slices.slice_coordinates``."""
     out = np.empty((len(rotation), frequency.shape[-2], 2), np.float32)
     turn, points = array(rotation), per_slice(frequency, len(rotation))
-    values = array(table)
+    values = array(table).reshape(-1)
 
     def part(start: int, stop: int) -> None:
         _slices(values, reach, padding, turn[start:stop], points[start:stop], out[start:stop])
@@ -88,8 +88,8 @@ def _fixed(slices: tuple, images: tuple) -> tuple:
     frequency, spectrum, gain, precision, magnification = images
     if magnification is None:
         magnification = torch.empty(0, 2, 2)
-    arrays = frequency, torch.view_as_real(spectrum), gain, precision, magnification
-    return array(table), reach, padding, box, *map(array, arrays)
+    arrays = frequency.mT, torch.view_as_real(spectrum), gain, precision, magnification
+    return array(table).reshape(-1), reach, padding, box, *map(array, arrays)
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -98,25 +98,31 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def per_slice(frequency: Tensor, n: int) -> np.ndarray:
-    """Frequencies (n or 1, m, 3): one compiled version serves all."""
-    full = torch.nn.functional.pad(frequency, (0, 3 - frequency.shape[-1]))
+    """Frequencies (n, 3, m) of every slice, axis by axis: one compiled version serves all."""
+    full = torch.nn.functional.pad(frequency, (0, 3 - frequency.shape[-1])).mT
     return np.broadcast_to(array(full.reshape(-1, *full.shape[-2:])), (n, *full.shape[-2:]))
 
 
 @inlined
-def locate(turn, k, start, n, padding, reach, index, fraction, sign):
-    """Lower corners, fractions and signs of n points R^T k, see ``slices.corner_indices``.
+def unsigned(x):
+    """An index that is not negative: numba gives negative ones a meaning, and loops that ask for it do not become vector instructions."""
+    return np.uint64(np.uint32(x))
+
+
+@inlined
+def locate(turn, k, start, n, padding, reach, columns, index, fraction, sign):
+    """Lower corners, fractions and signs of n points R^T k, k (3, m), see ``slices.corner_indices``; columns: of the table or the sums.
 
     Counted from the table's corner coordinates are positive, so that cutting off the fraction rounds down: this becomes vector
     instructions, which ``math.floor`` does not. Both sides are bounded: numbers that are not finite lead to no other place.
     """
     low, last, top = np.int32(0), np.int32(reach - 1), np.int32(2 * reach - 1)
-    columns, side, middle = np.int64(reach + 1), np.int64(2 * reach + 1), np.float32(reach)
+    side, middle = np.int32(2 * reach + 1), np.float32(reach)
     xx, xy, xz = turn[0, 0] * padding, turn[1, 0] * padding, turn[2, 0] * padding
     yx, yy, yz = turn[0, 1] * padding, turn[1, 1] * padding, turn[2, 1] * padding
     zx, zy, zz = turn[0, 2] * padding, turn[1, 2] * padding, turn[2, 2] * padding
     for j in range(n):
-        kx, ky, kz = k[start + j, 0], k[start + j, 1], k[start + j, 2]
+        kx, ky, kz = k[0, start + j], k[1, start + j], k[2, start + j]
         x = xx * kx + xy * ky + xz * kz
         s = -ONE if x < ZERO else ONE
         x = x * s
@@ -129,30 +135,30 @@ def locate(turn, k, start, n, padding, reach, index, fraction, sign):
         fraction[1, j] = y - np.float32(at_y)
         fraction[2, j] = z - np.float32(at_z)
         sign[j] = s
-        index[j] = (np.int64(at_z) * side + at_y) * columns + at_x
+        index[j] = unsigned(at_z * side + at_y) * columns + unsigned(at_x)
 
 
 @inlined
 def _gather(table, index, n, columns, plane, corner):
-    """The four rows around each point: corner (16, n), rows (y, z) times (x re, x im, x+1 re, x+1 im)."""
+    """The four rows around each point, of a flat table: corner (16, n), rows (y, z) times (x re, x im, x+1 re, x+1 im)."""
     for j in range(n):
         for row in range(4):
-            at = index[j] + (row & 1) * columns + (row >> 1) * plane
+            at = index[j] + unsigned(row & 1) * columns + unsigned(row >> 1) * plane
             for q in range(4):
-                corner[4 * row + q, j] = table[at, q]
+                corner[4 * row + q, j] = table[at + at + unsigned(q)]
 
 
 @compiled
 def _slices(table, reach, padding, rotation, frequency, out):
-    columns = reach + 1
-    plane = (2 * reach + 1) * columns
-    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    columns = unsigned(reach + 2)
+    plane = unsigned(2 * reach + 1) * columns
+    index, sign = np.empty(CHUNK, np.uint64), np.empty(CHUNK, np.float32)
     f, c = np.empty((3, CHUNK), np.float32), np.empty((16, CHUNK), np.float32)
     size, m = np.float32(padding), out.shape[1]
     for p in range(len(rotation)):
-        for start in range(0, m, CHUNK):
-            n = min(CHUNK, m - start)
-            locate(rotation[p], frequency[p], start, n, size, reach, index, f, sign)
+        for first in range(0, m, CHUNK):
+            start, n = unsigned(first), unsigned(min(CHUNK, m - first))
+            locate(rotation[p], frequency[p], start, n, size, reach, columns, index, f, sign)
             _gather(table, index, n, columns, plane, c)
             for part in range(2):
                 for j in range(n):
@@ -252,41 +258,46 @@ def _turn(w, rotation, out):
 def _work(frequency):
     """Arrays that all poses of a thread share."""
     most = int(np.abs(frequency).max())
-    index, sign = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    index, sign = np.empty(CHUNK, np.uint64), np.empty(CHUNK, np.float32)
     f, c = np.empty((3, CHUNK), np.float32), np.empty((16, CHUNK), np.float32)
     g, v = np.empty((6, CHUNK), np.float32), np.empty((14, CHUNK), np.float32)
-    turns, k = np.empty((4, 2 * most + 1), np.float32), np.zeros((len(frequency), 3), np.float32)
-    return index, sign, f, c, g, v, turns, k, np.empty((7, 7))
+    turns, k = (
+        np.empty((4, 2 * most + 1), np.float32),
+        np.zeros((3, frequency.shape[1]), np.float32),
+    )
+    k[:2], place = frequency, np.empty(frequency.shape, np.uint32)  # in the lines of phases
+    for t in range(frequency.shape[1]):
+        place[0, t], place[1, t] = int(frequency[0, t]) + most, int(frequency[1, t]) + most
+    return index, sign, f, c, g, v, turns, k, place, np.empty((7, 7))
 
 
 @inlined
 def _products(fixed, b, r, shift, work, out):
     """Per chunk of points: locate, gather, interpolate with gradients, weight, move the image, 28 products."""
     table, reach, padding, box, frequency, spectrum, gain, precision, magnification = fixed
-    index, sign, f, c, g, v, turns, k, total = work
-    m, half, columns = len(frequency), turns.shape[1] // 2, reach + 1
-    plane = (2 * reach + 1) * columns
+    index, sign, f, c, g, v, turns, k, place, total = work
+    m, half, columns = frequency.shape[1], turns.shape[1] // 2, unsigned(reach + 2)
+    plane = unsigned(2 * reach + 1) * columns
     cos_x, sin_x, cos_y, sin_y = turns
     size, turn = np.float32(padding), np.float32(2 * math.pi / box)
-    for t in range(m):
-        kx, ky = frequency[t, 0], frequency[t, 1]
-        k[t, 0], k[t, 1] = kx, ky
-        if len(magnification):
-            k[t, 0] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
-            k[t, 1] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
+    if len(magnification):
+        for t in range(unsigned(m)):
+            kx, ky = frequency[0, t], frequency[1, t]
+            k[0, t] = magnification[b, 0, 0] * kx + magnification[b, 0, 1] * ky
+            k[1, t] = magnification[b, 1, 0] * kx + magnification[b, 1, 1] * ky
     phase_line(shift[0], box, half, cos_x, sin_x)
     phase_line(shift[1], box, half, cos_y, sin_y)
     total[:] = 0
-    for start in range(0, m, CHUNK):
-        n = min(CHUNK, m - start)
-        locate(r, k, start, n, size, reach, index, f, sign)
+    for first in range(0, m, CHUNK):
+        start, n = unsigned(first), unsigned(min(CHUNK, m - first))
+        locate(r, k, start, n, size, reach, columns, index, f, sign)
         _gather(table, index, n, columns, plane, c)
         for part in range(2):
             _interpolate(c, part, f, r, size, n, g, v)
         for j in range(n):
             root = math.sqrt(precision[b, start + j])
             w, s = gain[b, start + j] * root, sign[j]
-            qx, qy = k[start + j, 0], k[start + j, 1]
+            qx, qy = k[0, start + j], k[1, start + j]
             re, im = v[2, j] * w, v[3, j] * (s * w)
             v[2, j], v[3, j] = re, im
             for part in range(2):  # dp/dw, see slices.slices_with_gradient
@@ -294,11 +305,11 @@ def _products(fixed, b, r, shift, work, out):
                 x, y, z = g[3 * part, j] * a, g[3 * part + 1, j] * a, g[3 * part + 2, j] * a
                 v[4 + part, j], v[6 + part, j] = -qy * z, qx * z
                 v[8 + part, j] = qy * x - qx * y
-            kx, ky = frequency[start + j, 0] * turn, frequency[start + j, 1] * turn
+            kx, ky = frequency[0, start + j] * turn, frequency[1, start + j] * turn
             v[10, j], v[11, j], v[12, j], v[13, j] = -im * kx, re * kx, -im * ky, re * ky
             v[0, j] = root
         for j in range(n):
-            x, y = int(frequency[start + j, 0]) + half, int(frequency[start + j, 1]) + half
+            x, y = unsigned(place[0, start + j]), unsigned(place[1, start + j])
             cos = cos_x[x] * cos_y[y] - sin_x[x] * sin_y[y]
             sin = sin_x[x] * cos_y[y] + cos_x[x] * sin_y[y]
             re, im = spectrum[b, start + j, 0] * v[0, j], spectrum[b, start + j, 1] * v[0, j]

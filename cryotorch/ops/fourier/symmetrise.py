@@ -18,22 +18,30 @@ POINTS_AT_ONCE = 1 << 20
 
 
 def symmetrise(sums: Sums, group: Tensor) -> Sums:
+    """``symmetrise_`` of a group (g, 3, 3), and the sums stay as they are."""
+    if len(group) == 1:
+        return sums
+    copy = replace(sums, numerator=sums.numerator.clone(), weight=sums.weight.clone())
+    return symmetrise_(copy, group)
+
+
+def symmetrise_(sums: Sums, group: Tensor) -> Sums:
     """Sum over the rotated copies of a point group (g, 3, 3), identity first: each image once, symmetry once.
 
     The copies are read by cubic convolution on the grid of the sums (Keys 1981, doi:10.1109/TASSP.1981.1163711): its envelope in
     real space is 0.94 at half of the box's radius and 0.81 at 0.7 of it. Numerator and weights share it, so that it hardly shows
-    in their ratio. Rotations that map the grid onto itself are exact. Nothing is read or kept beyond the sums' limit.
+    in their ratio. Rotations that map the grid onto itself are exact. Nothing is read or kept beyond the sums' limit. The result
+    is written into the memory of the sums.
     """
     if len(group) == 1:
         return sums
     limit = min(sums.limit, sums.box / 2 - 0.5)  # at Nyquist the grid's two ends meet
     band = limit * sums.padding
-    table = _to_table(sums, band)
-    if table.device.type == "cpu":
-        total = symmetrise_cpu.add_copies(table, band, RIM, *cosets(group))
+    if sums.weight.device.type == "cpu":
+        total = symmetrise_cpu.add_copies([_to_table(sums, band)], band, RIM, *cosets(group))
     else:
-        total = _add_copies(table, band, group)
-    return _from_table(total, sums, limit)
+        total = _add_copies(_to_table(sums, band), band, group)
+    return _from_table_(total, sums, limit)
 
 
 def _to_table(sums: Sums, band: float) -> Tensor:
@@ -53,14 +61,14 @@ def _to_table(sums: Sums, band: float) -> Tensor:
     return table
 
 
-def _from_table(table: Tensor, sums: Sums, limit: float) -> Sums:
+def _from_table_(table: Tensor, sums: Sums, limit: float) -> Sums:
     reach = (len(table) - 1) // 2 - RIM
-    numerator, weight = torch.zeros_like(sums.numerator), torch.zeros_like(sums.weight)
+    numerator, weight = sums.numerator.zero_(), sums.weight.zero_()
     for (z, at_z), (y, at_y) in product(_ends(reach, reach + RIM), repeat=2):
         part = table[at_z, at_y, 1 : reach + 2]
         torch.view_as_real(numerator)[z, y, : reach + 1] = part[..., :2]
         weight[z, y, : reach + 1] = part[..., 2]
-    return replace(sums, numerator=numerator, weight=weight, limit=limit)
+    return replace(sums, limit=limit)
 
 
 def _ends(reach: int, edge: int) -> tuple[tuple[slice, slice], ...]:

@@ -15,7 +15,7 @@ from cryotorch.ops.threads import in_threads_by_one
 ON_GRID = 1e-5  # grid steps: a coordinate that near to a grid point is on it
 
 
-def add_copies(table: Tensor, band: float, rim: int, grid: Tensor, cosets: Tensor) -> Tensor:
+def add_copies(tables: list[Tensor], band: float, rim: int, grid: Tensor, cosets: Tensor) -> Tensor:
     """Sums turned by all rotations c h of a group, added up: (z, y, x, 3) float32.
 
         S(k) = sum_c F(c^T k),   F(k) = sum_h V(h^T k)
@@ -23,12 +23,13 @@ def add_copies(table: Tensor, band: float, rim: int, grid: Tensor, cosets: Tenso
     F needs no interpolation, and S is the same at all h k: it is computed at one of them.
 
     Args:
-        table: V (z, y, x, 3) as (re, im, weight): z, y from -m to m, x from -1 to m, zero beyond ``band`` grid points.
+        tables: of one, which is taken out of the list to be forgotten when it has been read: V (z, y, x, 3) as (re, im, weight), z, y from
+            -m to m, x from -1 to m, zero beyond ``band`` grid points.
         rim: grid points between the band and m.
         grid: (h, 3, 3) rotations that map the grid onto itself; cosets: (c, 3, 3), identity first.
     """
     operators = grid.numpy().astype(np.int64)
-    values = table.numpy()
+    values = tables.pop().numpy()
     reach = values.shape[2] - 2 - rim
 
     def whole(values: np.ndarray, turns: np.ndarray, orbit: np.ndarray) -> np.ndarray:

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 SLAB = 2**20  # values at a time: they stay in the processor's cache
+LINES = 4 * SLAB  # of which Fourier transforms have enough for all threads
+ALL = slice(None)
+KEPT_BOX = 360  # the widest whose shell numbers are kept in memory, 94 MB
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,12 @@ def slabs(volume: Tensor) -> tuple[Tensor, ...]:
     return volume.split(rows)
 
 
+def spans(count: int, each: int, most: int = SLAB) -> list[slice]:
+    """Parts of ``count`` rows, each of so many values, that are worked on at once, for the memory; ``most`` values in each."""
+    rows = max(1, most // each)
+    return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+
 def wave_numbers(box: int, device: torch.device | str = "cpu") -> Tensor:
     """|k| in Fourier pixels of every |k|^2 that a box has, (q,) float64: tables of gains, looked up by whole numbers."""
     most = 3 * (box // 2) ** 2
@@ -137,17 +146,27 @@ def multiply_radial_(transform: Tensor, gain: Tensor) -> Tensor:
     return transform
 
 
+def _shells(box: int, device: torch.device | str, z: slice, y: slice) -> Tensor:
+    k = torch.fft.fftfreq(box, 1 / box, device=device).square()
+    x = torch.arange(box // 2 + 1.0, device=device).square()
+    return (k[z][:, None, None] + k[y][:, None] + x).sqrt_().add_(0.5).int()
+
+
 @lru_cache(maxsize=8)
 def _volume_shells(box: int, device: str) -> Tensor:
-    k = torch.fft.fftfreq(box, 1 / box, device=device)
-    x = torch.arange(box // 2 + 1.0, device=device)
-    square = k[:, None, None] ** 2 + k[None, :, None] ** 2 + x**2
-    return square.sqrt_().add_(0.5).int()
+    whole = torch.empty(box, box, box // 2 + 1, dtype=torch.int32, device=device)
+    for rows in spans(box, whole[0].numel()):
+        whole[rows] = _shells(box, device, rows, ALL)
+    return whole
 
 
-def volume_shells(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Shell number round(|k|) of every coefficient, (d, d, d // 2 + 1) int64; corners are numbered on."""
-    return _volume_shells(box, str(device))
+def volume_shells(
+    box: int, device: torch.device | str = "cpu", z: slice = ALL, y: slice = ALL
+) -> Tensor:
+    """Shell number round(|k|) of every coefficient, (d, d, d // 2 + 1) int32, or of some rows; corners are numbered on."""
+    if box <= KEPT_BOX:
+        return _volume_shells(box, str(device))[z, y]
+    return _shells(box, device, z, y)
 
 
 def shell_sum(values: Tensor, box: int, first_row: int = 0) -> Tensor:
@@ -156,11 +175,12 @@ def shell_sum(values: Tensor, box: int, first_row: int = 0) -> Tensor:
     Columns with 0 < kx < d/2 stand for two coefficients and count twice. Summed in float64. The values may be
     only some rows, from ``first_row`` on.
     """
-    shells = volume_shells(box, values.device)[first_row : first_row + len(values)]
     # the corner has the largest number, and with it all slabs give sums of one length
     bins = int(math.sqrt(3 * (box // 2) ** 2) + 0.5) + 1
     total = torch.zeros(bins, dtype=torch.float64, device=values.device)
-    for part, shell in zip(slabs(values), slabs(shells), strict=True):
+    for part in slabs(values):
+        rows = slice(first_row, first_row + len(part))
+        shell, first_row = volume_shells(box, values.device, rows), rows.stop
         weight = part.to(torch.float64, copy=True)
         weight[..., 1 : (box + 1) // 2] *= 2
         total += sum_by_number(shell, weight, bins)

@@ -162,7 +162,7 @@ def _measured(sums: list[Sums]) -> Tensor:
     Next to what was not measured a value holds only a part of its neighbours, and correlates with no copy.
     """
     padded, padding = sums[0].padding * sums[0].box, sums[0].padding
-    shell = sums[0].shell.long()
+    shell = sums[0].shells().long()
     known = torch.ones(1, 1, 1, 1, 1, device=sums[0].weight.device)
     for half in sums:
         mean = shell_mean_weight(half).to(half.weight)

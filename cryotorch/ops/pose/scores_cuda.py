@@ -49,13 +49,13 @@ def pose_gram_cuda(
     floor = point.floor()
     fx, fy, fz = (point - floor).unbind(1)
     lower = floor.clamp(-reach, reach - 1).long()
-    columns, side = reach + 1, 2 * reach + 1
+    columns, side = reach + 2, 2 * reach + 1
     index = ((lower[:, 2] + reach) * side + lower[:, 1] + reach) * columns + lower[:, 0]
     corner = [index, index + columns, index + side * columns, index + (side + 1) * columns]
 
     def interpolate(part: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         left = [table[c, part] for c in corner]
-        dx = [table[c, part + 2] - v for c, v in zip(corner, left, strict=True)]
+        dx = [table[c + 1, part] - v for c, v in zip(corner, left, strict=True)]
         line = [v + fx * d for v, d in zip(left, dx, strict=True)]
         dy0, dy1 = line[1] - line[0], line[3] - line[2]
         low, high = line[0] + fy * dy0, line[2] + fy * dy1

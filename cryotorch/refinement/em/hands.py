@@ -253,6 +253,11 @@ def coarse_initial_map(volume: Tensor, settings: EMSettings) -> Tensor:
     return resize_volume(mean, coarse_box(settings, settings.box / 2))
 
 
+def finest_initial_shell(settings: EMSettings) -> float:
+    """The last shell of an initial map that is looked at: for its frame, or beyond the slope of its low-pass, 0.04 at 1.5 times the limit."""
+    return max(coarse_box(settings, settings.box / 2) / 2, 1.5 * settings.schedule.first_limit)
+
+
 def unseen(settings: EMSettings) -> int:
     """The first shell of the initial map that the first iteration did not see: what is found there is not what was put in."""
     return math.floor(settings.schedule.first_limit) + 1

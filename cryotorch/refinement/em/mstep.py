@@ -16,7 +16,7 @@ from cryotorch.ops.fourier.reconstruct import (
     solve_lightly,
 )
 from cryotorch.ops.fourier.slices import merge_
-from cryotorch.ops.fourier.symmetrise import symmetrise
+from cryotorch.ops.fourier.symmetrise import symmetrise_
 from cryotorch.refinement.em import finite, hands, symmetry_check
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
 
@@ -52,7 +52,7 @@ def in_one_frame(
     state, settings, inserted = expectation.state, expectation.settings, expectation.insertion_limit
     halves = [collect(a, inserted) for a in expectation.sums]
     notes = symmetry_check.check_symmetry(state, halves, settings, inserted)
-    halves = [symmetrise(half, settings.group) for half in halves]
+    halves = [symmetrise_(half, settings.group) for half in halves]
     carried = hands.align_frames(state, e_step, halves, settings, inserted)
     if carried is None:
         return e_step, halves, notes

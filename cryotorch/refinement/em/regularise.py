@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -96,21 +97,24 @@ def _references(
     both = torch.stack(mean_weight).sum(0)
     low = torch.arange(len(both), device=both.device) < settings.split
     for out, half, own in zip(maps, halves, mean_weight, strict=True):
-        out.copy_(
-            solve_lightly(share_low(half, merged, settings.split), torch.where(low, both, own))
-        )
+        with sharing_low(half, merged, settings.split):
+            out.copy_(solve_lightly(half, torch.where(low, both, own)))
     return maps
 
 
-def share_low(half: Sums, merged: Sums, split: float) -> Sums:
-    """A half set's sums with those of both below the split shell: what keeps the halves in one frame.
+@contextmanager
+def sharing_low(half: Sums, merged: Sums, split: float) -> Iterator[None]:
+    """A half set's sums with those of both below the split shell, as long as it lasts: what keeps the halves in one frame.
 
     One shell less, because windows and interpolation carry what is shared one shell further.
     """
-    shell, width = half.shell, half.padding * math.ceil(max(split, 1))
-    numerator, weight = half.numerator.clone(), half.weight.clone()
-    for z in (slice(0, width), slice(max(width, len(shell) - width), None)):
-        low = shell[z] < split - 1  # only there
-        numerator[z] = torch.where(low, merged.numerator[z], numerator[z])
-        weight[z] = torch.where(low, merged.weight[z], weight[z])
-    return replace(half, numerator=numerator, weight=weight)
+    padded, width = len(half.weight), half.padding * math.ceil(max(split, 1))
+    own = []
+    for z in (slice(0, width), slice(max(width, padded - width), padded)):
+        low = half.shells(z) < split - 1  # only there
+        for values, both in ((half.numerator, merged.numerator), (half.weight, merged.weight)):
+            own.append((values[z], values[z].clone()))
+            values[z] = torch.where(low, both[z], values[z])
+    yield
+    for place, values in own:
+        place.copy_(values)

@@ -23,6 +23,11 @@ def _several_grids(
 
 
 SAID = {
+    # memory
+    "memory_needed": "needs about {need} GB of memory",
+    "memory_short": (
+        "needs about {need} GB of memory, and there are {there}: choose a smaller box or larger pixels, or a machine with more"
+    ),
     # half sets
     "half_sets_unknown": "{reason}: no half sets are known.",
     "half_sets_named": (

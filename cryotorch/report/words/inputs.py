@@ -86,6 +86,15 @@ SAID = {
     "mask_made_hard": "The mask has a hard edge, which correlates half maps by itself: add soften={soften:g} before you use it",
     "mask_edge_narrow": "At {resolution:g} Å a soft edge of {soften:g} Å is advised: add soften={soften:g}",
     "mask_at_border": "The mask reaches the border of the box, which cuts it off: raise threshold, or add soften=15 to let it end there",
+    # classes
+    "classes_not_judged": (
+        "Images were compared at too little detail to tell particles from aligned noise: no class has a resolution, and none is suggested. Add "
+        "max_resolution={resolution:.3g} or finer, and keep box_size=auto"
+    ),
+    "classes_unresolved": (
+        "None of the {classes} classes shows anything that the half sets do not share by being aligned to the same averages, up to "
+        "{resolution:.3g} Å: these may be images of noise. Check invert, the CTF, mask_diameter and pixel size, or give more particles"
+    ),
     # templates
     "templates_cut": (
         "{parameter}={size:g} cuts {part:.0%} off the power of a projection, where density lies at its border: use a larger one"

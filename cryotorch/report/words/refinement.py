@@ -86,6 +86,43 @@ def _not_converged(resolution: str | None, poses: str | None) -> str:
     )
 
 
+def lasting(seconds: float) -> str:
+    """About so long: a number of two digits with its unit."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"{float(f'{seconds / 86400:.2g}'):g} days"
+
+
+def _between(least: float, most: float) -> str:
+    low, high = lasting(least), lasting(most)
+    if low == high:
+        return f"about {low}"
+    number, unit = low.split()
+    return f"{number if unit == high.split()[1] else low} to {high}"
+
+
+def _iterations(fewest: int, many: int) -> str:
+    return (
+        f"{fewest} to {many} iterations" if fewest < many else f"{many} iteration{'s'[: many - 1]}"
+    )
+
+
+def _time_left(least: float, most: float, fewest: int, many: int, ctf: bool) -> str:
+    besides = ", what refining the CTF takes not counted" if ctf else ""
+    return f"{_between(least, most)} left, for {_iterations(fewest, many)}{besides}"
+
+
+def _time_guessed(
+    limit: float, images: float, least: float, most: float, fewest: int, many: int, ctf: bool
+) -> str:
+    besides = "M-steps and what refining the CTF takes" if ctf else "M-steps"
+    return (
+        f"About {lasting(images)} for the images of this iteration, at {limit:.3g} Å; {_between(least, most)} until the end if, as is usual, "
+        f"{_iterations(fewest, many)} do, finer ones taking longer, {besides} not counted"
+    )
+
+
 def _resolution_jumped(before: float, now: float) -> str:
     return f"the resolution went from {told(before)} to {told(now)}"
 
@@ -100,6 +137,8 @@ SAID = {
     ),
     "grey_scale": _grey_scale,
     # an iteration
+    "time_guessed": _time_guessed,
+    "time_left": _time_left,
     "pruning": (
         "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "
         "(active for {cap_active:.0%} of the particles), {evaluations:.0f} evaluations per particle"

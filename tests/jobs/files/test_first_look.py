@@ -41,6 +41,8 @@ def _folder(name: str) -> Path:
         ("orientation_diagnostics", dict(volume="gone"), "volume=gone is not a folder"),
         ("reconstruct", dict(particles="there.star", symmetry="Q8"), "symmetry=Q8 cannot"),
         ("create_templates", dict(volume="gone.mrc"), "gone.mrc does not exist"),
+        ("class2d", dict(particles="gone.star"), "gone.star does not exist"),
+        ("class2d", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
         ("volume_tools", dict(volume="there.mrc", symmetry="Z"), "symmetry=Z cannot"),
         ("simulate", dict(symmetry="Z"), "symmetry=Z cannot"),
         (
@@ -48,6 +50,9 @@ def _folder(name: str) -> Path:
             dict(particles="there.star", volume="there.mrc", trainer={"accelerator": "gpu"}),
             "trainer.accelerator=gpu cannot be used: torch finds no CUDA device",
         ),
+        ("ab_initio", dict(particles="there.star", symmetry="Z"), "symmetry=Z cannot"),
+        ("ab_initio", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
+        ("ab_initio", dict(particles="there.star", like="gone"), "gone does not exist"),
         ("homo_refine", dict(particles="gone.star", volume="there.mrc"), "gone.star does not"),
     ],
 )

@@ -12,11 +12,16 @@ from cryotorch.errors import InputError, out_of_memory
 from cryotorch.jobs.files import memory
 from cryotorch.jobs.files.memory import (
     BYTES_PER_VOXEL,
+    NEEDS,
+    memory_needed,
     memory_of,
     require_room,
     require_search_room,
+    sums_memory,
 )
+from cryotorch.ops.fourier.slices import accumulator
 from cryotorch.refinement.settings import EMSettings, MaskSettings, ScheduleSettings, SearchSettings
+from cryotorch.report.sentences import line
 
 CPU = torch.device("cpu")
 
@@ -92,3 +97,27 @@ def test_this_is_what_an_allocation_of_the_host_says() -> None:
     assert out_of_memory(caught.value)
     with pytest.raises(MemoryError):
         np.empty(2**52)
+
+
+@pytest.mark.parametrize("job", NEEDS)
+def test_what_is_needed_is_said_and_what_is_missing_warned_of(job: str, monkeypatch) -> None:
+    program, each = NEEDS[job]
+    need = program + each * 256**3 + 1e9
+    monkeypatch.setattr(memory, "memory_of", lambda device: need + 1)
+    told = memory_needed(job, 256, CPU, more=1e9)
+    assert not told.serious and float(str(told["need"])) == pytest.approx(need / 1e9, rel=0.06)
+    assert line(told).startswith("needs about ") and line(told).endswith(" GB of memory")
+    monkeypatch.setattr(memory, "memory_of", lambda device: need - 1)
+    short = memory_needed(job, 256, CPU, more=1e9)
+    assert short.serious and "choose a smaller box" in line(short)
+    host = memory_needed(job, 256, torch.device("cuda"))
+    assert not host.serious and float(str(host["need"])) == pytest.approx(program / 1e9, rel=0.06)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_the_memory_of_further_copies_of_the_sums(padding: int, monkeypatch) -> None:
+    """What an accumulator of so many threads holds beyond the first copy, to a few per cent."""
+    for threads in (1, 3, 64):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        sums = accumulator(40, padding).sums
+        assert sums_memory(40, padding) == pytest.approx(sums[1:].nbytes, rel=0.05)

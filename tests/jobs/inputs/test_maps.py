@@ -27,8 +27,8 @@ def test_the_map_of_a_refinement_is_found_in_its_folder(tmp_path: Path, names: l
     for name in names:
         (tmp_path / name).touch()
     assert map_path(str(tmp_path)) == tmp_path / names[0]
-    with pytest.raises(InputError, match="holds no map"):
-        map_path(str(tmp_path.parent))
+    with pytest.raises(InputError, match=r"like=.* holds no map"):
+        map_path(str(tmp_path.parent), "like")
 
 
 def test_a_pixel_size_is_needed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cryotorch.findings import Finding, codes
 from cryotorch.jobs.inputs.reference_axes import ON_AXES, onto_axes
-from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.fourier.filters import low_pass, radial_amplitude
 from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
 from cryotorch.ops.geometry.symmetry_frame import turn
 from cryotorch.ops.models.phantom import phantom
@@ -58,3 +58,16 @@ def test_an_initial_map_of_less_symmetry_is_told_to_have_less() -> None:
     lower = low_pass(phantom(32, 6.0, point_group("C4")), 6.0, 30)
     (told,) = onto_axes(lower, point_group("D4"), "D4", "check")[1]
     assert told["symmetry"] == "D4" and told["shows"] == "C4"
+
+
+def test_what_is_not_asked_for_is_not_averaged() -> None:
+    """Up to the shell that is asked for the map is the one that averaging all of it gives, to a few per cent of each shell."""
+    group = point_group("I")
+    uneven = phantom(64, 3.0, point_group("C1"))
+    whole, part = (onto_axes(uneven, group, "I", "trust", s)[0] for s in (100.0, 15.0))
+    assert float(shell_correlation(whole, part)[1:16].min()) > 0.99
+    ratio = (radial_amplitude(part) / radial_amplitude(whole))[1:16]
+    assert float((ratio - 1).abs().max()) < 0.1
+    assert float(radial_amplitude(part)[30:].max()) < 0.05 * float(
+        radial_amplitude(whole)[30:].min()
+    )

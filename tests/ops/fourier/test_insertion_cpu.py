@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryotorch.ops.fourier import slices
+from cryotorch.ops.fourier import insertion_cpu, slices
 from cryotorch.ops.fourier.insertion_cpu import MOST_COPIES
 from cryotorch.ops.fourier.slices import (
     accumulator,
     add_slices_,
+    dense,
     insert_slices_,
     insert_spread_,
     merge_,
@@ -66,3 +67,21 @@ def test_a_posterior(degrees, padding, stretched, threads, draw, monkeypatch):
 def test_copies_are_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     assert len(accumulator(8).sums) == MOST_COPIES
+
+
+@pytest.mark.parametrize("box", [20, 34])
+def test_threads_that_share_a_copy(box, points, threads, draw, monkeypatch):
+    """Each adds to planes of its own; what is read is forgotten, and nothing of it too early."""
+    rotation, frequency = random_rotations(9, draw), points("shared", box)
+    y = torch.randn(9, len(frequency), dtype=torch.complex64, generator=draw)
+    weight = torch.rand(9, len(frequency), generator=draw)
+    alone = accumulator(box, 2)
+    monkeypatch.setattr(insertion_cpu, "COPIES_MEMORY", 0)
+    shared = accumulator(box, 2)
+    assert len(alone.sums) == threads and len(shared.sums) == 1
+    for sums in (alone, shared):
+        insert_slices_(sums, y, weight, rotation, frequency)
+    for found, expected in zip(dense(shared, forget=True), dense(alone), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
+    if shared.pages is not None and box > 30:
+        assert float((shared.sums == 0).float().mean()) > 0.9

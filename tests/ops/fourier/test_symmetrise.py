@@ -138,7 +138,7 @@ def test_devices_agree(symmetry: str, size: int, padding: int, limit: float) -> 
     found = symmetrise(sums, group)
     table = module._to_table(sums, found.limit * padding)
     other = module._add_copies(table, found.limit * padding, group)
-    other = module._from_table(other, sums, found.limit)
+    other = module._from_table_(other, sums, found.limit)
     scale = float(found.numerator.abs().max())
     torch.testing.assert_close(found.numerator, other.numerator, rtol=0, atol=2e-6 * scale)
     torch.testing.assert_close(found.weight, other.weight, rtol=0, atol=2e-6 * scale)

@@ -30,13 +30,17 @@ def test_halves_share_nothing_above_the_split() -> None:
         return Sums(numerator, torch.rand(8, 8, 5, generator=generator).double(), 8, 1, 4)
 
     own, other = sums(), sums()
-    shared = regularise.share_low(own, own + other, 2.5)
-    low = own.shell < 1.5  # a shell less: what is shared leaks one further
+    merged = own + other
+    before = own.numerator.clone(), own.weight.clone()
+    low = own.shells() < 1.5  # a shell less: what is shared leaks one further
     assert 0 < low.sum() < low.numel()
-    assert torch.equal(shared.numerator[~low], own.numerator[~low])
-    assert torch.equal(shared.weight[~low], own.weight[~low])
-    assert torch.equal(shared.numerator[low], (own + other).numerator[low])
-    assert torch.equal(shared.weight[low], (own + other).weight[low])
+    with regularise.sharing_low(own, merged, 2.5):
+        for now, then, both in (
+            (own.numerator, before[0], merged.numerator),
+            (own.weight, before[1], merged.weight),
+        ):
+            assert torch.equal(now[~low], then[~low]) and torch.equal(now[low], both[low])
+    assert torch.equal(own.numerator, before[0]) and torch.equal(own.weight, before[1])
 
 
 def test_references_above_the_split_come_from_their_own_half(

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from cryotorch.findings import Finding
+from cryotorch.findings import Finding, remark
 from cryotorch.report.sentences import say
+from cryotorch.report.words.refinement import lasting
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,13 @@ def test_images_that_stand_twice_in_a_set() -> None:
     found = Finding("images_twice", images=40, twice=6, across=0, one="1@a", other="7@a")
     assert "6 of 40 images" in say(found) and "noise" not in say(found)
     assert "the half maps share their noise" in say(found.plus(across=2))
+
+
+def test_how_long_a_run_will_take_is_said_in_two_digits() -> None:
+    spans = [(0, "0 s"), (8.26, "8.3 s"), (89.4, "89 s"), (100, "1.7 min"), (5e3, "83 min")]
+    spans += [(6000, "1.7 h"), (2e5, "2.3 days")]
+    assert [lasting(seconds) for seconds, _ in spans] == [text for _, text in spans]
+    left = remark("time_left", least=130.0, most=310.0, fewest=1, many=4, ctf=False)
+    assert say(left) == "2.2 to 5.2 min left, for 1 to 4 iterations"
+    one = remark("time_left", least=30.0, most=30.2, fewest=1, many=1, ctf=True)
+    assert say(one) == "about 30 s left, for 1 iteration, what refining the CTF takes not counted"

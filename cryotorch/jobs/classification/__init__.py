@@ -1,0 +1,1 @@
+"""The parts of ``class2d``: settings, inputs, results, selection of classes."""

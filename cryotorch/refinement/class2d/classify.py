@@ -1,0 +1,304 @@
+"""Online EM over the classes of a set of images: batches with running sums while the posteriors narrow, then passes over all.
+
+Each image belongs to one of two half sets for good. Both see the same averages up to a shared limit, so that a class is the same class in
+both, and their own beyond, so that agreement there is no noise that both were aligned to. The posteriors are annealed: their effective
+size falls from a part of all hypotheses to next to one, or else the random beginning decides everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cryotorch.ops.fourier.planes import Turns, planes, reach_of, turn_back, turned, turns
+from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.geometry.rotations import euler_to_matrix
+from cryotorch.ops.pose.bank import Assignment, Bank, assign, find_temperature
+from cryotorch.ops.pose.scores import templates
+from cryotorch.refinement.class2d.averages import Averages, Sums, recentre_, solve
+from cryotorch.refinement.class2d.settings import ClassSettings
+from cryotorch.refinement.class2d.spectra import Spectra
+from cryotorch.refinement.pose_search.search import shift_grid
+
+DECAY = 0.6  # of the running sums before each batch
+FIRST_SIZE, LAST_SIZE = 1e-2, 1e-4  # effective part of all hypotheses
+LEAST_SIZE = 2.0  # hypotheses
+GROWTH = (
+    0.75  # part of the iterations after which the limit is the last one, and no class is re-seeded
+)
+DEAD = 0.2  # of an equal share: a class below is re-seeded
+SHIFT_STEP = 0.3  # wave lengths of the limit between shifts
+COARSE_LIMIT = 12.0  # Fourier pixels, up to which shifts are tried all over the extent; beyond, about the best of those
+NEAR = 1.5  # steps around it
+SAMPLE = 48  # images that the temperature is found from
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What became of n images and k classes, the largest first.
+
+    Attributes:
+        averages, sums: of the last pass, not shared between the half sets beyond the shared limit.
+        share: (k,) of the images, posterior-weighted; mass: (k,) their number.
+        label: (n,) class of the best hypothesis, from 0; psi: (n,) radians; shift_px: (n, 2); posterior: (n,) of that class.
+        evidence: (n,) logarithm, for the classes against an image of noise alone.
+        inverse_temperature: of the last pass, 1 = posteriors as the noise says.
+    """
+
+    averages: Averages
+    sums: Sums
+    mass: Tensor
+    label: Tensor
+    psi: Tensor
+    shift_px: Tensor
+    posterior: Tensor
+    evidence: Tensor
+    inverse_temperature: float
+
+    @property
+    def share(self) -> Tensor:
+        """(k,) part of the images, posterior-weighted."""
+        return self.mass / self.mass.sum()
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What all images of an iteration are compared with: banks of both half sets, turns, shifts (t, 2), limit.
+
+    ``coarse``: the same up to a lower limit, with all shifts, where the shifts here are only those around the best of its.
+    """
+
+    banks: list[Bank]
+    at: Turns
+    shift_px: Tensor
+    limit: float
+    coarse: _Round | None = None
+
+    def shifts(self, spectra: Spectra, rows: Tensor, which: int) -> Tensor:
+        """The shifts (b, t, 2) that are tried for images of a half set, ``rows`` (b,)."""
+        if self.coarse is None:
+            return self.shift_px.expand(len(rows), -1, -1)
+        rough = self.coarse
+        images, around = spectra.of(rows, rough.limit), rough.shifts(spectra, rows, which)
+        return assign(images, around, rough.banks[which]).shift_px[:, None] + self.shift_px
+
+
+def classify(
+    spectra: Spectra,
+    half: Tensor,
+    settings: ClassSettings,
+    tell: Callable[[int], None] = lambda count: None,
+) -> Classified:
+    """Classify all images; half (n,): 0 or 1. ``tell`` hears how many images were done, ``images_to_do`` says of how many."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = _Order(half, generator)
+    sums = _random_sums(spectra, half, order.next(settings.batch), settings, generator)
+    averages, inverse = solve(sums, settings), 1.0
+    for number in range(settings.iterations):
+        done = number / max(1, settings.iterations - 1)
+        limit = _limit(min(1.0, done / GROWTH), settings)
+        now = _prepare(averages, limit, settings)
+        rows = order.next(settings.batch)
+        inverse = _temperature(spectra, half, rows, now, done)
+        latest, found = _expect(spectra, half, rows, now, inverse, settings.at_once, tell)
+        sums.add_(latest, DECAY)
+        if done < GROWTH:
+            _reseed_(sums, spectra, half, _worst(found, settings), settings, generator)
+        averages = solve(sums, settings)
+        if settings.recentre:
+            recentre_(sums, averages.merged, settings)
+            averages = solve(sums, settings)
+    found: list[tuple[Tensor, Assignment]] = []
+    everything, now = torch.arange(len(spectra)), None
+    for _ in range(settings.passes):
+        now = _prepare(averages, settings.last_limit, settings)
+        inverse = _temperature(spectra, half, everything, now, 1.0)
+        sums, found = _expect(spectra, half, everything, now, inverse, settings.at_once, tell)
+        averages = solve(sums, settings)
+    assert now is not None
+    return _sorted(averages, sums, found, now, inverse)
+
+
+def images_to_do(n: int, settings: ClassSettings) -> int:
+    """How many images ``classify`` compares with the classes, all in all."""
+    return settings.iterations * min(settings.batch, n) + settings.passes * n
+
+
+class _Order:
+    """Batches of rows, as many of either half set (n,), each row once before any comes again."""
+
+    def __init__(self, half: Tensor, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.members = [torch.nonzero(half == which)[:, 0] for which in (0, 1)]
+        self.left = [torch.empty(0, dtype=torch.int64)] * 2
+
+    def next(self, size: int) -> Tensor:
+        """The next rows, at most all."""
+        taken = []
+        for which, members in enumerate(self.members):
+            left, wanted = self.left[which], min(size // 2, len(members))
+            if len(left) < wanted:
+                fresh = members[torch.randperm(len(members), generator=self.generator)]
+                left = torch.cat([left, fresh[~torch.isin(fresh, left)]])
+            taken.append(left[:wanted])
+            self.left[which] = left[wanted:]
+        return torch.cat(taken)
+
+
+def _limit(done: float, settings: ClassSettings) -> float:
+    return settings.first_limit + done * (settings.last_limit - settings.first_limit)
+
+
+def _turns(limit: float, settings: ClassSettings, device: torch.device) -> Turns:
+    """Evenly spaced turns in half a circle, none of them along the grid, where nothing would be interpolated."""
+    box, n = settings.grid.box, settings.angles(limit)
+    angle = (torch.arange(n, device=device) + 0.5) * (math.pi / n)
+    return turns(angle, half_plane(box).count(limit), box, reach_of(settings.last_limit, box))
+
+
+def _random_sums(
+    spectra: Spectra,
+    half: Tensor,
+    rows: Tensor,
+    settings: ClassSettings,
+    generator: torch.Generator,
+) -> Sums:
+    """Images in random classes, at random turns."""
+    device, limit, k = spectra.device, settings.first_limit, settings.n_classes
+    at = _turns(limit, settings, device)
+    a = len(at.angle)
+    sums = Sums.empty(k, at.cells, device)
+    for which in (0, 1):
+        mine = rows[half[rows] == which]
+        images = spectra.of(mine, limit)
+        place = torch.randint(k * a, (len(mine),), generator=generator).to(device)
+        weight = images.gain * images.precision
+        for values, into in (
+            (weight * images.spectrum, sums.numerator),
+            (weight * images.gain, sums.weight),
+        ):
+            slices = values.new_zeros(k * a, values.shape[1]).index_add_(0, place, values)
+            into[which] = turn_back(slices.unflatten(0, (k, a)), at)
+        sums.mass[which] = torch.bincount(place // a, minlength=k).float()
+    return sums
+
+
+def _prepare(averages: Averages, limit: float, settings: ClassSettings) -> _Round:
+    """The banks of both half sets up to a limit. All classes are as likely: shares as a prior would let the largest swallow the rest."""
+    device, k = averages.halves.device, settings.n_classes
+    at = _turns(limit, settings, device)
+    zero = torch.zeros_like(at.angle)
+    rotation = euler_to_matrix(zero, zero, at.angle).repeat(k, 1, 1)
+    alike = torch.zeros(k, device=device)
+    banks = []
+    for half in averages.halves.unbind(0):
+        slices = turned(planes(half, at.reach), at).flatten(0, 1)
+        banks.append(Bank(templates(slices, rotation), k, alike))
+    step, coarse, extent = SHIFT_STEP * settings.grid.box / limit, None, settings.extent
+    if limit > COARSE_LIMIT and extent > NEAR * step:
+        coarse, extent = _prepare(averages, COARSE_LIMIT, settings), NEAR * step
+    shift_px = shift_grid(extent, min(step, max(extent, 1e-3)), device)
+    return _Round(banks, at, shift_px, limit, coarse)
+
+
+def _temperature(spectra: Spectra, half: Tensor, rows: Tensor, now: _Round, done: float) -> float:
+    """The inverse temperature at which posteriors have the effective size of this part of the run."""
+    rows = rows[half[rows] == 0]
+    rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
+    everything = 2 * len(now.at.angle) * now.banks[0].n_classes * len(now.shift_px)
+    size = max(LEAST_SIZE, everything * FIRST_SIZE * (LAST_SIZE / FIRST_SIZE) ** done)
+    shifts = now.shifts(spectra, rows, 0)
+    return find_temperature(spectra.of(rows, now.limit), shifts, now.banks[0], size)
+
+
+def _expect(
+    spectra: Spectra,
+    half: Tensor,
+    rows: Tensor,
+    now: _Round,
+    inverse: float,
+    at_once: int,
+    tell: Callable[[int], None],
+) -> tuple[Sums, list[tuple[Tensor, Assignment]]]:
+    """The sums of some images, and what is known of each: rows of the images and their assignments, without the sums."""
+    k, a = now.banks[0].n_classes, len(now.at.angle)
+    sums = Sums.empty(k, now.at.cells, spectra.device)
+    found, nothing = [], torch.empty(0, device=spectra.device)
+    for which in (0, 1):
+        total: list[Tensor] = []
+        for some in rows[half[rows] == which].split(at_once):
+            images = spectra.of(some, now.limit)
+            made = assign(images, now.shifts(spectra, some, which), now.banks[which], inverse)
+            if total:
+                total[0] += made.numerator
+                total[1] += made.weight
+            else:
+                total = [made.numerator, made.weight]
+            sums.mass[which] += made.share.sum(0)
+            found.append((some, replace(made, numerator=nothing, weight=nothing)))
+            tell(len(some))
+        if total:
+            sums.numerator[which], sums.weight[which] = (
+                turn_back(values.unflatten(0, (k, a)), now.at) for values in total
+            )
+    return sums, found
+
+
+def _worst(found: list[tuple[Tensor, Assignment]], settings: ClassSettings) -> Tensor:
+    """Rows of the images that the classes explain least, as many as a class has on average, from the worst on."""
+    rows = torch.cat([some for some, _ in found])
+    evidence = torch.cat([made.evidence for _, made in found]).cpu()
+    return rows[evidence.argsort()[: max(8, len(rows) // settings.n_classes)]]
+
+
+def _reseed_(
+    sums: Sums,
+    spectra: Spectra,
+    half: Tensor,
+    worst: Tensor,
+    settings: ClassSettings,
+    generator: torch.Generator,
+) -> None:
+    """The smallest class begins anew with images that the others do not explain, if it is next to empty."""
+    mass = sums.mass.sum(0)
+    smallest = int(mass.argmin())
+    if float(mass[smallest]) > DEAD * float(mass.mean()):
+        return
+    alone = replace(settings, n_classes=1)
+    sums.put_(smallest, _random_sums(spectra, half, worst, alone, generator))
+
+
+def _sorted(
+    averages: Averages,
+    sums: Sums,
+    found: list[tuple[Tensor, Assignment]],
+    now: _Round,
+    inverse: float,
+) -> Classified:
+    """The classes by their size, and the images in the order of the file."""
+    mass = sums.mass.sum(0)
+    order = mass.argsort(descending=True, stable=True)
+    rank = order.argsort()
+    a = len(now.at.angle)
+    r = a * len(order)
+    at = torch.cat([rows for rows, _ in found]).argsort()
+    best, shift, share, evidence = (
+        torch.cat([getattr(made, name) for _, made in found])[at.to(mass.device)]
+        for name in ("best", "shift_px", "share", "evidence")
+    )
+    label = best % r // a
+    psi = now.at.angle[best % a] + math.pi * (best >= r)
+    posterior = share.gather(1, label[:, None])[:, 0]
+    averages = Averages(
+        averages.halves[:, order],
+        *(values[order] for values in (averages.merged, averages.curve, averages.support)),
+    )
+    mass, label, psi, shift, posterior, evidence = (
+        values.cpu() for values in (mass[order], rank[label], psi, shift, posterior, evidence)
+    )
+    poses = dict(label=label, psi=psi, shift_px=shift, posterior=posterior, evidence=evidence)
+    return Classified(averages, sums.taken(order), mass, **poses, inverse_temperature=inverse)

@@ -1,0 +1,76 @@
+"""Classes of patterns in noise: which, at which angle and shift; noise makes none."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cryotorch.refinement.class2d.classify import Classified, classify, images_to_do
+from cryotorch.refinement.class2d.judge import judge
+from cryotorch.refinement.class2d.spectra import Spectra
+from cryotorch.refinement.image_weight import unlimited
+
+BOX = 32
+
+
+def run(images: torch.Tensor, patterns, how, tell=lambda count: None) -> Classified:
+    variance = float(images.var())
+    noise = torch.full((1, BOX // 2 + 1), variance)
+    spectra = Spectra(images, patterns.particles, how.grid, noise, unlimited(BOX), 9.0)
+    with torch.no_grad():
+        return classify(spectra, patterns.half, how, tell)
+
+
+@pytest.fixture(scope="module")
+def found(patterns, how) -> Classified:
+    counted: list[int] = []
+    made = run(patterns.images, patterns, how, counted.append)
+    assert sum(counted) == images_to_do(patterns.n, how)
+    return made
+
+
+def test_classes_hold_one_pattern_each(found: Classified, patterns) -> None:
+    held = torch.zeros(4, 2).index_put_(
+        (found.label, patterns.which), torch.ones(patterns.n), accumulate=True
+    )
+    assert float(held.amax(1).sum()) / patterns.n > 0.95
+    assert float(found.share.sum()) == pytest.approx(1.0, abs=1e-4)
+    assert bool((found.share.diff() <= 1e-6).all())
+
+
+def test_angles_and_origins_have_the_senses_of_relion(found: Classified, patterns) -> None:
+    """In a class the angles differ from the truth by one turn a, the origins by R c for one vector c of its average.
+
+    x_image = R(psi) x - s holds for another frame x' = R(a) x + c with psi' = psi - a and s' = s + R(psi') c.
+    """
+    for number in range(4):
+        mine = torch.nonzero(found.label == number)[:, 0]
+        if len(mine) < 30:
+            continue
+        kind = patterns.which[mine].mode().values
+        mine = mine[patterns.which[mine] == kind]
+        turn = torch.polar(torch.ones(len(mine)), found.psi[mine] - patterns.psi[mine])
+        middle = turn.sum().angle()
+        off = (turn * torch.polar(torch.ones(()), -middle)).angle().abs()
+        assert float(off.median()) < math.radians(9)
+        c, s = found.psi[mine].cos(), found.psi[mine].sin()
+        rotation = torch.stack([torch.stack([c, s], 1), torch.stack([-s, c], 1)], 1)
+        offset = found.shift_px[mine] - patterns.shift[mine]
+        frame = (rotation.mT @ offset[:, :, None])[..., 0].median(0).values
+        left = offset - (rotation @ frame[:, None])[..., 0]
+        assert float(left.norm(dim=1).median()) < 0.8
+
+
+def test_resolution_of_patterns_but_not_of_noise(found: Classified, patterns, how) -> None:
+    from dataclasses import replace
+
+    assert bool((found.averages.curve[0, 1:7] > 0.7).all())
+    noise = run(patterns.noise, patterns, how)
+    assert not bool(judge(noise, replace(how, shared_limit=3.5)).suggested.any())
+    assert float(found.evidence.median()) > float(noise.evidence.median()) + 10
+
+
+def test_the_same_seed_gives_the_same_classes(found: Classified, patterns, how) -> None:
+    assert torch.equal(run(patterns.images, patterns, how).label, found.label)
