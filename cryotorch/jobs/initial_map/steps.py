@@ -28,7 +28,7 @@ class Made:
     """What the job found.
 
     Attributes:
-        result: of the algorithm; maps: (K, d, d, d) in the hand that is written as map.mrc.
+        result: of the algorithm; maps: (k, d, d, d) in the hand that is written as map.mrc.
         found: class and pose of all particles, in file order, shifts in pixels.
         findings: all that there is to say; damaged: name of an image -> what is wrong with it.
         fit: correlation with ``like`` of this hand and of the other, None without it.

@@ -35,12 +35,12 @@ LEAST_INVERSE, BISECTIONS = (
 
 @dataclass(frozen=True)
 class Bank:
-    """What images are compared with: the slices of K classes, class by class.
+    """What images are compared with: the slices of k classes, class by class.
 
     Attributes:
-        slices: r slices, K equal blocks of r / K; each stands for two hypotheses, upright and turned by half a turn.
-        n_classes: K.
-        log_share: (K,) logarithm of the prior share of each class.
+        slices: r slices, k equal blocks of r / k; each stands for two hypotheses, upright and turned by half a turn.
+        n_classes: k.
+        log_share: (k,) logarithm of the prior share of each class.
     """
 
     slices: Templates
@@ -55,7 +55,7 @@ class Assignment:
     Attributes:
         numerator: (r, m) complex64; weight: (r, m): sums of each slice.
         best: (b,) number of the best hypothesis: slice, or r + slice for the turned one; shift_px: (b, 2) its shift.
-        share: (b, K) posterior of the classes.
+        share: (b, k) posterior of the classes.
         evidence: (b,) logarithm of the mean of exp(2 b S) over the hypotheses; 0 = as an image without a particle.
         size: (b,) effective number of hypotheses, 1 / sum W^2.
     """

@@ -1,4 +1,4 @@
-"""Running normal equations of K maps, and the maps that follow from them."""
+"""Running normal equations of k maps, and the maps that follow from them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SIDE_EDGE = 0.05  # of the box: soft edge of the sphere
 
 @dataclass(frozen=True)
 class ClassMaps:
-    """Maps (K, d, d, d) and what two halves of the images have in common, (K, d // 2 + 1) their FSC inside the sphere."""
+    """Maps (k, d, d, d) and what two halves of the images have in common, (k, d // 2 + 1) their FSC inside the sphere."""
 
     volumes: Tensor
     fsc: Tensor
 
 
 class RunningSums:
-    """The normal equations of K maps from two halves of the images, which forget what came long ago."""
+    """The normal equations of k maps from two halves of the images, which forget what came long ago."""
 
     def __init__(self, settings: AbInitioSettings, device: torch.device) -> None:
         self.settings, self.device = settings, device

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import half_plane
-from cryotorch.ops.geometry.rotations import rotation_grid
 from cryotorch.ops.pose.bank import assign
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.ops.resolution.fsc import phase_randomise
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
-from cryotorch.refinement.ab_initio.soft_stage import make_bank, shifts_at
+from cryotorch.refinement.ab_initio.soft_stage import Course, make_bank, shifts_at
 
 MIN_LEAD = (
     5.0  # standard errors by which unseen images must prefer the maps to maps without structure
@@ -28,7 +27,7 @@ class Judgement:
     Attributes:
         evidence: (h,) logarithm of the mean likelihood ratio to an empty image, at the soft limit.
         null: (h,) the same for maps of the same power in each shell, whose shape but for its radial mean is random.
-        share: (K,) mean posterior of the classes.
+        share: (k,) mean posterior of the classes.
     """
 
     evidence: Tensor
@@ -61,11 +60,16 @@ def judge(
     settings: AbInitioSettings,
     inverse_temperature: float,
     sphere: Tensor,
+    course: Course | None = None,
 ) -> Judgement:
-    """Compare unseen images with maps (K, d, d, d) inside a sphere (d, d, d), and with maps without structure; share (K,) of the classes."""
-    limit, device = settings.soft_limit, maps.device
+    """Compare unseen images with maps (k, d, d, d) inside a sphere (d, d, d), and with maps without structure.
+
+    share (k,) of the classes; ``course``: that the maps went through, by default a start's.
+    """
+    course = course or Course.of_start(settings)
+    limit, device = course.limits[1], maps.device
     m = half_plane(settings.grid.box).count(limit)
-    rotation = rotation_grid(settings.grid_step(limit), span=math.pi).to(device)
+    rotation = course.rotations(limit, settings).to(device)
     shifts = shifts_at(settings, limit, device).expand(len(images.spectrum), -1, -1)
     generator = settings.generator(-2)
     empty = torch.stack([without_structure(volume, generator) * sphere for volume in maps])

@@ -43,7 +43,7 @@ class Found:
 
     Attributes:
         rotation: (n, 3, 3); shift_px: (n, 2); sigma: (n, 2), standard errors of rotation (radians) and shift (pixels).
-        share: (n, K) posterior of the classes.
+        share: (n, k) posterior of the classes.
         correlation: (n,) of the image with its projection, each coefficient weighted by its precision.
     """
 
@@ -61,7 +61,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Before:
-    """The last poses of images against each class: rotation (n, K, 3, 3), shift_px (n, K, 2)."""
+    """The last poses of images against each class: rotation (n, k, 3, 3), shift_px (n, k, 2)."""
 
     rotation: Tensor
     shift_px: Tensor
@@ -72,7 +72,7 @@ class Before:
 
 
 class NarrowSearch:
-    """The maps of a pass, ready to be searched; share (K,) of the classes."""
+    """The maps of a pass, ready to be searched; share (k,) of the classes."""
 
     def __init__(
         self, maps: Tensor, share: Tensor, limit: float, settings: AbInitioSettings, group: Tensor
@@ -87,7 +87,7 @@ class NarrowSearch:
     def __call__(
         self, images: Observation, before: Before | None = None
     ) -> tuple[list[Poses], Tensor]:
-        """The best pose of b images against each class, and the posterior (b, K) of the classes."""
+        """The best pose of b images against each class, and the posterior (b, k) of the classes."""
         inside = images.limited(half_plane(images.box).count(self.limit))
         poses, evidence = [], []
         for number, reference in enumerate(self.references):
@@ -111,7 +111,7 @@ class NarrowSearch:
         half: Tensor,
         sums: list[list[Accumulator]],
     ) -> None:
-        """Add images, with share (b, K) and half (b,), to the sums of each class and half."""
+        """Add images, with share (b, k) and half (b,), to the sums of each class and half."""
         count = half_plane(images.box).count(self.limit)
         for number, found in enumerate(poses):
             spread = spread_poses(found, "laplace")
@@ -209,7 +209,7 @@ class NarrowResult:
     """The end of the narrow stage.
 
     Attributes:
-        maps: after the last pass; share: (K,); images: with the noise that is left; before: the last poses against each class.
+        maps: after the last pass; share: (k,); images: with the noise that is left; before: the last poses against each class.
         noise: (groups, d // 2 + 1) how many times the noise is what it was assumed to be.
     """
 
@@ -232,7 +232,7 @@ def narrow_stage(
     """Passes over all images while the limit grows to the last one.
 
     Args:
-        optics_group: (n,), each with a noise level of its own; maps: (K, d, d, d), share: (K,) to start from.
+        optics_group: (n,), each with a noise level of its own; maps: (k, d, d, d), share: (k,) to start from.
         point_group: (g, 3, 3), that maps have and get.
     """
     sums = RunningSums(settings, maps.device)

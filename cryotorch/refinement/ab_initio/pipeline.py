@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
+from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.placement import shift_volume
 from cryotorch.ops.geometry.symmetry import rotate_volume, symmetrise_volume
 from cryotorch.ops.geometry.symmetry_axes import Axes, find_axes
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.refinement.ab_initio.class_maps import RunningSums
-from cryotorch.refinement.ab_initio.judge import Judgement, judge
+from cryotorch.refinement.ab_initio.judge import Judgement, judge, radial_mean
 from cryotorch.refinement.ab_initio.narrow_stage import (
     Found,
     NarrowSearch,
@@ -31,12 +32,17 @@ from cryotorch.refinement.ab_initio.narrow_stage import (
     with_noise,
 )
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
-from cryotorch.refinement.ab_initio.soft_stage import SoftResult, soft_stage
+from cryotorch.refinement.ab_initio.soft_stage import Course, SoftResult, soft_stage
 
 HELD_OUT, MAX_HELD_OUT = 0.15, 300  # of the images, that no start sees
 AGREE = 0.88  # correlation of two starts after a fit from which on they are one answer
 SCORE_ERRORS = 3.0  # standard errors within which scores of starts are alike
 MIN_STARTS = 2
+SYMMETRIC_STARTS = 3  # where the symmetry is imposed from the beginning
+RANDOM_DETAIL = (
+    0.5  # of a ball's density: standard deviation of what such a start differs from it by
+)
+POLYHEDRAL = 12  # order of a group from which on maps without it may show no more than a ball
 # Least correlation of a map with any of its turned copies, at which it shows its symmetry: phantoms without it reach 0.54 (C2), with it 0.62.
 AXES_SHOWN = 0.58
 
@@ -56,7 +62,7 @@ class AbInitio:
     """What came of it.
 
     Attributes:
-        maps: (K, d, d, d), largest class first; share: (K,).
+        maps: (k, d, d, d), largest class first; share: (k,).
         found: class and pose of every image; axes: of the symmetry, None for C1.
         starts: all of them; best: number of the one that went on.
         noise: (groups, d // 2 + 1) how many times the noise is what it was assumed to be.
@@ -87,13 +93,18 @@ def reconstruct(
 
     ``starts``: how many; None = until two agree with the best, ``settings.n_starts`` at most. ``told`` stage and part of it that is done.
     """
-    tried, best = run_starts(images, settings, starts, told)
-    findings = judge_starts(tried, best)
-    maps, share = best.soft.maps.volumes, best.judgement.share.clamp_min(1e-3)
-    axes = None
+    sets = split(images, settings)
+    tried, best = run_starts(sets, settings, starts, told)
+    soft, judgement, axes, about = best.soft, best.judgement, None, []
     if len(settings.group) > 1:
-        maps, axes, finding = onto_axes(maps, settings)
-        findings.append(finding)
+        soft, axes, finding = onto_axes(soft, settings)
+        about.append(finding)
+        shown = judgement.shows_structure
+        if not shown or len(settings.group) >= POLYHEDRAL:
+            soft, judgement, found = symmetric_stage(sets, soft, shown, settings, told)
+            about = [*(about if shown else [remark("axes_of_ball")]), found]
+    findings = [*judge_starts(tried, best, judgement), *about]
+    maps, share = soft.maps.volumes, judgement.share.clamp_min(1e-3)
     n, done = len(images.spectrum), 0
 
     def searched(count: int) -> None:
@@ -132,28 +143,93 @@ def search_others(
     return search_all(search, with_noise(images, made.noise, optics_group))[0]
 
 
-def run_starts(
-    images: Observation, settings: AbInitioSettings, starts: int | None, told: Told
-) -> tuple[list[Start], Start]:
-    """The starts, and the one that unseen images like best."""
+@dataclass(frozen=True)
+class Sets:
+    """Images that starts see, those that judge them, and the sphere (d, d, d) that maps are kept in."""
+
+    known: Observation
+    hidden: Observation
+    sphere: Tensor
+
+
+def split(images: Observation, settings: AbInitioSettings) -> Sets:
+    """A random part of the images is held out."""
     n, device = len(images.spectrum), images.spectrum.device
     order = torch.randperm(n, generator=settings.generator(-1))
     held = min(MAX_HELD_OUT, max(1, round(HELD_OUT * n)))
-    unseen, seen = order[:held].sort().values.to(device), order[held:].sort().values.to(device)
-    known, hidden = images.of(seen), images.of(unseen)
-    sphere = RunningSums(settings, device).sphere
+    hidden, known = (rows.sort().values.to(device) for rows in (order[:held], order[held:]))
+    return Sets(images.of(known), images.of(hidden), RunningSums(settings, device).sphere)
+
+
+def symmetric_stage(
+    sets: Sets, turned: SoftResult, shown: bool, settings: AbInitioSettings, told: Told
+) -> tuple[SoftResult, Judgement, Finding]:
+    """Starts with the symmetry imposed, from balls with random symmetric detail; the one that unseen images like best.
+
+    ``turned``: maps of the start without symmetry, on the axes; they take part where they have ``shown`` structure.
+    """
+    course, tried = Course.with_symmetry(settings), []
+    for number in range(SYMMETRIC_STARTS):
+        own = shown and number == 0
+        begun = turned if own else with_random_detail(turned, settings, number, sets.sphere)
+        soft = soft_stage(
+            sets.known,
+            settings,
+            -1 - number,
+            lambda step, at=number: told(
+                "symmetry", (at + (step + 1) / course.steps) / SYMMETRIC_STARTS
+            ),
+            course,
+            begun,
+        )
+        inverse = tried[0][0].inverse_temperature if tried else soft.inverse_temperature
+        about = soft.share, settings, inverse, sets.sphere, course
+        tried.append((soft, judge(sets.hidden, soft.maps.volumes, *about)))
+    best = max(tried, key=lambda pair: pair[1].score)
+    pixel_size = settings.grid.pixel_size
+    resolution = settings.grid.box / course.limits[1] * pixel_size
+    volume = best[0].maps.volumes[0]
+    alike = sum(
+        pair is best
+        or fit_map(pair[0].maps.volumes[0], volume, pixel_size, resolution).correlation >= AGREE
+        for pair in tried
+    )
+    make = remark if alike >= MIN_STARTS else Finding
+    return *best, make("symmetric_starts", starts=len(tried), alike=alike)
+
+
+def with_random_detail(
+    soft: SoftResult, settings: AbInitioSettings, number: int, sphere: Tensor
+) -> SoftResult:
+    """The radial means of maps (k, d, d, d) with random detail that has the symmetry."""
+    grid, generator = settings.grid, settings.generator(-4, number)
+    resolution = grid.box / settings.soft_limit * grid.pixel_size
+    made = []
+    for volume in soft.maps.volumes:
+        noise = torch.randn(volume.shape, generator=generator).to(volume.device)
+        detail = symmetrise_volume(low_pass(noise, grid.pixel_size, resolution), settings.group)
+        detail = (detail - radial_mean(detail)) * sphere
+        detail *= RANDOM_DETAIL / detail.std().clamp_min(1e-30)
+        made.append((radial_mean(volume) * (1 + detail)).clamp_min(0))
+    return replace(soft, maps=replace(soft.maps, volumes=torch.stack(made)))
+
+
+def run_starts(
+    sets: Sets, settings: AbInitioSettings, starts: int | None, told: Told
+) -> tuple[list[Start], Start]:
+    """The starts, and the one that unseen images like best."""
     most = settings.n_starts if starts is None else starts
     steps = settings.soft_steps
     tried: list[Start] = []
     for number in range(most):
         soft = soft_stage(
-            known,
+            sets.known,
             settings,
             number,
             lambda step, at=number: told("starts", (at + (step + 1) / steps) / most),
         )
         inverse = tried[0].soft.inverse_temperature if tried else soft.inverse_temperature
-        found = judge(hidden, soft.maps.volumes, soft.share, settings, inverse, sphere)
+        found = judge(sets.hidden, soft.maps.volumes, soft.share, settings, inverse, sets.sphere)
         tried.append(Start(number, soft, found))
         best = max(tried, key=lambda start: start.judgement.score)
         tried = [replace(start, agreement=agreement(start, best, settings)) for start in tried]
@@ -180,8 +256,8 @@ def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
     return sum(values) / len(values)
 
 
-def judge_starts(tried: list[Start], best: Start) -> list[Finding]:
-    """What the starts say together."""
+def judge_starts(tried: list[Start], best: Start, judgement: Judgement) -> list[Finding]:
+    """What the starts say together, and unseen images of the map that came of the best."""
     alike = sum(start.agreement >= AGREE for start in tried)
     scores = [start.judgement.score for start in tried]
     findings = [
@@ -194,18 +270,18 @@ def judge_starts(tried: list[Start], best: Start) -> list[Finding]:
             high=max(scores),
         )
     ]
-    if not best.judgement.shows_structure:
-        findings.append(Finding("no_structure", lead=best.judgement.lead))
+    if not judgement.shows_structure:
+        findings.append(Finding("no_structure", lead=judgement.lead))
     elif alike < MIN_STARTS <= len(tried):
         findings.append(Finding("starts_disagree", starts=len(tried)))
     return findings
 
 
-def onto_axes(maps: Tensor, settings: AbInitioSettings) -> tuple[Tensor, Axes, Finding]:
-    """Maps (K, d, d, d) turned onto the axes of the group and symmetrised; the axes of the first, and what there is to say of them."""
+def onto_axes(soft: SoftResult, settings: AbInitioSettings) -> tuple[SoftResult, Axes, Finding]:
+    """The maps of a start turned onto the axes of the group and symmetrised; the axes of the first, and what there is to say of them."""
     turned, first = [], None
     radius = settings.diameter / 2 / settings.grid.box
-    for volume in maps:
+    for volume in soft.maps.volumes:
         axes = find_axes(volume, settings.group, settings.soft_limit, radius)
         first = first or axes
         moved = rotate_volume(shift_volume(volume, axes.shift_px), axes.rotation)
@@ -214,4 +290,5 @@ def onto_axes(maps: Tensor, settings: AbInitioSettings) -> tuple[Tensor, Axes, F
     shown = first.lowest > AXES_SHOWN
     values = dict(correlation=first.correlation, lowest=first.lowest, chance=first.chance)
     finding = remark("axes_found", **values) if shown else Finding("axes_not_shown", **values)
-    return torch.stack(turned), first, finding
+    maps = replace(soft.maps, volumes=torch.stack(turned))
+    return replace(soft, maps=maps), first, finding

@@ -25,7 +25,7 @@ class AbInitioSettings:
         grid: of the images; group: (g, 3, 3) point group that the map gets in the end.
         diameter: pixels, of the particle.
         first_limit, last_limit: Fourier pixels.
-        n_classes: K; n_starts: random starts, the best of which goes on.
+        n_classes: k; n_starts: random starts, the best of which goes on.
         shift_extent: pixels, radius of the shift search.
         soft_steps: mini-batches of a start; batch: images in each.
         passes: of the narrow stage over the images.

@@ -18,7 +18,17 @@ def _hand_fitted(mirrored: bool, correlation: float, other: float | None) -> str
     return text + (": it was mirrored, and the poses with it" if mirrored else "")
 
 
+def _symmetric_starts(starts: int, alike: int) -> str:
+    if alike > 1:
+        return f"{alike} of {starts} starts with the symmetry imposed show one map"
+    return (
+        f"The {starts} starts with the symmetry imposed led to different maps, so that the best one may be wrong: refine it and see whether it "
+        "reaches detail, and try another seed"
+    )
+
+
 SAID = {
+    "symmetric_starts": _symmetric_starts,
     "starts": _starts,
     "no_structure": (
         "No structure was found: particles that were left out prefer the map to a shapeless one by {lead:.1f} standard errors only, which noise "
@@ -36,6 +46,9 @@ SAID = {
     "axes_not_shown": (
         "The map does not show the symmetry beyond doubt: it agrees with its turned copies to {correlation:.2f}, at least {lowest:.2f}, as maps "
         "without it may. The symmetry was imposed all the same, so the map may be wrong: try symmetry=C1 and look at it, or another symmetry"
+    ),
+    "axes_of_ball": (
+        "without symmetry the starts show no more than a ball; what it looks like, and where its axes lie, was found with the symmetry imposed"
     ),
     "hand_unknown": (
         "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> picks the hand of a known "

@@ -46,10 +46,14 @@ def begin(simulate: Callable) -> Callable[..., Beginning]:
             images = torch.randn(images.shape, generator=torch.Generator().manual_seed(3))
         noise = torch.ones(1, 13)
         seen = observe(world.blind, torch.arange(n), images, noise, grid)
-        limits = dict(first_limit=4.0, last_limit=8.0, diameter=17.0, shift_extent=2.0)
-        made = AbInitioSettings(
-            grid=grid, group=point_group("C1"), **{**limits, "batch": 100, **settings}
+        limits: dict = dict(
+            group=point_group("C1"),
+            first_limit=4.0,
+            last_limit=8.0,
+            diameter=17.0,
+            shift_extent=2.0,
         )
+        made = AbInitioSettings(grid=grid, **{**limits, "batch": 100, **settings})
         seen = seen.limited(half_plane(24).count(made.last_limit))
         return Beginning(
             world.volume, world.truth.rotation, seen, made, torch.zeros(n, dtype=torch.int64)

@@ -14,7 +14,7 @@ from cryotorch.refinement.ab_initio.judge import judge, radial_mean, without_str
 
 def test_the_radial_mean_of_a_radial_map_is_the_map() -> None:
     ball = soft_sphere(24, 6, 4)
-    torch.testing.assert_close(radial_mean(ball), ball, atol=0.03, rtol=0)
+    torch.testing.assert_close(radial_mean(ball), ball, atol=0.08, rtol=0)
     lopsided = ball * (torch.arange(24.0) - 12)
     assert float(radial_mean(lopsided)[:, 1:].abs().max()) < 0.05 * float(lopsided.abs().max())
 
