@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,9 @@ from cryotorch.ops.fourier.reconstruct import Sums
 
 
 def coarse_sums(sums: Sums, box: int) -> Sums:
-    """The sums of a smaller even box over the same edge: coefficients below its Nyquist shell, as they are."""
+    """A copy of the sums in a smaller even box over the same edge, or all of them: coefficients below its Nyquist shell, as they are."""
     if box >= sums.box:
-        return sums
+        return replace(sums, numerator=sums.numerator.clone(), weight=sums.weight.clone())
     padded, reach = sums.padding * box, sums.padding * box // 2
     lines = torch.fft.fftfreq(padded, 1 / padded, device=sums.weight.device).long()
 
