@@ -78,4 +78,4 @@ def test_an_empty_map_is_in_the_middle() -> None:
 def test_a_symmetry_is_imposed(world) -> None:
     group = point_group("C4")
     maps = filled(world).maps(group)
-    assert float(symmetry_correlation(maps.volumes[0], group)) > 0.98
+    assert float(symmetry_correlation(maps.volumes[0], group).min()) > 0.98

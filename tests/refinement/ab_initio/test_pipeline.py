@@ -42,7 +42,7 @@ def test_maps_are_turned_onto_the_axes(begin: Callable) -> None:
     turn = torch.tensor([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]).double()
     maps, axes, finding = onto_axes(soft(rotate_volume(world.volume, turn)), settings)
     assert finding.code == "axes_found" and axes.lowest > 0.8
-    assert float(symmetry_correlation(maps.maps.volumes[0], group)) > 0.95
+    assert float(symmetry_correlation(maps.maps.volumes[0], group).min()) > 0.95
     _, _, finding = onto_axes(soft(begin(20).volume), settings)
     assert finding.code == "axes_not_shown"
 
