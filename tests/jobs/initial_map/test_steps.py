@@ -116,9 +116,9 @@ def test_contrast_that_should_have_been_inverted(
         file.voxel_size = PIXEL
     write_star(tmp_path / "particles.star", read_star(begun.data / "particles.star"))
     given = dict(particles=str(tmp_path / "particles.star"))
-    found = begin(tmp_path / "run", 10, 1, **given)
+    found = begin(tmp_path / "run", 6, 1, **given)
     assert "invert=true" in found.summary["warnings"][0]
-    right = begin(tmp_path / "right", 10, 1, invert=True, **given)
+    right = begin(tmp_path / "right", 6, 1, invert=True, **given)
     assert right.summary["warnings"] == []
 
 
