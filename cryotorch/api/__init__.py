@@ -16,6 +16,7 @@ from cryotorch.api.data import (
     write_particles,
 )
 from cryotorch.api.fit import FitResult, fit_map
+from cryotorch.api.initial_map import InitialMaps, ab_initio
 from cryotorch.api.inputs import Map, parameters
 from cryotorch.api.maps import (
     FscResult,
@@ -43,6 +44,7 @@ from cryotorch.particles import Optics, Particles
 __all__ = [
     "FitResult",
     "FscResult",
+    "InitialMaps",
     "InputError",
     "Map",
     "Optics",
@@ -53,6 +55,7 @@ __all__ = [
     "Refined",
     "SharpenResult",
     "Simulated",
+    "ab_initio",
     "diagnose_orientations",
     "fit_map",
     "fsc",

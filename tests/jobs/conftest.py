@@ -291,4 +291,4 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Begun]:
 def begun(begin: Callable[..., Begun], tmp_path_factory: pytest.TempPathFactory) -> Begun:
     """A map of 150 of the particles that has the shape of the truth, not to be changed."""
     out = tmp_path_factory.mktemp("begun") / "run"
-    return begin(out, 30, 4, True, max_particles=N_MADE_OF, write=["star", "cs"])
+    return begin(out, 20, 3, True, max_particles=N_MADE_OF, write=["star", "cs"])

@@ -127,8 +127,11 @@ def test_a_run_is_replaced_when_that_is_asked_for_only(begin: Callable, tmp_path
         (dict(symmetry="Q7"), "symmetry=Q7 cannot"),
         (dict(box_size=23), "box_size must be even, got 23|box_size=23"),
         (dict(box_size=26), "box_size must be even and at most 24, got 26"),
-        (dict(box_size=16), "final_resolution=15 .*end at 18 Å, add box_size or a coarser one"),
-        (dict(final_resolution=11), "final_resolution=11 .*end at 12 Å"),
+        (
+            dict(box_size=16),
+            "final_resolution=15 .*end at 18 Å, give a coarser one or a larger box_size",
+        ),
+        (dict(final_resolution=11), "final_resolution=11 .*end at 12 Å, give a coarser one$"),
         (dict(final_resolution=50), "finer than initial_resolution=40"),
         (dict(initial_resolution=900, final_resolution=60), "no 3 shells up to it"),
         (dict(particle_diameter=145), "particle_diameter=145 .*144 Å wide"),

@@ -38,6 +38,7 @@ COMMON = "max_iterations=3 split_resolution=25 minibatch_size=32 trainer=cpu"
 # Jobs that make their results in one go, for disks that fill up.
 AT_ONCE = {
     "simulate": "box_size=32 pixel_size=4 n_particles=20",
+    "ab_initio": "particles=set/particles.star n_starts=1 initial_resolution=40 final_resolution=20 device=cpu",
     "convert": "particles=set/truth.star",
     "reconstruct": "particles=set/truth.star half_sets=resplit",
     "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",

@@ -31,7 +31,9 @@ QUICK = dict(
 )
 BIG = 3e38
 CTF = dict(max_resolution=14, optics_min_resolution=30, defocus_min_resolution=60, passes=1)
+MANY = 100  # particles that a first map needs
 JOBS = {
+    "ab_initio": dict(particles="many/particles.star", n_starts=1, minibatch_size=20),
     "homo_refine": dict(particles="particles.star", volume="initial.mrc", **QUICK),
     "local_refine": dict(
         **dict(particles="truth.star", volume="truth.mrc", mask="mask.mrc"),
@@ -66,6 +68,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("insane") / "set"
     size = dict(box_size=BOX, pixel_size=PIXEL, n_particles=N, snr=4, resolution=14)
     simulate.run(make_settings("simulate", out=str(folder), **size))
+    more = str(folder / "many")
+    simulate.run(make_settings("simulate", out=more, **(size | dict(n_particles=MANY))))
     x = torch.arange(BOX) - BOX // 2
     ball = (x**2 + x[:, None] ** 2 + x[:, None, None] ** 2).sqrt()
     write_volume(folder / "mask.mrc", (5.5 - ball).clamp(0, 1), PIXEL)
@@ -107,11 +111,16 @@ def test_sound_files_of_every_job(small: Path, tmp_path: Path, job: str) -> None
 
 
 @pytest.mark.parametrize(
-    "job", ["homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"]
+    "job", ["ab_initio", "homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"]
 )
 def test_one_image_of_1e38(small: Path, tmp_path: Path, job: str) -> None:
     files = copied(small, tmp_path / "in")
-    with np.errstate(all="ignore"), mrcfile.open(files / "particles.mrcs", "r+") as file:
+    with (
+        np.errstate(all="ignore"),
+        mrcfile.open(
+            (files / str(JOBS[job]["particles"])).with_name("particles.mrcs"), "r+"
+        ) as file,
+    ):
         file.data[3] = BIG * np.sign(file.data[3])
     said = run(job, files, tmp_path / "out")
     assert "Image 4 of" in said and "grey values of 3e+38" in said
@@ -166,6 +175,7 @@ def test_a_microscope_that_does_not_exist(small, tmp_path, table, label, value, 
 
 
 SPOILT = {
+    "many/particles.mrcs": MANY * BOX**2,
     "particles.mrcs": N * BOX**2,
     "truth.mrc": BOX**3,
     "initial.mrc": BOX**3,
@@ -206,6 +216,7 @@ def test_any_pixel_may_be_anything_in_every_job(small, tmp_path, job, changes) -
 # Runs that would only take long: more images, more iterations, more processes than there are.
 LONG = {
     "n_particles",
+    "n_starts",
     "max_iterations",
     "iterations",
     "epochs",

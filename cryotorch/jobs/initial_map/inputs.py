@@ -15,7 +15,7 @@ from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom, require
-from cryotorch.jobs.initial_map.settings import AbInitio
+from cryotorch.jobs.initial_map.settings import LEAST_IMAGES, AbInitio
 from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.symmetry import symmetry_group
@@ -32,7 +32,6 @@ from cryotorch.refinement.settings import ImageGrid
 log = logging.getLogger("cryotorch")
 PIXELS_PER_DETAIL = 3  # of final_resolution, in a box chosen here
 LEAST_BOX, LEAST_SHELLS = 24, 3
-LEAST_IMAGES = 100  # fewer determine no map
 MOST_IMAGES = 20_000  # that maps are made of; more do not help at these resolutions
 INNER, OUTER = 0.85, 0.99  # of half the box: soft window of the images
 SHIFT_EXTENT = 0.1  # of the box
@@ -87,10 +86,12 @@ def read_inputs(given: AbInitio) -> Inputs:
     group, device = symmetry_group(given.symmetry), pick_device(given.device)
     file = load_particles(given.particles, given.class_, need_half_sets=False)
     n = len(file.particles)
-    if n < LEAST_IMAGES:
+    least = LEAST_IMAGES * given.n_classes
+    if n < least:
         of = "" if given.class_ is None else f" of class={given.class_}"
+        maps = "a map" if given.n_classes == 1 else f"{given.n_classes} maps"
         raise InputError(
-            f"{given.particles} has {n} particles{of}: at least {LEAST_IMAGES} are needed to make a map of nothing else"
+            f"{given.particles} has {n} particles{of}: at least {least} are needed to make {maps} of nothing else"
         )
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     settings = in_angstrom(given, file.pixel_size)
@@ -98,7 +99,7 @@ def read_inputs(given: AbInitio) -> Inputs:
     box = choose_box(settings, file)
     images = ParticleImages(file, box, settings.cache_dir, settings.invert, *cache)
     images.normalize = normalize_needed(images, settings.normalize)
-    algorithm = in_pixels(settings, images, group)
+    algorithm = in_pixels(settings, images, group, file.box)
     most = MOST_IMAGES if settings.max_particles == "auto" else settings.max_particles
     rows = torch.arange(n)
     if n > most:
@@ -133,15 +134,18 @@ def choose_box(settings: AbInitio, file: ParticleFile) -> int:
     return min(max(wanted, LEAST_BOX), file.box - file.box % 2)
 
 
-def in_pixels(settings: AbInitio, images: ParticleImages, group: Tensor) -> AbInitioSettings:
-    """The settings of the algorithm. Raises InputError where lengths do not fit the box."""
+def in_pixels(
+    settings: AbInitio, images: ParticleImages, group: Tensor, extracted: int
+) -> AbInitioSettings:
+    """The settings of the algorithm; the images were ``extracted`` in so many pixels. Raises InputError where lengths do not fit the box."""
     box, pixel = images.box, images.pixel_size
     edge, diameter, extent = box * pixel, settings.particle_diameter, settings.shift_extent
     circle_fits(diameter, box, pixel)
     wish = f"the box ends {edge / 2:.4g} Å from its middle"
     require(extent is None or extent <= edge / 2, "shift_extent", extent, wish)
     last = edge / settings.final_resolution
-    wish = f"{box} pixels of {pixel:.4g} Å end at {2 * pixel:.4g} Å, add box_size or a coarser one"
+    larger = "" if box == extracted else " or a larger box_size"
+    wish = f"{box} pixels of {pixel:.4g} Å end at {2 * pixel:.4g} Å, give a coarser one{larger}"
     require(last <= box / 2 + 1e-6, "final_resolution", settings.final_resolution, wish)
     first = max(edge / settings.initial_resolution, LEAST_SHELLS)
     wish = f"a box of {edge:.4g} Å has no {LEAST_SHELLS} shells up to it"

@@ -89,7 +89,7 @@ def _rows(file: ParticleFile, rows: torch.Tensor) -> ParticleFile:
 def _shares(made: Made) -> list[float]:
     """Part of all particles that is most probably in each class."""
     k = made.found.share.shape[1]
-    return (torch.bincount(made.found.best, minlength=k) / len(made.found.best)).tolist()
+    return (torch.bincount(made.found.best, minlength=k).double() / len(made.found.best)).tolist()
 
 
 def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from cryotorch.jobs.config.parse import Length, require
 
+LEAST_IMAGES = 100  # per map: fewer determine none
+LEAST_BATCH = 20  # images per map
+
 
 @dataclass(frozen=True)
 class AbInitio:
@@ -46,3 +49,8 @@ class AbInitio:
         coarse, fine = self.initial_resolution, self.final_resolution
         wish = f"it must be finer than initial_resolution={coarse:g}"
         require(fine < coarse, "final_resolution", fine, wish)
+        most, batch, least = self.max_particles, self.minibatch_size, LEAST_IMAGES * self.n_classes
+        wish = f"at least {least} are needed, {LEAST_IMAGES} for each map"
+        require(most == "auto" or most >= least, "max_particles", most, wish)
+        wish = f"at least {LEAST_BATCH} are needed, as a step makes a map of either half of them"
+        require(batch == "auto" or batch >= LEAST_BATCH, "minibatch_size", batch, wish)

@@ -97,13 +97,13 @@ def make_maps(inputs: Inputs) -> Made:
 
 
 def _joined(inputs: Inputs, result: AbInitio) -> Found:
-    """What was found of all particles, in file order."""
+    """What was found of all particles, in file order, in host memory."""
     rest, group = inputs.rest, inputs.particles.optics_group
     parts, rows = [result.found], [inputs.rows]
-    if not len(rest):
-        return result.found
-    with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
-        for some in rest.split(AT_ONCE):
+    batches = rest.split(AT_ONCE) if len(rest) else ()
+    quiet = None if batches else True
+    with tqdm(total=len(rest), unit=" particles", desc="others", disable=quiet) as bar:
+        for some in batches:
             seen, of = inputs.observed(some), group[some].to(inputs.noise.device)
             parts.append(search_others(seen, of, result, inputs.algorithm))
             rows.append(some)
