@@ -26,7 +26,7 @@ SIDE_EDGE = 0.05  # of the box: soft edge of the sphere
 
 @dataclass(frozen=True)
 class ClassMaps:
-    """Maps (k, d, d, d) and what two halves of the images have in common, (k, d // 2 + 1) their FSC inside the sphere."""
+    """Volumes (k, d, d, d), the maps, and what two halves of the images have in common, (k, d // 2 + 1) their FSC inside the sphere."""
 
     volumes: Tensor
     fsc: Tensor

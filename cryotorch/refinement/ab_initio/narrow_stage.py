@@ -67,7 +67,7 @@ class Before:
     shift_px: Tensor
 
     def of(self, rows: Tensor) -> Before:
-        """Those of some images."""
+        """Those of some images, ``rows`` (r,)."""
         return Before(self.rotation[rows], self.shift_px[rows])
 
 
