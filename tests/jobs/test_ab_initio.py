@@ -82,6 +82,9 @@ def test_columns_of_the_particles(begun: Any) -> None:
     assert np.allclose(table["rlnMaxValueProbDistribution"].astype(float), 1)
     correlation = table["cryotorchCorrelation"].astype(float)
     assert 0.5 < np.median(correlation) < 1
+    # a reconstruction at these poses claims nothing finer
+    shared = table["cryotorchSharedResolution"].astype(float)
+    assert np.allclose(shared, shared[0]) and 8 < shared[0] < 40
     for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst"):
         assert np.ptp(table[label].astype(float)) > 1
 

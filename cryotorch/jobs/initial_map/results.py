@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryotorch.data.half_sets import SHARED_RESOLUTION
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.jobs.initial_map.inputs import Inputs
@@ -53,6 +54,8 @@ def write_lists(folder: Path, inputs: Inputs, made: Made) -> None:
         "rlnClassNumber": (best + 1).numpy(),
         "rlnMaxValueProbDistribution": made.found.share.amax(1).double().numpy(),
         "cryotorchCorrelation": made.found.correlation.double().numpy(),
+        # all particles were aligned to one map
+        SHARED_RESOLUTION: np.full(len(best), round(_finest(inputs), 4)),
     }
     out = Path(str(inputs.settings.out))
     for ending in dict.fromkeys(inputs.settings.write):
@@ -65,6 +68,11 @@ def write_lists(folder: Path, inputs: Inputs, made: Made) -> None:
                 some = {label: values[rows.numpy()] for label, values in extra.items()}
                 part = folder / f"particles_class_{number + 1}.{ending}"
                 write_particles(part, _rows(inputs.file, rows), particles[rows], some)
+
+
+def _finest(inputs: Inputs) -> float:
+    """The resolution in Å up to which poses were found."""
+    return inputs.images.box * inputs.images.pixel_size / inputs.algorithm.last_limit
 
 
 def posed(inputs: Inputs, made: Made) -> Particles:
