@@ -13,7 +13,7 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.initial_map.inputs import AT_ONCE, Inputs
 from cryotorch.jobs.inputs import damage
-from cryotorch.jobs.inputs.maps import load_map, map_path
+from cryotorch.jobs.inputs.maps import load_map, looks_inverted, map_path
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.refinement.ab_initio.narrow_stage import Found
 from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, search_others
@@ -84,6 +84,8 @@ def make_maps(inputs: Inputs) -> Made:
         inputs.images, inputs.watch.faults(inputs.images.box, inputs.images.pixel_size)
     )
     findings = list(result.findings)
+    if looks_inverted(result.maps[0]):
+        findings.append(Finding("contrast_inverted", invert="false" if settings.invert else "true"))
     if damaged:
         findings.append(damage.finding(damaged, len(inputs.particles)))
     for start in result.starts:

@@ -35,6 +35,9 @@ SAID = {
         "gives too. Do not use it; try more or cleaner particles, invert=true where the protein is dark, particle_diameter, "
         "or a coarser initial_resolution"
     ),
+    "contrast_inverted": (
+        "The strong densities of the map are negative, the protein is dark in it: try invert={invert}"
+    ),
     "starts_disagree": (
         "The {starts} random starts led to different maps, so that the best one may be wrong: look at starts.png, and try more "
         "particles, another seed, particle_diameter, or a coarser initial_resolution"

@@ -118,6 +118,8 @@ def test_contrast_that_should_have_been_inverted(
     given = dict(particles=str(tmp_path / "particles.star"))
     found = begin(tmp_path / "run", 6, 1, **given)
     assert "invert=true" in found.summary["warnings"][0]
+    dark = begin(tmp_path / "dark", 6, 1, nonnegative=False, **given)
+    assert any("protein is dark in it" in said for said in dark.summary["warnings"])
     right = begin(tmp_path / "right", 6, 1, invert=True, **given)
     assert right.summary["warnings"] == []
 

@@ -29,6 +29,7 @@ def test_the_hand_that_fits_is_told_with_both_correlations() -> None:
 def test_what_is_no_map_says_what_to_try() -> None:
     assert "invert=true" in say(Finding("no_structure", lead=0.31))
     assert "0.3 standard errors only" in say(Finding("no_structure", lead=0.31))
+    assert say(Finding("contrast_inverted", invert="true")).endswith("try invert=true")
     assert "another seed" in say(Finding("starts_disagree", starts=4))
     shown = dict(correlation=0.59, lowest=0.57)
     assert "symmetry=C1" in say(Finding("axes_not_shown", **shown))
