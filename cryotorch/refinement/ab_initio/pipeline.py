@@ -102,7 +102,7 @@ def reconstruct(
         shown = judgement.shows_structure
         if not shown or len(settings.group) >= POLYHEDRAL:
             soft, judgement, found = symmetric_stage(sets, soft, shown, settings, told)
-            about = [*(about if shown else [remark("axes_of_ball")]), found]
+            about = [*(about if shown else [ball(settings)]), found]
     findings = [*judge_starts(tried, best, judgement), *about]
     maps, share = soft.maps.volumes, judgement.share.clamp_min(1e-3)
     n, done = len(images.spectrum), 0
@@ -159,6 +159,12 @@ def split(images: Observation, settings: AbInitioSettings) -> Sets:
     held = min(MAX_HELD_OUT, max(1, round(HELD_OUT * n)))
     hidden, known = (rows.sort().values.to(device) for rows in (order[:held], order[held:]))
     return Sets(images.of(known), images.of(hidden), RunningSums(settings, device).sphere)
+
+
+def ball(settings: AbInitioSettings) -> Finding:
+    """That the starts show a ball, and at which resolution, Å, there is more to see."""
+    edge = settings.grid.box * settings.grid.pixel_size
+    return remark("axes_of_ball", initial=edge / Course.with_symmetry(settings).limits[1])
 
 
 def symmetric_stage(

@@ -51,7 +51,8 @@ SAID = {
         "without it may. The symmetry was imposed all the same, so the map may be wrong: try symmetry=C1 and look at it, or another symmetry"
     ),
     "axes_of_ball": (
-        "without symmetry the starts show no more than a ball; what it looks like, and where its axes lie, was found with the symmetry imposed"
+        "without symmetry the starts show no more than a ball; what it looks like, and where its axes lie, was found with the symmetry "
+        "imposed. A refinement has to see that much of it: job=homo_refine initial_resolution={initial:.2g}"
     ),
     "hand_unknown": (
         "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> picks the hand of a known "
