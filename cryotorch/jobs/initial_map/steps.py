@@ -120,7 +120,7 @@ def with_hand(made: Made, inputs: Inputs) -> Made:
     """In the hand in which the largest map fits ``like``, if that is given."""
     path = inputs.settings.like
     if path is None:
-        return replace(made, findings=[*made.findings, _told(remark("hand_unknown"))])
+        return replace(made, findings=[*made.findings, _told(remark("either_hand"))])
     like, size = load_map(map_path(path, "like"), "like")
     pixel = inputs.images.pixel_size
     try:

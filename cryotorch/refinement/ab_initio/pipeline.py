@@ -43,8 +43,8 @@ RANDOM_DETAIL = (
     0.5  # of a ball's density: standard deviation of what such a start differs from it by
 )
 POLYHEDRAL = 12  # order of a group from which on maps without it may show no more than a ball
-# Least correlation of a map with any of its turned copies, at which it shows its symmetry: phantoms without it reach 0.54 (C2), with it 0.62.
-AXES_SHOWN = 0.58
+# Least correlation of a map with any of its turned copies at which it shows its symmetry: simulated maps without it reach 0.6 (C2).
+AXES_SHOWN = 0.65
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,10 @@ def symmetric_stage(
         or fit_map(pair[0].maps.volumes[0], volume, pixel_size, resolution).correlation >= AGREE
         for pair in tried
     )
-    make = remark if alike >= MIN_STARTS else Finding
-    return *best, make("symmetric_starts", starts=len(tried), alike=alike)
+    count = dict(starts=len(tried), alike=alike)
+    if alike >= MIN_STARTS:
+        return *best, remark("symmetric_starts", **count)
+    return *best, Finding("symmetric_starts", **count)
 
 
 def with_random_detail(

@@ -54,7 +54,7 @@ SAID = {
         "without symmetry the starts show no more than a ball; what it looks like, and where its axes lie, was found with the symmetry "
         "imposed. A refinement has to see that much of it: job=homo_refine initial_resolution={initial:.2g}"
     ),
-    "hand_unknown": (
+    "either_hand": (
         "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> picks the hand of a known "
         "structure, and alpha helices at better than 8 Å tell it too"
     ),

@@ -63,7 +63,7 @@ def test_like_picks_the_hand_of_map_and_poses(begun: Any, tmp_path: Path) -> Non
 
 def test_without_like_the_hand_is_said_to_be_unknown(begun: Any) -> None:
     assert begun.made.fit is None and begun.summary["fit"] is None
-    assert "hand_unknown" in [finding.code for finding in begun.made.findings]
+    assert "either_hand" in [finding.code for finding in begun.made.findings]
     assert "cannot tell the hand" in (begun.out / "log.txt").read_text()
 
 

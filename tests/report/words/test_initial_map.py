@@ -23,7 +23,7 @@ def test_the_hand_that_fits_is_told_with_both_correlations() -> None:
     assert say(remark("hand_fitted", mirrored=True, **numbers)).endswith("and the poses with it")
     alone = say(remark("hand_fitted", mirrored=False, correlation=0.984, other=None))
     assert "other hand" not in alone
-    assert "like=<map>" in say(remark("hand_unknown"))
+    assert "like=<map>" in say(remark("either_hand"))
 
 
 def test_what_is_no_map_says_what_to_try() -> None:
