@@ -75,7 +75,7 @@ def _map(work: Work, settings: VolumeTools, reference: Tensor, grid: Grid) -> Wo
     sampling = grid.box, grid.pixel_size
     work.volume = move_volume(work.volume, own.pixel_size, matrix, found.shift, *sampling)
     work.corner, work.pixel_size, work.stated = grid.corner, grid.pixel_size, grid.stated
-    half = _fsc_half(work.volume, reference, grid.pixel_size)
+    half = _fsc_half(work.volume, reference, grid.pixel_size, 2 * own.pixel_size)
     translation = found.shift + _point(grid.middle) - matrix @ _point(own.middle)
     names = settings.volume, settings.fit
     work.fitted = Fitted(*names, found, matrix, translation, found.other_hand, half)
@@ -178,11 +178,16 @@ def _moved(turn: Tensor, translation: Tensor, work: Work) -> str:
     return f"turned by {angle:.1f}°, then moved by ({step}) Å; on its grid, {grid}"
 
 
-def _fsc_half(volume: Tensor, reference: Tensor, pixel_size: float) -> float | None:
-    """Where the FSC falls below 0.5, Å, in the outline of what was moved."""
+def _fsc_half(
+    volume: Tensor, reference: Tensor, pixel_size: float, finest: float = 0.0
+) -> float | None:
+    """Where the FSC falls below 0.5, Å, in the outline of what was moved; not beyond the ``finest`` that it holds.
+
+    Beyond that the outline alone, which both are multiplied by, would correlate.
+    """
     box = len(reference)
     outline = resize_volume(strong_density(volume, pixel_size).mask, box)
     curve = shell_correlation(volume * outline, reference * outline)
     if crossing_shell(curve, 0.5) <= 1 and float(curve[1]) < 0.5:
         return None
-    return resolution(curve, box, pixel_size, 0.5, interpolate=True)
+    return max(resolution(curve, box, pixel_size, 0.5, interpolate=True), finest)

@@ -14,6 +14,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cryotorch.data.mrc import read_volume, write_volume
+from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.symmetry import move_volume, point_group
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
@@ -112,3 +113,14 @@ def test_the_moved_map_goes_on_through_the_other_steps(tmp_path: Path, edit: Cal
     mask, summary = edit(tmp_path / "out", volume=onto, fit=onto, threshold=0.3, soften=8)
     assert summary["result"] == "mask.mrc" and float(mask.max()) == 1
     assert read_volume(tmp_path / "out/mask.mrc")[1] == pytest.approx(PX)
+
+
+def test_no_agreement_is_told_beyond_what_the_moved_map_holds(
+    tmp_path: Path, edit: Callable
+) -> None:
+    """A map of twice the voxel size: its outline alone would agree with the reference far beyond its Nyquist frequency."""
+    coarse = resize_volume(molecule(), BOX // 2)
+    write_volume(tmp_path / "coarse.mrc", coarse, 2 * PX)
+    edit(tmp_path / "out", volume=str(tmp_path / "coarse.mrc"), fit=reference(tmp_path))
+    found = matrix_of(tmp_path / "out")[2]["fsc_0.5_resolution"]
+    assert 4 * PX <= found < 5 * PX
