@@ -45,6 +45,9 @@ RANDOM_DETAIL = (
 POLYHEDRAL = 12  # order of a group from which on maps without it may show no more than a ball
 # Least correlation of a map with any of its turned copies at which it shows its symmetry: simulated maps without it reach 0.6 (C2).
 AXES_SHOWN = 0.65
+AXES_HINTED = (
+    0.4  # the same where starts with the symmetry imposed agree; a map of C4 taken for O has 0.25
+)
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,11 @@ def reconstruct(
     """
     sets = split(images, settings)
     tried, best = run_starts(sets, settings, starts, told)
-    soft, judgement, axes, about = best.soft, best.judgement, None, []
+    symmetric = Symmetric(best.soft, best.judgement)
     if len(settings.group) > 1:
-        soft, axes, finding = onto_axes(soft, settings)
-        about.append(finding)
-        shown = judgement.shows_structure
-        if not shown or len(settings.group) >= POLYHEDRAL:
-            soft, judgement, found = symmetric_stage(sets, soft, shown, settings, told)
-            about = [*(about if shown else [ball(settings)]), found]
-    findings = [*judge_starts(tried, best, judgement), *about]
+        symmetric = impose_symmetry(best, sets, settings, told)
+    soft, judgement, axes = symmetric.soft, symmetric.judgement, symmetric.axes
+    findings = [*judge_starts(tried, best, judgement, symmetric.settled), *symmetric.findings]
     maps, share = soft.maps.volumes, judgement.share.clamp_min(1e-3)
     n, done = len(images.spectrum), 0
 
@@ -159,6 +158,34 @@ def split(images: Observation, settings: AbInitioSettings) -> Sets:
     held = min(MAX_HELD_OUT, max(1, round(HELD_OUT * n)))
     hidden, known = (rows.sort().values.to(device) for rows in (order[:held], order[held:]))
     return Sets(images.of(known), images.of(hidden), RunningSums(settings, device).sphere)
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """A start with the symmetry that was asked for, what unseen images say of it, its axes, and whether starts with it agree."""
+
+    soft: SoftResult
+    judgement: Judgement
+    axes: Axes | None = None
+    findings: list[Finding] = field(default_factory=list)
+    settled: bool = False
+
+
+def impose_symmetry(best: Start, sets: Sets, settings: AbInitioSettings, told: Told) -> Symmetric:
+    """The best start on its axes; where it shows no structure, or might show little more than a ball, starts with the symmetry imposed."""
+    soft, axes, about_axes = onto_axes(best.soft, settings)
+    shown = best.judgement.shows_structure
+    if shown and len(settings.group) < POLYHEDRAL:
+        return Symmetric(soft, best.judgement, axes, [about_axes])
+    soft, judgement, about_starts = symmetric_stage(sets, soft, shown, settings, told)
+    settled = not about_starts.serious
+    if not shown:
+        findings = [ball(settings), about_starts]
+    elif settled and axes.lowest > AXES_HINTED:
+        findings = [about_starts]
+    else:
+        findings = [about_axes, about_starts]
+    return Symmetric(soft, judgement, axes, findings, settled)
 
 
 def ball(settings: AbInitioSettings) -> Finding:
@@ -264,8 +291,10 @@ def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
     return sum(values) / len(values)
 
 
-def judge_starts(tried: list[Start], best: Start, judgement: Judgement) -> list[Finding]:
-    """What the starts say together, and unseen images of the map that came of the best."""
+def judge_starts(
+    tried: list[Start], best: Start, judgement: Judgement, settled: bool
+) -> list[Finding]:
+    """What the starts say together, and unseen images of the map that came of the best; ``settled``: later starts agree."""
     alike = sum(start.agreement >= AGREE for start in tried)
     scores = [start.judgement.score for start in tried]
     findings = [
@@ -280,7 +309,7 @@ def judge_starts(tried: list[Start], best: Start, judgement: Judgement) -> list[
     ]
     if not judgement.shows_structure:
         findings.append(Finding("no_structure", lead=judgement.lead))
-    elif alike < MIN_STARTS <= len(tried):
+    elif alike < MIN_STARTS <= len(tried) and not settled:
         findings.append(Finding("starts_disagree", starts=len(tried)))
     return findings
 
