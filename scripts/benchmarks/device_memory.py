@@ -12,7 +12,7 @@ import math
 import torch
 
 from cryotorch.ops.fourier.slices import GPU_POINTS, rows_at_once
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import LINES, half_plane
 from cryotorch.refinement.em.out_of_memory import images_at_once, images_stay
 from cryotorch.refinement.pose_search.search import grid_step
 from cryotorch.refinement.settings import SearchSettings
@@ -22,7 +22,8 @@ BOX, PARTICLES, MEMORY = 360, 100_000, 139.0  # GiB of memory
 GB = 1e9
 # Float32 numbers per voxel of the box.
 HELD = 4  # references of both half sets, mask, and what is made of them
-MAKING = 26.2  # a reference up to the Nyquist frequency, its table included
+# Complex numbers per number that is transformed at once, counted at 48, 96 and 144 px.
+WORK_AT_ONCE, WORK_IN_PARTS = 2.27, 3.0
 M_STEP = 27.3  # all that the M-step holds at its peak, sums and references included
 # Bytes per point of those that are worked on at once.
 PER_POINT = {"evaluating poses": 264, "slices": 160, "insertion": 92}
@@ -45,7 +46,9 @@ def run(box: int = BOX, particles: int = PARTICLES, memory: float = MEMORY) -> d
         _row("table of a reference", "8 (2 d + 1)² (d + 2)", table(box)),
         _row("templates", "band 12, 7 degrees", templates(box)),
     ]
-    making = [_row("making the other reference", f"{MAKING} x 4 d³", MAKING * 4 * box**3)]
+    making = [
+        _row("making the other reference", "planes twice, table, lines", making_reference(box))
+    ]
     work = [
         _row(f"a batch of {batch}", f"{PER_PIXEL} b d²", PER_PIXEL * batch * box**2),
         _row("scores of the coarse search", "b images x shifts x slices", scores(box, batch)),
@@ -79,6 +82,14 @@ def _row(part: str, by: str, count: float) -> Row:
 def sums(box: int) -> int:
     """Bytes of the sums of both half sets."""
     return 24 * (box + 3) ** 2 * (box // 2 + 2)
+
+
+def making_reference(box: int) -> int:
+    """Bytes of ``projector`` at its peak: transformed planes, twice, the table, and the lines that are transformed at once."""
+    lines, columns, padded = 2 * box + 1, box + 1, 2 * box
+    at_once = lines * padded * columns
+    work = WORK_IN_PARTS * LINES if at_once > LINES else WORK_AT_ONCE * at_once
+    return round(8 * (2 * box * lines * columns + work)) + table(box)
 
 
 def table(box: int) -> int:

@@ -106,7 +106,7 @@ CORE = [
     ),
     _core(
         "fourier/reconstruct",
-        "solve _divided shell_mean_weight compensation _neighbourhood",
+        "solve _quotient shell_mean_weight compensation _smooth",
         "ops/fourier/test_reconstruct",
     ),
     _core(
@@ -184,9 +184,6 @@ SAME = [
     Same("transforms._resize", "new // 2 + 1", "new // 2 + 2", LONGER, "out = transform.new_zeros"),
     Same("slices.projector", "padded // 2", "padded * 2", LONGER, "reach ="),
     Same("slices.projector", "math.ceil", "math.floor", "The table's margin is one row wide."),
-    Same(
-        "slices.projector", "torch.where(mirrored, 0, cut)", "torch.where(mirrored, 1, cut)", LONGER
-    ),
     Same(
         "slices.corner_indices",
         "coordinate * sign[..., None, :]",
