@@ -85,7 +85,7 @@ def sums(box: int) -> int:
 
 
 def making_reference(box: int) -> int:
-    """Bytes of ``projector`` at its peak: planes, twice, the table, and lines transformed at once."""
+    """Bytes that ``projector`` holds at its peak: planes, twice, the table, lines at work."""
     lines, columns, padded = 2 * box + 1, box + 1, 2 * box
     at_once = lines * padded * columns
     work = WORK_IN_PARTS * LINES if at_once > LINES else WORK_AT_ONCE * at_once
