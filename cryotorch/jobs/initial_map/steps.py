@@ -101,19 +101,16 @@ def make_maps(inputs: Inputs) -> Made:
 def _joined(inputs: Inputs, result: AbInitio) -> Found:
     """What was found of all particles, in file order, in host memory."""
     rest, group = inputs.rest, inputs.particles.optics_group
-    parts, rows = [result.found], [inputs.rows]
-    batches = rest.split(AT_ONCE) if len(rest) else ()
-    quiet = None if batches else True
-    with tqdm(total=len(rest), unit=" particles", desc="others", disable=quiet) as bar:
-        for some in batches:
-            seen, of = inputs.observed(some), group[some].to(inputs.noise.device)
-            parts.append(search_others(seen, of, result, inputs.algorithm))
-            rows.append(some)
+    if not len(rest):
+        return result.found.cpu()
+    search = search_others(result, inputs.algorithm)
+    parts = [result.found.cpu()]
+    with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
+        for some in rest.split(AT_ONCE):
+            found = search(inputs.observed(some), group[some].to(inputs.noise.device))
+            parts.append(found.cpu())
             bar.update(len(some))
-    order = torch.cat(rows).argsort()
-    names = ("rotation", "shift_px", "sigma", "share", "correlation")
-    joined = {k: torch.cat([getattr(part, k).cpu() for part in parts])[order] for k in names}
-    return Found(**joined)
+    return Found.joined(parts).of(torch.cat([inputs.rows, rest]).argsort())
 
 
 def with_hand(made: Made, inputs: Inputs) -> Made:

@@ -7,8 +7,8 @@ Every image is searched against all classes; the evidence of a class is that of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,20 @@ class Found:
     def best(self) -> Tensor:
         """(n,) the most probable class."""
         return self.share.argmax(1)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Found]) -> Found:
+        """What was found of parts of the images, one after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+    def of(self, rows: Tensor) -> Found:
+        """That of some images, ``rows`` (r,)."""
+        return Found(**{name: values[rows] for name, values in vars(self).items()})
+
+    def cpu(self) -> Found:
+        """The same in host memory."""
+        return Found(**{name: values.cpu() for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -175,12 +189,10 @@ def search_all(
         residuals.append(search.residual(some, poses, best))
         found.append(_of_best(poses, share, best, some, search.limit))
         told(len(rows))
-    names = ("rotation", "shift_px", "sigma", "share", "correlation")
-    joined = {name: torch.cat([getattr(part, name) for part in found]) for name in names}
     poses = Before(
         torch.cat([part.rotation for part in every]), torch.cat([part.shift_px for part in every])
     )
-    return Found(**joined), poses, torch.cat(residuals)
+    return Found.joined(found), poses, torch.cat(residuals)
 
 
 def _of_best(

@@ -36,7 +36,6 @@ from cryotorch.refinement.ab_initio.soft_stage import Course, SoftResult, soft_s
 
 HELD_OUT, MAX_HELD_OUT = 0.15, 300  # of the images, that no start sees
 AGREE = 0.88  # correlation of two starts after a fit from which on they are one answer
-SCORE_ERRORS = 3.0  # standard errors within which scores of starts are alike
 MIN_STARTS = 2
 SYMMETRIC_STARTS = 3  # where the symmetry is imposed from the beginning
 RANDOM_DETAIL = (
@@ -133,13 +132,15 @@ def reconstruct(
 
 
 def search_others(
-    images: Observation, optics_group: Tensor, made: AbInitio, settings: AbInitioSettings
-) -> Found:
-    """Class and pose of images that the maps were not made of; optics_group (n,)."""
+    made: AbInitio, settings: AbInitioSettings
+) -> Callable[[Observation, Tensor], Found]:
+    """What finds class and pose of images that the maps were not made of, optics_group (n,); the maps are made ready once."""
     limit = limit_of(settings, settings.passes - 1)
     group, share = settings.group, made.share.clamp_min(1e-3)
     search = NarrowSearch(made.maps, share / share.sum(), limit, settings, group)
-    return search_all(search, with_noise(images, made.noise, optics_group))[0]
+    return lambda images, optics_group: search_all(
+        search, with_noise(images, made.noise, optics_group)
+    )[0]
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,7 @@ def run_starts(
     most = settings.n_starts if starts is None else starts
     steps = settings.soft_steps
     tried: list[Start] = []
+    compared = -1  # the start that the others were compared with
     for number in range(most):
         soft = soft_stage(
             sets.known,
@@ -267,7 +269,13 @@ def run_starts(
         found = judge(sets.hidden, soft.maps.volumes, soft.share, settings, inverse, sets.sphere)
         tried.append(Start(number, soft, found))
         best = max(tried, key=lambda start: start.judgement.score)
-        tried = [replace(start, agreement=agreement(start, best, settings)) for start in tried]
+        tried = [
+            replace(start, agreement=agreement(start, best, settings))
+            if start.number == number or best.number != compared
+            else start
+            for start in tried
+        ]
+        compared = best.number
         alike = sum(start.agreement >= AGREE for start in tried)
         if starts is None and len(tried) >= MIN_STARTS and alike >= MIN_STARTS:
             break

@@ -30,7 +30,6 @@ class AbInitioSettings:
         soft_steps: mini-batches of a start; batch: images in each.
         passes: of the narrow stage over the images.
         nonnegative: density below zero is set to zero in the soft stage; recenter: keep the density's centre in the middle.
-        class_similarity: share of the soft stage in which classes are told apart by less than the images say.
         seed: of starts, order and orientations.
     """
 
@@ -47,7 +46,6 @@ class AbInitioSettings:
     passes: int = 6
     nonnegative: bool = True
     recenter: bool = True
-    class_similarity: float = 0.5
     seed: int = 0
 
     @property
