@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import claims, fsc, load, local, real, refinement, relion, scale
+from benchmarks import begin, claims, fsc, load, local, real, refinement, relion, scale
 from benchmarks.table import markdown
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.process import keep_freed_memory
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
         command |= {"scale": _scale, "large": _large, "io": _io, "real": _real, "claims": _claims}
-        command |= {"load": _load, "memory": _memory}
+        command |= {"load": _load, "memory": _memory, "begin": _begin}
         tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -152,7 +152,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--box", type=int, default=360, metavar="D", help="pixels per edge")
     add("--n-particles", type=int, default=100_000, metavar="N")
     add("--memory", type=float, default=139.0, metavar="GiB", help="of the device")
-    for command in (kernels, refine, true, said, curves, moving, many, large, files, heavy, held):
+    first = commands.add_parser("begin", help="job=ab_initio and job=class2d beside RELION")
+    add = first.add_argument
+    add("--sets", type=Path, nargs="+", default=[], metavar="DIR", help="else one is simulated")
+    add("--symmetry", default="C1", help="of the sets")
+    add("--diameter", type=float, metavar="Å", help="of the particle; else 0.84 of the box")
+    add("--seeds", type=int, nargs="*", default=[0, 1], help="of job=ab_initio")
+    add("--relion", type=int, nargs="*", default=[0], metavar="SEED", help="of RELION, slow")
+    sgd = relion.ITERATIONS
+    add("--iterations", type=int, nargs=3, default=sgd, metavar="N", help="of its initial model")
+    add("--passes", type=int, default=relion.PASSES, metavar="N", help="of its 2D classes")
+    add("--classes", type=int, default=20, metavar="K", help="in 2D; 0 = none")
+    add("--junk", type=float, default=0.2, help="images added to these, by that of particles")
+    add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
+    add("--out", type=Path, help="folder to keep data and results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=ab_initio")
+    every = kernels, refine, true, said, curves, moving, many, large, files, heavy, held, first
+    for command in every:
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
     return parser
@@ -208,6 +224,25 @@ def _real(o: argparse.Namespace) -> dict:
         folder = (o.out or Path(temporary)).resolve()
         beside = real.simulated(o.simulated, o.simulate, judge, o.changes, folder / "simulated")
         return real.run(data, plan, judge, o.changes, folder, o.relion) | beside
+
+
+def _begin(o: argparse.Namespace) -> dict:
+    if not o.seeds and not o.relion and not o.classes:
+        raise InputError("nothing to do: give --seeds, --relion or --classes")
+    if o.relion and (lacking := relion.missing([relion.PROGRAM])):
+        raise InputError(f"--relion needs {lacking[0]}: install it, or leave the seeds out")
+    if not 0 <= o.junk <= 1:
+        raise InputError(f"--junk must be between 0 and 1, got {o.junk:g}")
+    threads = o.threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    peer = relion.Peer(threads, o.iterations, o.passes)
+    plan = begin.Plan(o.seeds, o.relion, o.classes, o.junk, o.diameter)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (o.out or Path(temporary)).resolve()
+        sets = {path.name: begin.find(path.resolve(), o.symmetry) for path in o.sets}
+        if not sets:
+            data = refinement.simulated(folder / "data", o.simulate, o.symmetry)
+            sets["simulated"] = data
+        return begin.run(sets, plan, peer, o.changes, folder)
 
 
 def _claims(o: argparse.Namespace) -> dict:

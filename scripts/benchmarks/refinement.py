@@ -33,10 +33,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished process: wall seconds, largest resident set in MiB."""
+    """A finished process: wall seconds, largest resident set in MiB, seconds of processors."""
 
     seconds: float
     memory: float
+    processor: float = 0.0
 
 
 class JobFailed(Exception):
@@ -75,7 +76,7 @@ def finish(command: list[str], log: Path) -> Run:
         end = log.read_text(errors="replace")[-2000:]
         raise JobFailed(f"{' '.join(command)} ended with code {process.returncode}:\n{end}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Run(seconds, usage.ru_maxrss / unit)
+    return Run(seconds, usage.ru_maxrss / unit, usage.ru_utime + usage.ru_stime)
 
 
 def tables(data: Data, runs: Sequence[Run], out: Path) -> dict[str, list[dict[str, object]]]:

@@ -1,4 +1,4 @@
-"""A refined map and its poses against the truth. Nothing is aligned: drift counts as error."""
+"""Maps, poses and classes against the truth. Refined maps are not aligned: drift is an error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.fourier.transforms import resize_volume
-from cryotorch.ops.geometry.rotations import rotation_angle, to_rotation_vector
-from cryotorch.ops.geometry.symmetry import point_group
+from cryotorch.ops.geometry.map_fit import fit_map
+from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle, to_rotation_vector
+from cryotorch.ops.geometry.symmetry import move_volume, point_group
 from cryotorch.ops.masks.soft import soft_mask, soft_sphere
 from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.particles import Particles
@@ -35,6 +36,66 @@ def score_map(path: Path, truth_path: Path, radius: float | None = None) -> dict
     tight = sphere * soft_mask(dense, TIGHT["near"] / pixel_size, TIGHT["far"] / pixel_size)
     masks = {"sphere": sphere, "tight": tight}
     return {name: agreement(volume, truth, mask, pixel_size) for name, mask in masks.items()}
+
+
+def score_fitted(path: Path, truth_path: Path, radius: float | None = None) -> dict[str, float]:
+    """A map from nothing, fitted onto the truth in its better hand.
+
+    Correlation to 15 Å, all shells alike, and the resolution in Å where the FSC in a soft sphere
+    falls below 0.5, not finer than two pixels of the map.
+    """
+    (volume, own), (truth, size) = (read_volume(p) for p in (path, truth_path))
+    if own is None or size is None:
+        raise InputError(f"{path} and {truth_path} must state their pixel sizes in the header")
+    fit = fit_map(volume, truth, size, moving_pixel_size=own)
+    matrix = -fit.rotation if fit.mirrored else fit.rotation
+    placed = move_volume(volume, own, matrix, fit.shift, len(truth), size)
+    reached = agreement(placed, truth, _sphere(len(truth), size, radius), size)
+    return {"correlation": fit.correlation, "FSC 0.5, Å": max(reached, 2 * own)}
+
+
+def score_classes(
+    label: Tensor, psi: Tensor, rotation: Tensor, real: Tensor, group: Tensor
+) -> dict[str, float]:
+    """2D classes beside true rotations (n, 3, 3) of images, of which only some are ``real`` (n,).
+
+    label (n,): class; psi (n,): angle in the plane, radians; group (g, 3, 3). Each class is aligned
+    by the member that the others are nearest to; medians over all real images.
+    """
+    zero = torch.zeros_like(psi)
+    view = euler_to_matrix(zero, zero, psi.double()).mT @ rotation.double()
+    off, turn, kept, lost = [], [], 0, 0
+    sizes = torch.bincount(label)
+    for k in torch.nonzero(sizes)[:, 0]:
+        mine = real[label == k]
+        of_particles = int(mine.sum()) * 2 > len(mine)
+        lost += 0 if of_particles else int(mine.sum())
+        kept += int((~mine).sum()) if of_particles else 0
+        if int(mine.sum()) > 1:
+            errors = _about_middle(view[(label == k) & real], group.double())
+            off.append(errors[0])
+            turn.append(errors[1])
+    degrees = [float(torch.rad2deg(torch.cat(values).median())) for values in (off, turn)]
+    return {
+        "views in a class, degrees": degrees[0],
+        "angle in the plane, degrees": degrees[1],
+        "particles in classes of junk, %": 100 * lost / max(1, int(real.sum())),
+        "junk in classes of particles, %": 100 * kept / max(1, int((~real).sum())),
+        "largest class, %": 100 * int(sizes.max()) / len(label),
+        "classes above 1 %": int((sizes > 0.01 * len(label)).sum()),
+    }
+
+
+def _about_middle(view: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles (n,) between viewing directions, and about them, from the middle one of (n, 3, 3)."""
+    # of all pairs the smallest angle by symmetry
+    trace = torch.stack([view.flatten(1) @ (view @ g).flatten(1).mT for g in group]).amax(0)
+    middle = view[int(trace.median(1).values.argmax())]
+    ways = torch.stack([(view @ g) @ middle.mT for g in group])
+    best = ways.diagonal(dim1=-2, dim2=-1).sum(-1).argmax(0)
+    turn = ways[best, torch.arange(len(view))]
+    about = torch.atan2(turn[:, 0, 1] - turn[:, 1, 0], turn[:, 0, 0] + turn[:, 1, 1]).abs()
+    return turn[:, 2, 2].clamp(-1, 1).acos(), about
 
 
 def sphere_curve(
