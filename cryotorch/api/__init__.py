@@ -8,6 +8,7 @@ with a remedy. Results have ``save(folder)``, which writes their maps, curves, p
 
 from __future__ import annotations
 
+from cryotorch.api.classes import Classes, class2d
 from cryotorch.api.data import (
     read_images,
     read_map,
@@ -42,6 +43,7 @@ from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
 
 __all__ = [
+    "Classes",
     "FitResult",
     "FscResult",
     "InitialMaps",
@@ -56,6 +58,7 @@ __all__ = [
     "SharpenResult",
     "Simulated",
     "ab_initio",
+    "class2d",
     "diagnose_orientations",
     "fit_map",
     "fsc",

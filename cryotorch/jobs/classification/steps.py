@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from cryotorch.jobs.inputs import damage
 from cryotorch.refinement.backproject import noise_sample
 from cryotorch.refinement.class2d.classify import Classified, classify, images_to_do
 from cryotorch.refinement.class2d.judge import NEXT_TO_SHARED, Judged, judge
-from cryotorch.refinement.class2d.spectra import Spectra
 from cryotorch.refinement.em.initialise import initial_noise
+from cryotorch.refinement.spectra import Spectra
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
@@ -53,6 +53,7 @@ def classified(read: ClassInput) -> Made:
         )
         spectra = Spectra(images, particles, how.grid, noise[0], most, how.last_limit)
         found = classify(spectra, particles.half, how, bar.update)
+    found = replace(found, shift_px=spectra.in_images(found.shift_px))
     judged = judge(found, how)
     edge = how.grid.box * how.grid.pixel_size
     warnings = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,15 +19,13 @@ from cryotorch.jobs.initial_map.settings import LEAST_IMAGES, AbInitio
 from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.symmetry import symmetry_group
-from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Particles
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
 from cryotorch.refinement.backproject import noise_sample
 from cryotorch.refinement.em.initialise import initial_noise
-from cryotorch.refinement.image_terms import observe
-from cryotorch.refinement.image_weight import Watch
 from cryotorch.refinement.settings import ImageGrid
+from cryotorch.refinement.spectra import Spectra
 
 log = logging.getLogger("cryotorch")
 PIXELS_PER_DETAIL = 3  # of final_resolution, in a box chosen here
@@ -36,7 +34,6 @@ MOST_IMAGES = 20_000  # that maps are made of; more do not help at these resolut
 INNER, OUTER = 0.85, 0.99  # of half the box: soft window of the images
 SHIFT_EXTENT = 0.1  # of the box
 BATCH = 300  # images per class
-AT_ONCE = 256  # images that are read and transformed
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ class Inputs:
 
     Attributes:
         settings: the job's, with lengths in Å; file: all particles; images: of all of them.
-        particles: without poses; rows: (n,) those that maps are made of; spectra: theirs, up to the last limit.
-        algorithm: settings in pixels; noise: (g, s) of the images; watch: what finds loud images.
+        particles: without poses; rows: (n,) those that maps are made of; seen: their spectra, up to the last limit.
+        spectra: of any particles; algorithm: settings in pixels.
     """
 
     settings: AbInitio
@@ -54,10 +51,9 @@ class Inputs:
     images: ParticleImages
     particles: Particles
     rows: Tensor
-    spectra: Observation
+    seen: Observation
+    spectra: Spectra
     algorithm: AbInitioSettings
-    noise: Tensor
-    watch: Watch
 
     @property
     def rest(self) -> Tensor:
@@ -65,14 +61,6 @@ class Inputs:
         left = torch.ones(len(self.particles), dtype=torch.bool)
         left[self.rows] = False
         return torch.nonzero(left)[:, 0]
-
-    def observed(self, rows: Tensor) -> Observation:
-        """Spectra of particles, ``rows`` (b,), on the device, up to the last limit."""
-        device = self.noise.device
-        some = self.images[rows.tolist()].to(device)
-        seen = observe(self.particles, rows, some, self.noise, self.algorithm.grid)
-        seen = self.watch.weigh(seen, rows)
-        return seen.limited(half_plane(seen.box).count(self.algorithm.last_limit))
 
 
 def read_inputs(given: AbInitio) -> Inputs:
@@ -113,16 +101,15 @@ def read_inputs(given: AbInitio) -> Inputs:
     noise, loudest, _ = initial_noise(
         particles, noise_sample(images, particles), algorithm.grid, device
     )
-    watch = Watch(loudest, n)
-    inputs = Inputs(
-        *(settings, file, images, particles, rows, _nothing(box, device), algorithm),
-        *(noise[0], watch),
-    )
+    limit = algorithm.last_limit
+    spectra = Spectra(images, particles, algorithm.grid, noise[0], loudest, limit)
     log.info(
         "%d particles, %d of them for the maps, %d pixels of %.4g Å, on %s",
         *(n, len(rows), images.box, images.pixel_size, device),
     )
-    return replace(inputs, spectra=spectra(inputs, rows))
+    with tqdm(total=len(rows), unit=" particles", desc="read", disable=None) as bar:
+        seen = spectra.together(rows, bar.update)
+    return Inputs(settings, file, images, particles, rows, seen, spectra, algorithm)
 
 
 def choose_box(settings: AbInitio, file: ParticleFile) -> int:
@@ -168,30 +155,3 @@ def in_pixels(
         recenter=settings.recenter,
         seed=settings.seed,
     )
-
-
-def spectra(inputs: Inputs, rows: Tensor) -> Observation:
-    """Spectra of particles, ``rows`` (n,), together in memory."""
-    with tqdm(total=len(rows), unit=" particles", desc="read", disable=None) as bar:
-        parts = []
-        for some in rows.split(AT_ONCE):
-            parts.append(inputs.observed(some))
-            bar.update(len(some))
-    first = parts[0]
-    stretch = None
-    if first.magnification is not None:
-        stretch = torch.cat(
-            [part.magnification for part in parts if part.magnification is not None]
-        )
-    return Observation(
-        torch.cat([part.spectrum for part in parts]),
-        torch.cat([part.gain for part in parts]),
-        torch.cat([part.precision for part in parts]),
-        first.box,
-        stretch,
-    )
-
-
-def _nothing(box: int, device: torch.device) -> Observation:
-    empty = torch.zeros(0, 0, device=device)
-    return Observation(empty.to(torch.complex64), empty, empty, box)

@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
-from cryotorch.jobs.initial_map.inputs import AT_ONCE, Inputs
+from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.maps import load_map, looks_inverted, map_path
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.refinement.ab_initio.narrow_stage import Found
 from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, search_others
 from cryotorch.refinement.em.hands import Frame
+from cryotorch.refinement.spectra import READ_AT_ONCE
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
@@ -66,12 +67,12 @@ class StageBar:
 
 def make_maps(inputs: Inputs) -> Made:
     """Maps from the chosen particles, and class and pose of all."""
-    settings, device = inputs.settings, inputs.noise.device
+    settings, device = inputs.settings, inputs.spectra.device
     group = inputs.particles.optics_group
     bar, starts = StageBar(), settings.n_starts
     try:
         result = reconstruct(
-            inputs.spectra,
+            inputs.seen,
             group[inputs.rows].to(device),
             inputs.algorithm,
             None if starts == "auto" else starts,
@@ -81,7 +82,7 @@ def make_maps(inputs: Inputs) -> Made:
         bar.close()
     found = _joined(inputs, result)
     damaged = damage.damaged_images(
-        inputs.images, inputs.watch.faults(inputs.images.box, inputs.images.pixel_size)
+        inputs.images, inputs.spectra.watch.faults(inputs.images.box, inputs.images.pixel_size)
     )
     findings = list(result.findings)
     if looks_inverted(result.maps[0]):
@@ -106,8 +107,8 @@ def _joined(inputs: Inputs, result: AbInitio) -> Found:
     search = search_others(result, inputs.algorithm)
     parts = [result.found.cpu()]
     with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
-        for some in rest.split(AT_ONCE):
-            found = search(inputs.observed(some), group[some].to(inputs.noise.device))
+        for some in rest.split(READ_AT_ONCE):
+            found = search(inputs.spectra.read(some), group[some].to(inputs.spectra.device))
             parts.append(found.cpu())
             bar.update(len(some))
     return Found.joined(parts).of(torch.cat([inputs.rows, rest]).argsort())

@@ -11,11 +11,11 @@ from torch import Tensor
 from cryotorch.ops.fourier.planes import images_of, moved, radius_of
 from cryotorch.ops.fourier.transforms import half_plane, pack, unpack
 from cryotorch.ops.masks.soft import soft_circle
+from cryotorch.refinement.ab_initio.class_maps import CENTRE_ABOVE
 from cryotorch.refinement.class2d.settings import ClassSettings
 
 EDGE = 0.2  # of the radius, over which the mask falls to zero
 LEAST_FRC, MOST_FRC = 1e-3, 0.999
-CENTRE_THRESHOLD = 0.2  # of the highest density, above which it counts for the middle of an average
 LEAST_WEIGHT = 1e-6  # of the mean weight of all shells, below which a shell has no images
 
 
@@ -167,7 +167,7 @@ def noise_support(difference: Tensor) -> Tensor:
 def centres(images: Tensor, mask: Tensor) -> Tensor:
     """Centre of mass (n, 2) of the density of images (n, d, d) above a fifth of the highest, in pixels from the middle, (x, y)."""
     inside = images * mask
-    high = (inside - CENTRE_THRESHOLD * inside.amax((1, 2), keepdim=True)).clamp_min(0)
+    high = (inside - CENTRE_ABOVE * inside.amax((1, 2), keepdim=True)).clamp_min(0)
     line = torch.arange(images.shape[-1], device=images.device) - images.shape[-1] // 2
     total = high.sum((1, 2)).clamp_min(1e-30)
     return (

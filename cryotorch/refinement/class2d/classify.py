@@ -17,16 +17,14 @@ from torch import Tensor
 from cryotorch.ops.fourier.planes import Turns, planes, reach_of, turn_back, turned, turns
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import euler_to_matrix
-from cryotorch.ops.pose.bank import Assignment, Bank, assign, find_temperature
+from cryotorch.ops.pose.bank import SAMPLE_IMAGES, Assignment, Bank, assign, find_temperature
 from cryotorch.ops.pose.scores import templates
+from cryotorch.refinement.ab_initio.soft_stage import KEPT, LEAST_SIZE, NARROWEST, WIDEST
 from cryotorch.refinement.class2d.averages import Averages, Sums, recentre_, solve
 from cryotorch.refinement.class2d.settings import ClassSettings
-from cryotorch.refinement.class2d.spectra import Spectra
 from cryotorch.refinement.pose_search.search import shift_grid
+from cryotorch.refinement.spectra import Spectra
 
-DECAY = 0.6  # of the running sums before each batch
-FIRST_SIZE, LAST_SIZE = 1e-2, 1e-4  # effective part of all hypotheses
-LEAST_SIZE = 2.0  # hypotheses
 GROWTH = (
     0.75  # part of the iterations after which the limit is the last one, and no class is re-seeded
 )
@@ -34,7 +32,6 @@ DEAD = 0.2  # of an equal share: a class below is re-seeded
 SHIFT_STEP = 0.3  # wave lengths of the limit between shifts
 COARSE_LIMIT = 12.0  # Fourier pixels, up to which shifts are tried all over the extent; beyond, about the best of those
 NEAR = 1.5  # steps around it
-SAMPLE = 48  # images that the temperature is found from
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def classify(
         rows = order.next(settings.batch)
         inverse = _temperature(spectra, half, rows, now, done)
         latest, found = _expect(spectra, half, rows, now, inverse, settings.at_once, tell)
-        sums.add_(latest, DECAY)
+        sums.add_(latest, KEPT)
         if done < GROWTH:
             _reseed_(sums, spectra, half, _worst(found, settings), settings, generator)
         averages = solve(sums, settings)
@@ -208,9 +205,9 @@ def _prepare(averages: Averages, limit: float, settings: ClassSettings) -> _Roun
 def _temperature(spectra: Spectra, half: Tensor, rows: Tensor, now: _Round, done: float) -> float:
     """The inverse temperature at which posteriors have the effective size of this part of the run."""
     rows = rows[half[rows] == 0]
-    rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()]
+    rows = rows[torch.linspace(0, len(rows) - 1, min(SAMPLE_IMAGES, len(rows))).long()]
     everything = 2 * len(now.at.angle) * now.banks[0].n_classes * len(now.shift_px)
-    size = max(LEAST_SIZE, everything * FIRST_SIZE * (LAST_SIZE / FIRST_SIZE) ** done)
+    size = max(LEAST_SIZE, everything * WIDEST * (NARROWEST / WIDEST) ** done)
     shifts = now.shifts(spectra, rows, 0)
     return find_temperature(spectra.of(rows, now.limit), shifts, now.banks[0], size)
 

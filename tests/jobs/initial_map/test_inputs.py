@@ -59,16 +59,16 @@ def test_particles_are_a_random_part_the_same_each_time(begun: Any) -> None:
     assert len(rows) == 150 and torch.equal(rows, rows.unique())
     again = read_inputs(begun.inputs.settings)
     assert torch.equal(again.rows, rows)
-    assert torch.equal(again.spectra.spectrum, begun.inputs.spectra.spectrum)
+    assert torch.equal(again.seen.spectrum, begun.inputs.seen.spectrum)
     assert not torch.equal(read_inputs(settings(begun, seed=1)).rows, rows)
     assert torch.equal(torch.cat([rows, again.rest]).sort().values, torch.arange(N))
-    seen = again.observed(rows[:3])
-    assert torch.allclose(seen.spectrum, again.spectra.spectrum[:3], atol=1e-5)
+    seen = again.spectra.read(rows[:3])
+    assert torch.allclose(seen.spectrum, again.seen.spectrum[:3], atol=1e-5)
 
 
 def test_poses_of_the_file_are_not_used(begun: Any) -> None:
     posed = read_inputs(settings(begun, particles=str(begun.data / "truth.star")))
-    assert torch.equal(posed.spectra.spectrum, begun.inputs.spectra.spectrum)
+    assert torch.equal(posed.seen.spectrum, begun.inputs.seen.spectrum)
     assert not posed.particles.has_pose and not posed.particles.shift.any()
 
 

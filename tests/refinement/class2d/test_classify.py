@@ -9,8 +9,8 @@ import torch
 
 from cryotorch.refinement.class2d.classify import Classified, classify, images_to_do
 from cryotorch.refinement.class2d.judge import judge
-from cryotorch.refinement.class2d.spectra import Spectra
 from cryotorch.refinement.image_weight import unlimited
+from cryotorch.refinement.spectra import Spectra
 
 BOX = 32
 
