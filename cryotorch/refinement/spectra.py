@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.planes import stretched
+from cryotorch.ops.fourier.resample import stretched
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.particles import Particles

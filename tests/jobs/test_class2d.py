@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mrcfile
@@ -39,6 +40,43 @@ def test_particles_of_a_class_look_from_one_side(tmp_path: Path) -> None:
     off = psi[pairs[:, 0]] - psi[pairs[:, 1]] - true
     wrong = torch.atan2(off.sin(), off.cos()).abs().rad2deg()
     assert len(pairs) > 300 and float(wrong.median()) < 15
+
+
+def test_damaged_images_are_named_and_spoil_no_class(tmp_path: Path) -> None:
+    """Hot pixels, edges of carbon, blank images and another grey scale, among particles whose classes stay as clear."""
+    size = dict(box_size=32, pixel_size=4.0, n_particles=300, snr=1.0, seed=1)
+    for name in ("clean", "damaged"):
+        simulate.run(make_settings("simulate", out=str(tmp_path / name), **size))
+    with mrcfile.open(tmp_path / "damaged" / "particles.mrcs", "r+") as stack:
+        for row in range(0, 40, 4):
+            stack.data[row, row % 32, 5] = 500
+            stack.data[row + 1, :, :8] += 15
+            stack.data[row + 2] = 0
+            stack.data[row + 3] = 1000 * stack.data[row + 3] + 5000
+    how = dict(n_classes=4, iterations=8, max_resolution=12.0, mask_diameter=96.0, device="cpu")
+    how |= dict(shift_extent=8.0, select=[1, 2, 3, 4])
+    curves, means = {}, {}
+    for name in ("clean", "damaged"):
+        given = str(tmp_path / name / "particles.star")
+        out = class2d.run(
+            make_settings("class2d", out=str(tmp_path / f"{name}_2d"), particles=given, **how)
+        )
+        curves[name] = json.loads((out / "summary.json").read_text())
+        means[name] = mrcfile.read(out / "classes.mrcs")
+    named = curves["damaged"]["damaged_images"]
+    assert len(named) >= 30 and not curves["clean"]["damaged_images"]
+    assert sum(reason == "blank" for reason in named.values()) == 10
+    # strength of the averages: those of 1000 times the grey scale would swamp them, carbon would double them
+    strength = {name: values.std(axis=(1, 2)).max() for name, values in means.items()}
+    assert strength["damaged"] == pytest.approx(strength["clean"], rel=0.25)
+    assert sum(curves["damaged"]["effective_particles"]) == pytest.approx(290, abs=0.01)
+    out = tmp_path / "damaged_2d"
+    table = read_star(out / "particles.star")["particles"]
+    blank = np.arange(300)[2:40:4]
+    assert (table.integers("rlnClassNumber")[blank] == 4).all()
+    assert (table.floats("rlnMaxValueProbDistribution")[blank] == 0).all()
+    assert np.abs(table.floats("cryotorchLogEvidence")[blank]).max() < 1e-4
+    assert read_star(out / "selected.star")["particles"].rows == 290
 
 
 def test_particles_are_needed() -> None:

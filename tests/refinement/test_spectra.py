@@ -96,8 +96,8 @@ def test_the_magnification_is_undone_for_comparison_with_the_same_slices() -> No
     spectra = Spectra(images, particles(stretch), GRID, noise, unlimited(BOX), LIMIT)
     plain, undone = spectra.of(torch.tensor([0, 1]), LIMIT).spectrum
     anew = spectra.read(torch.tensor([0, 1]))
-    assert float((undone - plain).norm() / plain.norm()) < 0.06
-    assert float((anew.spectrum[1] - plain).norm() / plain.norm()) > 0.3
+    assert float((undone - plain).norm() / plain.norm()) < 0.01
+    assert float((anew.spectrum[1] - plain).norm() / plain.norm()) > 0.15
     assert torch.equal(anew.magnification, stretch)
     count = half_plane(BOX).count(LIMIT)
     assert torch.allclose(plain, pack(images[:1])[0, :count], atol=2e-2)

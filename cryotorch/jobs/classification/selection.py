@@ -65,11 +65,14 @@ def write_selected(
     wrong = [number for number in chosen if not 1 <= number <= len(suggested)]
     requirement = f"the classes have the numbers 1 to {len(suggested)}"
     require(not wrong, "select", settings.select, requirement)
-    label = file.tables["particles"].integers("rlnClassNumber", file.path)
-    rows = np.nonzero(np.isin(label, chosen))[0]
+    table = file.tables["particles"]
+    label = table.integers("rlnClassNumber", file.path)
+    # blank images, of no class, have none
+    likely = table.floats("rlnMaxValueProbDistribution", file.path) > 0
+    rows = np.nonzero(np.isin(label, chosen) & likely)[0]
     requirement = "no particle is in these classes" if chosen else "no class looks like particles"
     require(len(rows) > 0, "select", settings.select, f"{requirement}, see classes.png")
-    tables = {**file.tables, "particles": file.tables["particles"].taken(rows)}
+    tables = {**file.tables, "particles": table.taken(rows)}
     some = replace(file, particles=file.particles[torch.from_numpy(rows)], tables=tables)
     for ending in dict.fromkeys(settings.write):
         for unseen in write_particles(folder / f"selected.{ending}", some, some.particles):

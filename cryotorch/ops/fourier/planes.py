@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad as zero_pad
 
 from cryotorch.ops.fourier.slices import gridding_line
-from cryotorch.ops.fourier.transforms import half_plane, unpack
+from cryotorch.ops.fourier.transforms import half_plane
 
 PADDING = 2
 
@@ -53,11 +53,6 @@ def turns(angle: Tensor, count: int, box: int, reach: int) -> Turns:
     c, s = angle.cos()[:, None], angle.sin()[:, None]
     # R^T (kx, ky), R = (c s; -s c)
     x, y = c * k[:, 0] - s * k[:, 1], s * k[:, 0] + c * k[:, 1]
-    return _between(angle, x, y, box, reach)
-
-
-def _between(angle: Tensor, x: Tensor, y: Tensor, box: int, reach: int) -> Turns:
-    """The neighbours of padded frequencies x, y (a, m)."""
     left, low = (place.floor().clamp(-reach, reach - 1) for place in (x, y))
     fx, fy = x - left, y - low
     index, share = [], []
@@ -97,17 +92,6 @@ def turned(plane: Tensor, at: Turns) -> Tensor:
         for part in (plane.real.contiguous(), plane.imag.contiguous())
     )
     return torch.complex(real, imaginary).unflatten(1, (len(at.angle), -1))
-
-
-def stretched(images: Tensor, matrix: Tensor) -> Tensor:
-    """Images (n, d, d) whose spectra at k are those of the given ones at M k, matrix M (2, 2); zero where that lies beyond the box's."""
-    box, device = images.shape[-1], images.device
-    k = half_plane(box, device).frequency @ matrix.to(device).T
-    reach = PADDING * box // 2
-    x, y = (PADDING * k).T[:, None]
-    at = _between(torch.zeros(1, device=device), x, y, box, reach)
-    values = turned(planes(images, reach), at)[:, 0]
-    return unpack(values.masked_fill(k.norm(dim=1) >= box / 2, 0), box)
 
 
 def turn_back(spectra: Tensor, at: Turns) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 
 def resample_volume(
@@ -32,6 +33,21 @@ def resample_images(
     """Images (*b, d, d) on a box of another pixel size, as ``resample_volume`` does it: values kept."""
     matrix = _interpolation(images, pixel_size, new_box, new_pixel_size)
     return matrix @ images @ matrix.T
+
+
+def stretched(images: Tensor, matrix: Tensor) -> Tensor:
+    """Images (n, d, d) whose spectra at k are those of the given ones at A k, A a matrix (2, 2): v'(x) = v(A^-T x) / det A.
+
+    Cubic between the samples of twice as many pixels; zero where that lies outside the box.
+    """
+    box = images.shape[-1]
+    fine = resample_images(images, 1.0, 2 * box, 0.5)[:, None]
+    line = torch.arange(box, dtype=torch.float64) - box // 2
+    x = torch.stack([line.expand(box, box), line[:, None].expand(box, box)], -1)
+    index = 2 * (x @ torch.linalg.inv(matrix.double().cpu())) + box
+    grid = (2 * index / (2 * box - 1) - 1).to(images).expand(len(images), -1, -1, -1)
+    values = grid_sample(fine, grid, mode="bicubic", padding_mode="zeros", align_corners=True)
+    return values[:, 0] / float(torch.linalg.det(matrix.double()))
 
 
 def _interpolation(

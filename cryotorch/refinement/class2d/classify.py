@@ -41,7 +41,8 @@ class Classified:
     Attributes:
         averages, sums: of the last pass, not shared between the half sets beyond the shared limit.
         share: (k,) of the images, posterior-weighted; mass: (k,) their number.
-        label: (n,) class of the best hypothesis, from 0; psi: (n,) radians; shift_px: (n, 2); posterior: (n,) of that class.
+        label: (n,) class of the best hypothesis, from 0, the last for blank images; psi: (n,) radians; shift_px: (n, 2).
+        posterior: (n,) of that class, 0 for blank images.
         evidence: (n,) logarithm, for the classes against an image of noise alone.
         inverse_temperature: of the last pass, 1 = posteriors as the noise says.
     """
@@ -190,7 +191,7 @@ def _prepare(averages: Averages, limit: float, settings: ClassSettings) -> _Roun
     at = _turns(limit, settings, device)
     zero = torch.zeros_like(at.angle)
     rotation = euler_to_matrix(zero, zero, at.angle).repeat(k, 1, 1)
-    alike = torch.zeros(k, device=device)
+    alike = torch.full((k,), -math.log(k), device=device)
     banks = []
     for half in averages.halves.unbind(0):
         slices = turned(planes(half, at.reach), at).flatten(0, 1)
@@ -221,7 +222,10 @@ def _expect(
     at_once: int,
     tell: Callable[[int], None],
 ) -> tuple[Sums, list[tuple[Tensor, Assignment]]]:
-    """The sums of some images, and what is known of each: rows of the images and their assignments, without the sums."""
+    """The sums of some images, and what is known of each: rows of the images and their assignments, without the sums.
+
+    Blank images, which any class would take, have a share of none.
+    """
     k, a = now.banks[0].n_classes, len(now.at.angle)
     sums = Sums.empty(k, now.at.cells, spectra.device)
     found, nothing = [], torch.empty(0, device=spectra.device)
@@ -235,8 +239,10 @@ def _expect(
                 total[1] += made.weight
             else:
                 total = [made.numerator, made.weight]
-            sums.mass[which] += made.share.sum(0)
-            found.append((some, replace(made, numerator=nothing, weight=nothing)))
+            blank = spectra.watch.blank[some].to(spectra.device)
+            share = made.share.masked_fill(blank[:, None], 0)
+            sums.mass[which] += share.sum(0)
+            found.append((some, replace(made, share=share, numerator=nothing, weight=nothing)))
             tell(len(some))
         if total:
             sums.numerator[which], sums.weight[which] = (
@@ -249,6 +255,8 @@ def _worst(found: list[tuple[Tensor, Assignment]], settings: ClassSettings) -> T
     """Rows of the images that the classes explain least, as many as a class has on average, from the worst on."""
     rows = torch.cat([some for some, _ in found])
     evidence = torch.cat([made.evidence for _, made in found]).cpu()
+    blank = torch.cat([made.share.sum(1) == 0 for _, made in found]).cpu()
+    evidence = evidence.masked_fill(blank, torch.inf)
     return rows[evidence.argsort()[: max(8, len(rows) // settings.n_classes)]]
 
 
@@ -287,7 +295,7 @@ def _sorted(
         torch.cat([getattr(made, name) for _, made in found])[at.to(mass.device)]
         for name in ("best", "shift_px", "share", "evidence")
     )
-    label = best % r // a
+    label = (best % r // a).masked_fill(share.sum(1) == 0, order[-1])
     psi = now.at.angle[best % a] + math.pi * (best >= r)
     posterior = share.gather(1, label[:, None])[:, 0]
     averages = Averages(

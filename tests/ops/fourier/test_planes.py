@@ -14,7 +14,6 @@ from cryotorch.ops.fourier.planes import (
     planes,
     radius_of,
     reach_of,
-    stretched,
     turn_back,
     turned,
     turns,
@@ -101,26 +100,3 @@ def test_radius_in_fourier_pixels() -> None:
     radius = radius_of(4)
     assert radius.shape == (81,) and float(radius[0]) == pytest.approx(math.sqrt(8))
     assert float(radius[40]) == 0.0 and float(radius[41]) == 0.5
-
-
-def test_a_stretched_blob_is_round_again() -> None:
-    """Spectra P(M k) of a round blob are those of one at M^T p, its covariance M^T M; M^-1 brings it back."""
-    m = torch.tensor([[1.06, 0.02], [-0.01, 0.95]])
-    place, width = torch.tensor([9.0, -4.0]), 2.5
-    line = torch.arange(BOX, dtype=torch.float32) - BOX // 2
-    x = torch.stack([line.expand(BOX, BOX), line[:, None].expand(BOX, BOX)], -1) - m.T @ place
-    far = torch.einsum("yxi,ij,yxj->yx", x, torch.linalg.inv(m.T @ m), x) / width**2
-    seen = (-0.5 * far).exp() / torch.linalg.det(m)
-    wanted = blob(9, -4)
-    wanted = wanted - wanted.mean()
-    found = stretched(torch.stack([seen, 2 * seen]), torch.linalg.inv(m))
-    assert float((found[0] - wanted).norm() / wanted.norm()) < 0.02
-    assert torch.allclose(found[1], 2 * found[0], atol=1e-5)
-    assert float((seen - seen.mean() - wanted).norm() / wanted.norm()) > 0.2
-
-
-def test_nothing_is_made_up_beyond_the_box() -> None:
-    spectrum = pack(stretched(torch.randn(1, BOX, BOX), 1.1 * torch.eye(2)))[0]
-    radius = half_plane(BOX).radius
-    assert float(spectrum[radius * 1.1 >= BOX / 2].abs().max()) < 1e-4
-    assert float(spectrum[radius * 1.1 < BOX / 2 - 1].abs().mean()) > 0.5

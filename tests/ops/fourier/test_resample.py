@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryotorch.ops.fourier.resample import resample_images, resample_volume
+from cryotorch.ops.fourier.resample import resample_images, resample_volume, stretched
 from cryotorch.ops.fourier.transforms import resize_images, resize_volume
 from cryotorch.ops.models.gaussians import gaussian_density
 
@@ -96,3 +96,26 @@ def test_whole_voxels_are_copied(old: int) -> None:
     found = wide[z : z + old, y : y + old, x : x + old]
     assert torch.allclose(found, volume, atol=1e-5)
     assert float(wide.square().sum()) == pytest.approx(float(volume.square().sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("box", [48, 47])
+def test_a_stretched_blob_is_round_again(box: int) -> None:
+    """Spectra P(M k) of a round blob are those of one at M^T p, its covariance M^T M; A = M^-1 brings it back."""
+    m = torch.tensor([[1.06, 0.02], [-0.01, 0.95]])
+    place, width = torch.tensor([9.0, -4.0]), 2.0
+    line = torch.arange(box) - float(box // 2)
+    x = torch.stack([line.expand(box, box), line[:, None].expand(box, box)], -1)
+
+    def blob(middle: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+        off = x - middle
+        far = torch.einsum("yxi,ij,yxj->yx", off, torch.linalg.inv(shape), off)
+        return (-0.5 * far).exp() / torch.linalg.det(shape).sqrt()
+
+    wanted = blob(place, width**2 * torch.eye(2))
+    seen = blob(m.T @ place, width**2 * m.T @ m)
+    found = stretched(torch.stack([seen, 2 * seen, wanted]), torch.linalg.inv(m))
+    assert float((found[0] - wanted).norm() / wanted.norm()) < 0.01
+    assert torch.allclose(found[1], 2 * found[0], atol=1e-6)
+    assert float((found[2] - wanted).norm() / wanted.norm()) > 0.2
+    same = stretched(seen[None], torch.eye(2))[0]
+    assert torch.allclose(same, seen, atol=1e-5)
