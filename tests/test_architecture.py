@@ -87,6 +87,7 @@ EXCUSED_TWINS = {
 ACROSS = {
     "test_architecture.py": "the house",
     "test_benchmark.py": "scripts/benchmark",
+    "test_benchmark_begin.py": "scripts/benchmark begin",
     "test_cli.py": "__main__.py",
     "test_configs.py": "configs/",
     "test_docstrings.py": "shapes and errors in docstrings",

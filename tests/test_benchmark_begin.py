@@ -1,0 +1,154 @@
+"""scripts/benchmark begin: maps and classes are scored right, junk is made as told, and both programs run on one set."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from cryotorch.data.images import ParticleImages
+from cryotorch.data.mrc import read_volume, write_volume
+from cryotorch.data.particle_file import read_particles
+from cryotorch.jobs import simulate
+from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.ops.fourier.filters import low_pass
+from cryotorch.ops.geometry.placement import flip_hand
+from cryotorch.ops.geometry.rotations import (
+    euler_to_matrix,
+    from_rotation_vector,
+    random_rotations,
+)
+from cryotorch.ops.geometry.symmetry import move_volume, point_group
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS.parent))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("begin") / "data"
+    settings = dict(box_size=24, pixel_size=6.0, n_particles=160, snr=4.0, shift_sigma=3.0)
+    return simulate.run(make_settings("simulate", out=str(folder), **settings))
+
+
+def test_a_map_of_the_other_hand_turned_and_moved(data: Path, tmp_path: Path) -> None:
+    from benchmarks.score import score_fitted
+
+    truth, size = read_volume(data / "truth.mrc")
+    turn = from_rotation_vector(torch.tensor([0.9, -1.4, 0.5]).double())
+    away = move_volume(flip_hand(truth), size, turn, torch.tensor([5.0, -8.0, 3.0]), 24, size)
+    write_volume(tmp_path / "whole.mrc", away, size)
+    write_volume(tmp_path / "coarse.mrc", low_pass(away, size, 24, "rectangular"), size)
+    whole = score_fitted(tmp_path / "whole.mrc", data / "truth.mrc")
+    assert whole["correlation"] > 0.97 and whole["FSC 0.5, Å"] < 14
+    coarse = score_fitted(tmp_path / "coarse.mrc", data / "truth.mrc")
+    assert coarse["FSC 0.5, Å"] == pytest.approx(24, rel=0.15)
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    write_volume(tmp_path / "noise.mrc", low_pass(noise, size, 20), size)
+    assert score_fitted(tmp_path / "noise.mrc", data / "truth.mrc")["FSC 0.5, Å"] > 30
+
+
+def test_classes_beside_the_truth() -> None:
+    """Two views, known within 4 degrees, angles in the plane within 3, each class in a frame of its own; junk in a third class."""
+    from benchmarks.score import score_classes
+
+    draw = torch.Generator().manual_seed(1)
+    n, group = 600, point_group("C2")
+    views = random_rotations(2, draw).double()
+    label = torch.arange(n) % 3
+    axis = torch.rand(n, generator=draw) * 2 * math.pi
+    zero = torch.zeros(n)
+    off = torch.stack([axis.cos(), axis.sin(), zero], 1) * math.radians(4)
+    near = from_rotation_vector(off.double()) @ views[label.clamp(max=1)]
+    near = near @ group[torch.randint(2, (n,), generator=draw)].double()
+    psi = torch.rand(n, generator=draw) * 2 * math.pi
+    rotation = euler_to_matrix(zero, zero, psi).double() @ near
+    told = psi + 0.7 * label + math.radians(3) * torch.sign(torch.randn(n, generator=draw))
+    real = label < 2
+    real[:6] = False  # two in each class of particles
+    real[8], real[11] = True, True  # in the class of junk
+    found = score_classes(label, told, rotation, real, group)
+    assert found["views in a class, degrees"] == pytest.approx(4, abs=2)
+    assert found["angle in the plane, degrees"] == pytest.approx(3, abs=3)
+    lost, kept = (
+        found[f"{a} in classes of {b}, %"]
+        for a, b in (("particles", "junk"), ("junk", "particles"))
+    )
+    assert lost == pytest.approx(100 * 2 / int(real.sum()))
+    assert kept == pytest.approx(100 * 4 / int((~real).sum()))
+    assert found["largest class, %"] == pytest.approx(100 / 3)
+    random = score_classes(label, psi.flip(0), random_rotations(n, draw), real, group)
+    assert random["views in a class, degrees"] > 40 < random["angle in the plane, degrees"] + 20
+
+
+def test_junk_among_the_particles(data: Path, tmp_path: Path) -> None:
+    from benchmarks import relion
+    from benchmarks.begin import find, mix
+
+    given = find(data, "C1")
+    size, edge = relion.prepare(given.particles, None, tmp_path / "images")
+    assert (size, edge) == (6.0, 144.0)
+    rotation, real = mix(given, 0.25, tmp_path / "mixed", size)
+    assert len(real) == 200 and int(real.sum()) == 160
+    mixed = read_particles(tmp_path / "mixed" / "particles.star")
+    source = read_particles(given.particles)
+    images, before = ParticleImages(mixed), ParticleImages(source)
+    truth = read_particles(data / "truth.star", need_images=False).particles.rotation
+    row = int(torch.nonzero(real)[7])
+    same = int((truth - rotation[row]).flatten(1).norm(dim=1).argmin())
+    assert torch.allclose(images[row], before[same], atol=1e-5)
+    assert torch.equal(mixed.particles.defocus[row], source.particles.defocus[same])
+    junk = images[torch.nonzero(~real)[:, 0].tolist()]
+    assert 0.8 < float(junk.std()) / float(before[list(range(160))].std()) < 1.6
+
+
+@pytest.mark.relion
+@pytest.mark.slow
+def test_begin(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from benchmarks import relion
+    from benchmarks.__main__ import main
+
+    if lacking := relion.missing([relion.PROGRAM]):
+        pytest.skip(f"needs {lacking[0]}")
+    options = ["--sets", data, "--seeds", 0, "--relion", 0, "--iterations", 2, 1, 1, "--passes", 2]
+    options += ["--classes", 3, "--out", tmp_path / "out", "--json", tmp_path / "n.json"]
+    changes = ["n_starts=1", "minibatch_size=50", "initial_resolution=40", "final_resolution=15"]
+    assert main(["begin", *map(str, options), *changes]) == 0
+    tables = json.loads((tmp_path / "n.json").read_text())["tables"]
+    ours, theirs = tables["First maps"]
+    assert (ours["program"], theirs["program"]) == ("cryotorch", "RELION")
+    assert ours["s"] > 1 and 0 < ours["processor, s"] and ours["FSC 0.5, Å"] >= 12
+    sums = tables["First maps, together"]
+    assert [row["runs"] for row in sums] == [1, 1]
+    assert sums[0]["FSC 0.5 at 15 Å"] == (ours["reached"] == "yes")
+    assert [row["program"] for row in tables["2D classes"]] == ["cryotorch", "RELION"]
+    assert all(0 <= row["largest class, %"] <= 100 for row in tables["2D classes"])
+    assert "### 2D classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--seeds", "--relion", "--classes", "0"], "nothing to do: give --seeds"),
+        (["--relion", "--junk", "3"], "--junk must be between 0 and 1, got 3"),
+        (["--relion", "--sets", "nowhere"], "nowhere holds no particles.star with a truth.mrc"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch, arguments, sentence: str
+) -> None:
+    from benchmarks.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["begin", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and sentence in err and err.count("\n") == 1
