@@ -123,22 +123,13 @@ def two_dimensional(
     data: Data, plan: Plan, peer: relion.Peer, folder: Path, diameter: float, pixel_size: float
 ) -> list[Row]:
     """A row per program, of the particles with junk among them."""
-    import torch
-
     from benchmarks.score import score_classes
-    from cryotorch.data.star import read_star
-    from cryotorch.ops.geometry.symmetry import point_group
 
-    images = folder / "mixed" / "particles.star"
-    rotation, real = mix(data, plan.junk, images.parent, pixel_size)
-    group, rows = point_group(data.symmetry), []
+    images, rows = folder / "mixed" / "particles.star", []
+    truth, real = mix(data, plan.junk, images.parent, pixel_size)
 
     def scored(program: str, done: Run, star: Path) -> None:
-        table = read_star(star)["particles"]
-        row = torch.tensor([int(str(n).split("@")[0]) - 1 for n in table["rlnImageName"]]).argsort()
-        label = torch.from_numpy(table.integers("rlnClassNumber").copy())[row]
-        psi = torch.deg2rad(torch.from_numpy(table.floats("rlnAnglePsi").copy()))[row]
-        found = score_classes(label, psi, rotation, real, group)
+        found = score_classes(star, truth, real, data.truth_map)
         times = {"s": done.seconds, "processor, s": done.processor}
         rows.append({"program": program, "classes": plan.classes, **times, **found})
 
@@ -160,7 +151,7 @@ def mix(data: Data, junk: float, folder: Path, pixel_size: float):
     """The prepared particles with junk among them, in a new order, as a stack of their own.
 
     Junk is noise of the same power, every second image with up to three blobs, and has the CTF of
-    some particle. Returns the true rotations (n, 3, 3) and which images are particles (n,).
+    some particle. Returns true poses, of junk some, and which images are particles (n,).
     """
     import torch
 
@@ -174,7 +165,7 @@ def mix(data: Data, junk: float, folder: Path, pixel_size: float):
     images = ParticleImages(read_particles(source))
     n, box = len(images), images.box
     made = round(junk * n)
-    truth = read_particles(data.truth_star, need_images=False).particles.rotation
+    truth = read_particles(data.truth_star, need_images=False).particles
     spread = float(images[list(range(min(n, 256)))].std())
     rows = torch.cat([torch.arange(n), torch.randint(n, (made,), generator=draw)])
     order = torch.randperm(n + made, generator=draw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +12,8 @@ from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
 from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.ops.fourier.transforms import resize_volume
+from cryotorch.ops.fourier.slices import extract_slices, projector
+from cryotorch.ops.fourier.transforms import half_plane, resize_volume, shift_phase
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle, to_rotation_vector
 from cryotorch.ops.geometry.symmetry import move_volume, point_group
@@ -19,6 +21,7 @@ from cryotorch.ops.masks.soft import soft_mask, soft_sphere
 from cryotorch.ops.resolution.fsc import crossing_shell, resolution, shell_correlation
 from cryotorch.particles import Particles
 
+DETAIL = 15.0  # Å, that images of a class are compared at
 EDGE = 5  # pixels, of the soft sphere
 TIGHT = dict(low_pass=8.0, threshold=0.1, near=6.0, far=14.0)  # Å; fraction of the maximum
 
@@ -54,31 +57,37 @@ def score_fitted(path: Path, truth_path: Path, radius: float | None = None) -> d
     return {"correlation": fit.correlation, "FSC 0.5, Å": max(reached, 2 * own)}
 
 
-def score_classes(
-    label: Tensor, psi: Tensor, rotation: Tensor, real: Tensor, group: Tensor
-) -> dict[str, float]:
-    """2D classes beside true rotations (n, 3, 3) of images, of which only some are ``real`` (n,).
+def score_classes(path: Path, truth: Particles, real: Tensor, truth_map: Path) -> dict[str, float]:
+    """2D classes of a file beside true poses, in its order, of images of which some are ``real``.
 
-    label (n,): class; psi (n,): angle in the plane, radians; group (g, 3, 3). Each class is aligned
-    by the member that the others are nearest to; medians over all real images.
+    Likeness is the correlation to 15 Å of what an image shows with the mean of the others of its
+    class: projections of the true map at true poses, brought into the frame of the class by the
+    angle and origin found.
     """
-    zero = torch.zeros_like(psi)
-    view = euler_to_matrix(zero, zero, psi.double()).mT @ rotation.double()
-    off, turn, kept, lost = [], [], 0, 0
-    sizes = torch.bincount(label)
-    for k in torch.nonzero(sizes)[:, 0]:
+    found = read_particles(path, need_images=False)
+    row = found.particles.address[:, 1].argsort()
+    table = found.tables["particles"]
+    label = torch.from_numpy(table.integers("rlnClassNumber").copy())[row]
+    psi = torch.deg2rad(torch.from_numpy(table.floats("rlnAnglePsi").copy()))[row]
+    columns = [table.floats(f"rlnOrigin{axis}Angst") for axis in "XY"]
+    off = truth.shift - torch.from_numpy(np.stack(columns, 1)).float()[row]
+    volume, pixel_size = read_volume(truth_map)
+    if pixel_size is None:
+        raise InputError(f"{truth_map} does not state its pixel size: set it in the header")
+    lost, kept = 0, 0
+    for k in label.unique():
         mine = real[label == k]
-        of_particles = int(mine.sum()) * 2 > len(mine)
+        of_particles = 2 * int(mine.sum()) > len(mine)
         lost += 0 if of_particles else int(mine.sum())
         kept += int((~mine).sum()) if of_particles else 0
-        if int(mine.sum()) > 1:
-            errors = _about_middle(view[(label == k) & real], group.double())
-            off.append(errors[0])
-            turn.append(errors[1])
-    degrees = [float(torch.rad2deg(torch.cat(values).median())) for values in (off, turn)]
+    shown = (label[real], psi[real].float(), truth.rotation[real], off[real] / pixel_size)
+    edge = len(volume) * pixel_size
+    sizes = torch.bincount(label)
     return {
-        "views in a class, degrees": degrees[0],
-        "angle in the plane, degrees": degrees[1],
+        "likeness in a class": likeness(*shown, volume, edge / DETAIL),
+        "by chance": likeness(
+            *(v.roll(1, 0) for v in shown[:2]), *shown[2:], volume, edge / DETAIL
+        ),
         "particles in classes of junk, %": 100 * lost / max(1, int(real.sum())),
         "junk in classes of particles, %": 100 * kept / max(1, int((~real).sum())),
         "largest class, %": 100 * int(sizes.max()) / len(label),
@@ -86,16 +95,24 @@ def score_classes(
     }
 
 
-def _about_middle(view: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Angles (n,) between viewing directions, and about them, from the middle one of (n, 3, 3)."""
-    # of all pairs the smallest angle by symmetry
-    trace = torch.stack([view.flatten(1) @ (view @ g).flatten(1).mT for g in group]).amax(0)
-    middle = view[int(trace.median(1).values.argmax())]
-    ways = torch.stack([(view @ g) @ middle.mT for g in group])
-    best = ways.diagonal(dim1=-2, dim2=-1).sum(-1).argmax(0)
-    turn = ways[best, torch.arange(len(view))]
-    about = torch.atan2(turn[:, 0, 1] - turn[:, 1, 0], turn[:, 0, 0] + turn[:, 1, 1]).abs()
-    return turn[:, 2, 2].clamp(-1, 1).acos(), about
+def likeness(
+    label: Tensor, psi: Tensor, rotation: Tensor, off_px: Tensor, volume: Tensor, limit: float
+) -> float:
+    """Mean correlation of projections with the mean of the others of their class, up to a limit.
+
+    label (n,); psi (n,) radians found; rotation (n, 3, 3) true; off_px (n, 2) origin, true - found.
+    """
+    zero = torch.zeros_like(psi)
+    turn = euler_to_matrix(zero, zero, psi)
+    at = half_plane(len(volume)).frequency
+    at = at[: half_plane(len(volume)).count(limit)]
+    values = extract_slices(projector(volume, limit), turn.mT @ rotation, at)
+    moved = (turn[:, :2, :2].mT @ off_px[:, :, None])[:, :, 0]
+    values = values * shift_phase(moved, len(volume), len(at))
+    total = values.new_zeros(int(label.max()) + 1, len(at)).index_add_(0, label, values)
+    others = total[label] - values
+    size = (others.norm(dim=1) * values.norm(dim=1)).clamp_min(1e-30)
+    return float(((others.conj() * values).real.sum(1) / size).mean())
 
 
 def sphere_curve(
