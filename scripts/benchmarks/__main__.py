@@ -158,10 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--symmetry", default="C1", help="of the sets")
     add("--diameter", type=float, metavar="Å", help="of the particle; else 0.84 of the box")
     add("--seeds", type=int, nargs="*", default=[0, 1], help="of job=ab_initio")
-    add("--relion", type=int, nargs="*", default=[0], metavar="SEED", help="of RELION, slow")
-    sgd = relion.ITERATIONS
-    add("--iterations", type=int, nargs=3, default=sgd, metavar="N", help="of its initial model")
-    add("--passes", type=int, default=relion.PASSES, metavar="N", help="of its 2D classes")
+    add("--relion", type=int, nargs="*", default=[], metavar="SEED", help="of its initial model")
+    sgd, passes = relion.ITERATIONS, f"of its 2D classes, {relion.PASSES} are usual; 0 = none"
+    add("--relion-iterations", type=int, nargs=3, default=sgd, metavar="N", help="of that")
+    add("--relion-passes", type=int, default=0, metavar="N", help=passes)
     add("--classes", type=int, default=20, metavar="K", help="in 2D; 0 = none")
     add("--junk", type=float, default=0.2, help="images added to these, by that of particles")
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
@@ -229,12 +229,12 @@ def _real(o: argparse.Namespace) -> dict:
 def _begin(o: argparse.Namespace) -> dict:
     if not o.seeds and not o.relion and not o.classes:
         raise InputError("nothing to do: give --seeds, --relion or --classes")
-    if o.relion and (lacking := relion.missing([relion.PROGRAM])):
-        raise InputError(f"--relion needs {lacking[0]}: install it, or leave the seeds out")
+    if (o.relion or o.relion_passes) and (lacking := relion.missing([relion.PROGRAM])):
+        raise InputError(f"--relion needs {lacking[0]}: install it, or leave it out")
     if not 0 <= o.junk <= 1:
         raise InputError(f"--junk must be between 0 and 1, got {o.junk:g}")
     threads = o.threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    peer = relion.Peer(threads, o.iterations, o.passes)
+    peer = relion.Peer(threads, o.relion_iterations, o.relion_passes)
     plan = begin.Plan(o.seeds, o.relion, o.classes, o.junk, o.diameter)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (o.out or Path(temporary)).resolve()

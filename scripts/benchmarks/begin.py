@@ -138,12 +138,9 @@ def two_dimensional(
     given.append(f"mask_diameter={diameter:g}")
     done = refinement.finish(refinement.cryotorch("class2d", *given), out.with_suffix(".log"))
     scored("cryotorch", done, out / "particles.star")
-    if plan.relion_seeds:
-        seed = plan.relion_seeds[0]
-        scored(
-            "RELION",
-            *relion.classes(images, folder / "relion_2d", diameter, peer, plan.classes, seed),
-        )
+    if peer.passes:
+        out = folder / "relion_2d"
+        scored("RELION", *relion.classes(images, out, diameter, peer, plan.classes))
     return rows
 
 

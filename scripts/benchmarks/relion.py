@@ -85,12 +85,10 @@ def initial_model(
     return done, _last(out, "class001.mrc")
 
 
-def classes(
-    particles: Path, out: Path, diameter: float, how: Peer, count: int, seed: int
-) -> tuple[Run, Path]:
+def classes(particles: Path, out: Path, diameter: float, how: Peer, count: int) -> tuple[Run, Path]:
     """Its 2D classes of prepared particles, and the particles with their classes."""
     options = [*CLASSES.split(), "--K", str(count), "--iter", str(how.passes)]
-    done = _single(particles, out, diameter, [*options, "--random_seed", str(seed)], how)
+    done = _single(particles, out, diameter, [*options, "--random_seed", "0"], how)
     return done, _last(out, "data.star")
 
 
