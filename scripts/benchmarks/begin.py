@@ -42,15 +42,15 @@ def find(folder: Path, symmetry: str) -> Data:
     maps = [folder / name for name in names if (folder / name).exists()]
     if not maps or not (folder / "particles.star").exists():
         raise InputError(f"{folder} holds no particles.star with a truth.mrc: name such a folder")
-    stars = [maps[0].with_name("truth.star")]
-    truth = stars[0] if stars[0].exists() else None
-    return Data(folder / "particles.star", maps[0], maps[0], truth, symmetry)
+    star = maps[0].with_name("truth.star")
+    truth = maps[0], star if star.exists() else None
+    return Data(folder / "particles.star", maps[0], *truth, symmetry)
 
 
 def run(
     sets: dict[str, Data], plan: Plan, peer: relion.Peer, changes: Sequence[str], folder: Path
 ) -> dict[str, list[Row]]:
-    """Title -> rows; peers that are not installed are left out."""
+    """Title -> rows; classes where the truth of the poses is known."""
     maps: list[Row] = []
     classes: list[Row] = []
     for number, (name, data) in enumerate(sets.items(), 1):
