@@ -11,13 +11,16 @@ from tqdm import tqdm
 
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
-from cryotorch.jobs.initial_map.inputs import AT_ONCE, Inputs
+from cryotorch.jobs.initial_map.inputs import Inputs
+from cryotorch.jobs.initial_map.others import OthersPart, find_others
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.maps import load_map, looks_inverted, map_path
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.refinement.ab_initio.narrow_stage import Found
-from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, search_others
+from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, take_part
 from cryotorch.refinement.em.hands import Frame
+from cryotorch.refinement.runtime.kept import Kept
+from cryotorch.refinement.runtime.team import Team
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
@@ -64,25 +67,24 @@ class StageBar:
             self._bar.close()
 
 
-def make_maps(inputs: Inputs) -> Made:
-    """Maps from the chosen particles, and class and pose of all."""
+def make_maps(inputs: Inputs, team: Team | None = None, kept: Kept | None = None) -> Made:
+    """Maps from the chosen particles, and class and pose of all; ``team`` and ``kept`` as in ``reconstruct``."""
     settings, device = inputs.settings, inputs.noise.device
-    group = inputs.particles.optics_group
+    team, kept = team or Team(), kept or Kept(device=device)
     bar, starts = StageBar(), settings.n_starts
     try:
         result = reconstruct(
             inputs.spectra,
-            group[inputs.rows].to(device),
+            inputs.particles.optics_group[inputs.rows].to(device),
             inputs.algorithm,
             None if starts == "auto" else starts,
             bar,
+            team,
+            kept,
         )
     finally:
         bar.close()
-    found = _joined(inputs, result)
-    damaged = damage.damaged_images(
-        inputs.images, inputs.watch.faults(inputs.images.box, inputs.images.pixel_size)
-    )
+    found, damaged = find_others(inputs, result, team, kept)
     findings = list(result.findings)
     if looks_inverted(result.maps[0]):
         findings.append(Finding("contrast_inverted", invert="false" if settings.invert else "true"))
@@ -98,19 +100,12 @@ def make_maps(inputs: Inputs) -> Made:
     return Made(result, result.maps, found, findings, damaged)
 
 
-def _joined(inputs: Inputs, result: AbInitio) -> Found:
-    """What was found of all particles, in file order, in host memory."""
-    rest, group = inputs.rest, inputs.particles.optics_group
-    if not len(rest):
-        return result.found.cpu()
-    search = search_others(result, inputs.algorithm)
-    parts = [result.found.cpu()]
-    with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
-        for some in rest.split(AT_ONCE):
-            found = search(inputs.observed(some), group[some].to(inputs.noise.device))
-            parts.append(found.cpu())
-            bar.update(len(some))
-    return Found.joined(parts).of(torch.cat([inputs.rows, rest]).argsort())
+def help_make_maps(inputs: Inputs, team: Team) -> None:
+    """What other processes than that of rank 0 do in the place of ``make_maps``."""
+    group = inputs.particles.optics_group[inputs.rows].to(inputs.noise.device)
+    take_part(inputs.spectra, group, inputs.algorithm, lambda stage, done: None, team)
+    OthersPart(inputs, team)
+    team.serve()
 
 
 def with_hand(made: Made, inputs: Inputs) -> Made:

@@ -24,7 +24,8 @@ def test_a_molecule_is_found_and_told_from_chance(begin: Callable) -> None:
     assert codes(made.findings) == ["starts"]
     assert told[-1] == ("poses", 1.0)
     few = torch.arange(30)
-    others = search_others(made, world.settings)(world.images.of(few), world.group[few])
+    search = search_others(made.maps, made.share, made.noise, world.settings)
+    others = search(world.images.of(few), world.group[few])
     turned = (others.rotation @ made.found.rotation[:30].mT).diagonal(dim1=1, dim2=2).sum(1)
     assert float((turned > 2.9).float().mean()) > 0.8  # within 18 degrees, searched anew
 
