@@ -26,6 +26,7 @@ def run(settings: AbInitio) -> Path:
 
     import_lightning()
     from cryotorch.jobs.initial_map.inputs import read_inputs
+    from cryotorch.jobs.initial_map.live import Live
     from cryotorch.jobs.initial_map.results import write
     from cryotorch.jobs.initial_map.steps import help_make_maps, make_maps, with_hand
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
@@ -41,6 +42,7 @@ def run(settings: AbInitio) -> Path:
             return out
         of = stage_fingerprint(inputs.settings, inputs.file, inputs.particles, inputs.images)
         if run.begin(of):
+            run.heard.append(Live(out / "tensorboard", inputs))
             made = with_hand(make_maps(inputs, run.team, run.kept), inputs)
             seconds = {"read": read - started, "maps": time.perf_counter() - read}
             write(out, inputs, made, seconds)

@@ -46,10 +46,6 @@ def team_of(name: str, devices: int, resume: str) -> Iterator[tuple[Team, torch.
                 yield Team(), device
             else:
                 yield from _several(watch, device, devices, world)
-        except RuntimeError as error:
-            if watch is not None:
-                end_with_the_lost(error, watch)
-            raise
         except KeyboardInterrupt as stop:
             code = (watch and watch.code) or getattr(stop, "code", 130)
             raise Stopped(resume, code=code) from None
@@ -72,7 +68,11 @@ def _several(
     os.environ |= place
     torch.distributed.init_process_group("gloo", rank=rank(), world_size=world, timeout=PATIENCE)
     team = Team(rank(), world)
-    yield team, device
-    if team.rank == 0:
-        team.dismiss()
+    try:
+        yield team, device
+        if team.rank == 0:
+            team.dismiss()
+    except RuntimeError as error:
+        end_with_the_lost(error, watch)
+        raise
     torch.distributed.destroy_process_group()
