@@ -25,10 +25,11 @@ def run(settings: AbInitio) -> Path:
     from cryotorch.refinement.runtime.lean_lightning import import_lightning
 
     import_lightning()
+    from cryotorch.jobs.initial_map.hand import known_hand, with_hand
     from cryotorch.jobs.initial_map.inputs import read_inputs
     from cryotorch.jobs.initial_map.live import Live
     from cryotorch.jobs.initial_map.results import write
-    from cryotorch.jobs.initial_map.steps import help_make_maps, make_maps, with_hand
+    from cryotorch.jobs.initial_map.steps import help_make_maps, make_maps
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
     from cryotorch.jobs.stages.run import log, staged
 
@@ -42,6 +43,7 @@ def run(settings: AbInitio) -> Path:
             return out
         of = stage_fingerprint(inputs.settings, inputs.file, inputs.particles, inputs.images)
         if run.begin(of):
+            known_hand(inputs)  # to be refused now, not in the end
             run.heard.append(Live(out / "tensorboard", inputs))
             made = with_hand(make_maps(inputs, run.team, run.kept), inputs)
             seconds = {"read": read - started, "maps": time.perf_counter() - read}

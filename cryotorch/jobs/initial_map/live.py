@@ -32,7 +32,9 @@ class Live:
         if isinstance(value, Trial):
             judged, step = value.judgement, int(number) + 1
             scalars = {f"{stage}/score": judged.score, f"{stage}/lead": judged.lead}
-            title = f"{PICTURES[stage].replace('_', ' ').capitalize()} {step}, score {judged.score:.3g}"
+            title = (
+                f"{PICTURES[stage].replace('_', ' ').capitalize()} {step}, score {judged.score:.3g}"
+            )
             pictures = self._pictures(PICTURES[stage], value.soft.maps.volumes, judged.share, title)
             self._add(step, scalars | _shares(stage, judged.share), pictures)
         elif isinstance(value, Narrow):

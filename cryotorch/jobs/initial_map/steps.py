@@ -1,24 +1,20 @@
-"""The maps of an ab-initio job, the particles that they were not made of, and their hand."""
+"""The maps of an ab-initio job, and class and pose of all its particles."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cryotorch.errors import InputError
-from cryotorch.findings import Finding, remark
+from cryotorch.findings import Finding
 from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.initial_map.others import OthersPart, find_others
 from cryotorch.jobs.inputs import damage
-from cryotorch.jobs.inputs.maps import load_map, looks_inverted, map_path
-from cryotorch.ops.geometry.map_fit import fit_map
+from cryotorch.jobs.inputs.maps import looks_inverted
 from cryotorch.refinement.ab_initio.narrow_stage import Found
 from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, take_part
-from cryotorch.refinement.em.hands import Frame
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team
 from cryotorch.report.sentences import line
@@ -34,7 +30,7 @@ class Made:
         result: of the algorithm; maps: (k, d, d, d) in the hand that is written as map.mrc.
         found: class and pose of all particles, in file order, shifts in pixels.
         findings: all that there is to say; damaged: name of an image -> what is wrong with it.
-        fit: correlation with ``like`` of this hand and of the other, None without it.
+        fit: correlation with ``like`` or ``model`` of this hand and of the other, None without it.
     """
 
     result: AbInitio
@@ -108,27 +104,7 @@ def help_make_maps(inputs: Inputs, team: Team) -> None:
     team.serve()
 
 
-def with_hand(made: Made, inputs: Inputs) -> Made:
-    """In the hand in which the largest map fits ``like``, if that is given."""
-    path = inputs.settings.like
-    if path is None:
-        return replace(made, findings=[*made.findings, _told(remark("either_hand"))])
-    like, size = load_map(map_path(path, "like"), "like")
-    pixel = inputs.images.pixel_size
-    try:
-        fit = fit_map(made.maps[0].cpu(), like, size, moving_pixel_size=pixel)
-    except ValueError as error:
-        raise InputError(f"like={path} cannot be fitted: {error}") from None
-    both = dict(correlation=fit.correlation, other=fit.other_hand)
-    findings = [*made.findings, _told(remark("hand_fitted", mirrored=fit.mirrored, **both))]
-    if fit.mirrored:
-        frame = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
-        maps = torch.stack([frame.map(volume) for volume in made.maps])
-        found = replace(made.found, rotation=frame.poses(made.found.rotation))
-        made = replace(made, maps=maps, found=found)
-    return replace(made, findings=findings, fit=(fit.correlation, fit.other_hand))
-
-
-def _told(finding: Finding) -> Finding:
+def told(finding: Finding) -> Finding:
+    """A finding that is in the log now."""
     log.info(line(finding))
     return finding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ class StagedRun:
     Attributes:
         folder: of the results; team: its processes; device: of this one.
         kept: what its stages have made, from ``begin`` on.
-        heard: called with the name and result of each stage once its checkpoint is written.
+        heard: called with the name and result of each stage.
     """
 
     def __init__(
@@ -39,15 +40,18 @@ class StagedRun:
     ) -> None:
         self.settings, self.folder, self.team, self.device = settings, folder, team, device
         self.kept, self.heard = Kept(), list[Callable[[str, Any], None]]()
-        self._log, self._number = log, 0
+        self._log, self._number, self._pause, self._saved = log, 0, 0.0, 0.0
 
-    def begin(self, belongs: StageFingerprint) -> bool:
+    def begin(self, belongs: StageFingerprint, pause: float = 0.0) -> bool:
         """Open the folder, on rank 0; False where the run has finished already.
+
+        Args:
+            belongs: what tells the run from others; pause: seconds that lie between two checkpoints at least.
 
         Raises:
             InputError: the run that is to go on is another one, or its checkpoints are damaged.
         """
-        self._belongs = belongs
+        self._belongs, self._pause, self._saved = belongs, pause, time.monotonic()
         path, stages, damaged = self.folder.checkpoint(belongs)
         for reason in damaged:
             log.info(damaged_checkpoint(reason))
@@ -64,13 +68,20 @@ class StagedRun:
         self.kept = Kept(stages, self.device, self._changed)
         return True
 
-    def finish(self) -> None:
-        """All files are written."""
-        self.kept.put(DONE, True)
-
-    def _changed(self, name: str, value: Any) -> None:
+    def save(self) -> None:
+        """A checkpoint of what is kept now."""
         self._number += 1
         write_stages(self.folder, self._belongs, self.kept, self._number)
+        self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        """All files are written."""
+        self.kept.values[DONE] = True
+        self.save()
+
+    def _changed(self, name: str, value: Any) -> None:
+        if time.monotonic() - self._saved >= self._pause:
+            self.save()
         for hear in self.heard:
             hear(name, value)
 
