@@ -246,7 +246,7 @@ class Narrow:
 
 @dataclass(frozen=True)
 class Searched:
-    """What a process found of its part of the images, (groups, m) residual over assumed power, and (groups,) numbers of images."""
+    """What a process found of its part of the images; power: (groups, m) residual over assumed, count: (groups,) of images."""
 
     found: Found
     before: Before

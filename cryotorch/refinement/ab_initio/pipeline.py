@@ -129,7 +129,7 @@ def reconstruct(
 def take_part(
     images: Observation, optics_group: Tensor, settings: AbInitioSettings, told: Told, team: Team
 ) -> NarrowPart:
-    """Teach a process what ``reconstruct`` asks all for: on other ranks it comes before ``team.serve``."""
+    """Teach a process with all n images, optics_group (n,), what ``reconstruct`` asks all for: on other ranks it comes before ``team.serve``."""
     TrialPart(split(images, settings), settings, team, told)
     return NarrowPart(images, optics_group, settings, team, lambda done: told("poses", done))
 

@@ -95,7 +95,7 @@ class Course:
 
     Attributes:
         sums: of the classes; inverse_temperature: of the last iteration.
-        left: rows of both half sets that no batch held since all were; random: state of the generator of random numbers.
+        left: (rows,) of both half sets that no batch held since all were; random: (bytes,) state of the generator.
     """
 
     sums: Sums

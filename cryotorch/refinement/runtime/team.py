@@ -54,7 +54,7 @@ class Team:
             torch.distributed.broadcast_object_list([None])
 
     def sum_(self, tensor: Tensor) -> None:
-        """The sum over all processes in the place of each one's tensor; within a task."""
+        """The sum over all processes in the place of each one's tensor, of any shape; within a task."""
         if self.world > 1:
             total = tensor.cpu()
             torch.distributed.all_reduce(total)
