@@ -162,7 +162,7 @@ class Symmetric:
 
 def impose_symmetry(best: Start, settings: AbInitioSettings, team: Team, kept: Kept) -> Symmetric:
     """The best start on its axes; where it shows no structure, or might show little more than a ball, starts with the symmetry imposed."""
-    soft, axes, about_axes = onto_axes(best.soft, settings)
+    soft, axes, about_axes = onto_axes(best.soft, settings, kept)
     shown = best.judgement.shows_structure
     if shown and len(settings.group) < POLYHEDRAL:
         return Symmetric(soft, best.judgement, axes, [about_axes])
@@ -217,7 +217,7 @@ def run_starts(
         tried.append(Start(number, made.soft, made.judgement))
         best = max(tried, key=lambda start: start.judgement.score)
         tried = [
-            replace(start, agreement=agreement(start, best, settings))
+            replace(start, agreement=_kept_agreement(start, best, settings, trials.kept))
             if start.number == number or best.number != compared
             else start
             for start in tried
@@ -227,6 +227,11 @@ def run_starts(
         if until_alike and len(tried) >= MIN_STARTS and alike >= MIN_STARTS:
             break
     return tried, next(start for start in tried if start.number == best.number)
+
+
+def _kept_agreement(start: Start, best: Start, settings: AbInitioSettings, kept: Kept) -> float:
+    name = f"agreement/{start.number}/{best.number}"
+    return kept.once(name, float, lambda: agreement(start, best, settings))
 
 
 def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
@@ -268,12 +273,15 @@ def judge_starts(
     return findings
 
 
-def onto_axes(soft: SoftResult, settings: AbInitioSettings) -> tuple[SoftResult, Axes, Finding]:
+def onto_axes(
+    soft: SoftResult, settings: AbInitioSettings, kept: Kept
+) -> tuple[SoftResult, Axes, Finding]:
     """The maps of a start turned onto the axes of the group and symmetrised; the axes of the first, and what there is to say of them."""
     turned, first = [], None
     radius = settings.diameter / 2 / settings.grid.box
-    for volume in soft.maps.volumes:
-        axes = find_axes(volume, settings.group, settings.soft_limit, radius)
+    for number, volume in enumerate(soft.maps.volumes):
+        about = volume, settings.group, settings.soft_limit, radius
+        axes = kept.once(f"axes/{number}", Axes, lambda about=about: find_axes(*about))
         first = first or axes
         moved = rotate_volume(shift_volume(volume, axes.shift_px), axes.rotation)
         turned.append(symmetrise_volume(moved, settings.group))

@@ -49,10 +49,10 @@ def test_maps_are_turned_onto_the_axes(begin: Callable) -> None:
     group = point_group("D3")
     settings = begin(20, symmetry="D3", group=group).settings
     turn = torch.tensor([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]).double()
-    maps, axes, finding = onto_axes(soft(rotate_volume(world.volume, turn)), settings)
+    maps, axes, finding = onto_axes(soft(rotate_volume(world.volume, turn)), settings, Kept())
     assert finding.code == "axes_found" and axes.lowest > 0.8
     assert float(symmetry_correlation(maps.maps.volumes[0], group).min()) > 0.95
-    _, _, finding = onto_axes(soft(begin(20).volume), settings)
+    _, _, finding = onto_axes(soft(begin(20).volume), settings, Kept())
     assert finding.code == "axes_not_shown"
 
 
@@ -79,8 +79,8 @@ def stops_after(kept: Kept, count: int) -> Kept:
 
 def test_a_run_that_is_stopped_after_every_stage_ends_as_one_that_is_not(begin: Callable) -> None:
     """Two starts, three with the symmetry imposed, two passes, and what is found of all images: bit by bit."""
-    settings = dict(soft_steps=2, passes=2, group=point_group("T"), n_classes=2)
-    world = begin(240, snr=1.0, symmetry="T", batch=60, **settings)
+    settings = dict(soft_steps=2, passes=2, group=point_group("T"), batch=60)
+    world = begin(120, snr=1.0, symmetry="T", **settings)
     given = world.images, world.group, world.settings, 2
     heard: list[str] = []
     whole = reconstruct(*given, kept=Kept(changed=lambda name, value: heard.append(name)))
@@ -104,11 +104,11 @@ def test_a_run_that_is_stopped_after_every_stage_ends_as_one_that_is_not(begin: 
 
 def test_two_processes_find_what_one_finds(begin: Callable, teams: Callable) -> None:
     """The same starts, of which the same one goes on; maps and poses but for the order of sums."""
-    world = begin(201, snr=1.0, soft_steps=6, passes=2, n_classes=2, batch=60)
-    alone = reconstruct(world.images, world.group, world.settings, None)
+    world = begin(151, snr=1.0, soft_steps=4, passes=2, batch=80)
+    alone = reconstruct(world.images, world.group, world.settings, 2)
     pair = teams(2)
     take_part(world.images, world.group, world.settings, lambda stage, done: None, pair[1])
-    made = reconstruct(world.images, world.group, world.settings, None, team=pair[0])
+    made = reconstruct(world.images, world.group, world.settings, 2, team=pair[0])
     assert len(made.starts) == len(alone.starts) and made.best == alone.best
     for one, other in zip(made.starts, alone.starts, strict=True):
         assert torch.equal(one.soft.maps.volumes, other.soft.maps.volumes)
@@ -116,4 +116,3 @@ def test_two_processes_find_what_one_finds(begin: Callable, teams: Callable) -> 
     turned = rotation_angle(made.found.rotation, alone.found.rotation).rad2deg()
     assert float((turned < 0.1).float().mean()) > 0.98
     torch.testing.assert_close(made.noise, alone.noise, rtol=1e-3, atol=0)
-    assert float((made.found.share - alone.found.share).abs().mean()) < 0.01
