@@ -70,11 +70,12 @@ def find_others(
     if not len(rest):
         return result.found.cpu(), damaged
     done = sum(len(one.share) for one in found)
+    blocks = rest[done:].split(BLOCK * team.world) if done < len(rest) else ()
     of: tuple[Tensor, Tensor, Tensor] | None = (result.maps, result.share, result.noise)
     saved = time.monotonic()
     with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
         bar.update(done)
-        for rows in rest[done:].split(BLOCK * team.world):
+        for rows in blocks:
             for one in team.ask("others", rows, of):
                 if one is not None:
                     found.append(one.found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,23 +23,23 @@ def test_stopped_after_any_block(begun: Any, monkeypatch: pytest.MonkeyPatch) ->
     """Of 50 particles in blocks of 16; damaged images that were read before are still known."""
     monkeypatch.setattr(others, "BLOCK", 16)
     monkeypatch.setattr(others, "SAVED_EVERY", -1.0)
-    inputs = replace(begun.inputs, watch=begun.inputs.watch)
-    result, values, stops = begun.made.result, {}, 0
+    inputs = begun.inputs
+    result, values = begun.made.result, {}
     whole, _ = find_others(inputs, result, Team(), Kept())
     assert same(whole, begun.made.found)
 
     def stop(name: str, value: object) -> None:
         raise KeyboardInterrupt
 
-    while True:
+    for count in (16, 32, 48, 50):
         kept = Kept(values, changed=stop)
-        try:
-            found, damaged = find_others(inputs, result, Team(), kept)
-            break
-        except KeyboardInterrupt:
-            stops, values = stops + 1, kept.values
-            values["others"]["damaged"]["an image"] = "blank"
-    assert stops == 4 and same(found, whole) and damaged["an image"] == "blank"
+        with pytest.raises(KeyboardInterrupt):
+            find_others(inputs, result, Team(), kept)
+        values = kept.values
+        values["others"]["damaged"]["an image"] = "blank"
+        assert len(values["others"]["found"]["share"]) == count
+    found, damaged = find_others(inputs, result, Team(), Kept(values, changed=stop))
+    assert same(found, whole) and damaged["an image"] == "blank"
 
 
 def test_two_processes_search_their_parts(begun: Any, teams: Callable) -> None:
