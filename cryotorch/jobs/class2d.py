@@ -57,8 +57,10 @@ def _select(settings: Class2d, started: float) -> Path:
     """The particles of chosen classes of the run whose folder takes the place of particles."""
     from cryotorch.jobs.classification.selection import log, select_from
     from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.files.ranks import refuse_several
     from cryotorch.report.run_log import RunLog
 
+    refuse_several("class2d with the folder of a run")
     with RunLog() as file:
         with new_files(settings, FILES, [settings.particles]) as folder:
             file.open(folder / "log.txt")

@@ -57,13 +57,14 @@ class Fingerprint(Callback):
             then, state = saved["callbacks"][self.state_key], saved["refinement"]
         except (KeyError, TypeError):
             then = state = None
-        if not lacks and not (isinstance(then, dict) and isinstance(state, dict)):
-            lacks = "the state of a refinement"
-        if not lacks and not _counts(saved["loops"]):
+        if not isinstance(then, dict) or not isinstance(state, dict):
+            lacks = lacks or "the state of a refinement"
+        elif not lacks and not _counts(saved["loops"]):
             lacks = "the counts of the trainer"
         if lacks:
             raise InputError(f"checkpoint {checkpoint} lacks {lacks}")
         self.compare(checkpoint, then)
+        assert isinstance(state, dict)
         return state
 
     def compare(self, checkpoint: Path, then: Any) -> None:

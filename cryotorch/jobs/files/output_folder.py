@@ -27,7 +27,6 @@ from cryotorch.jobs.files.manifest import (
     remove_empty,
     remove_partial,
 )
-from cryotorch.jobs.files.ranks import refuse_several
 from cryotorch.jobs.files.resume import write_config
 
 STAGE = ".stage-"  # begins the name of the folder that results are made in
@@ -45,11 +44,10 @@ def new_files(
         inputs: files and folders of the user.
 
     Raises:
-        InputError: several processes were started; a value is wrong, see ``first_look``; ``out`` holds such files and ``overwrite`` is false, holds an input, what another job or nobody known wrote, is
+        InputError: a value is wrong, see ``first_look``; ``out`` holds such files and ``overwrite`` is false, holds an input, what another job or nobody known wrote, is
             in use, or cannot be written, now or later.
     """
     inputs = list(inputs)
-    refuse_several(job_name(settings))
     refuse_values(settings, inputs)
     if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from cryotorch.errors import InputError
+from cryotorch.errors import InputError, out_of_memory
+from cryotorch.jobs.files.fingerprint import unusable
 from cryotorch.jobs.files.output_folder import told_if_full
 from cryotorch.jobs.files.ranks import processes, rank
 from cryotorch.jobs.files.resume import resuming
@@ -41,6 +42,7 @@ class StagedRun:
         self.settings, self.folder, self.team, self.device = settings, folder, team, device
         self.kept, self.heard = Kept(), list[Callable[[str, Any], None]]()
         self._log, self._number, self._pause, self._saved = log, 0, 0.0, 0.0
+        self.gone_on_from: Path | None = None  # until a stage has ended well
 
     def begin(self, belongs: StageFingerprint, pause: float = 0.0) -> bool:
         """Open the folder, on rank 0; False where the run has finished already.
@@ -63,7 +65,7 @@ class StagedRun:
             log.info("goes on from %s", path)
             for change in changes:
                 log.info("resumed with %s", change)
-            self._number = int(path.stem.rpartition("_")[2])
+            self._number, self.gone_on_from = int(path.stem.rpartition("_")[2]), path
         self._log.open(self.folder.open(self.settings) / "log.txt")
         self.kept = Kept(stages, self.device, self._changed)
         return True
@@ -72,7 +74,7 @@ class StagedRun:
         """A checkpoint of what is kept now."""
         self._number += 1
         write_stages(self.folder, self._belongs, self.kept, self._number)
-        self._saved = time.monotonic()
+        self._saved, self.gone_on_from = time.monotonic(), None
 
     def finish(self) -> None:
         """All files are written."""
@@ -101,16 +103,24 @@ def staged(
         later: parameters that count for the end of the run only, and may change when it goes on.
 
     Raises:
-        InputError: see ``RunFolder`` and ``team_of``.
+        InputError: see ``RunFolder`` and ``team_of``; or what a checkpoint holds cannot be used.
         Stopped: by a signal.
     """
     processes(settings.devices)
     if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")
+    run: StagedRun | None = None
     with (
         RunLog(rank()) as log,
         RunFolder(settings, inputs, results, fixed(settings, later)) as folder,
         told_if_full(folder.path),
-        team_of(settings.device, settings.devices, resuming(settings)) as (team, device),
     ):
-        yield StagedRun(settings, folder, log, team, device)
+        try:
+            with team_of(settings.device, settings.devices, resuming(settings)) as (team, device):
+                run = StagedRun(settings, folder, log, team, device)
+                yield run
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
+            expected = isinstance(error, InputError) or out_of_memory(error)
+            if expected or run is None or run.gone_on_from is None:
+                raise
+            raise unusable(run.gone_on_from, type(error).__name__) from error

@@ -311,7 +311,8 @@ def next_pass(part: NarrowPart, state: Narrow) -> Narrow:
         for half, inserted in enumerate(halves):
             part.running.add(k, half, inserted, limit, 0.0)
     share = torch.cat([one.found.share for one in every]).mean(0).clamp_min(LEAST_SHARE)
-    power, count = (sum(getattr(one, name) for one in every) for name in ("power", "count"))
+    power = torch.stack([one.power for one in every]).sum(0)
+    count = torch.stack([one.count for one in every]).sum(0)
     return Narrow(
         part.running.maps(settings.group).volumes,
         share / share.sum(),

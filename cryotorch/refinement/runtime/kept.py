@@ -79,7 +79,7 @@ def rebuilt(kind: Any, value: Any, device: torch.device | str, name: str) -> Any
             return None
         (kind,) = (one for one in inner if one is not type(None))
         return rebuilt(kind, value, device, name)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         _require(isinstance(value, Mapping) and value.keys() == hints.keys(), name)
         return kind(**{n: rebuilt(h, value[n], device, f"{name}.{n}") for n, h in hints.items()})

@@ -8,11 +8,13 @@ from typing import Any
 
 import mrcfile
 import pytest
+import torch
 
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs.files.manifest import Manifest, read_manifest
 from cryotorch.jobs.files.run_folder import checkpoints
+from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints, read_checkpoint
 
 RESULTS = ("map.mrc", "map_other_hand.mrc", "particles.star")
 
@@ -136,6 +138,27 @@ def test_damaged_and_foreign_checkpoints(
     capsys.readouterr()
     begin(out, resume=True, **GIVEN)
     assert "iteration_004.ckpt cannot be read" in capsys.readouterr().out
+    assert same(out, whole)
+
+
+def test_a_checkpoint_with_something_else_in_it(
+    whole: Path, begin: Callable, stopped: Callable, tmp_path: Path
+) -> None:
+    """Whole, but made by hand: values of another type, and tensors of another shape."""
+    out = tmp_path / "run"
+    with stopped(3):
+        begin(out, **GIVEN)
+    last = checkpoints(out)[-1]
+    saved = read_checkpoint(last)
+    share, saved["stages"]["narrow"]["share"] = saved["stages"]["narrow"]["share"], 3
+    AtomicCheckpoints().save_checkpoint(saved, last)
+    with pytest.raises(InputError, match=r"cannot be used: narrow\.share is not what it was"):
+        begin(out, resume=True, **GIVEN)
+    saved["stages"]["narrow"] |= {"share": share, "maps": torch.zeros(3, 5)}
+    AtomicCheckpoints().save_checkpoint(saved, last)
+    with pytest.raises(InputError, match=r"003\.ckpt cannot be gone on with .*overwrite=true"):
+        begin(out, resume=True, **GIVEN)
+    begin(out, overwrite=True, **GIVEN)
     assert same(out, whole)
 
 
