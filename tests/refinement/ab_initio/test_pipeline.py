@@ -114,5 +114,5 @@ def test_two_processes_find_what_one_finds(begin: Callable, teams: Callable) -> 
         assert torch.equal(one.soft.maps.volumes, other.soft.maps.volumes)
     assert float((made.maps - alone.maps).abs().max() / alone.maps.std()) < 0.02
     turned = rotation_angle(made.found.rotation, alone.found.rotation).rad2deg()
-    assert float((turned < 0.1).float().mean()) > 0.98
+    assert float(turned.median()) < 0.05 and float((turned < 1).float().mean()) > 0.9
     torch.testing.assert_close(made.noise, alone.noise, rtol=1e-3, atol=0)
