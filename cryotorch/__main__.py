@@ -24,7 +24,7 @@ from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import build, closest
 from cryotorch.jobs.config.process import collect_rarely, keep_freed_memory
-from cryotorch.jobs.files.ranks import starter
+from cryotorch.jobs.files.ranks import refuse_several, starter
 from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name
 from cryotorch.version import __version__
 
@@ -286,6 +286,8 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
             given = [name for name, _ in _assignments(state.overrides.task)]
             values = completed(job, values, given)
         settings = build(catalog.settings_class(job), values, job)
+        if not {"trainer", "devices"} & values.keys():
+            refuse_several(job)
         importlib.import_module(f"cryotorch.jobs.{job}").run(settings)
     except Exception as raised:
         error = _refused(raised) if isinstance(raised, OSError) else raised

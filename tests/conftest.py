@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +64,47 @@ def pretended_cuda() -> Callable[[], AbstractContextManager]:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.pretended_cuda
+
+
+@pytest.fixture(scope="session")
+def teams() -> Callable[[int], list]:
+    """teams(world): the processes of a team, as threads of this one that take turns."""
+    import torch
+
+    from cryotorch.refinement.runtime.team import Team
+
+    class Threads(Team):
+        """One of them; that of rank 0 asks."""
+
+        def __init__(self, rank: int, world: int, shared: dict[str, Any]) -> None:
+            super().__init__(rank, world)
+            self.shared = shared
+
+        def ask(self, task: str, *given: Any) -> list[Any]:
+            """As over a network: what is given is copied."""
+
+            def work(team: Team) -> Any:
+                with self.shared["turn"], torch.no_grad():
+                    return team.tasks[task](*copy.deepcopy(given))
+
+            with ThreadPoolExecutor(self.world) as threads:
+                return list(threads.map(work, self.shared["teams"]))
+
+        def sum_(self, tensor: torch.Tensor) -> None:
+            """When all have come here."""
+            self.shared["given"][self.rank] = tensor.clone()
+            self._let_others_come()
+            tensor.copy_(sum(self.shared["given"]))
+            self._let_others_come()
+
+        def _let_others_come(self) -> None:
+            self.shared["turn"].release()
+            self.shared["barrier"].wait(60)
+            self.shared["turn"].acquire()
+
+    def teams(world: int) -> list[Team]:
+        shared = dict(turn=threading.Lock(), barrier=threading.Barrier(world), given=[0] * world)
+        shared["teams"] = [Threads(rank, world, shared) for rank in range(world)]
+        return shared["teams"]
+
+    return teams

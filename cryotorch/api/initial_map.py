@@ -20,6 +20,7 @@ from cryotorch.api.inputs import (
     saver,
     settings_of,
 )
+from cryotorch.jobs.config.parse import require
 from cryotorch.particles import Particles
 from cryotorch.report.sentences import said
 
@@ -34,7 +35,7 @@ class InitialMaps(Saved):
     Attributes:
         maps: (k, d, d, d), the one of most particles first; pixel_size: Å.
         particles: with the poses that were found; share: (n, k) probability of each class.
-        fit: correlation with ``like`` of this hand and of the other, None without it.
+        fit: correlation with ``like`` or ``model`` of this hand and of the other, None without it.
         warnings: what to look at, no structure for example.
     """
 
@@ -63,7 +64,8 @@ def ab_initio(
 
     Args:
         particles: a file of particles, or one that was read.
-        like: a map, whose hand the result is given; pixel_size: Å, of one in memory that is no ``Map``.
+        like: a map, whose hand the result is given; ``model`` takes the file of an atomic model instead.
+        pixel_size: Å, of a map in memory that is no ``Map``.
 
     Raises:
         InputError: a parameter, the particles or a map cannot be used.
@@ -72,15 +74,18 @@ def ab_initio(
 
     import_lightning()
     from cryotorch.jobs import ab_initio as job
+    from cryotorch.jobs.initial_map.hand import with_hand
     from cryotorch.jobs.initial_map.inputs import read_inputs
     from cryotorch.jobs.initial_map.results import posed, write
-    from cryotorch.jobs.initial_map.steps import make_maps, with_hand
+    from cryotorch.jobs.initial_map.steps import make_maps
 
     started = time.perf_counter()
     with files_of(pixel_size) as named, torch.no_grad():
         settings |= {"particles": path_of(particles), "like": named("like", like)}
         given = settings_of("ab_initio", settings)
         named.require_pixel_size_used()
+        several = "from Python it runs on one device, use the job for several"
+        require(given.devices == 1, "devices", given.devices, several)
         inputs = read_inputs(given)
         read = time.perf_counter()
         made = with_hand(make_maps(inputs), inputs)

@@ -8,36 +8,62 @@ from pathlib import Path
 from cryotorch.jobs.classification.settings import Class2d
 from cryotorch.jobs.config.parse import require
 
-# Everything the job may leave in ``out``; the summary comes last and so says that all is there.
+# Everything the job may leave in ``out``.
 FILES = (
     *("config.yaml", "log.txt", "classes.mrcs", "classes.star", "classes.png"),
     *("particles.star", "particles.cs", "selected.star", "selected.cs"),
-    *("tensorboard", "summary.json"),
+    *("tensorboard", "checkpoints/iteration_*.ckpt", "summary.json"),
 )
+LATER = ("select",)  # parameters that count once there are classes
+SAVED_EVERY = 60.0  # seconds, at most
 
 
 def run(settings: Class2d) -> Path:
     """Class averages and the particles with their class, angle and origin, in ``settings.out``."""
     started = time.perf_counter()
+    require(settings.particles is not None, "particles", None, "add particles=<file with the CTF>")
+    if Path(str(settings.particles)).is_dir():
+        return _select(settings, started)
+    from cryotorch.refinement.runtime.lean_lightning import import_lightning
+
+    import_lightning()
     from cryotorch.jobs.classification.inputs import load
     from cryotorch.jobs.classification.results import with_classes, write
-    from cryotorch.jobs.classification.selection import select_from, write_selected
-    from cryotorch.jobs.classification.steps import classified
+    from cryotorch.jobs.classification.selection import write_selected
+    from cryotorch.jobs.classification.steps import classified, help_classify
+    from cryotorch.jobs.stages.checkpoints import stage_fingerprint
+    from cryotorch.jobs.stages.run import log, staged
+
+    out = Path(str(settings.out))
+    with staged(settings, FILES, [settings.particles], LATER) as run:
+        read = load(settings, run.device)
+        run.folder.refuse_inputs(read.file.stacks)
+        if run.team.rank > 0:
+            help_classify(read, run.team)
+            return out
+        of = stage_fingerprint(read.settings, read.file, read.particles, read.images)
+        if run.begin(of, SAVED_EVERY):
+            made = classified(read, run.team, run.kept)
+            run.save()
+            posed = with_classes(read, made)
+            write_selected(out, settings, posed, made.judged.suggested.numpy())
+            write(out, read, made, posed, time.perf_counter() - started)
+            run.finish()
+            log.info("The results are in %s, %.1f s", out, time.perf_counter() - started)
+    return out
+
+
+def _select(settings: Class2d, started: float) -> Path:
+    """The particles of chosen classes of the run whose folder takes the place of particles."""
+    from cryotorch.jobs.classification.selection import log, select_from
     from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.files.ranks import refuse_several
     from cryotorch.report.run_log import RunLog
 
-    given = settings.particles
-    require(given is not None, "particles", None, "add particles=<file with the CTF>")
-    with RunLog() as log:
-        with new_files(settings, FILES, [given]) as folder:
-            log.open(folder / "log.txt")
-            if Path(given).is_dir():
-                select_from(settings, folder, started)
-            else:
-                read = load(settings)
-                made = classified(read)
-                posed = with_classes(read, made)
-                write_selected(folder, settings, posed, made.judged.suggested.numpy())
-                write(folder, read, made, posed, time.perf_counter() - started)
+    refuse_several("class2d with the folder of a run")
+    with RunLog() as file:
+        with new_files(settings, FILES, [settings.particles]) as folder:
+            file.open(folder / "log.txt")
+            select_from(settings, folder, started)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
-    return Path(settings.out)
+    return Path(str(settings.out))

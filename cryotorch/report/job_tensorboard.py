@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
@@ -47,3 +48,36 @@ def write_tensorboard(
             run.add_scalar(tag, value, 0)
         add_pictures(run, pictures, 0)
         add_curves(run, curves)
+
+
+class LiveBoard:
+    """A run that grows while a job goes on.
+
+    Args:
+        share: most of the time since pictures were drawn last that drawing the next may take.
+    """
+
+    def __init__(self, folder: Path, share: float = 0.1) -> None:
+        self.folder, self.share = folder, share
+        self._rested, self._cost = time.perf_counter(), 0.0
+        self._writer: SummaryWriter | None = None
+
+    def add(
+        self, step: int, scalars: Mapping[str, float], draw: Callable[[], Mapping[str, Picture]]
+    ) -> None:
+        """Numbers of a step, and the pictures that ``draw`` makes where there is time for them."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder))
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, step)
+        start = time.perf_counter()
+        if self._cost <= self.share * (start - self._rested):
+            add_pictures(self._writer, draw(), step)
+            self._rested = time.perf_counter()
+            self._cost = self._rested - start
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._writer is not None:
+            self._writer.close()

@@ -117,8 +117,8 @@ CORE = [
     ),
     _core(
         "resolution/fsc",
-        "claimed_shell shown_together _first_below crossing_shell first_randomised_shell RANDOMISE_BELOW "
-        "NEXT_TO_ONSET FEW_NUMBERS JOINT NEXT_TO_SPLIT",
+        "claimed_shell shown_together _first_below crossing_shell first_randomised_shell "
+        "RANDOMISE_BELOW NEXT_TO_ONSET FEW_NUMBERS JOINT NEXT_TO_SPLIT",
         "ops/resolution/test_fsc ops/resolution/test_significance",
     ),
     _core(

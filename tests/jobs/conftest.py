@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +17,12 @@ from matplotlib.image import imread
 
 from cryotorch.data.mrc import read_header, read_volume, write_stack, write_volume
 from cryotorch.data.star import read_star, write_star
-from cryotorch.errors import InputError
+from cryotorch.errors import InputError, Stopped
 from cryotorch.jobs import ab_initio, homo_refine, simulate, volume_tools
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.initial_map import inputs as first_inputs
 from cryotorch.jobs.initial_map import results as first_results
+from cryotorch.jobs.stages import run as staged_run
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.phantom import phantom
@@ -282,7 +284,8 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Begun]:
             if not figures:
                 patch.setattr(first_results, "draw", lambda inputs, made: {})
             assert ab_initio.run(settings) == out
-        return Begun(data, out, json.loads((out / "summary.json").read_text()), *kept)
+        summary = json.loads((out / "summary.json").read_text())
+        return Begun(data, out, summary, *(kept or [None, None]))
 
     return begin
 
@@ -292,3 +295,23 @@ def begun(begin: Callable[..., Begun], tmp_path_factory: pytest.TempPathFactory)
     """A map of 150 of the particles that has the shape of the truth, not to be changed."""
     out = tmp_path_factory.mktemp("begun") / "run"
     return begin(out, 20, 3, True, max_particles=N_MADE_OF, write=["star", "cs"])
+
+
+@pytest.fixture(scope="session")
+def stopped() -> Callable[[int], AbstractContextManager[None]]:
+    """stopped(n): a context in which a run is interrupted once its checkpoint n is written."""
+
+    @contextmanager
+    def stopped(count: int) -> Iterator[None]:
+        write = staged_run.write_stages
+
+        def and_stop(*given: Any) -> None:
+            write(*given)
+            if given[-1] == count:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped, match="resume=true"):
+            patch.setattr(staged_run, "write_stages", and_stop)
+            yield
+
+    return stopped

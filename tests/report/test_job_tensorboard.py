@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cryotorch.report.job_tensorboard import write_curves, write_tensorboard
+from cryotorch.report.job_tensorboard import LiveBoard, write_curves, write_tensorboard
 from cryotorch.report.style import Picture
 
 CURVES = {"tight": torch.tensor([1.0, 0.75, 0.25]), "no_mask": torch.tensor([1.0, 0.5, 0.0])}
@@ -40,3 +41,27 @@ def test_curves_replace_older_ones(tmp_path: Path) -> None:
     found = events(tmp_path)
     assert found.Tags()["scalars"] == ["fsc/tight"]
     assert found.Scalars("fsc/tight")[0].value == pytest.approx(0.5)
+
+
+def test_a_board_that_grows(tmp_path: Path) -> None:
+    """All numbers, and pictures as long as drawing them takes a small part of the time."""
+    drawn: list[int] = []
+
+    def draw(step: int) -> dict[str, Picture]:
+        drawn.append(step)
+        time.sleep(0.05)
+        return {"start": Picture(b"\x89PNG", 1, 1)}
+
+    board = LiveBoard(tmp_path, share=0.1)
+    for step in (1, 2, 3):
+        board.add(step, {"score": step / 2}, lambda step=step: draw(step))
+    assert [(e.step, e.value) for e in events(tmp_path).Scalars("score")] == [
+        (1, 0.5),
+        (2, 1.0),
+        (3, 1.5),
+    ]
+    assert drawn == [1]
+    board.share = 1e9
+    board.add(4, {}, lambda: draw(4))
+    board.close()
+    assert [event.step for event in events(tmp_path).Images("plots/start")] == [1, 4]

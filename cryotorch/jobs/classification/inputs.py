@@ -46,13 +46,13 @@ class ClassInput:
     device: torch.device
 
 
-def load(given: Class2d) -> ClassInput:
-    """Read and check the input of a job.
+def load(given: Class2d, device: torch.device | None = None) -> ClassInput:
+    """Read and check the input of a job; ``device``: by default that of the settings.
 
     Raises:
         InputError: too few particles, or lengths that do not fit the box.
     """
-    device = pick_device(given.device)
+    device = device or pick_device(given.device)
     file = load_particles(given.particles, given.class_, need_half_sets=False)
     settings = in_angstrom(given, file.pixel_size)
     box = _box(settings, file)
@@ -62,6 +62,10 @@ def load(given: Class2d) -> ClassInput:
     most = len(particles) // MIN_PER_CLASS
     requirement = f"{len(particles)} particles make {most} classes at most"
     require(settings.n_classes <= most, "n_classes", settings.n_classes, requirement)
+    chosen = settings.select if isinstance(settings.select, list) else []
+    wrong = [number for number in chosen if number > settings.n_classes]
+    requirement = f"the classes have the numbers 1 to {settings.n_classes}"
+    require(not wrong, "select", settings.select, requirement)
     how = in_pixels(settings, images, len(particles))
     _require_room(how, len(particles))
     images.normalize = normalize_needed(images, settings.normalize)

@@ -15,6 +15,7 @@ class Class2d:
     particles: str | None
     class_: int | None
     out: str | None
+    resume: bool
     overwrite: bool
     write: list[Literal["star", "cs"]]
     select: Literal["suggested"] | list[int] | None
@@ -35,6 +36,7 @@ class Class2d:
     epochs: int
     minibatch_size: Literal["auto"] | int
     device: Literal["auto", "cpu", "cuda"]
+    devices: int
     seed: int
 
     def __post_init__(self) -> None:

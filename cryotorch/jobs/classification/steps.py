@@ -13,9 +13,16 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.classification.inputs import ClassInput
 from cryotorch.jobs.inputs import damage
 from cryotorch.refinement.backproject import noise_sample
-from cryotorch.refinement.class2d.classify import Classified, classify, images_to_do
+from cryotorch.refinement.class2d.classify import (
+    Classified,
+    ClassPart,
+    classify,
+    images_to_do,
+)
 from cryotorch.refinement.class2d.judge import NEXT_TO_SHARED, Judged, judge
 from cryotorch.refinement.em.initialise import initial_noise
+from cryotorch.refinement.runtime.kept import Kept
+from cryotorch.refinement.runtime.team import Team
 from cryotorch.refinement.spectra import Spectra
 from cryotorch.report.sentences import line
 
@@ -43,16 +50,14 @@ class Made:
         }
 
 
-def classified(read: ClassInput) -> Made:
-    """The classes of all particles, judged."""
-    how, particles, images = read.how, read.particles, read.images
+def classified(read: ClassInput, team: Team | None = None, kept: Kept | None = None) -> Made:
+    """The classes of all particles, judged; ``team`` and ``kept`` as in ``classify``."""
+    how, particles = read.how, read.particles
+    team = team or Team()
     with torch.no_grad(), tqdm(unit=" particles", disable=None) as bar:
         bar.total = images_to_do(len(particles), how)
-        noise, most, _ = initial_noise(
-            particles, noise_sample(images, particles), how.grid, read.device
-        )
-        spectra = Spectra(images, particles, how.grid, noise[0], most, how.last_limit)
-        found = classify(spectra, particles.half, how, bar.update)
+        spectra = _spectra(read, team)
+        found = classify(spectra, particles.half, how, bar.update, team, kept)
     found = replace(found, shift_px=spectra.in_images(found.shift_px))
     judged = judge(found, how)
     edge = how.grid.box * how.grid.pixel_size
@@ -63,10 +68,29 @@ def classified(read: ClassInput) -> Made:
     elif not bool(judged.resolution.isfinite().any()):
         shared = edge / how.shared_limit
         warnings.append(Finding("classes_unresolved", classes=how.n_classes, resolution=shared))
-    loud = spectra.watch.faults(how.grid.box, how.grid.pixel_size)
-    damaged = damage.damaged_images(images, loud)
+    damaged = {name: why for part in team.ask("damaged") for name, why in part.items()}
     if damaged:
         warnings.append(damage.finding(damaged, len(particles)))
     for warning in warnings:
         log.warning(line(warning))
     return Made(found, judged, warnings, damaged)
+
+
+def help_classify(read: ClassInput, team: Team) -> None:
+    """What other processes than that of rank 0 do in the place of ``classified``."""
+    with torch.no_grad():
+        ClassPart(_spectra(read, team), read.particles.half, read.how, team)
+        team.serve()
+
+
+def _spectra(read: ClassInput, team: Team) -> Spectra:
+    """The images to be classified; which of those that a process has read are damaged, ``team`` can ask for."""
+    how, images, particles = read.how, read.images, read.particles
+    noise, most, _ = initial_noise(
+        particles, noise_sample(images, particles), how.grid, read.device
+    )
+    spectra = Spectra(images, particles, how.grid, noise[0], most, how.last_limit)
+    team.tasks["damaged"] = lambda: damage.damaged_images(
+        images, spectra.watch.faults(how.grid.box, how.grid.pixel_size)
+    )
+    return spectra

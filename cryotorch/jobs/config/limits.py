@@ -59,6 +59,7 @@ LIMITS = {
     "defocus_min": DEFOCUS,
     "defocus_min_resolution": RESOLUTION,
     "defocus_range": Limits(1, 1e5, " Å"),
+    "devices": Limits(1, 4096),
     "diameter": RESOLUTION,
     "dilate": Limits(-1e5, 1e5, " Å"),
     "epochs": Limits(1, 100),

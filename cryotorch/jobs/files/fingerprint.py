@@ -52,29 +52,41 @@ class Fingerprint(Callback):
             OtherRun: it belongs to something else.
         """
         saved = read_checkpoint(checkpoint)
-        missing = [name for name in ENTRIES if name not in saved]
+        lacks = next((name for name in ENTRIES if name not in saved), "")
         try:
             then, state = saved["callbacks"][self.state_key], saved["refinement"]
-            pairs = [(name, now, then.get(name)) for name, now in self.values.items()]
-            if not all(isinstance(x, str | int | float | None) for _, _, x in pairs):
-                raise TypeError
-        except (KeyError, TypeError, AttributeError):
-            missing = missing or ["the state of a refinement"]
-        if not missing and not _counts(saved["loops"]):
-            missing = ["the counts of the trainer"]
-        if missing or not isinstance(state, dict):
-            lacks = missing[0] if missing else "the state of a refinement"
+        except (KeyError, TypeError):
+            then = state = None
+        if not isinstance(then, dict) or not isinstance(state, dict):
+            lacks = lacks or "the state of a refinement"
+        elif not lacks and not _counts(saved["loops"]):
+            lacks = "the counts of the trainer"
+        if lacks:
             raise InputError(f"checkpoint {checkpoint} lacks {lacks}")
+        self.compare(checkpoint, then)
+        assert isinstance(state, dict)
+        return state
+
+    def compare(self, checkpoint: Path, then: Any) -> None:
+        """Raises OtherRun where the values of a checkpoint are not these, InputError where it has none."""
+        known = then if isinstance(then, dict) else {}
+        pairs = [(name, now, known.get(name)) for name, now in self.values.items()]
+        plain = all(isinstance(x, str | int | float | None) for _, _, x in pairs)
+        if not isinstance(then, dict) or not plain:
+            raise InputError(f"checkpoint {checkpoint} lacks what tells its run from others")
         for name, now, before in pairs:
             if before != now:
                 differs = f"{name} is {shown(now)}, was {shown(before)}"
                 if name in ("particles", "half_sets", "images"):
                     differs = f"the {name.replace('_', ' ')} are not the same"
                 raise OtherRun(other_run(checkpoint.parents[1], differs))
-        return state
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raises InputError, before anything of the iteration is written, if a stack has other images than at the start."""
+        """Before anything of the iteration is written."""
+        self.require_same_images()
+
+    def require_same_images(self) -> None:
+        """Raises InputError if a stack has other images than at the start."""
         if self.images is None:
             return
         now = _status(self.images.stacks)
@@ -117,24 +129,33 @@ def other_run(out: Path, differs: str) -> str:
 def fingerprint(
     settings: Any, file: ParticleFile, particles: Particles, images: ParticleImages, symmetry: str
 ) -> Fingerprint:
-    """Of a job on particles with their half sets and images."""
+    """Of a refinement on particles with their half sets and images."""
+    return Fingerprint(
+        images_of=images,
+        format=FORMAT,
+        job=job_name(settings),
+        **input_values(file, particles, images),
+        symmetry=symmetry.upper(),
+        half_sets=hashlib.sha256(particles.half.numpy().tobytes()).hexdigest()[:12],
+        **{name: getattr(settings, name) for name in FIXED},
+    )
+
+
+def input_values(
+    file: ParticleFile, particles: Particles, images: ParticleImages
+) -> dict[str, Any]:
+    """What tells particles and images from others."""
     digest = hashlib.sha256(
         "\0".join(path.name for path in file.stacks).encode("utf-8", "surrogateescape")
     )
     for values in (particles.address, particles.defocus):
         digest.update(values.numpy().tobytes())
-    return Fingerprint(
-        images_of=images,
-        format=FORMAT,
-        job=job_name(settings),
+    return dict(
         n_particles=len(particles),
         box=images.box,
         pixel_size=round(images.pixel_size, 4),
-        symmetry=symmetry.upper(),
         particles=digest.hexdigest()[:12],
-        half_sets=hashlib.sha256(particles.half.numpy().tobytes()).hexdigest()[:12],
         images=images_digest(images),
-        **{name: getattr(settings, name) for name in FIXED},
     )
 
 

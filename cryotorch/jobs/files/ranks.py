@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cryotorch.errors import InputError
+
 _STEP = ("SLURM_STEP_ID", "SLURM_STEPID")
 _SHELLS = ("bash", "interactive")  # names of SLURM jobs in which commands are typed
 
@@ -38,3 +40,33 @@ def rank() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return 0
+
+
+def refuse_several(job: str) -> None:
+    """Raises InputError where torchrun or srun has started several processes of a job that is one."""
+    if started() > 1:
+        raise InputError(
+            f"{starter()} has started {started()} processes, but job={job} is one: start it without {starter()}"
+        )
+
+
+def processes(devices: int) -> int:
+    """How many processes a job has that runs on so many ``devices`` of each machine.
+
+    Raises:
+        InputError: torchrun or srun has started others than these.
+    """
+    by = starter()
+    if not by:
+        return devices
+    name = {"torchrun": "LOCAL_WORLD_SIZE", "srun": "SLURM_NTASKS_PER_NODE"}[by]
+    if name not in os.environ:
+        raise InputError(
+            f"{by} does not say how many processes are on one machine: add --ntasks-per-node={devices} to it"
+        )
+    here = os.environ[name]
+    if here != str(devices):
+        raise InputError(
+            f"{by} has started {here} processes on a machine, but devices={devices} means {devices}: make them agree"
+        )
+    return started()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ def read_config(out: str | Path) -> dict[str, Any]:
             f"resume=true finds no run in out={out} ({what}): name the folder of the run, or give the whole command"
         )
     return found
+
+
+def resuming(settings: Any) -> str:
+    """How to go on with a run."""
+    return f"to go on, cryotorch out={shlex.quote(str(settings.out))} resume=true"
 
 
 def job_of(out: str | Path) -> str:

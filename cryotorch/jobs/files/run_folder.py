@@ -1,4 +1,4 @@
-"""The folder of a refinement: nothing in it is touched before the input is checked, and nothing of anyone else's ever."""
+"""The folder of a run that can be resumed: nothing in it is touched before the input is checked, and nothing of anyone else's ever."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import shown, to_yaml
 from cryotorch.jobs.files.fingerprint import FIXED, Fingerprint, OtherRun, other_run
 from cryotorch.jobs.files.first_look import refuse_values
@@ -34,6 +35,7 @@ from cryotorch.jobs.files.manifest import (
 from cryotorch.jobs.files.ranks import rank
 from cryotorch.jobs.files.resume import CONFIG, FOLDER, write_config
 from cryotorch.report.figures import FIGURES
+from cryotorch.report.sentences import line
 from cryotorch.results import CURVES
 
 CHECKPOINTS = "checkpoints"
@@ -72,6 +74,11 @@ def checkpoints(out: Path) -> list[Path]:
     return [Path(out) / name for name in found(Path(out), [f"{CHECKPOINTS}/iteration_*.ckpt"])]
 
 
+def damaged_checkpoint(reason: str) -> str:
+    """The line about one that is not gone on from."""
+    return line(Finding("checkpoint_damaged", reason=reason))
+
+
 class RunFolder:
     """Checked first, opened when the input is known to be good, as it was before when the first iteration never ends.
 
@@ -80,14 +87,23 @@ class RunFolder:
     Args:
         settings: with ``out``, ``resume`` and ``overwrite``.
         inputs: files and folders of the user.
+        results: patterns of all that the job may write, by default a refinement.
+        fixed: parameters with which a run cannot be gone on with when they change.
 
     Raises:
         InputError: a value is wrong, see ``first_look``; it holds a run, there is nothing to resume, it is in use, an input lies in it, something lies where a result goes,
             or it cannot be written.
     """
 
-    def __init__(self, settings: Any, inputs: Iterable[str | Path | None] = ()) -> None:
+    def __init__(
+        self,
+        settings: Any,
+        inputs: Iterable[str | Path | None] = (),
+        results: tuple[str, ...] = RESULTS,
+        fixed: tuple[str, ...] = (*FIXED, "volume"),
+    ) -> None:
         self.path, self.job = Path(settings.out), job_name(settings)
+        self.results, self.fixed = results, fixed
         self.resume, self.overwrite = settings.resume, settings.overwrite
         self._settings, self._lock = settings, FolderLock(self.path)
         self._new, self._opened = False, False
@@ -137,18 +153,19 @@ class RunFolder:
 
     def _check(self) -> None:
         out = self.path
-        held = refuse_foreign(out, self.job, RESULTS)
+        held = refuse_foreign(out, self.job, self.results)
         if self.resume:
             if held is None:
                 raise InputError(
                     f"resume=true finds no run in out={out}: leave resume out, or name the folder of the run"
                 )
-            if held.iterations and not checkpoints(out):
+            if _has_results(held) and not checkpoints(out):
+                got = f", whose run got to iteration {held.iterations}" if held.iterations else ""
                 raise InputError(
-                    f"resume=true finds no checkpoint in out={out}, whose run got to iteration {held.iterations}: its results stay as "
-                    "they are, name another folder, or add overwrite=true to replace them"
+                    f"resume=true finds no checkpoint in out={out}{got}: its results stay as they are, name another folder, or add "
+                    "overwrite=true to replace them"
                 )
-        elif held is not None and held.iterations and not self.overwrite:
+        elif held is not None and _has_results(held) and not self.overwrite:
             raise InputError(
                 f"out={out} already holds a run: name another folder, or add resume=true to go on or overwrite=true to replace it"
             )
@@ -186,8 +203,8 @@ class RunFolder:
             if self._new:
                 self._put_aside()
             before = read_manifest(self.path) or Manifest(self.job)
-            replace(before, patterns=RESULTS).write(self.path)
-            remove_partial(self.path, RESULTS)
+            replace(before, patterns=self.results).write(self.path)
+            remove_partial(self.path, self.results)
             write_config(self.path, settings)  # other ranks read it
         except OSError as error:
             raise cannot_write(self.path, error) from None
@@ -195,7 +212,7 @@ class RunFolder:
 
     def iteration_done(self, number: int) -> None:
         """After its checkpoint: what was replaced, and older checkpoints, are not needed any more."""
-        manifest = read_manifest(self.path) or Manifest(self.job, patterns=RESULTS)
+        manifest = read_manifest(self.path) or Manifest(self.job, patterns=self.results)
         replace(manifest, iterations=number).write(self.path)
         remove(
             self.path,
@@ -210,7 +227,7 @@ class RunFolder:
         """What the run has written, for those who come later."""
         manifest = read_manifest(self.path)
         if manifest is not None:
-            manifest.ended(self.path, RESULTS).write(self.path)
+            manifest.ended(self.path, self.results).write(self.path)
 
     def _discard(self) -> None:
         """After a failure: as it was before, if no iteration has ended, so that the mended command can be given again."""
@@ -225,22 +242,24 @@ class RunFolder:
         """Remove what the run wrote."""
         manifest = read_manifest(self.path)
         if manifest is not None:
-            remove(self.path, [name for name in found(self.path, RESULTS) if manifest.owns(name)])
-            remove_partial(self.path, RESULTS)
+            remove(
+                self.path, [name for name in found(self.path, self.results) if manifest.owns(name)]
+            )
+            remove_partial(self.path, self.results)
             remove(self.path, [MANIFEST])
             remove_empty(
                 self.path / name for name in ("plots", "profile", "tensorboard", CHECKPOINTS)
             )
 
     def _put_aside(self) -> None:
-        """Move a run with iterations to ``BEFORE``, its manifest last; of one without nothing is left."""
+        """Move a run with results to ``BEFORE``, its manifest last; of one without nothing is left."""
         manifest = read_manifest(self.path)
         if manifest is None:
             return
-        if not manifest.iterations:
+        if not _has_results(manifest):
             self._clear()
             return
-        names = [name for name in found(self.path, RESULTS) if manifest.owns(name)]
+        names = [name for name in found(self.path, self.results) if manifest.owns(name)]
         _move(self.path, self.path / BEFORE, [*names, MANIFEST])
 
     def _settle(self) -> None:
@@ -257,12 +276,12 @@ class RunFolder:
     def _restore(self) -> None:
         before = self.path / BEFORE
         if before.is_dir():
-            _move(before, self.path, found(before, [*RESULTS, MANIFEST]))
+            _move(before, self.path, found(before, [*self.results, MANIFEST]))
 
     def _drop_before(self) -> None:
         before = self.path / BEFORE
         if before.is_dir():
-            remove(self.path, [f"{BEFORE}/{n}" for n in found(before, [*RESULTS, MANIFEST])])
+            remove(self.path, [f"{BEFORE}/{n}" for n in found(before, [*self.results, MANIFEST])])
 
     def changes(self, settings: Any) -> list[str]:
         """What differs from the settings that the run was started with, as ``name=new instead of old``.
@@ -284,13 +303,18 @@ class RunFolder:
             and not _same(value, before[name], start)
         ]
         for name in differ:
-            if name in (*FIXED, "volume") and not (
+            if name in self.fixed and not (
                 name == "volume" and _copied(now[name], start / before[name])
             ):
                 raise InputError(
                     other_run(self.path, f"{name} is {shown(now[name])}, was {shown(before[name])}")
                 )
         return [f"{name}={shown(now[name])} instead of {shown(before[name])}" for name in differ]
+
+
+def _has_results(held: Manifest) -> bool:
+    """Whether a run got to a checkpoint, or ended without any."""
+    return held.iterations > 0 or "summary.json" in held.files
 
 
 def _move(start: Path, end: Path, names: list[str]) -> None:

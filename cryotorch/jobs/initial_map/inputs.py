@@ -63,15 +63,15 @@ class Inputs:
         return torch.nonzero(left)[:, 0]
 
 
-def read_inputs(given: AbInitio) -> Inputs:
-    """Read the particles and choose what is not given.
+def read_inputs(given: AbInitio, device: torch.device | None = None) -> Inputs:
+    """Read the particles and choose what is not given; ``device``: by default that of the settings.
 
     Raises:
         InputError: nothing is named, particles are too few, or lengths do not fit the box.
     """
     if given.particles is None:
         raise InputError("job=ab_initio needs particles: add particles=<file>")
-    group, device = symmetry_group(given.symmetry), pick_device(given.device)
+    group, device = symmetry_group(given.symmetry), device or pick_device(given.device)
     file = load_particles(given.particles, given.class_, need_half_sets=False)
     n = len(file.particles)
     least = LEAST_IMAGES * given.n_classes

@@ -18,7 +18,9 @@ class AbInitio:
     particles: str | None
     class_: int | None
     like: str | None
+    model: str | None
     out: str | None
+    resume: bool
     overwrite: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
@@ -40,12 +42,15 @@ class AbInitio:
     seed: int
     minibatch_size: Literal["auto"] | int
     device: Literal["auto", "cpu", "cuda"]
+    devices: int
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the data are."""
         box = self.box_size
         require(box == "auto" or box % 2 == 0, "box_size", box, "it must be even")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
+        alone = self.like is None or self.model is None
+        require(alone, "model", self.model, f"like={self.like} chooses the hand, give one of both")
         coarse, fine = self.initial_resolution, self.final_resolution
         wish = f"it must be finer than initial_resolution={coarse:g}"
         require(fine < coarse, "final_resolution", fine, wish)

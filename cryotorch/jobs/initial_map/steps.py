@@ -1,24 +1,22 @@
-"""The maps of an ab-initio job, the particles that they were not made of, and their hand."""
+"""The maps of an ab-initio job, and class and pose of all its particles."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cryotorch.errors import InputError
-from cryotorch.findings import Finding, remark
+from cryotorch.findings import Finding
 from cryotorch.jobs.initial_map.inputs import Inputs
+from cryotorch.jobs.initial_map.others import OthersPart, find_others
 from cryotorch.jobs.inputs import damage
-from cryotorch.jobs.inputs.maps import load_map, looks_inverted, map_path
-from cryotorch.ops.geometry.map_fit import fit_map
+from cryotorch.jobs.inputs.maps import looks_inverted
 from cryotorch.refinement.ab_initio.narrow_stage import Found
-from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, search_others
-from cryotorch.refinement.em.hands import Frame
-from cryotorch.refinement.spectra import READ_AT_ONCE
+from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, take_part
+from cryotorch.refinement.runtime.kept import Kept
+from cryotorch.refinement.runtime.team import Team
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
@@ -32,7 +30,7 @@ class Made:
         result: of the algorithm; maps: (k, d, d, d) in the hand that is written as map.mrc.
         found: class and pose of all particles, in file order, shifts in pixels.
         findings: all that there is to say; damaged: name of an image -> what is wrong with it.
-        fit: correlation with ``like`` of this hand and of the other, None without it.
+        fit: correlation with ``like`` or ``model`` of this hand and of the other, None without it.
     """
 
     result: AbInitio
@@ -65,25 +63,24 @@ class StageBar:
             self._bar.close()
 
 
-def make_maps(inputs: Inputs) -> Made:
-    """Maps from the chosen particles, and class and pose of all."""
+def make_maps(inputs: Inputs, team: Team | None = None, kept: Kept | None = None) -> Made:
+    """Maps from the chosen particles, and class and pose of all; ``team`` and ``kept`` as in ``reconstruct``."""
     settings, device = inputs.settings, inputs.spectra.device
-    group = inputs.particles.optics_group
+    team, kept = team or Team(), kept or Kept(device=device)
     bar, starts = StageBar(), settings.n_starts
     try:
         result = reconstruct(
             inputs.seen,
-            group[inputs.rows].to(device),
+            inputs.particles.optics_group[inputs.rows].to(device),
             inputs.algorithm,
             None if starts == "auto" else starts,
             bar,
+            team,
+            kept,
         )
     finally:
         bar.close()
-    found = _joined(inputs, result)
-    damaged = damage.damaged_images(
-        inputs.images, inputs.spectra.watch.faults(inputs.images.box, inputs.images.pixel_size)
-    )
+    found, damaged = find_others(inputs, result, team, kept)
     findings = list(result.findings)
     if looks_inverted(result.maps[0]):
         findings.append(Finding("contrast_inverted", invert="false" if settings.invert else "true"))
@@ -99,42 +96,15 @@ def make_maps(inputs: Inputs) -> Made:
     return Made(result, result.maps, found, findings, damaged)
 
 
-def _joined(inputs: Inputs, result: AbInitio) -> Found:
-    """What was found of all particles, in file order, in host memory."""
-    rest, group = inputs.rest, inputs.particles.optics_group
-    if not len(rest):
-        return result.found.cpu()
-    search = search_others(result, inputs.algorithm)
-    parts = [result.found.cpu()]
-    with tqdm(total=len(rest), unit=" particles", desc="others", disable=None) as bar:
-        for some in rest.split(READ_AT_ONCE):
-            found = search(inputs.spectra.read(some), group[some].to(inputs.spectra.device))
-            parts.append(found.cpu())
-            bar.update(len(some))
-    return Found.joined(parts).of(torch.cat([inputs.rows, rest]).argsort())
+def help_make_maps(inputs: Inputs, team: Team) -> None:
+    """What other processes than that of rank 0 do in the place of ``make_maps``."""
+    group = inputs.particles.optics_group[inputs.rows].to(inputs.spectra.device)
+    take_part(inputs.seen, group, inputs.algorithm, lambda stage, done: None, team)
+    OthersPart(inputs, team)
+    team.serve()
 
 
-def with_hand(made: Made, inputs: Inputs) -> Made:
-    """In the hand in which the largest map fits ``like``, if that is given."""
-    path = inputs.settings.like
-    if path is None:
-        return replace(made, findings=[*made.findings, _told(remark("either_hand"))])
-    like, size = load_map(map_path(path, "like"), "like")
-    pixel = inputs.images.pixel_size
-    try:
-        fit = fit_map(made.maps[0].cpu(), like, size, moving_pixel_size=pixel)
-    except ValueError as error:
-        raise InputError(f"like={path} cannot be fitted: {error}") from None
-    both = dict(correlation=fit.correlation, other=fit.other_hand)
-    findings = [*made.findings, _told(remark("hand_fitted", mirrored=fit.mirrored, **both))]
-    if fit.mirrored:
-        frame = Frame(torch.eye(3, dtype=torch.float64), mirrored=True)
-        maps = torch.stack([frame.map(volume) for volume in made.maps])
-        found = replace(made.found, rotation=frame.poses(made.found.rotation))
-        made = replace(made, maps=maps, found=found)
-    return replace(made, findings=findings, fit=(fit.correlation, fit.other_hand))
-
-
-def _told(finding: Finding) -> Finding:
+def told(finding: Finding) -> Finding:
+    """A finding that is in the log now."""
     log.info(line(finding))
     return finding

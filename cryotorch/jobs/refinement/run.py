@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -30,7 +29,8 @@ from cryotorch.jobs.files.memory import (
 )
 from cryotorch.jobs.files.ranks import rank, starter
 from cryotorch.jobs.files.ranks import started as started_processes
-from cryotorch.jobs.files.run_folder import RunFolder
+from cryotorch.jobs.files.resume import resuming
+from cryotorch.jobs.files.run_folder import RunFolder, damaged_checkpoint
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.refinement.advice import JudgeClaims
@@ -151,11 +151,6 @@ def watched(config: RefineConfig) -> AbstractContextManager[Watch | None]:
     return Watch(0 if starter() else rank(), resuming(config))
 
 
-def resuming(config: RefineConfig) -> str:
-    """How to go on with a run."""
-    return f"to go on, cryotorch out={shlex.quote(str(config.out))} resume=true"
-
-
 def _refine(
     config: S,
     prepare: Callable[[S, ParticleFile, ParticleImages, Tensor], Inputs],
@@ -170,7 +165,7 @@ def _refine(
     belongs = fingerprint(config, file, particles, images, config.symmetry)
     checkpoint, saved, damaged = folder.checkpoint(belongs)
     for reason in damaged:
-        log.info(line(Finding("checkpoint_damaged", reason=reason)))
+        log.info(damaged_checkpoint(reason))
     if checkpoint is None:
         for note in inputs.beginning:
             log.info(line(note))

@@ -33,7 +33,7 @@ from cryotorch.refinement.em.module import Refinement
 from cryotorch.refinement.em.out_of_memory import explain_out_of_memory
 from cryotorch.refinement.runtime.checkpoints import AtomicCheckpoints
 from cryotorch.refinement.runtime.distributed import EMStrategy, of_every_rank
-from cryotorch.refinement.runtime.watch import Watch
+from cryotorch.refinement.runtime.watch import Watch, end_with_the_lost
 from cryotorch.report.log import IterationLog
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.progress import IterationBar
@@ -42,16 +42,6 @@ from cryotorch.report.tensorboard import TensorBoardReport
 from cryotorch.report.trace import Trace
 
 log = logging.getLogger("cryotorch")
-# What collective operations say of a rank that is gone.
-LOST_RANK_SIGNS = (
-    "Connection closed",
-    "Connection reset",
-    "Broken pipe",
-    "gloo",
-    "NCCL",
-    "Timed out",
-    "timeout",
-)
 
 
 def world_size(trainer: TrainerSettings) -> int:
@@ -172,16 +162,9 @@ def fit(
             raise unusable(checkpoint, type(error).__name__) from error
         if not isinstance(error, RuntimeError):
             raise
-        if trainer.world_size == 1 or not any(sign in str(error) for sign in LOST_RANK_SIGNS):
-            raise
-        if watch is not None:
-            if not watch.missed:
-                watch.wait()
-            if watch.missed:
-                raise Stopped(code=watch.missed) from None
-        raise InputError(
-            "another process of this run ended, or cannot be reached any more: see what it says, then add resume=true"
-        ) from None
+        if trainer.world_size > 1:
+            end_with_the_lost(error, watch)
+        raise
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)

@@ -47,7 +47,7 @@ class Observation:
             self.magnification,
         )
 
-    def of(self, rows: Tensor) -> Observation:
+    def of(self, rows: Tensor | slice) -> Observation:
         """Some of the images, by their ``rows`` (r,)."""
         m = self.magnification
         return Observation(

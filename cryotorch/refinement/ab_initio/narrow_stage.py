@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.fourier.image_model import backproject_terms, predict
-from cryotorch.ops.fourier.slices import Accumulator, insert_spread_
+from cryotorch.ops.fourier.slices import Accumulator, insert_spread_, merge_
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.precision import coarse_dtype
 from cryotorch.ops.pose.scores import Observation, residual_power
-from cryotorch.refinement.ab_initio.class_maps import ClassMaps, RunningSums
+from cryotorch.refinement.ab_initio.class_maps import RunningSums
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
 from cryotorch.refinement.em.pose_spread import spread_poses
 from cryotorch.refinement.pose_search.search import (
@@ -28,12 +28,14 @@ from cryotorch.refinement.pose_search.search import (
     polish,
     prepare_reference,
 )
+from cryotorch.refinement.runtime.team import Team, on
 from cryotorch.refinement.settings import SearchSettings
 
 SEARCH = SearchSettings(candidates=12, coarse_limit=8, grid_step=math.radians(10))
 NEAR_SHIFT = 2.0  # pixels about the last shift, once there is one
 AT_ONCE = 200  # images
 MIN_INSERTED = 0.01  # posterior share of a class below which an image is left out of it
+LEAST_SHARE = 1e-3  # of the images, that a class counts as having
 LEAST_NOISE = 1e-3  # of the noise before: what residuals may bring it down to in a pass
 
 
@@ -80,9 +82,15 @@ class Before:
     rotation: Tensor
     shift_px: Tensor
 
-    def of(self, rows: Tensor) -> Before:
+    def of(self, rows: Tensor | slice) -> Before:
         """Those of some images, ``rows`` (r,)."""
         return Before(self.rotation[rows], self.shift_px[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Before]) -> Before:
+        """Those of parts of the images, one after the other."""
+        both = ([p.rotation for p in parts], [p.shift_px for p in parts])
+        return cls(*map(torch.cat, both))
 
 
 class NarrowSearch:
@@ -168,7 +176,7 @@ def search_all(
     sums: list[list[Accumulator]] | None = None,
     told: Callable[[int], None] = lambda images: None,
 ) -> tuple[Found, Before, Tensor]:
-    """Search n images, and insert them where there are sums.
+    """Search n images, and insert them where there are sums, every other one into each half.
 
     Returns what was found, the poses against each class, and the residual power (n, m), m up to the limit.
     """
@@ -189,10 +197,7 @@ def search_all(
         residuals.append(search.residual(some, poses, best))
         found.append(_of_best(poses, share, best, some, search.limit))
         told(len(rows))
-    poses = Before(
-        torch.cat([part.rotation for part in every]), torch.cat([part.shift_px for part in every])
-    )
-    return Found.joined(found), poses, torch.cat(residuals)
+    return Found.joined(found), Before.joined(every), torch.cat(residuals)
 
 
 def _of_best(
@@ -217,55 +222,104 @@ def _of_best(
 
 
 @dataclass(frozen=True)
-class NarrowResult:
-    """The end of the narrow stage.
+class Narrow:
+    """Where the narrow stage is.
 
     Attributes:
-        maps: after the last pass; share: (k,); images: with the noise that is left; before: the last poses against each class.
+        maps: (k, d, d, d); share: (k,); before: the last poses against each class.
         noise: (groups, d // 2 + 1) how many times the noise is what it was assumed to be.
+        passes: that were made.
     """
 
-    maps: ClassMaps
+    maps: Tensor
     share: Tensor
-    images: Observation
     noise: Tensor
+    before: Before | None = None
+    passes: int = 0
+
+    @classmethod
+    def begun(cls, maps: Tensor, share: Tensor, groups: int) -> Narrow:
+        """Before the first pass, from maps (k, d, d, d) with share (k,), for images of so many optics groups."""
+        share = share.clamp_min(LEAST_SHARE)
+        return cls(maps, share / share.sum(), maps.new_ones(groups, maps.shape[-1] // 2 + 1))
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a process found of its part of the images; power: (groups, m) residual over assumed, count: (groups,) of images."""
+
+    found: Found
     before: Before
+    power: Tensor
+    count: Tensor
 
 
-def narrow_stage(
-    images: Observation,
-    optics_group: Tensor,
-    maps: Tensor,
-    share: Tensor,
-    settings: AbInitioSettings,
-    point_group: Tensor,
-    told: Callable[[int], None] = lambda images: None,
-) -> NarrowResult:
-    """Passes over all images while the limit grows to the last one.
+class NarrowPart:
+    """The part of the images that a process searches in every pass: what ``team`` can be asked for as "search".
 
     Args:
-        optics_group: (n,), each with a noise level of its own; maps: (k, d, d, d), share: (k,) to start from.
-        point_group: (g, 3, 3), that maps have and get.
+        optics_group: (n,), each with a noise level of its own.
+        told: hears which part of all passes and the last search is done.
     """
-    sums = RunningSums(settings, maps.device)
-    result = ClassMaps(maps, maps.new_zeros(len(maps), settings.grid.box // 2 + 1))
-    before, groups = None, int(optics_group.max()) + 1
-    noise = maps.new_ones(groups, settings.grid.box // 2 + 1)
-    for number in range(settings.passes):
-        limit = limit_of(settings, number)
-        search = NarrowSearch(result.volumes, share, limit, settings, point_group)
-        into = [[sums.new(), sums.new()] for _ in maps]
-        found, before, residual = search_all(search, images, before, into, told)
-        for k, halves in enumerate(into):
-            for half, inserted in enumerate(halves):
-                sums.add(k, half, inserted, limit, 0.0)
-        result = sums.maps(point_group)
-        share = found.share.mean(0).clamp_min(1e-3)
-        share = share / share.sum()
-        change = noise_factors(images, residual, optics_group, groups)
-        images, noise = with_noise(images, change, optics_group), noise * change
-    assert before is not None
-    return NarrowResult(result, share, images, noise, before)
+
+    def __init__(
+        self,
+        images: Observation,
+        optics_group: Tensor,
+        settings: AbInitioSettings,
+        team: Team,
+        told: Callable[[float], None] = lambda done: None,
+    ) -> None:
+        self.settings, self.team, self.told = settings, team, told
+        self.running = RunningSums(settings, images.spectrum.device)
+        self.groups = int(optics_group.max()) + 1
+        self.rows = team.part(len(optics_group), 2)  # every other one is of one half
+        self.images, self.optics_group = images.of(self.rows), optics_group[self.rows]
+        self.sums: list[list[Accumulator]] = []
+        team.tasks["search"] = self.search
+
+    def search(self, state: Narrow, insert: bool) -> Searched:
+        """Search them, and add them to ``sums``, which hold those of all processes then."""
+        settings, device = self.settings, self.images.spectrum.device
+        state = on(state, device)
+        images = with_noise(self.images, state.noise, self.optics_group)
+        limit = limit_of(settings, min(state.passes, settings.passes - 1))
+        search = NarrowSearch(state.maps, state.share, limit, settings, settings.group)
+        self.sums = [[self.running.new(), self.running.new()] for _ in state.maps if insert]
+        before, done = state.before and state.before.of(self.rows), 0
+
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
+            self.told((state.passes + done / len(self.optics_group)) / (settings.passes + 1))
+
+        found, before, residual = search_all(search, images, before, self.sums or None, told)
+        for halves in self.sums:
+            for half in halves:
+                self.team.sum_(merge_(half))
+        power = noise_power(images, residual, self.optics_group, self.groups)
+        count = torch.bincount(self.optics_group, minlength=self.groups)
+        return Searched(found, before, power, count)
+
+
+def next_pass(part: NarrowPart, state: Narrow) -> Narrow:
+    """One pass of all processes over all images, on rank 0."""
+    settings = part.settings
+    every = on(part.team.ask("search", state, True), part.images.spectrum.device)
+    limit = limit_of(settings, state.passes)
+    for k, halves in enumerate(part.sums):
+        for half, inserted in enumerate(halves):
+            part.running.add(k, half, inserted, limit, 0.0)
+    share = torch.cat([one.found.share for one in every]).mean(0).clamp_min(LEAST_SHARE)
+    power = torch.stack([one.power for one in every]).sum(0)
+    count = torch.stack([one.count for one in every]).sum(0)
+    return Narrow(
+        part.running.maps(settings.group).volumes,
+        share / share.sum(),
+        state.noise * noise_factors(power, count, settings.grid.box),
+        Before.joined([one.before for one in every]),
+        state.passes + 1,
+    )
 
 
 def limit_of(settings: AbInitioSettings, number: int) -> float:
@@ -274,23 +328,24 @@ def limit_of(settings: AbInitioSettings, number: int) -> float:
     return first * (last / first) ** (number / max(1, settings.passes - 1))
 
 
-def noise_factors(
-    images: Observation, residual: Tensor, optics_group: Tensor, groups: int
-) -> Tensor:
+def noise_power(images: Observation, residual: Tensor, optics_group: Tensor, groups: int) -> Tensor:
+    """Sums (groups, m) over images of residual (n, m) over assumed power, of the most probable poses; optics_group (n,)."""
+    relative = (residual * images.precision[:, : residual.shape[1]]).double()
+    total = relative.new_zeros(groups, residual.shape[1])
+    return total.index_add_(0, optics_group, relative)
+
+
+def noise_factors(power: Tensor, count: Tensor, box: int) -> Tensor:
     """How much larger the noise of each optics group and shell is than assumed, (groups, d // 2 + 1): 1 where nothing is known.
 
-    residual (n, m): of the most probable poses; optics_group (n,).
+    power (groups, m): ``noise_power`` of all images, count (groups,) of them.
     """
-    count = residual.shape[1]
-    shell = half_plane(images.box, residual.device).shell[:count]
-    relative = (residual * images.precision[:, :count]).double()
-    total = relative.new_zeros(groups, count).index_add_(0, optics_group, relative)
-    n = torch.bincount(optics_group, minlength=groups)
-    sums = total.new_zeros(groups, images.box // 2 + 1).index_add_(1, shell, total)
+    shell = half_plane(box, power.device).shell[: power.shape[1]]
+    sums = power.new_zeros(len(power), box // 2 + 1).index_add_(1, shell, power)
     of_shell = torch.bincount(shell, minlength=sums.shape[1])
-    number = (n[:, None] * of_shell).clamp_min(1)
+    number = (count[:, None] * of_shell).clamp_min(1)
     factor = (sums / number).clamp_min(LEAST_NOISE)
-    return torch.where((n[:, None] > 0) & (of_shell > 0), factor, 1.0).float()
+    return torch.where((count[:, None] > 0) & (of_shell > 0), factor, 1.0).float()
 
 
 def with_noise(images: Observation, factor: Tensor, optics_group: Tensor) -> Observation:

@@ -15,32 +15,31 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
-from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.placement import shift_volume
 from cryotorch.ops.geometry.symmetry import rotate_volume, symmetrise_volume
 from cryotorch.ops.geometry.symmetry_axes import Axes, find_axes
 from cryotorch.ops.pose.scores import Observation
-from cryotorch.refinement.ab_initio.class_maps import RunningSums
-from cryotorch.refinement.ab_initio.judge import Judgement, judge, radial_mean
+from cryotorch.refinement.ab_initio.judge import Judgement
 from cryotorch.refinement.ab_initio.narrow_stage import (
     Found,
+    Narrow,
+    NarrowPart,
     NarrowSearch,
     limit_of,
-    narrow_stage,
+    next_pass,
     search_all,
     with_noise,
 )
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
-from cryotorch.refinement.ab_initio.soft_stage import Course, SoftResult, soft_stage
+from cryotorch.refinement.ab_initio.soft_stage import Course, SoftResult
+from cryotorch.refinement.ab_initio.trials import Imposed, Told, TrialPart, Trials, split
+from cryotorch.refinement.runtime.kept import Kept
+from cryotorch.refinement.runtime.team import Team, on
 
-HELD_OUT, MAX_HELD_OUT = 0.15, 300  # of the images, that no start sees
 AGREE = 0.88  # correlation of two starts after a fit from which on they are one answer
 MIN_STARTS = 2
 SYMMETRIC_STARTS = 3  # where the symmetry is imposed from the beginning
-RANDOM_DETAIL = (
-    0.5  # of a ball's density: standard deviation of what such a start differs from it by
-)
 POLYHEDRAL = 12  # order of a group from which on maps without it may show no more than a ball
 # Least correlation of a map with any of its turned copies at which it shows its symmetry: simulated maps without it reach 0.6 (C2).
 AXES_SHOWN = 0.65
@@ -81,84 +80,73 @@ class AbInitio:
     findings: list[Finding] = field(default_factory=list)
 
 
-Told = Callable[[str, float], None]
-
-
 def reconstruct(
     images: Observation,
     optics_group: Tensor,
     settings: AbInitioSettings,
     starts: int | None,
     told: Told = lambda stage, done: None,
+    team: Team | None = None,
+    kept: Kept | None = None,
 ) -> AbInitio:
     """Maps and poses of n images up to the last limit; optics_group (n,).
 
-    ``starts``: how many; None = until two agree with the best, ``settings.n_starts`` at most. ``told`` stage and part of it that is done.
+    Args:
+        starts: how many; None = until two agree with the best, ``settings.n_starts`` at most.
+        told: stage and part of it that is done.
+        team: with others that ``take_part``.
+        kept: what an earlier run has made, and what this one makes: starts and passes, and what was found in the end.
     """
-    sets = split(images, settings)
-    tried, best = run_starts(sets, settings, starts, told)
+    team, kept = team or Team(), kept or Kept(device=images.spectrum.device)
+    part = take_part(images, optics_group, settings, told, team)
+    trials = Trials(team, kept, settings.n_starts if starts is None else starts)
+    tried, best = run_starts(trials, settings, starts is None)
+    told("starts", 1.0)
     symmetric = Symmetric(best.soft, best.judgement)
     if len(settings.group) > 1:
-        symmetric = impose_symmetry(best, sets, settings, told)
-    soft, judgement, axes = symmetric.soft, symmetric.judgement, symmetric.axes
+        symmetric = impose_symmetry(best, settings, team, kept)
+    soft, judgement = symmetric.soft, symmetric.judgement
     findings = [*judge_starts(tried, best, judgement, symmetric.settled), *symmetric.findings]
-    maps, share = soft.maps.volumes, judgement.share.clamp_min(1e-3)
-    n, done = len(images.spectrum), 0
-
-    def searched(count: int) -> None:
-        nonlocal done
-        done += count
-        told("poses", done / (n * (settings.passes + 1)))
-
-    group = settings.group
-    narrow = narrow_stage(
-        images, optics_group, maps, share / share.sum(), settings, group, searched
-    )
-    limit = limit_of(settings, settings.passes - 1)
-    search = NarrowSearch(narrow.maps.volumes, narrow.share, limit, settings, group)
-    found, _, _ = search_all(search, narrow.images, narrow.before, told=searched)
+    narrow = kept.find("narrow", Narrow)
+    if narrow is None:
+        narrow = Narrow.begun(soft.maps.volumes, judgement.share, part.groups)
+    while narrow.passes < settings.passes:
+        narrow = next_pass(part, narrow)
+        kept.put("narrow", narrow)
+    found = kept.find("found", Found)
+    if found is None:
+        parts = on(team.ask("search", narrow, False), images.spectrum.device)
+        found = Found.joined([one.found for one in parts])
+        kept.put("found", found)
     order = found.share.mean(0).argsort(descending=True)
     found = replace(found, share=found.share[:, order])
     return AbInitio(
-        narrow.maps.volumes[order],
-        found.share.mean(0),
-        found,
-        axes,
-        tried,
-        best.number,
-        narrow.noise,
-        findings,
+        *(narrow.maps[order], found.share.mean(0), found, symmetric.axes),
+        *(tried, best.number, narrow.noise, findings),
     )
 
 
+def take_part(
+    images: Observation, optics_group: Tensor, settings: AbInitioSettings, told: Told, team: Team
+) -> NarrowPart:
+    """Teach a process with all n images, optics_group (n,), what ``reconstruct`` asks all for: on other ranks it comes before ``team.serve``."""
+    TrialPart(split(images, settings), settings, team, told)
+    return NarrowPart(images, optics_group, settings, team, lambda done: told("poses", done))
+
+
 def search_others(
-    made: AbInitio, settings: AbInitioSettings
+    maps: Tensor, share: Tensor, noise: Tensor, settings: AbInitioSettings
 ) -> Callable[[Observation, Tensor], Found]:
-    """What finds class and pose of images that the maps were not made of, optics_group (n,); the maps are made ready once."""
+    """What finds class and pose of images that maps (k, d, d, d) were not made of, optics_group (n,); the maps are made ready once.
+
+    share (k,) and noise (groups, d // 2 + 1): as in ``AbInitio``.
+    """
     limit = limit_of(settings, settings.passes - 1)
-    group, share = settings.group, made.share.clamp_min(1e-3)
-    search = NarrowSearch(made.maps, share / share.sum(), limit, settings, group)
-    return lambda images, optics_group: search_all(
-        search, with_noise(images, made.noise, optics_group)
-    )[0]
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Images that starts see, those that judge them, and the sphere (d, d, d) that maps are kept in."""
-
-    known: Observation
-    hidden: Observation
-    sphere: Tensor
-
-
-def split(images: Observation, settings: AbInitioSettings) -> Sets:
-    """A random part of the images is held out."""
-    n, device = len(images.spectrum), images.spectrum.device
-    order = torch.randperm(n, generator=settings.generator(-1))
-    held = min(MAX_HELD_OUT, max(1, round(HELD_OUT * n)))
-    hidden, known = (rows.sort().values.to(device) for rows in (order[:held], order[held:]))
-    return Sets(images.of(known), images.of(hidden), RunningSums(settings, device).sphere)
+    share = share.clamp_min(1e-3)
+    search = NarrowSearch(maps, share / share.sum(), limit, settings, settings.group)
+    return lambda images, optics_group: search_all(search, with_noise(images, noise, optics_group))[
+        0
+    ]
 
 
 @dataclass(frozen=True)
@@ -172,13 +160,14 @@ class Symmetric:
     settled: bool = False
 
 
-def impose_symmetry(best: Start, sets: Sets, settings: AbInitioSettings, told: Told) -> Symmetric:
+def impose_symmetry(best: Start, settings: AbInitioSettings, team: Team, kept: Kept) -> Symmetric:
     """The best start on its axes; where it shows no structure, or might show little more than a ball, starts with the symmetry imposed."""
-    soft, axes, about_axes = onto_axes(best.soft, settings)
+    soft, axes, about_axes = onto_axes(best.soft, settings, kept)
     shown = best.judgement.shows_structure
     if shown and len(settings.group) < POLYHEDRAL:
         return Symmetric(soft, best.judgement, axes, [about_axes])
-    soft, judgement, about_starts = symmetric_stage(sets, soft, shown, settings, told)
+    trials = Trials(team, kept, SYMMETRIC_STARTS, Imposed(soft, shown))
+    soft, judgement, about_starts = symmetric_stage(trials, settings)
     settled = not about_starts.serious
     if not shown:
         findings = [ball(settings), about_starts]
@@ -196,29 +185,12 @@ def ball(settings: AbInitioSettings) -> Finding:
 
 
 def symmetric_stage(
-    sets: Sets, turned: SoftResult, shown: bool, settings: AbInitioSettings, told: Told
+    trials: Trials, settings: AbInitioSettings
 ) -> tuple[SoftResult, Judgement, Finding]:
-    """Starts with the symmetry imposed, from balls with random symmetric detail; the one that unseen images like best.
-
-    ``turned``: maps of the start without symmetry, on the axes; they take part where they have ``shown`` structure.
-    """
-    course, tried = Course.with_symmetry(settings), []
-    for number in range(SYMMETRIC_STARTS):
-        own = shown and number == 0
-        begun = turned if own else with_random_detail(turned, settings, number, sets.sphere)
-        soft = soft_stage(
-            sets.known,
-            settings,
-            -1 - number,
-            lambda step, at=number: told(
-                "symmetry", (at + (step + 1) / course.steps) / SYMMETRIC_STARTS
-            ),
-            course,
-            begun,
-        )
-        inverse = tried[0][0].inverse_temperature if tried else soft.inverse_temperature
-        about = soft.share, settings, inverse, sets.sphere, course
-        tried.append((soft, judge(sets.hidden, soft.maps.volumes, *about)))
+    """Starts with the symmetry imposed; the one that unseen images like best."""
+    course = Course.with_symmetry(settings)
+    made = [trials(number) for number in range(trials.most)]
+    tried = [(one.soft, one.judgement) for one in made]
     best = max(tried, key=lambda pair: pair[1].score)
     pixel_size = settings.grid.pixel_size
     resolution = settings.grid.box / course.limits[1] * pixel_size
@@ -234,53 +206,32 @@ def symmetric_stage(
     return *best, Finding("symmetric_starts", **count)
 
 
-def with_random_detail(
-    soft: SoftResult, settings: AbInitioSettings, number: int, sphere: Tensor
-) -> SoftResult:
-    """The radial means of maps (k, d, d, d) with random detail that has the symmetry."""
-    grid, generator = settings.grid, settings.generator(-4, number)
-    resolution = grid.box / settings.soft_limit * grid.pixel_size
-    made = []
-    for volume in soft.maps.volumes:
-        noise = torch.randn(volume.shape, generator=generator).to(volume.device)
-        detail = symmetrise_volume(low_pass(noise, grid.pixel_size, resolution), settings.group)
-        detail = (detail - radial_mean(detail)) * sphere
-        detail *= RANDOM_DETAIL / detail.std().clamp_min(1e-30)
-        made.append((radial_mean(volume) * (1 + detail)).clamp_min(0))
-    return replace(soft, maps=replace(soft.maps, volumes=torch.stack(made)))
-
-
 def run_starts(
-    sets: Sets, settings: AbInitioSettings, starts: int | None, told: Told
+    trials: Trials, settings: AbInitioSettings, until_alike: bool
 ) -> tuple[list[Start], Start]:
-    """The starts, and the one that unseen images like best."""
-    most = settings.n_starts if starts is None else starts
-    steps = settings.soft_steps
+    """The starts, all of them or ``until_alike`` until two agree, and the one that unseen images like best."""
     tried: list[Start] = []
     compared = -1  # the start that the others were compared with
-    for number in range(most):
-        soft = soft_stage(
-            sets.known,
-            settings,
-            number,
-            lambda step, at=number: told("starts", (at + (step + 1) / steps) / most),
-        )
-        inverse = tried[0].soft.inverse_temperature if tried else soft.inverse_temperature
-        found = judge(sets.hidden, soft.maps.volumes, soft.share, settings, inverse, sets.sphere)
-        tried.append(Start(number, soft, found))
+    for number in range(trials.most):
+        made = trials(number)
+        tried.append(Start(number, made.soft, made.judgement))
         best = max(tried, key=lambda start: start.judgement.score)
         tried = [
-            replace(start, agreement=agreement(start, best, settings))
+            replace(start, agreement=_kept_agreement(start, best, settings, trials.kept))
             if start.number == number or best.number != compared
             else start
             for start in tried
         ]
         compared = best.number
         alike = sum(start.agreement >= AGREE for start in tried)
-        if starts is None and len(tried) >= MIN_STARTS and alike >= MIN_STARTS:
+        if until_alike and len(tried) >= MIN_STARTS and alike >= MIN_STARTS:
             break
-    told("starts", 1.0)
     return tried, next(start for start in tried if start.number == best.number)
+
+
+def _kept_agreement(start: Start, best: Start, settings: AbInitioSettings, kept: Kept) -> float:
+    name = f"agreement/{start.number}/{best.number}"
+    return kept.once(name, float, lambda: agreement(start, best, settings))
 
 
 def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
@@ -322,12 +273,15 @@ def judge_starts(
     return findings
 
 
-def onto_axes(soft: SoftResult, settings: AbInitioSettings) -> tuple[SoftResult, Axes, Finding]:
+def onto_axes(
+    soft: SoftResult, settings: AbInitioSettings, kept: Kept
+) -> tuple[SoftResult, Axes, Finding]:
     """The maps of a start turned onto the axes of the group and symmetrised; the axes of the first, and what there is to say of them."""
     turned, first = [], None
     radius = settings.diameter / 2 / settings.grid.box
-    for volume in soft.maps.volumes:
-        axes = find_axes(volume, settings.group, settings.soft_limit, radius)
+    for number, volume in enumerate(soft.maps.volumes):
+        about = volume, settings.group, settings.soft_limit, radius
+        axes = kept.once(f"axes/{number}", Axes, lambda about=about: find_axes(*about))
         first = first or axes
         moved = rotate_volume(shift_volume(volume, axes.shift_px), axes.rotation)
         turned.append(symmetrise_volume(moved, settings.group))

@@ -23,6 +23,8 @@ from cryotorch.refinement.ab_initio.soft_stage import KEPT, LEAST_SIZE, NARROWES
 from cryotorch.refinement.class2d.averages import Averages, Sums, recentre_, solve
 from cryotorch.refinement.class2d.settings import ClassSettings
 from cryotorch.refinement.pose_search.search import shift_grid
+from cryotorch.refinement.runtime.kept import Kept
+from cryotorch.refinement.runtime.team import Team, on
 from cryotorch.refinement.spectra import Spectra
 
 GROWTH = (
@@ -85,40 +87,129 @@ class _Round:
         return assign(images, around, rough.banks[which]).shift_px[:, None] + self.shift_px
 
 
+@dataclass(frozen=True)
+class Course:
+    """Where a classification is, after so many iterations and passes over all images.
+
+    Attributes:
+        sums: of the classes; inverse_temperature: of the last iteration.
+        left: (rows,) of both half sets that no batch held since all were; random: (bytes,) state of the generator.
+    """
+
+    sums: Sums
+    inverse_temperature: float
+    left: list[Tensor]
+    random: Tensor
+    iterations: int = 0
+    passes: int = 0
+
+
 def classify(
     spectra: Spectra,
     half: Tensor,
     settings: ClassSettings,
     tell: Callable[[int], None] = lambda count: None,
+    team: Team | None = None,
+    kept: Kept | None = None,
 ) -> Classified:
-    """Classify all images; half (n,): 0 or 1. ``tell`` hears how many images were done, ``images_to_do`` says of how many."""
+    """Classify all images; half (n,): 0 or 1.
+
+    Args:
+        tell: hears how many images were done, ``images_to_do`` says of how many.
+        team: with others that have a ``ClassPart``; kept: an earlier run's course, and where this one's goes after each iteration and pass.
+    """
+    team, kept = team or Team(), kept or Kept(device=spectra.device)
+    part = ClassPart(spectra, half, settings, team, tell)
     generator = torch.Generator().manual_seed(settings.seed)
-    order = _Order(half, generator)
-    sums = _random_sums(spectra, half, order.next(settings.batch), settings, generator)
-    averages, inverse = solve(sums, settings), 1.0
-    for number in range(settings.iterations):
-        done = number / max(1, settings.iterations - 1)
-        limit = _limit(min(1.0, done / GROWTH), settings)
-        now = _prepare(averages, limit, settings)
-        rows = order.next(settings.batch)
-        inverse = _temperature(spectra, half, rows, now, done)
-        latest, found = _expect(spectra, half, rows, now, inverse, settings.at_once, tell)
-        sums.add_(latest, KEPT)
-        if done < GROWTH:
-            _reseed_(sums, spectra, half, _worst(found, settings), settings, generator)
-        averages = solve(sums, settings)
-        if settings.recentre:
-            recentre_(sums, averages.merged, settings)
-            averages = solve(sums, settings)
-    found: list[tuple[Tensor, Assignment]] = []
-    everything, now = torch.arange(len(spectra)), None
-    for _ in range(settings.passes):
-        now = _prepare(averages, settings.last_limit, settings)
+    order, course = _Order(half, generator), kept.find("course", Course)
+    if course is None:
+        sums = _random_sums(spectra, half, order.next(settings.batch), settings, generator)
+        course = Course(sums, 1.0, order.left, generator.get_state())
+    tell(course.iterations * min(settings.batch, len(spectra)) + course.passes * len(spectra))
+    generator.set_state(course.random.cpu())
+    order.left = [rows.cpu() for rows in course.left]
+    while course.iterations < settings.iterations:
+        sums, inverse = _iterate(part, order, course)
+        done = dict(iterations=course.iterations + 1, left=order.left, random=generator.get_state())
+        course = replace(course, sums=sums, inverse_temperature=inverse, **done)
+        kept.put("course", course)
+    everything = torch.arange(len(spectra))
+    while True:
+        averages = solve(course.sums, settings)
+        now = part.prepare(averages, settings.last_limit)
         inverse = _temperature(spectra, half, everything, now, 1.0)
-        sums, found = _expect(spectra, half, everything, now, inverse, settings.at_once, tell)
-        averages = solve(sums, settings)
-    assert now is not None
-    return _sorted(averages, sums, found, now, inverse)
+        sums, found = part.expect_all(averages, now.limit, everything, inverse)
+        passes = course.passes + 1
+        course = replace(course, sums=sums, inverse_temperature=inverse, passes=passes)
+        if passes >= settings.passes:
+            return _sorted(solve(sums, settings), sums, found, now, inverse)
+        kept.put("course", course)
+
+
+def _iterate(part: ClassPart, order: _Order, course: Course) -> tuple[Sums, float]:
+    """The sums after a batch, and its inverse temperature."""
+    settings, spectra, half = part.settings, part.spectra, part.half
+    averages, sums = solve(course.sums, settings), course.sums
+    done = course.iterations / max(1, settings.iterations - 1)
+    now = part.prepare(averages, _limit(min(1.0, done / GROWTH), settings))
+    rows = order.next(settings.batch)
+    inverse = _temperature(spectra, half, rows, now, done)
+    latest, found = part.expect_all(averages, now.limit, rows, inverse)
+    sums.add_(latest, KEPT)
+    if done < GROWTH:
+        _reseed_(sums, spectra, half, _worst(found, settings), settings, order.generator)
+    if settings.recentre:
+        recentre_(sums, solve(sums, settings).merged, settings)
+    return sums, inverse
+
+
+class ClassPart:
+    """The part of the images of an iteration that a process compares with the classes: what ``team`` can be asked for as "expect"."""
+
+    def __init__(
+        self,
+        spectra: Spectra,
+        half: Tensor,
+        settings: ClassSettings,
+        team: Team,
+        tell: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.spectra, self.half, self.settings, self.team = spectra, half, settings, team
+        self.tell = lambda count: tell(count * team.world)
+        self.sums: Sums | None = None
+        self._prepared: tuple[Averages, _Round] | None = None
+        team.tasks["expect"] = self.expect
+
+    def prepare(self, averages: Averages, limit: float) -> _Round:
+        """What images are compared with; it is kept until there are other averages."""
+        if self._prepared is None or self._prepared[0] is not averages:
+            self._prepared = averages, _prepare(averages, limit, self.settings)
+        return self._prepared[1]
+
+    def expect(
+        self, averages: Averages, limit: float, rows: Tensor, inverse: float
+    ) -> list[tuple[Tensor, Assignment]]:
+        """What is known of this process's part of images ``rows`` (n,); the sums of all processes are in ``sums`` then."""
+        if self.team.rank > 0:
+            averages = on(averages, self.spectra.device)
+        now = self.prepare(averages, limit)
+        parts = [rows[self.half[rows] == which] for which in (0, 1)]
+        mine = torch.cat([some[self.team.part(len(some), 1)] for some in parts])
+        sums, found = _expect(
+            self.spectra, self.half, mine, now, inverse, self.settings.at_once, self.tell
+        )
+        for values in (torch.view_as_real(sums.numerator), sums.weight, sums.mass):
+            self.team.sum_(values)
+        self.sums = sums
+        return found
+
+    def expect_all(
+        self, averages: Averages, limit: float, rows: Tensor, inverse: float
+    ) -> tuple[Sums, list[tuple[Tensor, Assignment]]]:
+        """The sums of images ``rows`` (n,), and what is known of each; on rank 0."""
+        found = self.team.ask("expect", averages, limit, rows, inverse)
+        assert self.sums is not None
+        return self.sums, [one for part in on(found, self.spectra.device) for one in part]
 
 
 def images_to_do(n: int, settings: ClassSettings) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from cryotorch.errors import TOLD, InputError, first_to_tell
+from cryotorch.errors import TOLD, InputError, Stopped, first_to_tell
 
 PARENT = "CRYOTORCH_RANK_0"  # its process, in the environment of those that it starts
 POLL_SECONDS = 0.5  # between looks
@@ -33,6 +33,17 @@ EXIT_CODES: dict[int, int] = {
     signal.SIGINT: 130,
     signal.SIGTERM: 143,
 }  # 128 + the signal, as shells have it
+
+# What collective operations say of a rank that is gone.
+LOST_RANK_SIGNS = (
+    "Connection closed",
+    "Connection reset",
+    "Broken pipe",
+    "gloo",
+    "NCCL",
+    "Timed out",
+    "timeout",
+)
 
 
 class Watch(threading.Thread):
@@ -139,6 +150,25 @@ class Watch(threading.Thread):
     def _forget(self) -> None:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def end_with_the_lost(error: RuntimeError, watch: Watch | None) -> None:
+    """Nothing, unless an error says that another process of the run is gone.
+
+    Raises:
+        Stopped: a signal came while this one waited for it.
+        InputError: it was lost.
+    """
+    if not any(sign in str(error) for sign in LOST_RANK_SIGNS):
+        return
+    if watch is not None:
+        if not watch.missed:
+            watch.wait()
+        if watch.missed:
+            raise Stopped(code=watch.missed) from None
+    raise InputError(
+        "another process of this run ended, or cannot be reached any more: see what it says, then add resume=true"
+    ) from None
 
 
 class Launcher(_SubprocessScriptLauncher):

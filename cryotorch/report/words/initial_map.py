@@ -12,8 +12,8 @@ def _starts(starts: int, best: int, alike: int, low: float, high: float) -> str:
     )
 
 
-def _hand_fitted(mirrored: bool, correlation: float, other: float | None) -> str:
-    text = "map.mrc is in the hand that fits like=, correlation "
+def _hand_fitted(given: str, mirrored: bool, correlation: float, other: float | None) -> str:
+    text = f"map.mrc is in the hand that fits {given}=, correlation "
     text += f"{correlation:.2f}" + ("" if other is None else f", the other hand {other:.2f}")
     return text + (": it was mirrored, and the poses with it" if mirrored else "")
 
@@ -55,7 +55,7 @@ SAID = {
         "imposed. A refinement has to see that much of it: job=homo_refine initial_resolution={initial:.2g}"
     ),
     "either_hand": (
-        "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> picks the hand of a known "
+        "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> or model=<PDB> picks the hand of a known "
         "structure, and alpha helices at better than 8 Å tell it too"
     ),
     "hand_fitted": _hand_fitted,

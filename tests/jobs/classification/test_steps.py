@@ -1,12 +1,18 @@
-"""Noise makes no classes, and the run says so."""
+"""Noise makes no classes, and the run says so; one that was stopped goes on."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 
+from cryotorch.errors import InputError
 from cryotorch.findings import codes
+from cryotorch.jobs import class2d
 from cryotorch.jobs.classification.inputs import load
 from cryotorch.jobs.classification.steps import classified
 from cryotorch.report.sentences import line
@@ -47,3 +53,28 @@ def test_columns(settings) -> None:
     psi = torch.from_numpy(columns["rlnAnglePsi"]).deg2rad()
     assert torch.allclose(psi.cos(), made.found.psi.double().cos(), atol=1e-5)
     assert torch.allclose(psi.sin(), made.found.psi.double().sin(), atol=1e-5)
+
+
+def test_a_run_that_was_stopped_goes_on(
+    settings: Callable, tmp_path: Path, stopped: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the batches and from the passes; the selection may be another one then."""
+    monkeypatch.setattr(class2d, "SAVED_EVERY", 0.0)
+
+    def same(one: Path, other: Path) -> bool:
+        names = ("classes.mrcs", "classes.star", "particles.star")
+        return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    class2d.run(settings(out=str(whole)))
+    with stopped(3):
+        class2d.run(settings(out=str(out)))
+    with stopped(7):
+        class2d.run(settings(out=str(out), resume=True))
+    with pytest.raises(InputError, match="n_classes is 4, was 3"):
+        class2d.run(settings(out=str(out), resume=True, n_classes=4))
+    class2d.run(settings(out=str(out), resume=True))
+    assert same(out, whole) and not (out / "selected.star").exists()
+    class2d.run(settings(out=str(out), resume=True, select=[1]))
+    assert same(out, whole) and (out / "selected.star").exists()
+    assert json.loads((out / "summary.json").read_text())["classes"] == 3

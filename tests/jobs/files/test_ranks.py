@@ -6,7 +6,7 @@ import pytest
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import TrainerSettings
-from cryotorch.jobs.files.ranks import rank, started, starter
+from cryotorch.jobs.files.ranks import processes, rank, refuse_several, started, starter
 from cryotorch.jobs.refinement.run import refuse_processes
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
@@ -32,7 +32,7 @@ def tell(monkeypatch: pytest.MonkeyPatch):
     """Set the environment that tells it, and nothing else that does."""
 
     def put(given: dict[str, str]) -> None:
-        names = {*SRUN, *TORCHRUN, "SLURM_STEPID", "SLURM_JOB_NAME"}
+        names = {*SRUN, *TORCHRUN, "LOCAL_WORLD_SIZE", "SLURM_STEPID", "SLURM_JOB_NAME"}
         for name in names:
             monkeypatch.delenv(name, raising=False)
         for name, value in given.items():
@@ -61,3 +61,23 @@ def test_srun_must_tell_what_is_on_one_machine(tell) -> None:
     tell({name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"})
     with pytest.raises(InputError, match="add --ntasks-per-node=2"):
         refuse_processes(TrainerSettings("cpu", 2, 2, "32-true", "ddp"))
+
+
+@pytest.mark.parametrize("given", [SRUN, TORCHRUN | {"LOCAL_WORLD_SIZE": "2"}])
+def test_devices_of_each_machine(tell, given: dict) -> None:
+    """Two machines with two processes each."""
+    tell(given)
+    assert processes(2) == 4
+    with pytest.raises(InputError, match=r"has started 2 processes on a machine, but devices=4"):
+        processes(4)
+    with pytest.raises(InputError, match=r"has started 4 processes, but job=sharpen is one"):
+        refuse_several("sharpen")
+    tell({})
+    assert (processes(1), processes(3)) == (1, 3)
+    refuse_several("sharpen")
+
+
+def test_devices_where_srun_does_not_tell(tell) -> None:
+    tell({name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"})
+    with pytest.raises(InputError, match="add --ntasks-per-node=2"):
+        processes(2)

@@ -1,10 +1,9 @@
-"""Poses of all particles, the hand, and damaged images."""
+"""Poses of all particles, and damaged images."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,16 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from cryotorch.data.mrc import read_volume, write_volume
+from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import read_star, write_star
-from cryotorch.errors import InputError
 from cryotorch.jobs.initial_map import steps
-from cryotorch.jobs.initial_map.steps import StageBar, with_hand
+from cryotorch.jobs.initial_map.steps import StageBar
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.rotations import rotation_angle
 
 PIXEL = 6.0
-
-
-def with_like(begun: Any, like: Path) -> Any:
-    inputs = replace(begun.inputs, settings=replace(begun.inputs.settings, like=str(like)))
-    return with_hand(begun.made, inputs)
 
 
 def test_every_particle_gets_its_pose(begun: Any) -> None:
@@ -44,50 +37,6 @@ def test_every_particle_gets_its_pose(begun: Any) -> None:
     assert float(error.median()) < 5
     assert float(error[begun.inputs.rest].median()) < 5
     assert float((error < 20).float().mean()) > 0.9
-
-
-def test_like_picks_the_hand_of_map_and_poses(begun: Any, tmp_path: Path) -> None:
-    truth, _ = read_volume(begun.data / "truth.mrc")
-    write_volume(tmp_path / "mirror.mrc", flip_hand(truth), PIXEL)
-    a = with_like(begun, begun.data / "truth.mrc")
-    b = with_like(begun, tmp_path / "mirror.mrc")
-    for made, wanted in ((a, truth), (b, flip_hand(truth))):
-        fit = fit_map(made.maps[0], wanted, PIXEL, 15.0)
-        assert not fit.mirrored and made.fit[0] > 0.95 and made.fit[1] < 0.8
-        assert "hand_fitted" in [finding.code for finding in made.findings]
-    assert torch.equal(a.maps, torch.stack([flip_hand(volume) for volume in b.maps]))
-    sign = torch.tensor([-1.0, -1, 1])[:, None]
-    assert torch.equal(a.found.rotation, sign * b.found.rotation)
-    assert torch.equal(a.found.shift_px, b.found.shift_px)
-
-
-def test_without_like_the_hand_is_said_to_be_unknown(begun: Any) -> None:
-    assert begun.made.fit is None and begun.summary["fit"] is None
-    assert "either_hand" in [finding.code for finding in begun.made.findings]
-    assert "cannot tell the hand" in (begun.out / "log.txt").read_text()
-
-
-def test_the_folder_of_a_run_is_like(begun: Any) -> None:
-    made = with_like(begun, begun.out)
-    assert made.fit[0] > 0.99 and torch.equal(made.maps, begun.made.maps)
-
-
-@pytest.mark.parametrize(
-    ("values", "pixel_size", "said"),
-    [
-        (torch.zeros(24, 24, 24), PIXEL, "like=.* is blank"),
-        (torch.randn(24, 24, 24), 0.0, "like=.* does not state its pixel size"),
-    ],
-    ids=["blank", "no pixel size"],
-)
-def test_a_map_that_cannot_be_like(
-    begun: Any, tmp_path: Path, values: torch.Tensor, pixel_size: float, said: str
-) -> None:
-    write_volume(tmp_path / "like.mrc", values, pixel_size)
-    with pytest.raises(InputError, match=said):
-        with_like(begun, tmp_path / "like.mrc")
-    with pytest.raises(InputError, match=r"like=.* holds no map"):
-        with_like(begun, tmp_path.parent)
 
 
 def test_damaged_images_are_named(begin: Callable, begun: Any, tmp_path: Path) -> None:

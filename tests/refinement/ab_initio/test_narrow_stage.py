@@ -13,13 +13,17 @@ from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.ab_initio.narrow_stage import (
+    Narrow,
+    NarrowPart,
     NarrowSearch,
     limit_of,
-    narrow_stage,
+    next_pass,
     noise_factors,
+    noise_power,
     search_all,
     with_noise,
 )
+from cryotorch.refinement.runtime.team import Team
 
 C1 = point_group("C1")
 
@@ -59,13 +63,14 @@ def test_images_go_to_the_class_they_are_of(begin: Callable) -> None:
 
 def test_a_pass_from_the_truth_stays_there(begin: Callable) -> None:
     world = begin(300, snr=0.5, passes=2)
-    result = narrow_stage(
-        world.images, world.group, world.volume[None], torch.ones(1), world.settings, C1
-    )
-    curve = shell_correlation(result.maps.volumes[0], world.volume)
-    assert float(curve[1:7].min()) > 0.9
+    part = NarrowPart(world.images, world.group, world.settings, Team())
+    state = Narrow.begun(world.volume[None], torch.ones(1), 1)
+    for _ in range(2):
+        state = next_pass(part, state)
+    curve = shell_correlation(state.maps[0], world.volume)
+    assert float(curve[1:7].min()) > 0.9 and state.passes == 2
     # the images had noise of 1 and are told so
-    assert float(result.noise[0, 2:8].mean()) == pytest.approx(1, abs=0.1)
+    assert float(state.noise[0, 2:8].mean()) == pytest.approx(1, abs=0.1)
 
 
 def test_noise_of_groups_is_told_apart(begin: Callable) -> None:
@@ -74,7 +79,8 @@ def test_noise_of_groups_is_told_apart(begin: Callable) -> None:
     residual = torch.ones(100, m)
     residual[50:] = 4.0
     group = torch.arange(100) // 50
-    factor = noise_factors(world.images, residual, group, 3)
+    count = torch.bincount(group, minlength=3)
+    factor = noise_factors(noise_power(world.images, residual, group, 3), count, 24)
     torch.testing.assert_close(factor[0, 1:6], torch.ones(5))
     torch.testing.assert_close(factor[1, 1:6], torch.full((5,), 4.0))
     torch.testing.assert_close(factor[2], torch.ones(13))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from cryotorch.refinement.class2d.classify import Classified, classify, images_to_do
+from cryotorch.refinement.class2d.classify import (
+    Classified,
+    ClassPart,
+    Course,
+    classify,
+    images_to_do,
+)
 from cryotorch.refinement.class2d.judge import judge
 from cryotorch.refinement.image_weight import unlimited
+from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.spectra import Spectra
 
 BOX = 32
@@ -74,3 +83,57 @@ def test_resolution_of_patterns_but_not_of_noise(found: Classified, patterns, ho
 
 def test_the_same_seed_gives_the_same_classes(found: Classified, patterns, how) -> None:
     assert torch.equal(run(patterns.images, patterns, how).label, found.label)
+
+
+def spectra_of(patterns, how) -> Spectra:
+    """Read anew."""
+    noise = torch.full((1, BOX // 2 + 1), float(patterns.images.var()))
+    return Spectra(patterns.images, patterns.particles, how.grid, noise, unlimited(BOX), 9.0)
+
+
+def alike(one: Classified, other: Classified) -> bool:
+    """Bit by bit."""
+    names = ("mass", "label", "psi", "shift_px", "posterior", "evidence")
+    same = all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+    return same and torch.equal(one.averages.merged, other.averages.merged)
+
+
+def test_a_run_that_is_stopped_again_and_again_ends_as_one_that_is_not(
+    found: Classified, patterns, how
+) -> None:
+    """In the batches after some iterations, and between the passes over all images."""
+    values: dict = {}
+    for stop in (1, 4, 5, 1):
+
+        def changed(name: str, value: Course, after=stop, heard=[]) -> None:  # noqa: B006
+            heard.append(name)
+            if len(heard) == after:
+                raise KeyboardInterrupt
+
+        kept = Kept(copy.deepcopy(values), changed=changed)
+        with pytest.raises(KeyboardInterrupt), torch.no_grad():
+            classify(spectra_of(patterns, how), patterns.half, how, kept=kept)
+        values = kept.values
+    assert (values["course"]["iterations"], values["course"]["passes"]) == (10, 1)
+    counted: list[int] = []
+    with torch.no_grad():
+        spectra, kept = spectra_of(patterns, how), Kept(values)
+        made = classify(spectra, patterns.half, how, counted.append, kept=kept)
+    assert alike(made, found) and sum(counted) == images_to_do(patterns.n, how)
+
+
+def test_two_processes_find_the_classes_of_one(
+    found: Classified, patterns, how, teams: Callable
+) -> None:
+    """But for the order of sums; each reads its own images."""
+    pair = teams(2)
+    other = spectra_of(patterns, how)
+    ClassPart(other, patterns.half, how, pair[1])
+    mine = spectra_of(patterns, how)
+    with torch.no_grad():
+        made = classify(mine, patterns.half, how, team=pair[0])
+    assert float((made.label == found.label).float().mean()) > 0.99
+    assert float((made.averages.merged - found.averages.merged).abs().max()) < 1e-3 * float(
+        found.averages.merged.abs().max()
+    )
+    assert bool((mine.known | other.known).all())

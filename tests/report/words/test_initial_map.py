@@ -18,10 +18,12 @@ def test_one_start_is_not_compared() -> None:
 
 def test_the_hand_that_fits_is_told_with_both_correlations() -> None:
     numbers = dict(correlation=0.984, other=0.617)
-    kept = say(remark("hand_fitted", mirrored=False, **numbers))
+    kept = say(remark("hand_fitted", given="like", mirrored=False, **numbers))
     assert kept.endswith("correlation 0.98, the other hand 0.62")
-    assert say(remark("hand_fitted", mirrored=True, **numbers)).endswith("and the poses with it")
-    alone = say(remark("hand_fitted", mirrored=False, correlation=0.984, other=None))
+    assert say(remark("hand_fitted", given="like", mirrored=True, **numbers)).endswith(
+        "and the poses with it"
+    )
+    alone = say(remark("hand_fitted", given="like", mirrored=False, correlation=0.984, other=None))
     assert "other hand" not in alone
     assert "like=<map>" in say(remark("either_hand"))
 
