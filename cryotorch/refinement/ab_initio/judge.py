@@ -20,19 +20,37 @@ MIN_LEAD = (
 )
 
 
+LEAST = 1e-30  # posterior of a class
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What h unseen images say of maps.
 
     Attributes:
-        evidence: (h,) logarithm of the mean likelihood ratio to an empty image, at the soft limit.
-        null: (h,) the same for maps of the same power in each shell, whose shape but for its radial mean is random.
-        share: (k,) mean posterior of the classes.
+        of_class: (h, k) logarithm of the mean likelihood ratio of each class to an empty image, at the soft limit.
+        null_of_class: (h, k) the same for maps of the same power in each shell, whose shape but for its radial mean is random.
+        prior: (k,) logarithm of the share of the classes.
     """
 
-    evidence: Tensor
-    null: Tensor
-    share: Tensor
+    of_class: Tensor
+    null_of_class: Tensor
+    prior: Tensor
+
+    @property
+    def evidence(self) -> Tensor:
+        """(h,) that of all classes together."""
+        return (self.of_class + self.prior).logsumexp(1)
+
+    @property
+    def null(self) -> Tensor:
+        """(h,) that of all classes without structure."""
+        return (self.null_of_class + self.prior).logsumexp(1)
+
+    @property
+    def share(self) -> Tensor:
+        """(k,) mean posterior of the classes."""
+        return (self.of_class + self.prior).softmax(1).mean(0)
 
     @property
     def score(self) -> float:
@@ -46,6 +64,19 @@ class Judgement:
         return float(
             difference.mean() / difference.std().clamp_min(1e-12) * math.sqrt(len(difference))
         )
+
+    @property
+    def class_leads(self) -> Tensor:
+        """(k,) the same of each class, among the images that are its own.
+
+        Which these are is told by map and shapeless map alike, so that choosing them favours neither.
+        """
+        both = torch.logaddexp(self.of_class, self.null_of_class) + self.prior
+        weight, difference = both.softmax(1), self.of_class - self.null_of_class
+        total = weight.sum(0).clamp_min(1e-12)
+        mean = (weight * difference).sum(0) / total
+        error = (weight * (difference - mean)).square().sum(0).sqrt() / total
+        return mean / error.clamp_min(1e-12)
 
     @property
     def shows_structure(self) -> bool:
@@ -76,9 +107,10 @@ def judge(
     results = []
     for volumes in (maps, empty):
         bank = make_bank(volumes, rotation, limit, share, settings)
-        results.append(assign(images.limited(m), shifts, bank, inverse_temperature))
-    right, wrong = results
-    return Judgement(right.evidence, wrong.evidence, right.share.mean(0))
+        found = assign(images.limited(m), shifts, bank, inverse_temperature)
+        posterior = found.share.clamp_min(LEAST).log()
+        results.append(found.evidence[:, None] + posterior - bank.log_share)
+    return Judgement(*results, bank.log_share)
 
 
 def without_structure(volume: Tensor, generator: torch.Generator) -> Tensor:
