@@ -79,6 +79,12 @@ class Judgement:
         return mean / error.clamp_min(1e-12)
 
     @property
+    def worth(self) -> Tensor:
+        """(k,) weight of each class where starts are compared: its share, none without structure unless all are."""
+        shown = self.class_leads > MIN_LEAD
+        return self.share * shown if bool(shown.any()) else self.share
+
+    @property
     def shows_structure(self) -> bool:
         """Whether that is beyond chance."""
         return self.lead > MIN_LEAD
