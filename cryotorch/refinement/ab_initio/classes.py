@@ -39,9 +39,7 @@ def class_findings(
         return []
     rows = zip(parts, effective_size(share).tolist(), leads.tolist(), strict=True)
     findings = [
-        remark(
-            "class", number=number, share=part, size=size, lead=lead, shapeless=lead <= MIN_LEAD
-        )
+        remark("class", number=number, share=part, size=size, lead=lead, shapeless=lead <= MIN_LEAD)
         for number, (part, size, lead) in enumerate(rows, 1)
     ]
     filled = [number for number, part in enumerate(parts) if part >= EMPTY]

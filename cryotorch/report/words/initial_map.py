@@ -29,7 +29,9 @@ def _symmetric_starts(starts: int, alike: int) -> str:
 
 def _class(number: int, share: float, size: float, lead: float, shapeless: bool) -> str:
     text = f"class {number} has {share:.1%} of the particles, {size:,.0f} effective ones; in the random start that went on "
-    by = f"unseen particles of it preferred its map to a shapeless one by {lead:.1f} standard errors"
+    by = (
+        f"unseen particles of it preferred its map to a shapeless one by {lead:.1f} standard errors"
+    )
     return text + by + (": as noise or junk does" if shapeless else "")
 
 
