@@ -110,13 +110,13 @@ def judge(
     shifts = shifts_at(settings, limit, device).expand(len(images.spectrum), -1, -1)
     generator = settings.generator(-2)
     empty = torch.stack([without_structure(volume, generator) * sphere for volume in maps])
-    results = []
-    for volumes in (maps, empty):
+
+    def of_class(volumes: Tensor) -> Tensor:
         bank = make_bank(volumes, rotation, limit, share, settings)
         found = assign(images.limited(m), shifts, bank, inverse_temperature)
-        posterior = found.share.clamp_min(LEAST).log()
-        results.append(found.evidence[:, None] + posterior - bank.log_share)
-    return Judgement(*results, bank.log_share)
+        return found.evidence[:, None] + found.share.clamp_min(LEAST).log() - bank.log_share
+
+    return Judgement(of_class(maps), of_class(empty), share.log())
 
 
 def without_structure(volume: Tensor, generator: torch.Generator) -> Tensor:

@@ -70,13 +70,11 @@ def test_two_molecules_are_told_apart(begin: Callable, start: int) -> None:
     """60 to 40, and neither class takes both."""
     one = begin(360, snr=0.5, n_classes=2, soft_steps=25)
     other = begin(240, snr=0.5, symmetry="D3")
-    images = Observation(
-        *(
-            torch.cat([getattr(one.images, name), getattr(other.images, name)])
-            for name in ("spectrum", "gain", "precision")
-        ),
-        one.images.box,
+    spectrum, gain, precision = (
+        torch.cat([getattr(one.images, name), getattr(other.images, name)])
+        for name in ("spectrum", "gain", "precision")
     )
+    images = Observation(spectrum, gain, precision, one.images.box)
     order = torch.randperm(600, generator=torch.Generator().manual_seed(5))
     first = order < 360
     found = soft_stage(images.of(order), one.settings, start)
