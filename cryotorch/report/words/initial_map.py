@@ -28,10 +28,8 @@ def _symmetric_starts(starts: int, alike: int) -> str:
 
 
 def _class(number: int, share: float, size: float, lead: float, shapeless: bool) -> str:
-    text = f"class {number} has {share:.1%} of the particles, {size:,.0f} effective ones; in the random start that went on "
-    by = (
-        f"unseen particles of it preferred its map to a shapeless one by {lead:.1f} standard errors"
-    )
+    text = f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}; particles that its start had not seen prefer "
+    by = f"its map to a shapeless one by {lead:.1f} standard errors"
     return text + by + (": as noise or junk does" if shapeless else "")
 
 
