@@ -35,6 +35,7 @@ BODY_FILES = (
     "truth_body2.star",
     "consensus.star",
 )
+SPECIES_FILE = "truth_species2.mrc"  # with a second species
 # The built-in demo: small enough to refine in well under a minute on two cores, noisy enough to be a task.
 DEMO: dict[str, Any] = dict(box_size=48, pixel_size=3.0, n_particles=1000, snr=0.1, seed=1)
 
@@ -71,6 +72,7 @@ def _simulate(settings: Simulate) -> Simulate:
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
     from cryotorch.jobs.files.memory import memory_needed, require_room
+    from cryotorch.jobs.simulation.mixture import SPECIES
     from cryotorch.jobs.simulation.particles import images as images_of
     from cryotorch.jobs.simulation.second_body import write as write_second_body
     from cryotorch.jobs.simulation.simulated import simulated
@@ -82,21 +84,25 @@ def _simulate(settings: Simulate) -> Simulate:
     host = torch.device("cpu")
     require_room(box, host, f"box_size={box}")
     print(line(memory_needed("simulate", box, host)))
-    names = (FILES[0], *BODY_FILES, *FILES[1:])
-    inputs = (settings.source, settings.second_body)
+    names = (FILES[0], *BODY_FILES, SPECIES_FILE, *FILES[1:])
+    inputs = (settings.source, settings.second_body, settings.second_species)
     with new_files(settings, names, inputs) as folder:
         made = simulated(settings)
         settings, bodies, volume = made.settings, made.bodies, made.volume
         stack = folder / "particles.mrcs"
-        images = images_of(bodies, settings, made.draw)
+        images = images_of(made.spectra(), settings, made.draw)
         write_stack(stack, images, n, box, pixel_size, settings.dtype)
         write_volume(folder / "truth.mrc", volume, pixel_size)
         initial = low_pass(volume, pixel_size, settings.initial_resolution)
         write_volume(folder / "initial.mrc", initial, pixel_size)
-        blind = made.blind()
+        blind, species = made.blind(), {}
+        if made.mixture is not None:
+            species = {SPECIES: made.mixture.species.numpy()}
+            if made.mixture.second is not None:
+                write_volume(folder / SPECIES_FILE, made.mixture.second.volume, pixel_size)
         source = new_particle_file(folder / "particles.star", [stack], box, blind)
-        write_particles(source.path, source, blind)
-        write_particles(folder / "truth.star", source, bodies[0].particles)
+        write_particles(source.path, source, blind, species)
+        write_particles(folder / "truth.star", source, bodies[0].particles, species)
         if made.rest is not None:
             write_second_body(folder, bodies, made.rest, source, settings)
         write_config(folder, settings)  # with the hinge

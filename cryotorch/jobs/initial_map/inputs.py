@@ -33,7 +33,7 @@ LEAST_BOX, LEAST_SHELLS = 24, 3
 MOST_IMAGES = 20_000  # that maps are made of; more do not help at these resolutions
 INNER, OUTER = 0.85, 0.99  # of half the box: soft window of the images
 SHIFT_EXTENT = 0.1  # of the box
-BATCH = 300  # images per class
+BATCH, BATCH_OF_SEVERAL = 300, 150  # images per class: of one class, and of several
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def in_pixels(
     inner = INNER * box / 2
     if diameter is not None:
         inner = min(inner, (diameter / 2 + extent) / pixel)
-    batch = BATCH if settings.minibatch_size == "auto" else settings.minibatch_size
+    batch = settings.minibatch_size
+    if batch == "auto":
+        batch = BATCH if settings.n_classes == 1 else BATCH_OF_SEVERAL
     return AbInitioSettings(
         grid=ImageGrid(box, pixel, (inner, inner + (OUTER - INNER) * box / 2)),
         group=group,

@@ -17,6 +17,7 @@ from cryotorch.jobs.initial_map.steps import Made
 from cryotorch.jobs.inputs import damage
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.particles import Particles
+from cryotorch.refinement.ab_initio.classes import effective_size, of_images
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections
@@ -96,8 +97,12 @@ def _rows(file: ParticleFile, rows: torch.Tensor) -> ParticleFile:
 
 def _shares(made: Made) -> list[float]:
     """Part of all particles that is most probably in each class."""
-    k = made.found.share.shape[1]
-    return (torch.bincount(made.found.best, minlength=k).double() / len(made.found.best)).tolist()
+    return of_images(made.found.share).tolist()
+
+
+def _sizes(made: Made) -> list[float]:
+    """Effective number of particles of each class."""
+    return effective_size(made.found.share).tolist()
 
 
 def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:
@@ -132,7 +137,7 @@ def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:
 
 
 def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, object]:
-    """``summary.json``. No resolution is claimed: the maps share all particles."""
+    """``summary.json``. No resolution is claimed, of no class: the halves of its particles were aligned to one map, to all that it shows."""
     settings, result = inputs.settings, made.result
     starts = [
         {
@@ -159,11 +164,11 @@ def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, 
         "final_resolution": settings.final_resolution,
         "resolution": None,
         "classes": [
-            {"class": k, "share": share, "effective_particles": float(ess)}
-            for k, (share, ess) in enumerate(
-                zip(_shares(made), made.found.share.sum(0), strict=True), 1
-            )
+            {"class": k, "share": share, "effective_particles": size}
+            for k, (share, size) in enumerate(zip(_shares(made), _sizes(made), strict=True), 1)
         ],
+        # 1: each particle in one class; the number of classes: all as likely
+        "classes_per_particle": float((1 / made.found.share.square().sum(1)).mean()),
         "starts": starts,
         "best_start": result.best + 1,
         "like": settings.like,

@@ -46,26 +46,29 @@ class Body(NamedTuple):
     particles: Particles
 
 
-def source_volume(settings: Simulate) -> Tensor:
+def source_volume(settings: Simulate, name: str = "source", seed: int | None = None) -> Tensor:
     """The map (d, d, d) to be projected, on an arbitrary grey scale.
+
+    ``name`` is the parameter that names it; ``seed``: of a phantom, by default ``phantom_seed``.
 
     Raises:
         InputError: the source cannot be read, does not fit into the box, is blank or lacks the symmetry.
     """
     group = symmetry_group(settings.symmetry)
-    box, pixel_size, source = settings.box_size, settings.pixel_size, settings.source
+    box, pixel_size, source = settings.box_size, settings.pixel_size, getattr(settings, name)
     if kind(source) == "phantom":
+        seed = settings.phantom_seed if seed is None else seed
         try:
-            volume = phantom(box, pixel_size, group, settings.phantom_seed, settings.resolution)
+            volume = phantom(box, pixel_size, group, seed, settings.resolution)
         except ValueError as error:
             raise InputError(str(error)) from None
     elif kind(source) == "map":
-        volume = map_on_grid(Path(source), box, pixel_size)
+        volume = map_on_grid(Path(source), box, pixel_size, name)
     else:
         volume = density_on_grid(read_atoms(source, settings.assembly), settings, source)
     if kind(source) != "phantom" and len(group) > 1 and float(volume.std()) > 0:
-        _check_symmetry(volume, group, settings)
-    return finished(volume, settings, "source", source)
+        _check_symmetry(volume, group, settings, f"{name}={source}")
+    return finished(volume, settings, name, source)
 
 
 def kind(source: str) -> Literal["phantom", "map", "model"]:
@@ -88,12 +91,12 @@ def finished(volume: Tensor, settings: Simulate, name: str, source: str) -> Tens
     return filter_shells(volume, torch.exp(-settings.bfactor / 4 * inverse_d2))
 
 
-def map_on_grid(path: Path, box: int, pixel_size: float) -> Tensor:
+def map_on_grid(path: Path, box: int, pixel_size: float, name: str = "source") -> Tensor:
     """The map of a file (d, d, d) on another grid, origin on origin; refused where most of it would be cut."""
     volume, stored = read_volume(path)
     stored = stored or pixel_size
     if stored == DOUBTED != pixel_size:
-        logging.getLogger("cryotorch").info(BELIEVED, f"source={path}")
+        logging.getLogger("cryotorch").info(BELIEVED, f"{name}={path}")
     old = len(volume)
     if old == box and abs(stored - pixel_size) < 1e-3 * pixel_size:
         return volume
@@ -122,11 +125,11 @@ def density_on_grid(atoms: Atoms, settings: Simulate, source: str) -> Tensor:
     return density(atoms, box, pixel_size, resolution)
 
 
-def _check_symmetry(volume: Tensor, group: Tensor, settings: Simulate) -> None:
+def _check_symmetry(volume: Tensor, group: Tensor, settings: Simulate, which: str) -> None:
     worst = float(symmetry_correlation(volume, group).min())
     if worst < MIN_SYMMETRY:
         raise InputError(
-            f"source={settings.source} does not have symmetry={settings.symmetry} about its centre "
+            f"{which} does not have symmetry={settings.symmetry} about its centre "
             f"(correlation {worst:.2f} with a turned copy): turn it onto the axes, or use symmetry=C1"
         )
 
@@ -224,10 +227,10 @@ def signal_power(bodies: Sequence[Body], settings: Simulate) -> float:
 
 
 def images(
-    bodies: Sequence[Body], settings: Simulate, generator: torch.Generator
+    spectra: Callable[[Tensor], Tensor], settings: Simulate, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """The images in batches (b, d, d), with white noise of variance 1 unless ``snr`` is None."""
-    box, n, spectra = settings.box_size, settings.n_particles, summed_spectra(bodies)
+    """The images in batches (b, d, d), with white noise of variance 1 unless ``snr`` is None; ``spectra`` of rows without it."""
+    box, n = settings.box_size, settings.n_particles
     with tqdm(total=n, desc="simulate", unit=" particles", disable=None) as bar:
         for rows in _batches(n, settings):
             batch = unpack(spectra(rows), box)

@@ -29,6 +29,9 @@ class Simulate:
     second_body_rotation: Angle
     second_body_shift: Length
     hinge: list[float] | None
+    second_species: str | None
+    second_species_share: float
+    junk_share: float
     box_size: int
     pixel_size: Angstrom
     n_particles: int
@@ -72,6 +75,11 @@ class Simulate:
         require(bool(self.source), "source", self.source, "give phantom or a file")
         self._check_aberrations()
         self._check_second_body()
+        both = self.second_body is not None and self.second_species is not None
+        requirement = "the particles have either a second body or a second species"
+        require(not both, "second_species", self.second_species, requirement)
+        junk = self.junk_share
+        require(junk < 1, "junk_share", junk, "some of the particles must show a molecule")
 
     def _check_aberrations(self) -> None:
         tilt, matrix = self.beam_tilt, self.magnification

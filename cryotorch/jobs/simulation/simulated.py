@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from cryotorch.jobs.simulation.mixture import Mixture, draw_mixture
 from cryotorch.jobs.simulation.particles import (
     Body,
     draw_particles,
     signal_power,
     source_volume,
+    summed_spectra,
     without_truth,
 )
 from cryotorch.jobs.simulation.second_body import Rest, at_rest, poses_of_second
@@ -26,11 +29,13 @@ class Simulated(NamedTuple):
 
     Attributes:
         bodies: with their true poses, on the grey scale of the images; rest: of a second body, both at rest, or None.
+        mixture: which particles show something else, or None.
         settings: with what was found for them; draw: the state of the random numbers that the images come next from.
     """
 
     bodies: list[Body]
     rest: Rest | None
+    mixture: Mixture | None
     settings: Simulate
     draw: torch.Generator
 
@@ -39,6 +44,11 @@ class Simulated(NamedTuple):
         """(d, d, d) of all bodies together."""
         first, *others = (body.volume for body in self.bodies)
         return first if not others else first + others[0]
+
+    def spectra(self) -> Callable[[Tensor], Tensor]:
+        """A function from rows to the packed spectra (b, m) of their noise-free images."""
+        of_bodies = summed_spectra(self.bodies)
+        return of_bodies if self.mixture is None else self.mixture.spectra(of_bodies)
 
     def blind(self) -> Particles:
         """The particles with CTF only, as far as it is to be known; draws random numbers, after the images."""
@@ -61,4 +71,6 @@ def simulated(settings: Simulate) -> Simulated:
         poses.append(poses_of_second(particles, rest.hinge, settings, draw))
     bodies = [Body(*body) for body in zip(maps, poses, strict=True)]
     gain = math.sqrt((settings.snr or 1.0) / signal_power(bodies, settings))
-    return Simulated([b._replace(volume=b.volume * gain) for b in bodies], rest, settings, draw)
+    bodies = [body._replace(volume=body.volume * gain) for body in bodies]
+    mixture = draw_mixture(particles, settings, draw)
+    return Simulated(bodies, rest, mixture, settings, draw)

@@ -98,8 +98,8 @@ def assign(
         total = likelihood.sum(1)
         size[part.rows] = (total / likelihood.norm(dim=1)) ** 2
         evidence[part.rows] = most + total.log()
-        upright, turned = part.scores.unbind(2)
-        both = upright + turned
+        both, turned = part.scores.unbind(2)
+        both.add_(turned)
         share[part.rows] = both.sum(1).unflatten(1, (k, -1)).sum(2) / total[:, None]
         # the images are divided by the sum of the posterior, which has far more numbers
         moved_real, moved_imaginary = (
@@ -108,7 +108,8 @@ def assign(
         )
         weight.addmm_(both.sum(1).mT, power[part.rows] / total[:, None])
         real.addmm_(both.flatten(0, 1).mT, moved_real)
-        imaginary.addmm_(torch.sub(upright, turned, out=both).flatten(0, 1).mT, moved_imaginary)
+        apart = torch.sub(both, turned, alpha=2, out=turned)  # upright - turned
+        imaginary.addmm_(apart.flatten(0, 1).mT, moved_imaginary)
     evidence -= math.log(2 * r // k * t)
     which = torch.take_along_dim(shift_px, (best // (2 * r))[:, None, None], 1)[:, 0]
     numerator = torch.complex(real, imaginary) / (2 * inverse_temperature)
@@ -124,7 +125,7 @@ def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: fl
     few = few.long().unique().to(shift_px.device)
     no_prior = replace(bank, log_share=torch.zeros_like(bank.log_share))
     parts = _scores(images.of(few), shift_px[few], no_prior, 1.0)
-    scores = torch.cat([part.scores for part in parts])
+    scores = torch.cat([part.scores.clone() for part in parts])
     prior = _prior(bank)
 
     def median(inverse: float) -> float:
@@ -144,21 +145,30 @@ def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: fl
 def _scores(
     images: Observation, shift_px: Tensor, bank: Bank, inverse_temperature: float
 ) -> Iterator[_Part]:
-    """The scores of all hypotheses, some images at a time."""
+    """The scores of all hypotheses, some images at a time: the memory of one part is that of the next."""
     (b, m), t, r = images.spectrum.shape, shift_px.shape[1], bank.slices.real.shape[1]
     grid, factor = bank.slices, 2 * inverse_temperature
     weighted = factor * images.spectrum * (images.gain * images.precision)
     power = (-0.5 * factor * images.gain**2 * images.precision).to(grid.norm.dtype)
     prior = _prior(bank)
     room = CPU_SCORES if weighted.device.type == "cpu" else GPU_SCORES
-    for rows in torch.arange(b).split(max(1, room // (2 * t * r))):
+    at_once = min(b, max(1, room // (2 * t * r)))
+    # asked for once: the system hands out large blocks page by page, which takes as long as filling them
+    products = torch.empty(2, at_once * t, r, dtype=grid.real.dtype, device=weighted.device)
+    every = torch.empty(at_once, t, 2, r, device=weighted.device)
+    for rows in torch.arange(b).split(at_once):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
         moved = weighted[part, None] * shift_phase(-shift_px[part], images.box, m)
         real, imaginary = (values.flatten(0, 1).contiguous() for values in (moved.real, moved.imag))
         norm = (power[part] @ grid.norm).float() + prior
-        even = (real.to(grid.real.dtype) @ grid.real).float().view(-1, t, r).add_(norm[:, None])
-        odd = (imaginary.to(grid.real.dtype) @ grid.imaginary).float().view(-1, t, r)
-        scores = torch.empty(len(rows), t, 2, r, device=even.device)
+        even, odd = (
+            torch.mm(values.to(grid.real.dtype), slices, out=into[: len(values)]).float()
+            for values, slices, into in zip(
+                (real, imaginary), (grid.real, grid.imaginary), products, strict=True
+            )
+        )
+        even, odd = even.view(-1, t, r).add_(norm[:, None]), odd.view(-1, t, r)
+        scores = every[: len(rows)]
         torch.add(even, odd, out=scores[:, :, 0])
         torch.sub(even, odd, out=scores[:, :, 1])
         yield _Part(part, real, imaginary, scores)

@@ -81,7 +81,9 @@ def templates(slices: Tensor, rotation: Tensor, dtype: torch.dtype = torch.float
     both = torch.cat([rotation, rotation])
     both[len(rotation) :, :2].neg_()
     norm = slices.real**2 + slices.imag**2
-    return Templates(both, *(part.to(dtype).T for part in (slices.real, slices.imag, norm)))
+    parts = (slices.real, slices.imag, norm)
+    # real parts of complex numbers lie apart: products would copy them each time
+    return Templates(both, *(part.to(dtype).contiguous().T for part in parts))
 
 
 def grid_scores(seen: Observation, shift_px: Tensor, grid: Templates, block: int = 4096) -> Tensor:

@@ -20,19 +20,37 @@ MIN_LEAD = (
 )
 
 
+LEAST = 1e-30  # posterior of a class
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What h unseen images say of maps.
 
     Attributes:
-        evidence: (h,) logarithm of the mean likelihood ratio to an empty image, at the soft limit.
-        null: (h,) the same for maps of the same power in each shell, whose shape but for its radial mean is random.
-        share: (k,) mean posterior of the classes.
+        of_class: (h, k) logarithm of the mean likelihood ratio of each class to an empty image, at the soft limit.
+        null_of_class: (h, k) the same for maps of the same power in each shell, whose shape but for its radial mean is random.
+        prior: (k,) logarithm of the share of the classes.
     """
 
-    evidence: Tensor
-    null: Tensor
-    share: Tensor
+    of_class: Tensor
+    null_of_class: Tensor
+    prior: Tensor
+
+    @property
+    def evidence(self) -> Tensor:
+        """(h,) that of all classes together."""
+        return (self.of_class + self.prior).logsumexp(1)
+
+    @property
+    def null(self) -> Tensor:
+        """(h,) that of all classes without structure."""
+        return (self.null_of_class + self.prior).logsumexp(1)
+
+    @property
+    def share(self) -> Tensor:
+        """(k,) mean posterior of the classes."""
+        return (self.of_class + self.prior).softmax(1).mean(0)
 
     @property
     def score(self) -> float:
@@ -46,6 +64,25 @@ class Judgement:
         return float(
             difference.mean() / difference.std().clamp_min(1e-12) * math.sqrt(len(difference))
         )
+
+    @property
+    def class_leads(self) -> Tensor:
+        """(k,) the same of each class, among the images that are its own.
+
+        Which these are is told by map and shapeless map alike, so that choosing them favours neither.
+        """
+        both = torch.logaddexp(self.of_class, self.null_of_class) + self.prior
+        weight, difference = both.softmax(1), self.of_class - self.null_of_class
+        total = weight.sum(0).clamp_min(1e-12)
+        mean = (weight * difference).sum(0) / total
+        error = (weight * (difference - mean)).square().sum(0).sqrt() / total
+        return mean / error.clamp_min(1e-12)
+
+    @property
+    def worth(self) -> Tensor:
+        """(k,) weight of each class where starts are compared: its share, none without structure unless all are."""
+        shown = self.class_leads > MIN_LEAD
+        return self.share * shown if bool(shown.any()) else self.share
 
     @property
     def shows_structure(self) -> bool:
@@ -73,12 +110,13 @@ def judge(
     shifts = shifts_at(settings, limit, device).expand(len(images.spectrum), -1, -1)
     generator = settings.generator(-2)
     empty = torch.stack([without_structure(volume, generator) * sphere for volume in maps])
-    results = []
-    for volumes in (maps, empty):
+
+    def of_class(volumes: Tensor) -> Tensor:
         bank = make_bank(volumes, rotation, limit, share, settings)
-        results.append(assign(images.limited(m), shifts, bank, inverse_temperature))
-    right, wrong = results
-    return Judgement(right.evidence, wrong.evidence, right.share.mean(0))
+        found = assign(images.limited(m), shifts, bank, inverse_temperature)
+        return found.evidence[:, None] + found.share.clamp_min(LEAST).log() - bank.log_share
+
+    return Judgement(of_class(maps), of_class(empty), share.log())
 
 
 def without_structure(volume: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from cryotorch.ops.geometry.placement import shift_volume
 from cryotorch.ops.geometry.symmetry import rotate_volume, symmetrise_volume
 from cryotorch.ops.geometry.symmetry_axes import Axes, find_axes
 from cryotorch.ops.pose.scores import Observation
+from cryotorch.refinement.ab_initio.classes import class_findings, correspondence
 from cryotorch.refinement.ab_initio.judge import Judgement
 from cryotorch.refinement.ab_initio.narrow_stage import (
     Found,
@@ -120,6 +121,8 @@ def reconstruct(
         kept.put("found", found)
     order = found.share.mean(0).argsort(descending=True)
     found = replace(found, share=found.share[:, order])
+    leads = judgement.class_leads[order]
+    findings += class_findings(narrow.maps[order], found.share, leads, settings)
     return AbInitio(
         *(narrow.maps[order], found.share.mean(0), found, symmetric.axes),
         *(tried, best.number, narrow.noise, findings),
@@ -235,19 +238,11 @@ def _kept_agreement(start: Start, best: Start, settings: AbInitioSettings, kept:
 
 
 def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
-    """The correlation of a start's map with the best one's after a fit, either hand; of several classes the mean over those of the best."""
+    """How far a start's maps are those of the best one, see ``correspondence``."""
     if start.number == best.number:
         return 1.0
-    # in pixels of the soft limit's resolution
-    resolution = settings.grid.box / settings.soft_limit * settings.grid.pixel_size
-    values = []
-    for wanted in best.soft.maps.volumes:
-        fits = [
-            fit_map(volume, wanted, settings.grid.pixel_size, resolution).correlation
-            for volume in start.soft.maps.volumes
-        ]
-        values.append(max(fits))
-    return sum(values) / len(values)
+    limit, weight = settings.soft_limit, best.judgement.worth
+    return correspondence(start.soft.maps.volumes, best.soft.maps.volumes, weight, limit, settings)
 
 
 def judge_starts(

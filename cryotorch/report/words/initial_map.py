@@ -27,7 +27,21 @@ def _symmetric_starts(starts: int, alike: int) -> str:
     )
 
 
+def _class(number: int, share: float, size: float, lead: float, shapeless: bool) -> str:
+    text = f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}; particles that its start had not seen prefer "
+    by = f"its map to a shapeless one by {lead:.1f} standard errors"
+    return text + by + (": as noise or junk does" if shapeless else "")
+
+
 SAID = {
+    "class": _class,
+    "classes_empty": (
+        "{empty} of {classes} classes have less than 1 % of the particles: they do not support so many, fewer classes are enough"
+    ),
+    "classes_alike": (
+        "Classes {first} and {second} show the same map as far as can be seen, their correlation after a fit is {correlation:.2f}: the "
+        "particles do not support {classes} classes. Join the lists of both to refine them"
+    ),
     "symmetric_starts": _symmetric_starts,
     "starts": _starts,
     "no_structure": (

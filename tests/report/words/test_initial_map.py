@@ -35,3 +35,15 @@ def test_what_is_no_map_says_what_to_try() -> None:
     assert "another seed" in say(Finding("starts_disagree", starts=4))
     shown = dict(correlation=0.59, lowest=0.57)
     assert "symmetry=C1" in say(Finding("axes_not_shown", **shown))
+
+
+def test_classes_are_told_with_share_size_and_whether_they_show_anything() -> None:
+    numbers = dict(number=2, share=0.1512, size=1480.6, lead=7.26)
+    shown = say(remark("class", **numbers, shapeless=False))
+    assert shown.startswith("class 2: 15.1% of the particles, effective number 1,481;")
+    assert shown.endswith("by 7.3 standard errors")
+    assert say(remark("class", **numbers, shapeless=True)).endswith("as noise or junk does")
+    assert say(Finding("classes_empty", empty=1, classes=3)).startswith("1 of 3 classes have less")
+    alike = say(Finding("classes_alike", first=1, second=3, correlation=0.957, classes=3))
+    assert "Classes 1 and 3 show the same map" in alike and "0.96" in alike
+    assert "do not support 3 classes" in alike
