@@ -114,19 +114,35 @@ def judge(
         onset: first shell with random phases, None = where the unmasked FSC falls below 0.8; seed: of the phases.
         no_mask: (d // 2 + 1,) the FSC without a mask, where it is known already.
     """
-    box = half_maps.shape[-1]
     draw = torch.Generator().manual_seed(seed)
     another = mask if loose is None else loose
     curves = fsc_curves(
         half_maps, pixel_size, mask, another, generator=draw, first_shell=onset, no_mask=no_mask
     )
+    if loose is None:
+        del curves["loose"]
+    numbers = mask_numbers(half_maps, mask, known)
+    return conclude(curves, numbers, pixel_size, known, onset)
+
+
+def mask_numbers(half_maps: Tensor, mask: Tensor, known: Background = UNKNOWN) -> Tensor:
+    """Independent numbers per shell (d // 2 + 1,) that a mask (d, d, d) leaves of the noise of half maps (2, d, d, d)."""
+    return independent_numbers(mask, known.group, noise_profile(half_maps))
+
+
+def conclude(
+    curves: dict[str, Tensor],
+    numbers: Tensor,
+    pixel_size: float,
+    known: Background = UNKNOWN,
+    onset: int | None = None,
+) -> Judged:
+    """What ``judge`` says by the curves of ``fsc_curves``, each (s,), and the ``mask_numbers`` (s,) of their mask."""
+    box = 2 * (len(numbers) - 1)
     curves = dict(zip(curves, to_host(list(curves.values())), strict=True))
     if onset is None:
         onset = first_randomised_shell(curves["no_mask"])
-    if loose is None:
-        del curves["loose"]
     curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
-    numbers = independent_numbers(mask, known.group, noise_profile(half_maps))
     band = noise_band(numbers)
     testing = _where_tested(band, curves["randomised"], onset)
     shell = claimed_shell(curves["corrected"], testing, known.shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -182,23 +182,60 @@ def fsc_curves(
     FSC falls below ``randomize_below`` after having been above, or from ``first_shell`` on. Without
     a generator the random phases are those of seed 0: the same maps give the same curves. ``no_mask`` is computed when not given.
     """
-    box = half_maps.shape[-1]
     if loose is None:
         loose = loose_mask(half_maps.mean(0), pixel_size)
-    transforms = [_transform(half) for half in half_maps]
+    transforms = []
     if no_mask is None:
+        transforms = [_transform(half) for half in half_maps]
         no_mask = _correlate(*transforms)
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomize_below)
-    generator = generator or torch.Generator().manual_seed(0)
-    changed = (_randomised(transforms.pop(0), first_shell, generator, box) for _ in half_maps)
-    randomised = _masked_correlation(changed, mask)
-    tight = _masked_correlation(half_maps, mask)
-    sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
+    makers = curve_makers(half_maps, mask, loose, first_shell, generator, transforms)
+    made = {name: make() for name, make in makers.items()}
+    return with_corrected(made, no_mask, first_shell)
+
+
+def curve_makers(
+    half_maps: Tensor,
+    mask: Tensor,
+    loose: Tensor,
+    first_shell: int,
+    generator: torch.Generator | None = None,
+    transforms: Sequence[Tensor] = (),
+) -> dict[str, Callable[[], Tensor]]:
+    """What makes the curves of ``fsc_curves`` that need a mask: the randomised one first, and nothing of each other.
+
+    ``transforms`` of the half maps, where they are known, are overwritten.
+    """
+    box = half_maps.shape[-1]
+
+    def randomised() -> Tensor:
+        draw = generator or torch.Generator().manual_seed(0)
+        known = transforms or map(_transform, half_maps)
+        changed = (_randomised(one, first_shell, draw, box) for one in known)
+        return _masked_correlation(changed, mask)
+
+    def spherical() -> Tensor:
+        sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
+        return _masked_correlation(half_maps, sphere)
+
+    return {
+        "randomised": randomised,
+        "tight": lambda: _masked_correlation(half_maps, mask),
+        "loose": lambda: _masked_correlation(half_maps, loose),
+        "spherical": spherical,
+    }
+
+
+def with_corrected(
+    made: Mapping[str, Tensor], no_mask: Tensor, first_shell: int
+) -> dict[str, Tensor]:
+    """The curves of ``cryotorch.results.CURVES`` in their order, from those of ``curve_makers`` and the one without a mask, each (s,)."""
+    tight, randomised = made["tight"], made["randomised"]
     return {
         "no_mask": no_mask,
-        "spherical": _masked_correlation(half_maps, sphere),
-        "loose": _masked_correlation(half_maps, loose),
+        "spherical": made["spherical"],
+        "loose": made["loose"],
         "tight": tight,
         "corrected": correct_for_mask(tight, randomised, first_shell, no_mask),
         "randomised": randomised,

@@ -8,10 +8,19 @@ from typing import NamedTuple
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
-from cryotorch.ops.resolution.claims import Background, Judged, judge
-from cryotorch.ops.resolution.fsc import crossing_shell, loose_mask, resolution, shell_correlation
+from cryotorch.ops.resolution.claims import Background, Judged, conclude, mask_numbers
+from cryotorch.ops.resolution.fsc import (
+    crossing_shell,
+    curve_makers,
+    first_randomised_shell,
+    loose_mask,
+    resolution,
+    shell_correlation,
+    with_corrected,
+)
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import Sharp, sharpened
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
@@ -19,7 +28,7 @@ FSC_MASK = dict(near=6.0, far=12.0, cut=12.0)  # the tight mask, Å
 
 
 class Evaluation(NamedTuple):
-    """What ``claims.judge`` found, and the tight mask (d, d, d) behind it.
+    """What ``claims.conclude`` found, and the tight mask (d, d, d) behind it.
 
     Attributes:
         reached: Å, where the corrected curve falls below 0.143, whether that may be claimed or not.
@@ -36,7 +45,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    half_maps: Tensor, inserted: float, settings: EMSettings, around: Callable[[], Tensor]
+    half_maps: Tensor,
+    inserted: float,
+    settings: EMSettings,
+    around: Callable[[], Tensor],
+    ranks: Ranks,
 ) -> Evaluation:
     """Judge unfiltered half maps (2, d, d, d).
 
@@ -44,16 +57,20 @@ def evaluate(
         inserted: shell that images were inserted up to.
         around: makes the mask (d, d, d) that stands in where the density makes none.
     """
-    mean = half_maps.mean(0)
     no_mask = shell_correlation(*half_maps)
-    mask, messages = _fsc_mask(half_maps, no_mask, settings, around)
-    try:
-        loose = loose_mask(mean, settings.pixel_size, settings.mask.fsc_mask)
-    except ValueError:
-        loose = around()
-    del mean
+    (mask, messages), loose = ranks.each(
+        [
+            lambda: _fsc_mask(half_maps, no_mask, settings, around),
+            lambda: _loose_mask(half_maps, settings, around),
+        ]
+    )
     background = Background(settings.group, settings.in_common, inserted)
-    judged = judge(half_maps, settings.pixel_size, mask, loose, background, no_mask=no_mask)
+    onset = first_randomised_shell(no_mask)
+    makers = curve_makers(half_maps, mask, loose, onset)
+    pieces = [*makers.values(), lambda: mask_numbers(half_maps, mask, background)]
+    *made, numbers = ranks.each(pieces, at=(0, 1, 2, 3, -1))
+    curves = with_corrected(dict(zip(makers, made, strict=True)), no_mask, onset)
+    judged = conclude(curves, numbers, settings.pixel_size, background, onset)
     reached = resolution(judged.curves["corrected"], settings.box, settings.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself
     if reached < settings.mask.start_resolution:
@@ -96,3 +113,10 @@ def _fsc_mask(
         return holding_mask(half_maps, settings.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
         return around(), [remark("fsc_mask_sphere", reason=str(refused))]
+
+
+def _loose_mask(half_maps: Tensor, settings: EMSettings, around: Callable[[], Tensor]) -> Tensor:
+    try:
+        return loose_mask(half_maps.mean(0), settings.pixel_size, settings.mask.fsc_mask)
+    except ValueError:
+        return around()
