@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ def _transform(volume: Tensor) -> Tensor:
     return torch.fft.rfftn(volume, dim=(-3, -2, -1))
 
 
-def _masked_correlation(half_maps: Iterable[Tensor], mask: Tensor) -> Tensor:
+def masked_correlation(half_maps: Iterable[Tensor], mask: Tensor) -> Tensor:
     """The FSC (s,) of two volumes (d, d, d) under a mask, the two one after the other."""
     return _correlate(*(_transform(half * mask) for half in half_maps))
 
@@ -122,7 +122,7 @@ def corrected_fsc(
     Returns (corrected, masked, randomised), each (d//2 + 1,).
     """
     changed = (phase_randomise(half, first_shell, generator) for half in half_maps)
-    masked, randomised = (_masked_correlation(maps, mask) for maps in (half_maps, changed))
+    masked, randomised = (masked_correlation(maps, mask) for maps in (half_maps, changed))
     if unmasked is None:
         unmasked = shell_correlation(*half_maps)
     corrected = correct_for_mask(masked, randomised, first_shell, unmasked)
@@ -190,47 +190,40 @@ def fsc_curves(
         no_mask = _correlate(*transforms)
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomize_below)
-    makers = curve_makers(half_maps, mask, loose, first_shell, generator, transforms)
-    made = {name: make() for name, make in makers.items()}
+    made = {
+        "randomised": randomised_curve(half_maps, mask, first_shell, generator, transforms),
+        "tight": masked_correlation(half_maps, mask),
+        "loose": masked_correlation(half_maps, loose),
+        "spherical": spherical_curve(half_maps),
+    }
     return with_corrected(made, no_mask, first_shell)
 
 
-def curve_makers(
+def randomised_curve(
     half_maps: Tensor,
     mask: Tensor,
-    loose: Tensor,
     first_shell: int,
     generator: torch.Generator | None = None,
     transforms: Sequence[Tensor] = (),
-) -> dict[str, Callable[[], Tensor]]:
-    """What makes the curves of ``fsc_curves`` that need a mask: the randomised one first, and nothing of each other.
+) -> Tensor:
+    """The FSC (s,) of half maps (2, d, d, d) with random phases from a shell on, masked afterwards; their ``transforms`` are overwritten."""
+    draw = generator or torch.Generator().manual_seed(0)
+    known = transforms or map(_transform, half_maps)
+    changed = (_randomised(one, first_shell, draw, half_maps.shape[-1]) for one in known)
+    return masked_correlation(changed, mask)
 
-    ``transforms`` of the half maps, where they are known, are overwritten.
-    """
+
+def spherical_curve(half_maps: Tensor) -> Tensor:
+    """The FSC (s,) of half maps (2, d, d, d) in a soft sphere from 0.85 to 1 of half the box."""
     box = half_maps.shape[-1]
-
-    def randomised() -> Tensor:
-        draw = generator or torch.Generator().manual_seed(0)
-        known = transforms or map(_transform, half_maps)
-        changed = (_randomised(one, first_shell, draw, box) for one in known)
-        return _masked_correlation(changed, mask)
-
-    def spherical() -> Tensor:
-        sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
-        return _masked_correlation(half_maps, sphere)
-
-    return {
-        "randomised": randomised,
-        "tight": lambda: _masked_correlation(half_maps, mask),
-        "loose": lambda: _masked_correlation(half_maps, loose),
-        "spherical": spherical,
-    }
+    sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
+    return masked_correlation(half_maps, sphere)
 
 
 def with_corrected(
     made: Mapping[str, Tensor], no_mask: Tensor, first_shell: int
 ) -> dict[str, Tensor]:
-    """The curves of ``cryotorch.results.CURVES`` in their order, from those of ``curve_makers`` and the one without a mask, each (s,)."""
+    """The curves of ``cryotorch.results.CURVES`` in their order, from those that need a mask and the one without, each (s,)."""
     tight, randomised = made["tight"], made["randomised"]
     return {
         "no_mask": no_mask,

@@ -11,11 +11,13 @@ from cryotorch.findings import Finding, remark
 from cryotorch.ops.resolution.claims import Background, Judged, conclude, mask_numbers
 from cryotorch.ops.resolution.fsc import (
     crossing_shell,
-    curve_makers,
     first_randomised_shell,
     loose_mask,
+    masked_correlation,
+    randomised_curve,
     resolution,
     shell_correlation,
+    spherical_curve,
     with_corrected,
 )
 from cryotorch.ops.resolution.shared_density import holding_mask
@@ -58,18 +60,24 @@ def evaluate(
         around: makes the mask (d, d, d) that stands in where the density makes none.
     """
     no_mask = shell_correlation(*half_maps)
-    (mask, messages), loose = ranks.each(
+    (mask, messages), wide = ranks.each(
         [
             lambda: _fsc_mask(half_maps, no_mask, settings, around),
-            lambda: _loose_mask(half_maps, settings, around),
+            lambda: _wide_curves(half_maps, settings, around),
         ]
     )
     background = Background(settings.group, settings.in_common, inserted)
     onset = first_randomised_shell(no_mask)
-    makers = curve_makers(half_maps, mask, loose, onset)
-    pieces = [*makers.values(), lambda: mask_numbers(half_maps, mask, background)]
-    *made, numbers = ranks.each(pieces, at=(0, 1, 2, 3, -1))
-    curves = with_corrected(dict(zip(makers, made, strict=True)), no_mask, onset)
+    randomised, tight, numbers = ranks.each(
+        [
+            lambda: randomised_curve(half_maps, mask, onset),
+            lambda: masked_correlation(half_maps, mask),
+            lambda: mask_numbers(half_maps, mask, background),
+        ],
+        at=(0, 1, -1),
+    )
+    made = {**wide, "tight": tight, "randomised": randomised}
+    curves = with_corrected(made, no_mask, onset)
     judged = conclude(curves, numbers, settings.pixel_size, background, onset)
     reached = resolution(judged.curves["corrected"], settings.box, settings.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself
@@ -115,8 +123,12 @@ def _fsc_mask(
         return around(), [remark("fsc_mask_sphere", reason=str(refused))]
 
 
-def _loose_mask(half_maps: Tensor, settings: EMSettings, around: Callable[[], Tensor]) -> Tensor:
+def _wide_curves(
+    half_maps: Tensor, settings: EMSettings, around: Callable[[], Tensor]
+) -> dict[str, Tensor]:
+    """The curves that do without the tight mask, by name."""
     try:
-        return loose_mask(half_maps.mean(0), settings.pixel_size, settings.mask.fsc_mask)
+        loose = loose_mask(half_maps.mean(0), settings.pixel_size, settings.mask.fsc_mask)
     except ValueError:
-        return around()
+        loose = around()
+    return {"loose": masked_correlation(half_maps, loose), "spherical": spherical_curve(half_maps)}
