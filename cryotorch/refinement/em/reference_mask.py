@@ -51,10 +51,9 @@ def mask_references(
     """The references (d, d, d) of the next search, which are taken out of their list, inside a new mask (d, d, d), or the one before."""
     if mask is not None:
         _set_mask(state, mask)
-    inside = _reference_mask(state, settings, references[0].device)
-    state.references = inside.new_empty(2, *inside.shape)
-    for out in state.references:
-        torch.mul(references.pop(0), inside, out=out)
+    both = torch.stack(references)
+    references.clear()
+    state.references = both.mul_(_reference_mask(state, settings, both.device))
 
 
 def update_mask(
