@@ -45,7 +45,7 @@ def pieces() -> list[Callable[[], object]]:
     return [
         lambda: (wave.mT, "a word", None),  # not contiguous
         lambda: [used, torch.tensor(2.5, dtype=torch.float64), torch.zeros(0)],
-        lambda: Guinier(wave.abs(), wave.angle(), used, 1.0, -2.0, 80.0),
+        lambda: Guinier(wave.abs(), wave.angle(), used, 1.0, -2.0, applied=80.0),
         lambda: 7,
     ]
 

@@ -58,7 +58,7 @@ def test_a_piece_that_runs_out_of_memory_is_done_again_where_it_was(found: dict)
 
 def test_the_sums_of_a_half_set_end_on_one_rank(found: dict) -> None:
     """Of two ranks the second has no images of A; of three the last one has none, and the last two have images of B."""
-    for world, total_a, total_b in ((2, 1.0, 20.0), (3, 3.0, 50.0)):
+    for world, total_a, total_b in ((2, 1.0, 30.0), (3, 3.0, 50.0)):
         first, *others, last = [mine["halves"] for mine in found[world]]
         assert list(first) == [0] and list(last) == [1] and others == [{}] * (world - 2)
         assert torch.equal(first[0], torch.full((3, 2), total_a))
