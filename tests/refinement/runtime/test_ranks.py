@@ -33,7 +33,7 @@ def found(folder: Path, simulate: Callable) -> dict[int, list[dict]]:
         path = {"PYTHONPATH": str(Path(cryotorch.__file__).parents[1])}
         path |= dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
         command = [sys.executable, str(PROGRAM), str(folder)]
-        subprocess.run(command, env={**os.environ, **path}, check=True, timeout=180)
+        subprocess.run(command, env={**os.environ, **path}, check=True, timeout=400)
     return {
         world: [torch.load(name, weights_only=False) for name in every]
         for world, every in names.items()
