@@ -58,7 +58,9 @@ def run(
 
 
 def _together(world: int, folder: Path) -> dict[str, float]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    here = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": here}
+    environment |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.m_step"]
     begun = [
         subprocess.Popen([*command, str(rank), str(world), str(folder)], env=environment)
@@ -166,8 +168,9 @@ def _scene(scene: dict, rank: int, world: int):
     )
     references, noise = torch.stack([scene["volume"]] * 2), torch.ones(2, 1, box // 2 + 1)
     state = State(particles, references, noise, 0.9 * middle, mask_radius=0.35 * box)
-    reached = [0.8 * middle] * DONE
-    state.convergence = ConvergenceHistory(*([list(reached) for _ in range(5)]), [1.0] * DONE)
+    course = ("crossings", "areas", "max_shells", "turns", "motions")
+    reached = {name: [0.8 * middle] * DONE for name in course}
+    state.convergence = ConvergenceHistory(**reached, shares=[1.0] * DONE)
     expectation = Expectation(state, settings, torch.device("cpu"))
     filled = {half for half in (0, 1) if world == 1 or 2 * rank // world == half}
     sharing = max(1, world / 2)

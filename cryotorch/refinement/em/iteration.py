@@ -14,20 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
-
-from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.particles import Batch
 from cryotorch.refinement.em.ctf_round import CtfRound
-from cryotorch.refinement.em.evaluate import Evaluation, evaluate, for_the_eye, keep_score
+from cryotorch.refinement.em.evaluate import evaluate, keep_score
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.mstep import gather, in_one_frame, solve
 from cryotorch.refinement.em.outcome import Made, outcome
-from cryotorch.refinement.em.reference_mask import mask_references, masked_map, sphere
-from cryotorch.refinement.em.regularise import Unfiltered, regularise
+from cryotorch.refinement.em.reference_mask import mask_references, sphere
+from cryotorch.refinement.em.regularise import regularise, without_noise
 from cryotorch.refinement.em.update import plan_next, take_over
 from cryotorch.refinement.runtime.ranks import Ranks
-from cryotorch.refinement.settings import EMSettings
 from cryotorch.results import IterationResult
 
 
@@ -85,19 +81,3 @@ def maximize(
     messages += plan_next(expectation, e_step, half_maps, sharp.fit)
     made = Made(half_maps, full, plain.noise_filter.cutoff, evaluation, sharp)
     return outcome(expectation, e_step, changes, made, messages)
-
-
-def without_noise(
-    plain: Unfiltered, half_maps: Tensor, evaluation: Evaluation, settings: EMSettings, ranks: Ranks
-) -> tuple[Tensor, list[Tensor], Tensor | None, Sharp]:
-    """The map of all particles (d, d, d), those of the half sets, the mask that the first one makes, and the map for the eye."""
-    (full, mask), *references, sharp = ranks.each(
-        [
-            lambda: masked_map(plain.full(), evaluation.reached, settings),
-            lambda: plain.reference(0),
-            lambda: plain.reference(1),
-            lambda: for_the_eye(half_maps, evaluation, settings, plain.noise_filter.locally),
-        ],
-        at=(0, 1, -1, -2),
-    )
-    return full, references, mask, sharp

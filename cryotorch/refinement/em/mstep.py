@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
-from cryotorch.ops.fourier.reconstruct import (
-    Halves,
-    collect,
-    shell_mean_weight,
-    solve_lightly,
-)
+from cryotorch.ops.fourier.reconstruct import Halves, collect, shell_mean_weight, solve_lightly
 from cryotorch.ops.fourier.slices import merge_
 from cryotorch.ops.fourier.symmetrise import symmetrise_
 from cryotorch.refinement.em import finite, hands, symmetry_check

@@ -21,8 +21,12 @@ from cryotorch.results import Departures, IterationResult
 
 
 class Made(NamedTuple):
-    """What an iteration makes: half maps (2, d, d, d) without a filter, the map (d, d, d) of all particles with one and the filter's cutoff, what
-    the half maps are worth, and the map for the eye."""
+    """What an iteration makes.
+
+    Attributes:
+        half_maps: (2, d, d, d) without a filter; full: (d, d, d) of all particles, with one; cutoff: (d, d, d) of that, or None.
+        evaluation: what the half maps are worth; sharp: the map for the eye.
+    """
 
     half_maps: Tensor
     full: Tensor

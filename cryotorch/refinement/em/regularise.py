@@ -14,7 +14,10 @@ from cryotorch.ops.fourier.filters import fsc_weight
 from cryotorch.ops.fourier.reconstruct import Halves, Sums, solve_lightly
 from cryotorch.ops.resolution.local_wiener import local_wiener, signal_share
 from cryotorch.ops.resolution.nonuniform import apply_cutoff, filter_bank, local_cutoff
+from cryotorch.ops.resolution.sharpening import Sharp
+from cryotorch.refinement.em.evaluate import Evaluation, for_the_eye
 from cryotorch.refinement.em.mstep import Solved
+from cryotorch.refinement.em.reference_mask import masked_map
 from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import EMSettings
 
@@ -50,7 +53,11 @@ class NoiseFilter:
 
 @dataclass(frozen=True)
 class Unfiltered:
-    """Maps (d, d, d) of all particles and, alike below the split, of each half set, and the filter that they are to pass."""
+    """Maps that are still to be filtered.
+
+    Attributes:
+        both: (d, d, d) of all particles; halves: (d, d, d) of each half set, alike below the split.
+    """
 
     both: Tensor
     halves: Sequence[Tensor]
@@ -95,6 +102,23 @@ def regularise(
     return Unfiltered(both, made, NoiseFilter(settings, curve, *places))
 
 
+def without_noise(
+    plain: Unfiltered, half_maps: Tensor, evaluation: Evaluation, settings: EMSettings, ranks: Ranks
+) -> tuple[Tensor, list[Tensor], Tensor | None, Sharp]:
+    """What an iteration shows and searches with: the map (d, d, d) of all particles, those of the half sets, the mask (d, d, d) that the first
+    one makes, if any, and the map for the eye of half maps (2, d, d, d)."""
+    (full, mask), *references, sharp = ranks.each(
+        [
+            lambda: masked_map(plain.full(), evaluation.reached, settings),
+            lambda: plain.reference(0),
+            lambda: plain.reference(1),
+            lambda: for_the_eye(half_maps, evaluation, settings, plain.noise_filter.locally),
+        ],
+        at=(0, 1, -1, -2),
+    )
+    return full, references, mask, sharp
+
+
 def _merged(halves: Halves, ranks: Ranks) -> Sums | None:
     """The sums of both half sets, where those of half set B are; elsewhere None."""
     here = halves.get(0, halves.get(1))
@@ -136,7 +160,7 @@ def _shared_gain(curve: Tensor, like: Tensor) -> Tensor:
 
 
 def low_rows(half: Sums, split: float) -> list[Tensor]:
-    """The rows (z, P, P // 2 + 1) of a half set's sums that may lie below the split shell: numerators and weights of both ends."""
+    """The rows (a, P, P // 2 + 1) of a half set's sums that may lie below the split shell: numerators and weights of both ends."""
     return [values[z] for z in _low(half, split) for values in (half.numerator, half.weight)]
 
 
@@ -152,7 +176,7 @@ def sharing_low(half: Sums, common: Sequence[Tensor], split: float) -> Iterator[
     One shell less, because windows and interpolation carry what is shared one shell further.
 
     Args:
-        common: the sum of both half sets' ``low_rows``.
+        common: (a, P, P // 2 + 1) each, the sums of both half sets' ``low_rows``.
     """
     places = low_rows(half, split)
     own = [values.clone() for values in places]

@@ -73,7 +73,7 @@ class Ranks:
         return found[0]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Tensors, of the same shapes on all ranks, become their sums over all ranks."""
+        """Tensors, each of any shape, become their sums over all ranks."""
         if self.world == 1:
             return
         for tensor in tensors:
@@ -111,7 +111,7 @@ class Ranks:
             step *= 2
 
     def hand_over(self, tensors: Sequence[Tensor], source: int, target: int) -> list[Tensor] | None:
-        """Contiguous tensors of one rank, given to another, which has some of the same shapes: a copy; None on all others."""
+        """Contiguous tensors of one rank, any shape, for another, which has some of the same shapes: a copy there, None on all others."""
         if source == target == self.rank:
             return [tensor.clone() for tensor in tensors]
         if self.rank == source:
