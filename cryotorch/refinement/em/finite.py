@@ -38,8 +38,8 @@ def check_sums(sums: Mapping[int, Tensor], ranks: Ranks) -> None:
     Raises:
         InputError: a sum is not finite.
     """
-    finite = ranks.each([lambda h=h: bool(sums[h].sum().isfinite()) for h in (0, 1)], ranks.owners)
-    for half, sound in zip("AB", finite, strict=True):
+    finite = ranks.each([lambda h=h: sums[h].sum().isfinite() for h in (0, 1)], ranks.owners)
+    for half, sound in zip("AB", torch.stack(finite).tolist(), strict=True):
         if not sound:
             raise InputError(
                 f"the map of half set {half} is not finite: the grey values of images or initial map are too large, bring them to about 1"
