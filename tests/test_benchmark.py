@@ -511,12 +511,12 @@ def test_the_model_of_several_processes() -> None:
 
     moved = Moved(grids=4e6, rows=1e6, maps=3e6)
     parts = Parts(e_step=20.0, templates=2.0, m_step=1.0, batches=(10, 10), moved=moved)
-    two, more = LEFT[2], LEFT[3]
+    two, more = LEFT[2], LEFT[4]
     assert parts.seconds(1, rate=1) == 20 + 2 + 1
     assert parts.seconds(2) == 10 + 1 + two  # a half set each
     # to where the other half set is, poses, maps
     assert parts.seconds(2, rate=1e6) == pytest.approx(11 + two + 2 + 1 + 3)
-    assert parts.seconds(3) == 7 + 2 + more  # seven batches, of both half sets on the second rank
+    assert parts.seconds(3) == 7 + 2 + two  # seven batches, of both half sets on the second rank
     assert parts.seconds(4) == 5 + 1 + more
     assert parts.seconds(64) == 1 + 1 + more  # no less than a batch
     # five levels from 32 processes to one
@@ -555,7 +555,7 @@ def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = 4 + 0.5 + 0.5 * scale.LEFT[2]
     assert models[2]["predicted s/iteration"] == pytest.approx(predicted)
     assert models[2]["measured / predicted"] == pytest.approx(5.1 / predicted)
-    assert models[64]["predicted s/iteration"] == pytest.approx(1 + 0.5 + 0.5 * scale.LEFT[3])
+    assert models[64]["predicted s/iteration"] == pytest.approx(1 + 0.5 + 0.5 * scale.LEFT[4])
     assert models[8]["measured s/iteration"] is None
 
 

@@ -25,7 +25,7 @@ from benchmarks.refinement import Data, refine
 E_STEP = ("transform", "coarse", "polish", "bound", "insert")
 M_STEP = ("solve", "fsc")
 PREDICTED = (8, 64)
-LEFT = {1: 1.0, 2: 0.64, 3: 0.62}  # of the M-step, on so many processes or more
+LEFT = {1: 1.0, 2: 0.64, 4: 0.60}  # of the M-step, on so many processes or more
 EXCHANGED = 12  # maps that an M-step gives from one process to all
 
 
@@ -74,7 +74,7 @@ class Parts:
         total = sum(self.batches)
         each = math.ceil(total / processes)
         e_step = self.e_step * each / total + self._templates(processes, each)
-        m_step = self.m_step * LEFT[min(processes, max(LEFT))]
+        m_step = self.m_step * LEFT[max(n for n in LEFT if n <= processes)]
         return e_step + self.moved.by(processes) / rate + m_step
 
     def _templates(self, processes: int, each: int) -> float:
