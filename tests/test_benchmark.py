@@ -654,7 +654,8 @@ def test_memory_of_a_device() -> None:
     assert small[0]["GB"] == 0  # they are read again in every iteration
 
 
-def test_m_step_on_one_and_two_processes(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_m_step_on_one_and_two_processes() -> None:
     """Small, so that nothing is said of speed: all rows are there, and times are those of work."""
     from benchmarks import m_step
 
