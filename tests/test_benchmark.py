@@ -493,28 +493,35 @@ def test_large_is_foretold_from_small_runs() -> None:
     assert rates["rest, s"] == pytest.approx(0.25)
 
 
-def test_bytes_reduced_are_those_of_the_sums() -> None:
-    from benchmarks.scale import reduced
+def test_bytes_moved_are_those_of_the_sums() -> None:
+    from benchmarks.scale import moved
 
     from cryotorch.ops.fourier.slices import accumulator
 
     box, n = 24, 50
-    grids = sum(accumulator(box).sums[0].nbytes for _ in range(2))
+    found = moved(box, n)
+    assert found.grids == sum(accumulator(box).sums[0].nbytes for _ in range(2))
     # 9 + 2 + 2 + 3 numbers of each particle, noise and counts of one optics group
-    assert reduced(box, n) == grids + 4 * n * 16 + 8 * 2 * (13 + 1)
+    assert found.rows == 4 * n * 16 + 8 * 2 * (13 + 1)
+    assert found.maps == 12 * torch.zeros(box, box, box).nbytes
 
 
 def test_the_model_of_several_processes() -> None:
-    from benchmarks.scale import Parts
+    from benchmarks.scale import LEFT, Moved, Parts
 
-    parts = Parts(e_step=20.0, templates=2.0, m_step=1.0, batches=(10, 10), volume=4e6)
-    assert parts.seconds(1) == 20 + 2 + 1
-    assert parts.seconds(2) == 10 + 1 + 1  # a half set each
-    assert parts.seconds(2, rate=1e6) == 12 + 4
-    assert parts.seconds(3) == 7 + 2 + 1  # seven batches, of both half sets on the second rank
-    assert parts.seconds(4) == 5 + 1 + 1
-    assert parts.seconds(64) == 1 + 1 + 1  # no less than a batch
-    assert parts.seconds(64, rate=1e6) == pytest.approx(3 + 2 * 63 / 64 * 4)
+    moved = Moved(grids=4e6, rows=1e6, maps=3e6)
+    parts = Parts(e_step=20.0, templates=2.0, m_step=1.0, batches=(10, 10), moved=moved)
+    two, more = LEFT[2], LEFT[4]
+    assert parts.seconds(1, rate=1) == 20 + 2 + 1
+    assert parts.seconds(2) == 10 + 1 + two  # a half set each
+    # to where the other half set is, poses, maps
+    assert parts.seconds(2, rate=1e6) == pytest.approx(11 + two + 2 + 1 + 3)
+    assert parts.seconds(3) == 7 + 2 + two  # seven batches, of both half sets on the second rank
+    assert parts.seconds(4) == 5 + 1 + more
+    assert parts.seconds(64) == 1 + 1 + more  # no less than a batch
+    # five levels from 32 processes to one
+    expected = 2 + more + 2 * (5 + 1) + 2 * 63 / 64 + 3
+    assert parts.seconds(64, rate=1e6) == pytest.approx(expected)
 
 
 def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,9 +552,10 @@ def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert two["map correlation with one process"] == pytest.approx(1)
     models = {row["processes"]: row for row in tables["Model"]}
     assert list(models) == [1, 2, 8, 64]
-    assert models[2]["predicted s/iteration"] == pytest.approx(4 + 0.5 + 0.5)
-    assert models[2]["measured / predicted"] == pytest.approx(5.1 / 5)
-    assert models[64]["predicted s/iteration"] == pytest.approx(1 + 0.5 + 0.5)
+    predicted = 4 + 0.5 + 0.5 * scale.LEFT[2]
+    assert models[2]["predicted s/iteration"] == pytest.approx(predicted)
+    assert models[2]["measured / predicted"] == pytest.approx(5.1 / predicted)
+    assert models[64]["predicted s/iteration"] == pytest.approx(1 + 0.5 + 0.5 * scale.LEFT[4])
     assert models[8]["measured s/iteration"] is None
 
 
@@ -644,3 +652,16 @@ def test_memory_of_a_device() -> None:
     assert all(0 < row["of the device"] < 0.6 for row in peaks)
     small = next(iter(run(memory=22.0).values()))
     assert small[0]["GB"] == 0  # they are read again in every iteration
+
+
+@pytest.mark.slow
+def test_m_step_on_one_and_two_processes() -> None:
+    """Small, so that nothing is said of speed: all rows are there, and times are those of work."""
+    from benchmarks import m_step
+
+    rows = m_step.run([24], ["C1"], [2], 1)["M-step"]
+    assert [row["processes"] for row in rows] == [1, 2]
+    assert rows[0]["of one"] == rows[0]["of one's"] == 1
+    for row in rows:
+        assert 0 < row["longest way, s of CPU"] < 60 and 0 < row["M-step, s"] < 60
+        assert row["reduce, s"] < 60 and 50 < row["resident, MiB"] < 5000

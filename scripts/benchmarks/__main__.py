@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import begin, claims, fsc, load, local, real, refinement, relion, scale
+from benchmarks import begin, claims, fsc, load, local, m_step, real, refinement, relion, scale
 from benchmarks.table import markdown
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.process import keep_freed_memory
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
         command |= {"scale": _scale, "large": _large, "io": _io, "real": _real, "claims": _claims}
-        command |= {"load": _load, "memory": _memory, "begin": _begin}
+        command |= {"load": _load, "memory": _memory, "begin": _begin, "m_step": _m_step}
         tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -121,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
+    shared = commands.add_parser("m_step", help="the M-step on one and on several processes")
+    add = shared.add_argument
+    add("--boxes", type=int, nargs="+", default=[128], metavar="D", help="pixels per edge")
+    add("--symmetries", nargs="+", default=["C1", "D7"], metavar="NAME")
+    add("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
+    add("--repeats", type=int, default=5, metavar="N")
     large = commands.add_parser("large", help="100,000 x 360 pixels on one device, phase by phase")
     add = large.add_argument
     add("--n-particles", type=int, metavar="N", help="else 100000 on CUDA, 2000 on the CPU")
@@ -167,7 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=ab_initio")
-    every = kernels, refine, true, said, curves, moving, many, large, files, heavy, held, first
+    every = [kernels, refine, true, said, curves, moving, many, shared, large, files, heavy, held]
+    every.append(first)
     for command in every:
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
@@ -278,6 +285,12 @@ def _scale(o: argparse.Namespace) -> dict:
         folder = (o.out or Path(temporary)).resolve()
         data = refinement.simulated(folder / "data", o.simulate, "C1")
         return scale.run(data, folder, o.changes, o.processes, o.device)
+
+
+def _m_step(o: argparse.Namespace) -> dict:
+    if min(*o.processes, o.repeats) < 1:
+        raise InputError("--processes and --repeats are at least 1")
+    return m_step.run(o.boxes, o.symmetries, o.processes, o.repeats)
 
 
 def _load(o: argparse.Namespace) -> dict:

@@ -2,12 +2,12 @@
 
 An iteration takes
 
-    T(N) = E ceil(B / N) / B + H halves(N) + 2 (N - 1) / N V / rate + M:
+    T(N) = E ceil(B / N) / B + H halves(N) + V(N) / rate + M left(N):
 
 E the searches and insertions of all B batches, dealt out whole; H the templates of a half set,
-of which a process needs one or, where its share lies across the border, both; V the bytes of
-``reduced`` at the rate of a ring (Patarasuk & Yuan 2009, doi:10.1016/j.jpdc.2008.09.002); M the
-M-step, which every process does for itself.
+of which a process needs one or, where its share lies across the border, both; V the bytes that
+pass the busiest process, see ``Moved``; M the M-step, of which left(N) is the longest way through
+its pieces, as ``scripts/benchmark m_step`` measures it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,33 @@ from benchmarks.refinement import Data, refine
 E_STEP = ("transform", "coarse", "polish", "bound", "insert")
 M_STEP = ("solve", "fsc")
 PREDICTED = (8, 64)
+LEFT = {1: 1.0, 2: 0.64, 4: 0.60}  # of the M-step, on so many processes or more
+EXCHANGED = 12  # maps that an M-step gives from one process to all
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Bytes that an iteration gives from process to process.
+
+    Attributes:
+        grids: insertion grids of both half sets; rows: poses and noise; maps: what an M-step makes.
+    """
+
+    grids: float
+    rows: float
+    maps: float
+
+    def by(self, processes: int) -> float:
+        """Those that pass the busiest process.
+
+        A grid goes up a tree of the processes that have images of its half set, and once more to
+        the other half set's; poses go round a ring (Patarasuk & Yuan 2009,
+        doi:10.1016/j.jpdc.2008.09.002); every map goes through each process once.
+        """
+        if processes == 1:
+            return 0.0
+        grid, levels = self.grids / 2, math.ceil(math.log2(math.ceil(processes / 2)))
+        return grid * (levels + 1) + 2 * (processes - 1) / processes * self.rows + self.maps
 
 
 @dataclass(frozen=True)
@@ -33,21 +60,22 @@ class Parts:
 
     Attributes:
         batches: of each half set.
-        volume: bytes that are reduced.
+        moved: bytes.
     """
 
     e_step: float
     templates: float
     m_step: float
     batches: tuple[int, int]
-    volume: float
+    moved: Moved
 
     def seconds(self, processes: int, rate: float = math.inf) -> float:
-        """T(N); ``rate`` in bytes/s, infinity = the reduction takes no time."""
+        """T(N); ``rate`` in bytes/s, infinity = what is moved takes no time."""
         total = sum(self.batches)
         each = math.ceil(total / processes)
-        ring = 2 * (processes - 1) / processes * self.volume / rate
-        return self.e_step * each / total + self._templates(processes, each) + ring + self.m_step
+        e_step = self.e_step * each / total + self._templates(processes, each)
+        m_step = self.m_step * LEFT[max(n for n in LEFT if n <= processes)]
+        return e_step + self.moved.by(processes) / rate + m_step
 
     def _templates(self, processes: int, each: int) -> float:
         """Of the process with most half sets."""
@@ -55,11 +83,11 @@ class Parts:
         return self.templates / 2 * (2 if processes == 1 or border else 1)
 
 
-def reduced(box: int, particles: int, groups: int = 1) -> int:
-    """Bytes that an iteration adds up over the processes: two insertion grids, poses and noise."""
+def moved(box: int, particles: int, groups: int = 1) -> Moved:
+    """Of two insertion grids, poses and noise, and maps."""
     side, columns = box + 3, box // 2 + 2
-    grids = 2 * 3 * 4 * side * side * columns
-    return grids + 4 * 16 * particles + 2 * 8 * groups * (box // 2 + 2)
+    rows = 4 * 16 * particles + 2 * 8 * groups * (box // 2 + 2)
+    return Moved(2 * 3 * 4 * side * side * columns, rows, 4 * EXCHANGED * box**3)
 
 
 def run(
@@ -86,7 +114,7 @@ def run(
             {"part": "templates of both half sets, s", "value": parts.templates},
             {"part": "M-step, s", "value": parts.m_step},
             {"part": "batches", "value": sum(parts.batches)},
-            {"part": "bytes reduced", "value": parts.volume},
+            {"part": "bytes moved by two processes", "value": parts.moved.by(2)},
         ],
     }
 
@@ -104,7 +132,7 @@ def _parts(summary: dict) -> Parts:
         templates=_per_iteration(summary, ["templates"]),
         m_step=_per_iteration(summary, M_STEP),
         batches=tuple(math.ceil(n / summary["minibatch_size"]) for n in summary["half_sets"]),
-        volume=reduced(summary["box"], summary["particles"]),
+        moved=moved(summary["box"], summary["particles"]),
     )
 
 

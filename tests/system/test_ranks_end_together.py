@@ -22,7 +22,7 @@ CODES = {(0, "SIGKILL"): -9, (1, "SIGKILL"): 1}
 STOPS = Path(__file__).with_name("stops_at.py")
 # A rank that has come there and no further -> the other one waits in the collective operation that follows.
 PLACES = {
-    "reduction": "cryotorch.refinement.em.module:Refinement._reduce",
+    "reduction": "cryotorch.refinement.runtime.ranks:Ranks.gather_halves",
     "M-step": "cryotorch.refinement.em.iteration:regularise",
     "writing": "cryotorch.jobs.refinement.trainer:write_outputs",
 }

@@ -48,6 +48,11 @@ class Sums:
         return (fine + self.padding // 2) // self.padding
 
 
+Halves = dict[
+    int, Sums
+]  # of half set 0 and 1, or of one of them where several processes share the work
+
+
 def collect(accumulator: Accumulator, limit: float | None = None, forget: bool = False) -> Sums:
     """The sums of an accumulator that was filled up to ``limit`` Fourier pixels, by default d / 2; ``forget``: see ``dense``."""
     box, padding = accumulator.box, accumulator.padding

@@ -116,7 +116,6 @@ def judge(
         onset: first shell with random phases, None = where the unmasked FSC falls below 0.8 beyond what is shared; seed: of the phases.
         no_mask: (d // 2 + 1,) the FSC without a mask, where it is known already.
     """
-    box = half_maps.shape[-1]
     draw = torch.Generator().manual_seed(seed)
     another = mask if loose is None else loose
     if no_mask is None:
@@ -126,17 +125,35 @@ def judge(
     curves = fsc_curves(
         half_maps, pixel_size, mask, another, generator=draw, first_shell=onset, no_mask=no_mask
     )
-    curves = dict(zip(curves, to_host(list(curves.values())), strict=True))
     if loose is None:
         del curves["loose"]
-    curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
+    numbers = mask_numbers(half_maps, mask, known)
+    return conclude(curves, numbers, pixel_size, known, onset)
+
+
+def mask_numbers(half_maps: Tensor, mask: Tensor, known: Background = UNKNOWN) -> Tensor:
+    """Independent numbers per shell (2, d // 2 + 1) of the noise of half maps (2, d, d, d), under a mask (d, d, d) and without one."""
     profile = noise_profile(half_maps)
-    band = noise_band(independent_numbers(mask, known.group, profile))
+    under = (mask, torch.ones_like(mask))
+    return torch.stack([independent_numbers(one, known.group, profile) for one in under])
+
+
+def conclude(
+    curves: dict[str, Tensor],
+    numbers: Tensor,
+    pixel_size: float,
+    known: Background,
+    onset: int,
+) -> Judged:
+    """What ``judge`` says by the curves of ``fsc_curves``, each (s,), from ``onset`` on with random phases, and the ``mask_numbers`` (2, s)."""
+    box = 2 * (numbers.shape[-1] - 1)
+    curves = dict(zip(curves, to_host(list(curves.values())), strict=True))
+    curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
+    band, free = noise_band(numbers)
     testing = _where_tested(band, curves["randomised"], onset)
     shell = claimed_shell(curves["corrected"], testing, known.shared)
     # without the mask too, which was made where the half maps agree, and was on the references that both were aligned to
     if shell is not None and known.shared:
-        free = noise_band(independent_numbers(torch.ones_like(mask), known.group, profile))
         if not shown_together(curves["no_mask"], free, known.shared, shell):
             shell = None
     reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}

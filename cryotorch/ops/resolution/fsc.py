@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def _transform(volume: Tensor) -> Tensor:
     return torch.fft.rfftn(volume, dim=(-3, -2, -1))
 
 
-def _masked_correlation(half_maps: Iterable[Tensor], mask: Tensor) -> Tensor:
+def masked_correlation(half_maps: Iterable[Tensor], mask: Tensor) -> Tensor:
     """The FSC (s,) of two volumes (d, d, d) under a mask, the two one after the other."""
     return _correlate(*(_transform(half * mask) for half in half_maps))
 
@@ -123,7 +123,7 @@ def corrected_fsc(
     Returns (corrected, masked, randomised), each (d//2 + 1,).
     """
     changed = (phase_randomise(half, first_shell, generator) for half in half_maps)
-    masked, randomised = (_masked_correlation(maps, mask) for maps in (half_maps, changed))
+    masked, randomised = (masked_correlation(maps, mask) for maps in (half_maps, changed))
     if unmasked is None:
         unmasked = shell_correlation(*half_maps)
     corrected = correct_for_mask(masked, randomised, first_shell, unmasked)
@@ -183,23 +183,53 @@ def fsc_curves(
     FSC falls below ``randomize_below`` after having been above, or from ``first_shell`` on. Without
     a generator the random phases are those of seed 0: the same maps give the same curves. ``no_mask`` is computed when not given.
     """
-    box = half_maps.shape[-1]
     if loose is None:
         loose = loose_mask(half_maps.mean(0), pixel_size)
-    transforms = [_transform(half) for half in half_maps]
+    transforms = []
     if no_mask is None:
+        transforms = [_transform(half) for half in half_maps]
         no_mask = _correlate(*transforms)
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomize_below)
-    generator = generator or torch.Generator().manual_seed(0)
-    changed = (_randomised(transforms.pop(0), first_shell, generator, box) for _ in half_maps)
-    randomised = _masked_correlation(changed, mask)
-    tight = _masked_correlation(half_maps, mask)
+    made = {
+        "randomised": randomised_curve(half_maps, mask, first_shell, generator, transforms),
+        "tight": masked_correlation(half_maps, mask),
+        "loose": masked_correlation(half_maps, loose),
+        "spherical": spherical_curve(half_maps),
+    }
+    return with_corrected(made, no_mask, first_shell)
+
+
+def randomised_curve(
+    half_maps: Tensor,
+    mask: Tensor,
+    first_shell: int,
+    generator: torch.Generator | None = None,
+    transforms: Sequence[Tensor] = (),
+) -> Tensor:
+    """The FSC (s,) of half maps (2, d, d, d) with random phases from a shell on, masked afterwards; their ``transforms`` are overwritten."""
+    draw = generator or torch.Generator().manual_seed(0)
+    known = transforms or map(_transform, half_maps)
+    changed = (_randomised(one, first_shell, draw, half_maps.shape[-1]) for one in known)
+    return masked_correlation(changed, mask)
+
+
+def spherical_curve(half_maps: Tensor) -> Tensor:
+    """The FSC (s,) of half maps (2, d, d, d) in a soft sphere from 0.85 to 1 of half the box."""
+    box = half_maps.shape[-1]
     sphere = soft_sphere(box, 0.85 * box / 2, 0.15 * box / 2, half_maps.device)
+    return masked_correlation(half_maps, sphere)
+
+
+def with_corrected(
+    made: Mapping[str, Tensor], no_mask: Tensor, first_shell: int
+) -> dict[str, Tensor]:
+    """The curves of ``cryotorch.results.CURVES`` in their order, from those that need a mask and the one without, each (s,)."""
+    tight, randomised = made["tight"], made["randomised"]
     return {
         "no_mask": no_mask,
-        "spherical": _masked_correlation(half_maps, sphere),
-        "loose": _masked_correlation(half_maps, loose),
+        "spherical": made["spherical"],
+        "loose": made["loose"],
         "tight": tight,
         "corrected": correct_for_mask(tight, randomised, first_shell, no_mask),
         "randomised": randomised,

@@ -8,18 +8,20 @@ from typing import NamedTuple
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
-from cryotorch.ops.resolution.claims import Background, Judged, judge
-from cryotorch.ops.resolution.fsc import crossing_shell, loose_mask, resolution, shell_correlation
+from cryotorch.ops.resolution import fsc
+from cryotorch.ops.resolution.claims import Background, Judged, conclude, mask_numbers
 from cryotorch.ops.resolution.shared_density import holding_mask
 from cryotorch.ops.resolution.sharpening import Sharp, sharpened
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
 FSC_MASK = dict(near=6.0, far=12.0, cut=12.0)  # the tight mask, Å
+Around = Callable[[], Tensor]
 
 
 class Evaluation(NamedTuple):
-    """What ``claims.judge`` found, and the tight mask (d, d, d) behind it.
+    """What ``claims.conclude`` found, and the tight mask (d, d, d) behind it.
 
     Attributes:
         reached: Å, where the corrected curve falls below 0.143, whether that may be claimed or not.
@@ -36,7 +38,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    half_maps: Tensor, inserted: float, settings: EMSettings, around: Callable[[], Tensor]
+    half_maps: Tensor, inserted: float, settings: EMSettings, around: Around, ranks: Ranks
 ) -> Evaluation:
     """Judge unfiltered half maps (2, d, d, d).
 
@@ -44,17 +46,26 @@ def evaluate(
         inserted: shell that images were inserted up to.
         around: makes the mask (d, d, d) that stands in where the density makes none.
     """
-    mean = half_maps.mean(0)
-    no_mask = shell_correlation(*half_maps)
-    mask, messages = _fsc_mask(half_maps, no_mask, settings, around)
-    try:
-        loose = loose_mask(mean, settings.pixel_size, settings.mask.fsc_mask)
-    except ValueError:
-        loose = around()
-    del mean
+    no_mask = fsc.shell_correlation(*half_maps)
+    (mask, messages), wide = ranks.each(
+        [
+            lambda: _fsc_mask(half_maps, no_mask, settings, around),
+            lambda: _wide_curves(half_maps, settings, around),
+        ]
+    )
     background = Background(settings.group, settings.in_common, inserted)
-    judged = judge(half_maps, settings.pixel_size, mask, loose, background, no_mask=no_mask)
-    reached = resolution(judged.curves["corrected"], settings.box, settings.pixel_size)
+    onset = fsc.first_randomised_shell(no_mask, shared=background.shared)
+    randomised, tight, numbers = ranks.each(
+        [
+            lambda: fsc.randomised_curve(half_maps, mask, onset),
+            lambda: fsc.masked_correlation(half_maps, mask),
+            lambda: mask_numbers(half_maps, mask, background),
+        ],
+        at=(0, 1, -1),
+    )
+    curves = fsc.with_corrected(wide | dict(tight=tight, randomised=randomised), no_mask, onset)
+    judged = conclude(curves, numbers, settings.pixel_size, background, onset)
+    reached = fsc.resolution(judged.curves["corrected"], settings.box, settings.pixel_size)
     # the corrected one once a mask means something, so that it cannot feed itself
     if reached < settings.mask.start_resolution:
         leading, inside = judged.curves["corrected"], mask
@@ -65,9 +76,9 @@ def evaluate(
 
 def keep_score(state: State, evaluation: Evaluation) -> None:
     """Add what an iteration reached to what the schedule goes by."""
-    fsc = evaluation.judged.curves["spherical"]
-    state.convergence.crossings.append(crossing_shell(evaluation.leading, interpolate=True))
-    state.convergence.areas.append(float((fsc * fsc.abs()).sum()))
+    curve = evaluation.judged.curves["spherical"]
+    state.convergence.crossings.append(fsc.crossing_shell(evaluation.leading, interpolate=True))
+    state.convergence.areas.append(float((curve * curve.abs()).sum()))
     state.convergence.shares.append(state.share)
 
 
@@ -86,13 +97,25 @@ def for_the_eye(
 
 
 def _fsc_mask(
-    half_maps: Tensor, no_mask: Tensor, settings: EMSettings, around: Callable[[], Tensor]
+    half_maps: Tensor, no_mask: Tensor, settings: EMSettings, around: Around
 ) -> tuple[Tensor, list[Finding]]:
     """The tight mask of the FSC curves: the given one, else around the density; a soft sphere where that makes none."""
     if settings.mask.fsc_mask is not None:
         return settings.mask.fsc_mask.to(half_maps.device), []
-    coarse = resolution(no_mask, settings.box, settings.pixel_size, 0.5)
+    coarse = fsc.resolution(no_mask, settings.box, settings.pixel_size, 0.5)
     try:
         return holding_mask(half_maps, settings.pixel_size, coarse, **FSC_MASK)[0], []
     except ValueError as refused:
         return around(), [remark("fsc_mask_sphere", reason=str(refused))]
+
+
+def _wide_curves(half_maps: Tensor, settings: EMSettings, around: Around) -> dict[str, Tensor]:
+    """The curves that do without the tight mask, by name."""
+    try:
+        loose = fsc.loose_mask(half_maps.mean(0), settings.pixel_size, settings.mask.fsc_mask)
+    except ValueError:
+        loose = around()
+    return {
+        "loose": fsc.masked_correlation(half_maps, loose),
+        "spherical": fsc.spherical_curve(half_maps),
+    }

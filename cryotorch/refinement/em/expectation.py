@@ -135,8 +135,8 @@ class EStepResult:
 
 
 class Expectation:
-    """One E-step over all batches of an iteration, in the pieces that ``iteration.expect`` puts together; ``sums`` and ``result`` hold
-    what it learnt.
+    """One E-step over all batches of an iteration, in the pieces that ``iteration.expect`` puts together; ``sums``, by half set, and ``result``
+    hold what it learnt, ``filled`` the half sets that it has images of.
 
     Everything lies on the device, and the host waits for nothing but the sizes that the search depends on.
     """
@@ -157,7 +157,8 @@ class Expectation:
         self.stable = stable.to(device) if bool(stable.any()) and self.local is None else None
         self.all_known, self.some_known = bool(state.has_pose.all()), bool(state.has_pose.any())
         self.prepared: tuple[int, bool] | None = None
-        self.sums = [accumulator(settings.box, settings.padding, device) for _ in range(2)]
+        self.sums = {half: accumulator(settings.box, settings.padding, device) for half in (0, 1)}
+        self.filled: set[int] = set()
         self.result = EStepResult.empty(state, settings.box, device)
         # beyond the shells that are aligned only as far as the FSC of this iteration can reach
         self.insertion_limit = min(settings.box / 2, 2 * state.max_shell + 8)
@@ -268,6 +269,7 @@ class Expectation:
         blur = ((frequency @ spread.shift_covariance) * frequency).sum(-1)
         numerator, weight = numerator * (share * torch.exp(-0.5 * turn * blur)), weight * share
         spread_over = spread.rotation, spread.offset_px, images.magnification
+        self.filled.add(observed.half)
         insert_spread_(self.sums[observed.half], numerator, weight, *spread_over)
 
     def record(self, observed: Observed, weighed: Weighed) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.refinement.em.expectation import EStepResult
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.state import State
 
 NAMED = 3  # images, in a message
@@ -31,14 +32,14 @@ def check_images(e_step: EStepResult, name: Callable[[int], str]) -> None:
         )
 
 
-def check_sums(sums: Sequence[Tensor]) -> None:
-    """Of the sums of half set A and B, any shape.
+def check_sums(sums: Mapping[int, Tensor], ranks: Ranks) -> None:
+    """Of the sums of half set A and B, any shape, where they are.
 
     Raises:
         InputError: a sum is not finite.
     """
-    finite = torch.stack([total.sum().isfinite() for total in sums]).tolist()
-    for half, sound in zip("AB", finite, strict=True):
+    finite = ranks.each([lambda h=h: sums[h].sum().isfinite() for h in (0, 1)], ranks.owners)
+    for half, sound in zip("AB", torch.stack(finite).tolist(), strict=True):
         if not sound:
             raise InputError(
                 f"the map of half set {half} is not finite: the grey values of images or initial map are too large, bring them to about 1"

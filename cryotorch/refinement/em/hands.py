@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cryotorch.findings import Finding, remark
 from cryotorch.ops.fourier.coarse import coarse_sums
-from cryotorch.ops.fourier.reconstruct import Sums, solve_lightly
+from cryotorch.ops.fourier.reconstruct import Halves, Sums, solve_lightly
 from cryotorch.ops.fourier.symmetrise import symmetrise
 from cryotorch.ops.fourier.transforms import fft_volume, resize_volume, shell_count, shell_sum
 from cryotorch.ops.geometry.placement import flip_hand
@@ -30,6 +30,7 @@ from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.ops.resolution.significance import antisymmetric_numbers
 from cryotorch.refinement.em.expectation import EStepResult
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
@@ -155,38 +156,40 @@ def compare(
 
 @dataclass(frozen=True)
 class Carried:
-    """A half set after its frame was changed: rows of all particles, the sums of both halves, and what was done."""
+    """A half set after its frame was changed: rows of all particles, the sums of the halves that are here, and what was done."""
 
     e_step: EStepResult
-    halves: list[Sums]
+    halves: Halves
     notes: tuple[Finding, ...] = ()
 
 
 def align_frames(
     state: State,
     e_step: EStepResult,
-    halves: list[Sums],
+    halves: Halves,
     settings: EMSettings,
     insertion_limit: float,
+    ranks: Ranks,
 ) -> Carried | None:
     """Bring both half sets into one frame; None where they are, or nothing tells, or the search is a local one.
 
     Args:
-        halves: symmetrised sums of both half sets, of all ranks; insertion_limit: the last shell that was inserted.
+        halves: symmetrised sums of the half sets that are here; insertion_limit: the last shell that was inserted.
     """
     crossings, box = state.convergence.crossings, coarse_box(settings, insertion_limit)
     enough = min(box / 2, settings.box * settings.pixel_size / HAND_RESOLUTION) - 1
     decided = len(crossings) > 0 and crossings[-1] >= enough
     if settings.local is not None or decided or box / 2 <= settings.split + MIN_SHELLS:
         return None
-    small = coarse_maps(halves, box)
+    small = coarse_maps(halves, box, ranks)
     sphere, radius = _sphere(state, settings, box, small.device)
     inside, place, every = small * sphere, (settings.group, radius), frames(settings.group)
     carried = Carried(e_step, halves)
 
     def worst(pair: Tensor | tuple[Tensor, Tensor], first: int) -> tuple[float, Frame | None]:
-        doubts = [(compare(*pair, f, *place, first).doubt, f) for f in every]
-        return min(doubts, key=lambda pair: pair[0], default=(0.0, None))
+        doubts = ranks.each([lambda f=f: compare(*pair, f, *place, first).doubt for f in every])
+        found = zip(doubts, every, strict=True)
+        return min(found, key=lambda pair: pair[0], default=(0.0, None))
 
     doubt, frame = worst(inside, math.ceil(settings.split))
     if doubt <= -CLEAR_ERRORS:
@@ -274,10 +277,10 @@ def coarse_box(settings: EMSettings, insertion_limit: float) -> int:
     return min(settings.box, 2 * (math.ceil(finest) + 1))
 
 
-def coarse_maps(halves: list[Sums], box: int) -> Tensor:
+def coarse_maps(halves: Halves, box: int, ranks: Ranks) -> Tensor:
     """Half maps (2, d, d, d) of a small box from the sums."""
-    cut = [coarse_sums(half, box) for half in halves]
-    return torch.stack([solve_lightly(half) for half in cut])
+    pieces = [lambda h=h: solve_lightly(coarse_sums(halves[h], box)) for h in (0, 1)]
+    return torch.stack(ranks.each(pieces, ranks.owners))
 
 
 def _sphere(
@@ -320,5 +323,5 @@ def _carry(
         state.anchor_rotation = turned(state.anchor_rotation)
     certain = torch.where(mine, torch.zeros_like(e_step.certain), e_step.certain)  # search anew
     e_step = replace(e_step, rotation=turned(e_step.rotation), certain=certain)
-    halves = [frame.sums(half) if i in half_sets else half for i, half in enumerate(halves)]
+    halves = {h: frame.sums(half) if h in half_sets else half for h, half in halves.items()}
     return Carried(e_step, halves, (*carried.notes, note))

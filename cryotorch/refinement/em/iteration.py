@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
-
 from cryotorch.particles import Batch
 from cryotorch.refinement.em.ctf_round import CtfRound
-from cryotorch.refinement.em.evaluate import evaluate, for_the_eye, keep_score
+from cryotorch.refinement.em.evaluate import evaluate, keep_score
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.mstep import gather, in_one_frame, solve
 from cryotorch.refinement.em.outcome import Made, outcome
 from cryotorch.refinement.em.reference_mask import mask_references, sphere
-from cryotorch.refinement.em.regularise import regularise
+from cryotorch.refinement.em.regularise import regularise, without_noise
 from cryotorch.refinement.em.update import plan_next, take_over
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.results import IterationResult
 
 
@@ -44,14 +43,14 @@ def expect(expectation: Expectation, batch: Batch) -> None:
 
 def maximize(
     expectation: Expectation,
-    reduce: Callable[[list[Tensor]], None],
+    ranks: Ranks,
     ctf: CtfRound | None = None,
     name: Callable[[int], str] = "image {}".format,
 ) -> IterationResult:
     """M-step: solve for new maps, judge them, and set the state up for the next iteration.
 
     Args:
-        reduce: sums tensors over all ranks, in place; does nothing on one process.
+        ranks: which share the work; ``Ranks()`` for one process.
         ctf: what the iteration learnt about the CTF, if it looked.
         name: of the image of a row, for messages.
 
@@ -60,25 +59,25 @@ def maximize(
     """
     state, settings, clock = expectation.state, expectation.settings, expectation.clock
     with clock.waiting("reduce"):  # for the slowest rank too
-        e_step = gather(expectation, reduce, name)
+        e_step = gather(expectation, ranks, name)
     with clock.waiting("solve"):
-        e_step, halves, notes = in_one_frame(expectation, e_step)
-        solved = solve(halves, settings.box)  # V = numerator / weight
+        e_step, halves, notes = in_one_frame(expectation, e_step, ranks)
+        solved = solve(halves, ranks)  # V = numerator / weight
     half_maps, inserted = solved.half_maps, expectation.insertion_limit
     with clock.waiting("fsc"):
         evaluation = evaluate(
-            half_maps, inserted, settings, lambda: sphere(settings, half_maps.device)
+            half_maps, inserted, settings, lambda: sphere(settings, half_maps.device), ranks
         )
         keep_score(state, evaluation)
     with clock.waiting("solve"):
-        maps = regularise(solved, evaluation.leading, evaluation.inside, settings)
+        plain = regularise(solved, evaluation.leading, evaluation.inside, settings, ranks)
         solved.sums.clear()  # for the memory
-        mask_references(state, maps, evaluation.reached, settings)
-        sharp = for_the_eye(half_maps, evaluation, settings, maps.locally)
+        full, references, mask, sharp = without_noise(plain, half_maps, evaluation, settings, ranks)
+        mask_references(state, references, mask, settings)
     changes = take_over(state, e_step, settings)  # noise, what images count, poses, scales
     messages = [*evaluation.messages, *notes, *changes.messages]
     if ctf is not None:
-        messages.append(ctf.conclude(state, reduce))
+        messages.append(ctf.conclude(state, ranks.add_up))
     messages += plan_next(expectation, e_step, half_maps, sharp.fit)
-    made = Made(half_maps, maps, evaluation, sharp)
+    made = Made(half_maps, full, plain.noise_filter.cutoff, evaluation, sharp)
     return outcome(expectation, e_step, changes, made, messages)

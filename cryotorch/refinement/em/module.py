@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from itertools import count
 
 import lightning as L
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cryotorch.errors import InputError
@@ -27,6 +25,7 @@ from cryotorch.refinement.em.out_of_memory import (
 from cryotorch.refinement.em.schedule import Continue, Stop, advance
 from cryotorch.refinement.runtime.distributed import Batches, ShardSampler
 from cryotorch.refinement.runtime.prefetch import PrefetchLoader
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import ConvergenceHistory, State
 from cryotorch.results import IterationResult
@@ -122,33 +121,20 @@ class Refinement(L.LightningModule):
 
     def _maximize(self) -> None:
         self.expectation.drop()  # room for the maps
-        summed = 0
+        world = self.trainer.world_size
+        ranks = Ranks(self.global_rank, world, self.device, self.room)
+        name = getattr(self.batches.images, "name", "image {}".format)
 
         def solve() -> None:
-            calls = count()
+            self.result = maximize(self.expectation, ranks, self.ctf, name)
 
-            def reduce(tensors: list[Tensor]) -> None:
-                nonlocal summed
-                if next(calls) >= summed:  # a second attempt finds the first one's sums
-                    self._reduce(tensors)
-                    summed += 1
-
-            name = getattr(self.batches.images, "name", "image {}".format)
-            self.result = maximize(self.expectation, reduce, self.ctf, name)
-
-        self.room(solve, snapshot(self.state))
+        if world == 1:
+            self.room(solve, snapshot(self.state))
+        else:  # others wait for what comes next: only pieces are done again
+            solve()
         self.expectation = self.ctf = None
         if self.state.stopped:
             self.trainer.should_stop = True
-
-    def _reduce(self, tensors: list[Tensor]) -> None:
-        if self.trainer.world_size == 1:
-            return
-        for tensor in tensors:
-            on_device = tensor.to(self.device)
-            # a sum; the trainer's own reductions default to the mean
-            torch.distributed.all_reduce(on_device)
-            tensor.copy_(on_device)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Add the state, plain tensors and numbers."""

@@ -12,7 +12,6 @@ from cryotorch.findings import Finding
 from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.refinement.em.evaluate import Evaluation
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
-from cryotorch.refinement.em.regularise import Maps
 from cryotorch.refinement.em.update import PoseChanges
 from cryotorch.refinement.pose_search.pose_error import error_factors
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
@@ -22,10 +21,16 @@ from cryotorch.results import Departures, IterationResult
 
 
 class Made(NamedTuple):
-    """The maps of an iteration: half maps (2, d, d, d) without a filter, those with one, what they are worth, and the one for the eye."""
+    """What an iteration makes.
+
+    Attributes:
+        half_maps: (2, d, d, d) without a filter; full: (d, d, d) of all particles, with one; cutoff: (d, d, d) of that, or None.
+        evaluation: what the half maps are worth; sharp: the map for the eye.
+    """
 
     half_maps: Tensor
-    maps: Maps
+    full: Tensor
+    cutoff: Tensor | None
     evaluation: Evaluation
     sharp: Sharp
 
@@ -62,7 +67,7 @@ def outcome(
         iteration=state.iteration,
         pixel_size=settings.pixel_size,
         half_maps=made.half_maps.cpu(),
-        map=made.maps.full.cpu(),
+        map=made.full.cpu(),
         map_sharp=made.sharp.map.cpu(),
         mask_refine=None if state.mask is None else state.mask.cpu(),
         mask_fsc=made.evaluation.mask.cpu(),
@@ -83,7 +88,7 @@ def outcome(
         final=bool(state.stopped),
         group=settings.group.cpu(),
         departures=departures,
-        cutoff=None if made.maps.cutoff is None else made.maps.cutoff.cpu(),
+        cutoff=None if made.cutoff is None else made.cutoff.cpu(),
         loud=changes.loud,
         noise_factor=changes.noise_factor[has_pose],
     )

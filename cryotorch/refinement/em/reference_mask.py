@@ -9,7 +9,6 @@ from torch import Tensor
 
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.masks.soft import density_mask, mask_reach, soft_sphere
-from cryotorch.refinement.em.regularise import Maps
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
@@ -39,27 +38,50 @@ def first_mask(state: State, volume: Tensor, resolution: float, settings: EMSett
             return
 
 
-def mask_references(state: State, maps: Maps, resolution: float, settings: EMSettings) -> None:
-    """The references of the next search, inside the mask that the maps of this iteration make."""
-    update_mask(state, maps.full, resolution, settings, blur=MASK_LOW_PASS)
-    state.references = maps.references.mul_(_reference_mask(state, settings, maps.full.device))
+def masked_map(
+    volume: Tensor, resolution: float, settings: EMSettings
+) -> tuple[Tensor, Tensor | None]:
+    """The map of an iteration (d, d, d), and the mask that it makes for the next references, see ``made_mask``."""
+    return volume, made_mask(volume, resolution, settings, blur=MASK_LOW_PASS)
+
+
+def mask_references(
+    state: State, references: list[Tensor], mask: Tensor | None, settings: EMSettings
+) -> None:
+    """The references (d, d, d) of the next search, which are taken out of their list, inside a new mask (d, d, d), or the one before."""
+    if mask is not None:
+        _set_mask(state, mask)
+    both = torch.stack(references)
+    references.clear()
+    state.references = both.mul_(_reference_mask(state, settings, both.device))
 
 
 def update_mask(
     state: State, volume: Tensor, resolution: float, settings: EMSettings, blur: float | None = None
 ) -> None:
-    """Dynamic masks follow the map (d, d, d), low-passed at ``smooth`` Å, once it is better than the start resolution; otherwise the given one stays."""
+    """The mask of a map (d, d, d), where it makes one, becomes that of the references."""
+    mask = made_mask(volume, resolution, settings, blur)
+    if mask is not None:
+        _set_mask(state, mask)
+
+
+def made_mask(
+    volume: Tensor, resolution: float, settings: EMSettings, blur: float | None = None
+) -> Tensor | None:
+    """The mask (d, d, d) that a map (d, d, d) makes, None = that of before stays.
+
+    Dynamic masks follow the map, low-passed at ``blur`` Å, once it is better than the start resolution; otherwise the given one stays.
+    """
     if settings.mask.mode == "none":
-        return
+        return None
     user_mask = settings.mask.user_mask
     if settings.mask.mode == "dynamic" and resolution < settings.mask.start_resolution:
         volume = volume if blur is None else low_pass(volume, settings.pixel_size, blur)
         mask = _around(volume, MASK_LOW_PASS, settings)
         if settings.local is not None and user_mask is not None:
             mask = mask * user_mask.to(volume)  # of the region, what is there
-        _set_mask(state, mask)
-    elif user_mask is not None:
-        _set_mask(state, user_mask.to(volume))
+        return mask
+    return None if user_mask is None else user_mask.to(volume)
 
 
 def _around(volume: Tensor, blur: float, settings: EMSettings) -> Tensor:

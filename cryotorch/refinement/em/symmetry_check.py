@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding
-from cryotorch.ops.fourier.reconstruct import Sums
+from cryotorch.ops.fourier.coarse import coarse_sums
+from cryotorch.ops.fourier.reconstruct import Halves
 from cryotorch.ops.geometry.symmetry import point_group
-from cryotorch.ops.geometry.symmetry_fit import Fit, SymmetryFit
+from cryotorch.ops.geometry.symmetry_fit import Fit, SymmetryFit, box_for
 from cryotorch.ops.geometry.symmetry_frame import (
     OtherAxes,
     conjugate,
@@ -22,6 +23,7 @@ from cryotorch.ops.geometry.symmetry_frame import (
     z_alone,
     z_fold,
 )
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import EMSettings
 from cryotorch.refinement.state import State
 
@@ -82,9 +84,9 @@ def judge_symmetry(look: SymmetryFit, group: Tensor, name: str, edge: float) -> 
 
 
 def check_symmetry(
-    state: State, sums: list[Sums], settings: EMSettings, insertion_limit: float
+    state: State, halves: Halves, settings: EMSettings, insertion_limit: float, ranks: Ranks
 ) -> list[Finding]:
-    """In early iterations of a refinement: a warning where the sums (of all ranks, not symmetrised) contradict the symmetry.
+    """In early iterations of a refinement: a warning where the sums (not symmetrised) contradict the symmetry.
 
     They do so only where it is far from true, as poses that are found against a symmetric reference adapt to it.
 
@@ -101,7 +103,9 @@ def check_symmetry(
     radius = min(
         settings.particle_radius or math.inf, state.mask_radius or math.inf, 0.42 * settings.box
     )
-    look = SymmetryFit(sums, min(insertion_limit, settings.box / 2) - 1, radius / settings.box)
+    limit = min(insertion_limit, settings.box / 2) - 1
+    coarse = [lambda h=h: coarse_sums(halves[h], box_for(limit)) for h in (0, 1)]
+    look = SymmetryFit(ranks.each(coarse, ranks.owners), limit, radius / settings.box)
     verdict = judge_symmetry(
         look, settings.group, settings.symmetry, settings.box * settings.pixel_size
     )

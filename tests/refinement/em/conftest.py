@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.iteration import expect
 from cryotorch.refinement.image_weight import unlimited
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.state import State
 
 
@@ -65,6 +65,6 @@ def e_step() -> Callable[..., Expectation]:
 
 
 @pytest.fixture
-def alone() -> Callable[[list[Tensor]], None]:
-    """The reduction of a single process."""
-    return lambda tensors: None
+def alone() -> Ranks:
+    """A single process."""
+    return Ranks()

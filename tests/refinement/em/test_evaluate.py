@@ -15,11 +15,12 @@ from cryotorch.ops.fourier.filters import low_pass, radial_amplitude
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.refinement.em.evaluate import evaluate, for_the_eye, keep_score
 from cryotorch.refinement.em.iteration import maximize
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import MaskSettings
 
 
 def test_no_resolution_is_claimed_where_nothing_was_inserted(
-    simulate: Callable, start: Callable, e_step: Callable, alone: Callable
+    simulate: Callable, start: Callable, e_step: Callable, alone: Ranks
 ) -> None:
     world = simulate(200, 4.0)
     state = start(world)
@@ -51,7 +52,7 @@ def around() -> torch.Tensor:
 def test_the_given_mask_judges(simulate: Callable) -> None:
     given = soft_sphere(24, 7, 3)
     s = simulate(mask=MaskSettings(fsc_mask=given)).settings
-    found = evaluate(half_maps(), 12.0, s, around)
+    found = evaluate(half_maps(), 12.0, s, around, Ranks())
     assert found.mask is given and found.messages == []
 
 
@@ -59,9 +60,9 @@ def test_density_makes_the_mask_and_a_sphere_stands_in_where_there_is_none(
     simulate: Callable,
 ) -> None:
     s = simulate().settings
-    mask = evaluate(half_maps(), 12.0, s, around).mask
+    mask = evaluate(half_maps(), 12.0, s, around, Ranks()).mask
     assert float(mask[12, 12, 12:18].min()) > 0.99 and float(mask[:2].max()) == 0
-    empty = evaluate(half_maps() - 5, 12.0, s, around)
+    empty = evaluate(half_maps() - 5, 12.0, s, around, Ranks())
     assert torch.equal(empty.mask, around()) and codes(empty.messages) == ["fsc_mask_sphere"]
 
 
@@ -70,7 +71,7 @@ def test_the_corrected_curve_leads_once_a_mask_means_something(
     simulate: Callable, starts: bool
 ) -> None:
     s = simulate(mask=MaskSettings(start_resolution=100.0 if starts else 1.0)).settings
-    found = evaluate(half_maps(), 12.0, s, around)
+    found = evaluate(half_maps(), 12.0, s, around, Ranks())
     assert found.leading is found.judged.curves["corrected" if starts else "spherical"]
     assert torch.equal(found.inside, found.mask if starts else around())
     assert 8 <= found.reached < 12
@@ -90,7 +91,7 @@ def test_the_score_of_an_iteration(simulate: Callable, start: Callable) -> None:
 
 def test_the_map_for_the_eye_is_sharpened_as_asked_and_filtered_last(simulate: Callable) -> None:
     s, maps = simulate(bfactor=-80.0).settings, half_maps()
-    found = evaluate(maps, 12.0, s, around)
+    found = evaluate(maps, 12.0, s, around, Ranks())
     sharp = for_the_eye(maps, found, s, lambda volume: volume)
     assert sharp.fit.applied == -80.0
     twice = for_the_eye(maps, found, s, lambda volume: 2 * volume)

@@ -103,7 +103,7 @@ def test_an_image_adds_its_weight_to_its_own_half_set(simulate: Callable, start:
         expectation._count(expectation.insertion_limit)
     )
     expected = float((images.gain**2 * images.precision).sum(dtype=torch.float64))
-    added = [float(merge_(a)[..., 2].sum(dtype=torch.float64)) for a in expectation.sums]
+    added = [float(merge_(a)[..., 2].sum(dtype=torch.float64)) for a in expectation.sums.values()]
     assert added[1 - batch.half] == 0 and added[batch.half] == pytest.approx(expected, rel=1e-4)
 
 

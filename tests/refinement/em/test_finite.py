@@ -9,6 +9,7 @@ import torch
 
 from cryotorch.errors import InputError
 from cryotorch.refinement.em.finite import check_images, check_state, check_sums
+from cryotorch.refinement.runtime.ranks import Ranks
 
 SHAPES = dict(rotation=(6, 3, 3), shift=(6, 2), sigma=(6, 2), cross=(6,), power=(6,), ratio=(6, 4))
 
@@ -35,11 +36,11 @@ def test_three_images_are_named_and_the_others_counted() -> None:
 
 
 def test_the_half_set_is_named() -> None:
-    sums = [torch.ones(3, 4), torch.ones(3, 4)]
-    check_sums(sums)
+    sums = {0: torch.ones(3, 4), 1: torch.ones(3, 4)}
+    check_sums(sums, Ranks())
     sums[1][2, 0] = torch.inf
     with pytest.raises(InputError, match="the map of half set B is not finite"):
-        check_sums(sums)
+        check_sums(sums, Ranks())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.hands import Frame, align_frames, compare, frames, judge_hands
 from cryotorch.refinement.em.iteration import expect, maximize
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import ScheduleSettings
 from cryotorch.refinement.state import State
 from cryotorch.report.sentences import say
@@ -33,8 +34,7 @@ CPU = torch.device("cpu")
 IDENTITY = torch.eye(3, dtype=torch.float64)
 
 
-def alone(tensors: list[Tensor]) -> None:
-    """The reduction of a single process."""
+ALONE = Ranks()
 
 
 def with_frame(world, frame: Frame) -> tuple[State, Expectation]:
@@ -95,7 +95,7 @@ def test_a_half_set_in_another_frame_is_carried_over(
     state, expectation = with_frame(world, frame)
     references = torch.stack([world.volume] * 2)
     state.references = references  # what says which of the two is moved
-    result = maximize(expectation, alone)
+    result = maximize(expectation, ALONE)
     assert [c["half"] for c in changes(result)] == ["B"], result.messages
     mask = soft_sphere(box, box / 3, 3)
     curve = shell_correlation(*(result.half_maps * mask))
@@ -108,8 +108,9 @@ def test_a_half_set_in_another_frame_is_carried_over(
     assert (state.stable_iterations[half_b] == 0).all()
     # what the E-step left is as it was: a second attempt, after memory had run out, finds the same
     fresh, halves = State(world.blind, references, state.noise, 9.0), expectation.sums
-    halves = [symmetrise(collect(half), group) for half in halves]
-    assert align_frames(fresh, expectation.result, halves, world.settings, box / 2) is not None
+    halves = {h: symmetrise(collect(half), group) for h, half in halves.items()}
+    again = align_frames(fresh, expectation.result, halves, world.settings, box / 2, ALONE)
+    assert again is not None
 
 
 @pytest.mark.parametrize("symmetry", ["O", "D3"])
@@ -118,7 +119,7 @@ def test_the_initial_map_as_given_decides_the_frame(symmetry: str, simulate: Cal
     world = simulate(60, 4.0, symmetry=symmetry, split=4.0, schedule=ScheduleSettings(3.0, 11.0))
     state, expectation = with_frame(world, Frame(IDENTITY, False))
     state.initial_map = Frame(IDENTITY, True).map(world.volume)
-    result = maximize(expectation, alone)
+    result = maximize(expectation, ALONE)
     assert "both_half_sets_moved" in codes(changes(result)), result.messages
     mask = soft_sphere(24, 8, 3)
     for half in result.half_maps:
@@ -127,7 +128,7 @@ def test_the_initial_map_as_given_decides_the_frame(symmetry: str, simulate: Cal
     noise = torch.randn(24, 24, 24, generator=torch.Generator().manual_seed(1))
     for given in (world.volume, noise):
         state.initial_map = given
-        result = maximize(expectation, alone)
+        result = maximize(expectation, ALONE)
         assert not changes(result), result.messages
 
 
@@ -135,7 +136,7 @@ def test_half_maps_in_one_frame_stay(simulate: Callable) -> None:
     for symmetry in ("I", "D3", "C1", "C2"):
         world = simulate(60, 4.0, symmetry=symmetry, split=4.0)
         _, expectation = with_frame(world, Frame(IDENTITY, False))
-        result = maximize(expectation, alone)
+        result = maximize(expectation, ALONE)
         assert not changes(result)
 
 

@@ -47,8 +47,8 @@ def e_step(world, portions: AdaptiveBatch) -> Expectation:
 def assert_same(one: Expectation, other: Expectation) -> None:
     for mine, theirs in zip(one.result.tensors(), other.result.tensors(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
-    for mine, theirs in zip(one.sums, other.sums, strict=True):
-        total = theirs.sums.sum(0)
+    for half, mine in one.sums.items():
+        total = other.sums[half].sums.sum(0)
         assert torch.allclose(
             mine.sums.sum(0), total, rtol=1e-4, atol=1e-5 * float(total.abs().max())
         )

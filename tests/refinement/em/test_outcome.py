@@ -13,12 +13,13 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector
 from cryotorch.refinement.em import outcome
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import LocalSettings, SearchExtent
 
 
 @pytest.fixture
 def of_one_batch(
-    simulate: Callable, start: Callable, alone: Callable, monkeypatch: pytest.MonkeyPatch
+    simulate: Callable, start: Callable, alone: Ranks, monkeypatch: pytest.MonkeyPatch
 ):
     """State, findings and result of an iteration that took 15 of 40 particles; references double their errors, or treble them."""
     factors = torch.tensor([2.0, 3.0])

@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from cryotorch.ops.masks.soft import soft_sphere
-from cryotorch.refinement.em.reference_mask import first_mask, mask_references, sphere, update_mask
-from cryotorch.refinement.em.regularise import Maps
+from cryotorch.refinement.em.reference_mask import (
+    first_mask,
+    mask_references,
+    masked_map,
+    sphere,
+    update_mask,
+)
 from cryotorch.refinement.settings import MaskSettings
 
 
@@ -80,7 +85,8 @@ def test_the_first_mask_needs_density(simulate: Callable, start: Callable) -> No
 def test_references_are_multiplied_by_mask_and_sphere(simulate: Callable, start: Callable) -> None:
     world = simulate(particle_radius=7.0, mask=MaskSettings("static", user_mask=GIVEN))
     state = start(world)
-    maps = Maps(world.volume, torch.full((2, 24, 24, 24), 3.0))
-    mask_references(state, maps, 20.0, world.settings)
+    volume, mask = masked_map(world.volume, 20.0, world.settings)
+    assert volume is world.volume
+    mask_references(state, [torch.full((24, 24, 24), 3.0)] * 2, mask, world.settings)
     expected = 3 * GIVEN * soft_sphere(24, 7, 0.96)
     torch.testing.assert_close(state.references, expected.expand(2, -1, -1, -1))

@@ -20,6 +20,7 @@ from cryotorch.ops.fourier.transforms import fft_volume, half_plane, volume_shel
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.refinement.em import mstep, reference_mask, regularise
 from cryotorch.refinement.em.iteration import maximize
+from cryotorch.refinement.runtime.ranks import Ranks
 
 
 def test_halves_share_nothing_above_the_split() -> None:
@@ -34,7 +35,7 @@ def test_halves_share_nothing_above_the_split() -> None:
     before = own.numerator.clone(), own.weight.clone()
     low = own.shells() < 1.5  # a shell less: what is shared leaks one further
     assert 0 < low.sum() < low.numel()
-    with regularise.sharing_low(own, merged, 2.5):
+    with regularise.sharing_low(own, regularise.low_rows(merged, 2.5), 2.5):
         for now, then, both in (
             (own.numerator, before[0], merged.numerator),
             (own.weight, before[1], merged.weight),
@@ -48,7 +49,7 @@ def test_references_above_the_split_come_from_their_own_half(
     monkeypatch: pytest.MonkeyPatch,
     start: Callable,
     e_step: Callable,
-    alone: Callable,
+    alone: Ranks,
 ) -> None:
     """Add something else to what half B has seen: half A's reference changes below the split shell only."""
     world = simulate(60, 2.0)
@@ -82,7 +83,14 @@ def solved_of(simulate: Callable, start: Callable, e_step: Callable, **changes):
     world = simulate(60, 4.0, **changes)
     state = start(world)
     sums = e_step(world, state).sums
-    return world.settings, mstep.solve([collect(a) for a in sums], 24)
+    return world.settings, mstep.solve({half: collect(a) for half, a in sums.items()}, Ranks())
+
+
+def filtered(solved, curve, mask, settings) -> list[torch.Tensor]:
+    """The map of all particles, and that of half set A."""
+    plain = regularise.regularise(solved, curve, mask, settings, Ranks())
+    assert plain.noise_filter.cutoff is None
+    return [plain.full(), plain.reference(0)]
 
 
 def test_the_wiener_filter_follows_the_curve(
@@ -91,20 +99,17 @@ def test_the_wiener_filter_follows_the_curve(
     """At an FSC of 0.5 a half map keeps a half and the map of both two thirds; where the curve is 1 all stays, where it is 0 nothing."""
     s, solved = solved_of(simulate, start, e_step, local_wiener=False)
     merged = solve_lightly(solved.sums[0] + solved.sums[1])
-    whole = regularise.regularise(solved, torch.ones(13), torch.ones(24, 24, 24), s)
     curve = torch.tensor([1.0] * 4 + [0.5] * 5 + [0.0] * 4)
-    part = regularise.regularise(solved, curve, torch.ones(24, 24, 24), s)
+    whole, part = (filtered(solved, c, torch.ones(24, 24, 24), s) for c in (torch.ones(13), curve))
     merged = filter_shells(merged, torch.ones(13))  # without the corners
-    torch.testing.assert_close(whole.full, merged, rtol=0, atol=2e-3 * float(merged.abs().max()))
+    torch.testing.assert_close(whole[0], merged, rtol=0, atol=2e-3 * float(merged.abs().max()))
     full, half = (
-        radial_amplitude(a) / radial_amplitude(b)
-        for a, b in ((part.full, whole.full), (part.references[0], whole.references[0]))
+        radial_amplitude(a) / radial_amplitude(b) for a, b in zip(part, whole, strict=True)
     )
     assert full[1:4] == pytest.approx(1, abs=0.01) and half[1:4] == pytest.approx(1, abs=0.01)
     assert full[5:8] == pytest.approx(2 / 3, abs=0.01)
     assert half[5:8] == pytest.approx(1 / 2, abs=0.01)
     assert float(full[10:12].max()) < 0.01 and float(half[10:12].max()) < 0.01
-    assert part.cutoff is None and torch.equal(part.locally(merged), merged)
 
 
 def test_density_that_only_one_place_shares_is_kept_there(
@@ -115,10 +120,10 @@ def test_density_that_only_one_place_shares_is_kept_there(
     inside, outside = soft_sphere(24, 6, 0), 1 - soft_sphere(24, 10, 0)
     curve = torch.tensor([1.0] * 4 + [0.7] * 4 + [0.4] * 5)
     maps = [
-        regularise.regularise(solved, curve, soft_sphere(24, 9, 2), replace(s, local_wiener=local))
+        filtered(solved, curve, soft_sphere(24, 9, 2), replace(s, local_wiener=local))[0]
         for local in (True, False)
     ]
     solvent, particle = (
-        [float((m.full * where).square().sum()) for m in maps] for where in (outside, inside)
+        [float((m * where).square().sum()) for m in maps] for where in (outside, inside)
     )
     assert solvent[0] < 0.7 * solvent[1] and particle[0] > 1.05 * particle[1]

@@ -15,6 +15,7 @@ from cryotorch.ops.geometry.rotations import from_rotation_vector
 from cryotorch.refinement.em import update
 from cryotorch.refinement.em.iteration import maximize
 from cryotorch.refinement.em.update import coefficients_per_shell, noise_power, plan_next, take_over
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import ScheduleSettings
 from cryotorch.refinement.state import ConvergenceHistory, State
 
@@ -160,7 +161,7 @@ def test_an_image_that_is_too_loud_is_named(moved) -> None:
 
 
 def test_the_last_iteration_is_final(
-    simulate: Callable, start: Callable, e_step: Callable, alone: Callable
+    simulate: Callable, start: Callable, e_step: Callable, alone: Ranks
 ) -> None:
     world = simulate(30, 4.0, schedule=ScheduleSettings(4.0, 11.0, max_iterations=1))
     state = start(world)

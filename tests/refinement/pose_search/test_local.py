@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from cryotorch.findings import Finding
 from cryotorch.ops.fourier.slices import (
@@ -26,6 +25,7 @@ from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import (
     LocalSettings,
     MaskSettings,
@@ -41,8 +41,7 @@ MASK = soft_sphere(24, 7, 4)
 LOCAL = LocalSettings(REACH, subtract=True)
 
 
-def alone(tensors: list[Tensor]) -> None:
-    """The reduction of a single process."""
+ALONE = Ranks()
 
 
 def local_world(simulate: Callable, local: LocalSettings = LOCAL, **changes):
@@ -82,7 +81,7 @@ def test_iterations_come_nearer_and_never_leave_extents_or_half_sets(simulate: C
     assert notes[0].code == "grey_scale" and notes[0]["match"] is None
     assert torch.equal(state.references[0] * (MASK == 0), torch.zeros(24, 24, 24))
     for _ in range(2):
-        result = maximize(e_step(world, state), alone)
+        result = maximize(e_step(world, state), ALONE)
         assert torch.equal(result.particles.half, start.half)
         moved = result.departures
         assert moved.rotation.max() <= 15.01 and moved.shift.max() <= 1.5 * 4 + 0.01
@@ -112,7 +111,7 @@ def test_references_above_the_split_come_from_their_own_half(
         monkeypatch.setattr(
             "cryotorch.refinement.em.reference_mask._reference_mask", lambda *_: torch.tensor(1.0)
         )
-        maximize(expectation, alone)
+        maximize(expectation, ALONE)
         spectra.append(fft_volume(state.references * gridding_correction(24, 24)))
         monkeypatch.undo()
         monkeypatch.setattr(regularise, "local_wiener", lambda volume, *_: volume)
@@ -130,7 +129,7 @@ def test_references_above_the_split_come_from_their_own_half(
 @pytest.mark.parametrize(("turn", "move"), [(True, False), (False, True), (True, True)])
 def test_centres_follow_the_poses_when_asked(simulate: Callable, turn: bool, move: bool) -> None:
     world, start, state, _ = local_world(simulate, LocalSettings(REACH, turn, move))
-    result = maximize(e_step(world, state), alone)
+    result = maximize(e_step(world, state), ALONE)
     now, pixel = result.particles, world.settings.pixel_size
     assert torch.equal(state.centre_rotation, now.rotation if turn else start.rotation)
     held = PosePrior(state.centre_rotation, state.centre_shift / pixel, REACH)
@@ -150,7 +149,7 @@ def test_branch_and_bound_takes_the_place_of_newton(simulate: Callable) -> None:
         world, *_ = local_world(simulate)
         settings = replace(world.settings, search=replace(world.settings.search, method=method))
         world, _, state, _ = local_world(simulate, search=settings.search)
-        result = maximize(e_step(world, state), alone)
+        result = maximize(e_step(world, state), ALONE)
         poses[method] = result.particles.rotation
     (found,) = [m for m in result.messages if m.code == "pruning"]
     assert found["evaluations"] > 1 and "evaluations per particle" in say(found)
@@ -159,7 +158,7 @@ def test_branch_and_bound_takes_the_place_of_newton(simulate: Callable) -> None:
 
 def test_the_nonuniform_regulariser_filters_all_maps_alike(simulate: Callable) -> None:
     world, _, state, _ = local_world(simulate, nonuniform=NonUniformSettings())
-    result = maximize(e_step(world, state), alone)
+    result = maximize(e_step(world, state), ALONE)
     inside, far = MASK > 0.9, soft_sphere(24, 11, 0) * (soft_sphere(24, 10, 0) == 0) > 0
     assert result.cutoff[inside].median() < result.cutoff[far].median()
     assert 8 - 0.01 <= result.cutoff.min() and result.cutoff.max() <= 24.01

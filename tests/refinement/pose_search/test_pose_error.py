@@ -15,6 +15,7 @@ from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.pose_search.pose_error import COMPARED_IMAGES, MIN_COMPARED, error_factors
+from cryotorch.refinement.runtime.ranks import Ranks
 from cryotorch.refinement.settings import ScheduleSettings
 
 
@@ -53,7 +54,7 @@ def test_standard_errors_are_those_against_the_truth(simulate: Callable, snr: fl
             for number in range(len(batches)):
                 expect(expectation, batches[number])
             compared = int((expectation.result.pose_difference > 0).all(1).sum())
-            result = maximize(expectation, lambda tensors: None)
+            result = maximize(expectation, Ranks())
     assert 2 * MIN_COMPARED <= compared <= 2 * COMPARED_IMAGES
     found, truth = result.particles, world.truth
     # in the frame of the map, which may be a little off the truth's
