@@ -218,9 +218,10 @@ def _stamp(out: Path) -> float:
         return 0
 
 
-def cases(kills: int, seed: int, processes: tuple[int, ...] = (1,)) -> Iterator[Case]:
+def cases(
+    kills: int, seed: int, processes: tuple[int, ...] = (1,), jobs: tuple[str, ...] = (*JOBS,)
+) -> Iterator[Case]:
     """Jobs, numbers of processes and signals in turn."""
-    jobs = [*JOBS, *STAGES]
     for number in range(kills):
         kind = number // len(jobs)
         yield Case(
@@ -244,7 +245,13 @@ def test_a_kill(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
 def test_kills(folder: Path, overwrite: bool) -> None:
-    found = [kill(folder, case, overwrite) for case in cases(24, 100, (1, 2))]
+    found = [kill(folder, case, overwrite) for case in cases(20, 100, (1, 2))]
+    assert not [case.line() for case in found if case.fault]
+
+
+@pytest.mark.slow
+def test_kills_of_stages(folder: Path) -> None:
+    found = [kill(folder, case) for case in cases(12, 500, (1, 2), (*STAGES,))]
     assert not [case.line() for case in found if case.fault]
 
 
@@ -384,11 +391,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, nargs="+", default=[1], choices=PROCESSES)
     parser.add_argument("--overwrite", action="store_true", help="the run replaces another one")
+    parser.add_argument("--stages", action="store_true", help="of jobs that go on by stages")
     given = parser.parse_args()
     tally: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         make_inputs(Path(place))
-        for case in cases(given.kills, given.seed, tuple(given.processes)):
+        jobs = tuple(STAGES if given.stages else JOBS)
+        for case in cases(given.kills, given.seed, tuple(given.processes), jobs):
             print(kill(Path(place), case, given.overwrite).line(), flush=True)
             tally["fault" if case.fault else "well"] += 1
     print(dict(tally))

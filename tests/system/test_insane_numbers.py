@@ -221,6 +221,7 @@ LONG = {
     "iterations",
     "epochs",
     "trainer.devices",
+    "devices",
     "trainer.num_nodes",
 }
 AT_LIMITS = [

@@ -20,6 +20,7 @@ from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.refinement.runtime.team import Team
 from cryotorch.refinement.runtime.watch import Launcher, Watch, end_with_the_lost
 
+MOST_ON_FEW = 8  # processes that may be asked for on a machine with fewer processors
 PATIENCE = timedelta(days=30)  # that a process waits for another; ``Watch`` sees those that end
 
 
@@ -35,8 +36,9 @@ def team_of(name: str, devices: int, resume: str) -> Iterator[tuple[Team, torch.
         Stopped: by a signal.
     """
     device, world = pick_device(name), processes(devices)
-    there = torch.cuda.device_count() if device.type == "cuda" else devices
-    require(devices <= there, "devices", devices, f"there are {there} CUDA devices")
+    cuda, there = device.type == "cuda", max(os.cpu_count() or 1, MOST_ON_FEW)
+    there, kind = (torch.cuda.device_count(), "CUDA devices") if cuda else (there, "processors")
+    require(devices <= there, "devices", devices, f"there are no more than {there} {kind}")
     watch = Watch(0 if starter() else rank(), resume) if world > 1 else None
     with watch or nullcontext():
         try:

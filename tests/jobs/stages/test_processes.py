@@ -27,5 +27,8 @@ def test_ctrl_c_says_how_to_go_on() -> None:
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(InputError, match="devices=3 cannot be used: there are 2 CUDA devices"):
+    with pytest.raises(InputError, match=r"devices=3 cannot be used: .*no more than 2 CUDA"):
         team_of("cuda", 3, "").__enter__()
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with pytest.raises(InputError, match=r"devices=9 cannot be used: .*no more than 8 processors"):
+        team_of("cpu", 9, "").__enter__()
