@@ -10,6 +10,7 @@ import torch
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.symmetry import in_asymmetric_unit, point_group
 from cryotorch.ops.pose.scores import Observation
+from cryotorch.refinement.ab_initio import soft_stage as module
 from cryotorch.refinement.ab_initio.judge import judge
 from cryotorch.refinement.ab_initio.soft_stage import Course, shifts_at, soft_stage
 
@@ -45,6 +46,24 @@ def test_a_bank_with_symmetry_covers_the_asymmetric_unit(begin: Callable) -> Non
     assert bool(in_asymmetric_unit(views.double(), settings.group).all())
     alone = Course.of_start(settings).rotations(6.0, settings)
     assert 0.15 < len(views) / len(alone) < 1.2  # 24 times fewer views, at a finer step
+
+
+def test_classes_stay_as_likely_whatever_their_shares(
+    begin: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their shares as a prior the largest swallows the others before maps are good enough to tell species apart."""
+    world, given = begin(120, n_classes=3, soft_steps=4, batch=30), []
+    made = module.make_bank
+
+    def watched(volumes, rotation, limit, share, settings):
+        given.append(share)
+        return made(volumes, rotation, limit, share, settings)
+
+    monkeypatch.setattr(module, "make_bank", watched)
+    found = soft_stage(world.images, world.settings, 0)
+    assert float(found.share.max()) > 0.34 and float(found.share.sum()) == pytest.approx(1)
+    for share in given:
+        torch.testing.assert_close(share, torch.full((3,), 1 / 3))
 
 
 def test_two_molecules_are_told_apart(begin: Callable) -> None:
