@@ -64,10 +64,11 @@ def simulate(**settings: Any) -> Simulated:
     from cryotorch.jobs.simulation.simulated import simulated
 
     given = settings_of("simulate", settings)
-    if given.second_body is not None:
-        raise InputError("second_body cannot be used here: job=simulate writes such a set")
+    for name in ("second_body", "second_species", "junk_share"):
+        if getattr(given, name):
+            raise InputError(f"{name} cannot be used here: job=simulate writes such a set")
     made = simulated(in_angstrom(given, given.pixel_size))
-    stack = torch.cat(list(images(made.bodies, made.settings, made.draw)))
+    stack = torch.cat(list(images(made.spectra(), made.settings, made.draw)))
 
     def save(folder: Path, overwrite: bool) -> None:
         job.run(replace(given, out=str(folder), overwrite=overwrite))
