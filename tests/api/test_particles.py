@@ -89,6 +89,7 @@ def test_a_reconstruction_from_true_poses_is_the_map(
     [
         (lambda: ct.simulate(box_sice=32), "did you mean box_size"),
         (lambda: ct.simulate(second_body="phantom"), "second_body cannot be used here"),
+        (lambda: ct.simulate(junk_share=0.1), "junk_share cannot be used here"),
         (
             lambda: ct.refine("none.star", torch.zeros(8, 8, 8)),
             "volume is a tensor: add pixel_size",

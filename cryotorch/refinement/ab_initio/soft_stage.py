@@ -5,8 +5,8 @@ found anew for each batch from the effective number of hypotheses that is asked 
 tuned to a data set. What a batch adds to the normal equations is forgotten by a constant factor per batch, and a shell counts as far as two
 halves of the images agree in it.
 
-Several classes get equal shares of the images at first. Left alone, the first class to lead has the better map, which explains more images,
-and so swallows those of all species before any map is good enough to tell them apart.
+All classes are as likely, however many images each has: with shares as a prior the first class to lead would swallow those of all species
+before any map is good enough to tell them apart.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ WIDEST, NARROWEST = (
 LEAST_SIZE = 2.0  # hypotheses
 SHIFTS_PER_DETAIL = 2.8  # steps of the shift search in a period of the limit
 MIN_SHARE = 0.02  # of the images, that a class counts as having at least
-# Share of a start's steps in which classes get equal shares; what is left of their handicaps from step to step after it; the largest one,
-# a logarithm.
-EQUAL, LEFT, MOST = 0.4, 0.6, 8.0
 START_IMAGES = 3  # batches that a random map is made from
 
 
@@ -56,7 +53,6 @@ class Course:
     Attributes:
         limits: first and last, Fourier pixels; widths: effective number of hypotheses at the beginning and the end, of all.
         held: part of the steps at the first limit; steps: mini-batches; group: (g, 3, 3) that maps have.
-        equal: part of the steps in which classes get equal shares of the images.
     """
 
     limits: tuple[float, float]
@@ -64,14 +60,13 @@ class Course:
     held: float
     steps: int
     group: Tensor
-    equal: float = 0.0
 
     @classmethod
     def of_start(cls, settings: AbInitioSettings) -> Course:
         """A start, in C1."""
         limits = settings.first_limit, settings.soft_limit
         identity = torch.eye(3, dtype=torch.float64)[None]
-        return cls(limits, (WIDEST, NARROWEST), HELD, settings.soft_steps, identity, EQUAL)
+        return cls(limits, (WIDEST, NARROWEST), HELD, settings.soft_steps, identity)
 
     @classmethod
     def with_symmetry(cls, settings: AbInitioSettings) -> Course:
@@ -121,13 +116,12 @@ def soft_stage(
     course = course or Course.of_start(settings)
     generator, device = settings.generator(start), images.spectrum.device
     plane, n, k = half_plane(settings.grid.box, device), len(images.spectrum), settings.n_classes
-    sums = RunningSums(settings, device)
+    sums, alike = RunningSums(settings, device), torch.full((k,), 1 / k, device=device)
     if begun is None:
         maps = _random_maps(images, settings, sums, generator)
-        share = torch.full((k,), 1 / k, device=device)
+        share = alike
     else:
         maps, share = begun.maps, begun.share
-    handicap = torch.zeros(k, device=device)
     order, at, inverse = torch.randperm(n, generator=generator), 0, 1.0
     batch = min(settings.batch * k, n)
     for step in range(course.steps):
@@ -138,7 +132,7 @@ def soft_stage(
         rotation = course.rotations(limit, settings)
         rotation = (rotation @ _turn(course, rotation, generator)).to(device)
         m, shifts = plane.count(limit), shifts_at(settings, limit, device)
-        bank = make_bank(maps.volumes, rotation, limit, handicap.softmax(0), settings)
+        bank = make_bank(maps.volumes, rotation, limit, alike, settings)
         size = max(LEAST_SIZE, size * 2 * bank.slices.real.shape[1] * len(shifts))
         tried = shifts.expand(len(rows), -1, -1)
         inverse = find_temperature(images.of(rows.to(device)).limited(m), tried, bank, size)
@@ -156,7 +150,6 @@ def soft_stage(
                 sums.add(number, half, into, limit, KEPT if step else 0.0)
         share = (KEPT * share + (1 - KEPT) * now).clamp_min(MIN_SHARE / k)
         share /= share.sum()
-        handicap = next_handicap(handicap, now, step < course.equal * course.steps)
         maps = sums.maps(course.group)
         if settings.recenter and len(course.group) == 1:
             maps = sums.recentre(maps)
@@ -164,17 +157,6 @@ def soft_stage(
             maps.volumes.clamp_min_(0)
         told(step)
     return SoftResult(maps, share, inverse)
-
-
-def next_handicap(handicap: Tensor, now: Tensor, equal: bool) -> Tensor:
-    """Logarithms (k,) that the classes' likelihoods are multiplied with in the next step, given their shares in this one.
-
-    ``equal``: such that all shares become equal; else what is left of it fades, and all classes are as likely.
-    """
-    if not equal:
-        return LEFT * handicap
-    handicap = handicap - (len(now) * now.clamp_min(MIN_SHARE / len(now))).log()
-    return (handicap - handicap.mean()).clamp(-MOST, MOST)
 
 
 def _turn(course: Course, rotation: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from cryotorch.data.particle_file import read_particles
@@ -39,9 +40,13 @@ def test_lists_of_classes_add_up_and_an_empty_class_has_none(begun: Any, tmp_pat
         assert np.allclose(table["rlnMaxValueProbDistribution"].astype(float), 0.8)
     whole = read_particles(tmp_path / "particles.star", of_class=3)
     assert len(whole.particles) == 80
-    told = summary(begun.inputs, made, {})["classes"]
+    found = summary(begun.inputs, made, {})
+    told = found["classes"]
     assert [entry["share"] for entry in told] == [0.6, 0.0, 0.4]
-    assert abs(sum(entry["effective_particles"] for entry in told) - 200) < 1e-3
+    # (sum w)^2 / sum w^2 of 120 or 80 particles with 0.8 and the others with 0.1
+    sizes = [104**2 / 77.6, 200, 76**2 / 52.4]
+    assert [entry["effective_particles"] for entry in told] == pytest.approx(sizes, rel=1e-4)
+    assert found["classes_per_particle"] == pytest.approx(1 / 0.66, rel=1e-4)
 
 
 def test_shifts_are_written_in_angstrom(begun: Any) -> None:
