@@ -10,10 +10,12 @@ from cryotorch.data.cryosparc.fields import MICROGRAPH
 from cryotorch.data.files import open_input
 from cryotorch.data.half_sets import HALF
 from cryotorch.data.optics import GROUP
-from cryotorch.data.star import NotStarError, read_star
+from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.curation.particle_list import UID, ParticleList
+
+MOST_BYTES = 2**28  # of a text file with names
 
 
 def score_of(particles: ParticleList, score: str) -> np.ndarray:
@@ -40,15 +42,14 @@ def named_micrographs(given: str | list[str]) -> list[str]:
     """
     if not isinstance(given, str):
         return given
-    try:
-        blocks = read_star(given)
-    except NotStarError:
-        with open_input(given) as file:
-            lines = file.read(2**28).decode("utf-8", "surrogateescape").splitlines()
-        names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    else:
-        tables = [table for table in blocks.values() if MICROGRAPH in table]
+    with open_input(given) as file:
+        text = file.read(MOST_BYTES)
+    if f"_{MICROGRAPH}".encode() in text:
+        tables = [table for table in read_star(given).values() if MICROGRAPH in table]
         names = [name for table in tables for name in table[MICROGRAPH].tolist()]
+    else:
+        lines = text.decode("utf-8", "surrogateescape").splitlines()
+        names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     requirement = (
         f"it names no micrograph: write one per line, or the column _{MICROGRAPH} of a STAR file"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cryotorch.data.cryosparc.file import is_cs
+from cryotorch.data.files import replace_file
 from cryotorch.data.half_sets import HALF
 from cryotorch.data.particle_file import write_tables
 from cryotorch.findings import Finding
@@ -15,7 +16,6 @@ from cryotorch.jobs.curation.particle_list import ParticleList
 from cryotorch.jobs.curation.restack import restacked
 from cryotorch.jobs.curation.settings import Particles
 from cryotorch.jobs.curation.steps import Course, Step, files_of
-from cryotorch.report.figures import write_pictures
 from cryotorch.report.particle_list import MOST_PANELS, selection
 from cryotorch.report.style import render
 
@@ -63,7 +63,8 @@ def write(folder: Path, course: Course, settings: Particles) -> list[str]:
             names.append(f"{stem}.{ending}")
             for found in write_tables(folder / names[-1], particles.tables):
                 course.told += [found] if found not in course.told else []
-    write_pictures({"particles": render(_picture(course))}, folder)
+    with replace_file(folder / "particles.png") as file:
+        file.write(render(_picture(course)).png)
     return names
 
 
