@@ -40,6 +40,7 @@ AT_ONCE = {
     "simulate": "box_size=32 pixel_size=4 n_particles=20",
     "ab_initio": "particles=set/particles.star n_starts=1 initial_resolution=40 final_resolution=20 device=cpu",
     "convert": "particles=set/truth.star",
+    "particles": "particles=set/truth.star restack=float16 split=2",
     "reconstruct": "particles=set/truth.star half_sets=resplit",
     "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",
     "class2d": "particles=set/particles.star n_classes=3 iterations=2 max_resolution=14 shift_extent=10",
