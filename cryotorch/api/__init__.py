@@ -37,6 +37,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
+from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
@@ -53,6 +54,7 @@ __all__ = [
     "Particles",
     "Reconstruction",
     "Refined",
+    "SelectedParticles",
     "SharpenResult",
     "Simulated",
     "ab_initio",
@@ -68,6 +70,7 @@ __all__ = [
     "read_particles",
     "reconstruct",
     "refine",
+    "select_particles",
     "sharpen",
     "simulate",
     "write_map",

@@ -22,23 +22,14 @@ def run(settings: Particles) -> Path:
     """The particles that are left, as they are asked for, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.curation.results import empty_half, entries, halves_in_words, write
-    from cryotorch.jobs.curation.steps import (
-        change_particles,
-        choose_particles,
-        files_of,
-        read_all,
-    )
+    from cryotorch.jobs.curation.steps import curated, files_of
     from cryotorch.jobs.files.output_folder import new_files
-    from cryotorch.jobs.inputs.symmetry import symmetry_group
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import in_summary, line
     from cryotorch.report.summary import provenance, write_json
 
     inputs = [*files_of(settings), settings.intersect, settings.subtract]
     inputs += [settings.micrographs] if isinstance(settings.micrographs, str) else []
-    for group in (settings.expand_symmetry, settings.views.symmetry):
-        if group is not None:
-            symmetry_group(group)
     with RunLog() as log:
 
         def say(step: Step) -> None:
@@ -46,9 +37,7 @@ def run(settings: Particles) -> Path:
 
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
-            course = read_all(settings, say)
-            choose_particles(course, settings)
-            change_particles(course, settings)
+            course = curated(settings, say)
             names = write(folder, course, settings)
             told = [*course.told, *empty_half(course.particles)]
             log.info("%s", halves_in_words(course.particles))
@@ -61,6 +50,6 @@ def run(settings: Particles) -> Path:
                 **provenance(),
             }
             write_json(folder / "summary.json", summary)
-        count, of = len(course.particles), len(course.start)
-        log.info("%s of %s particles: %s in %s", f"{count:,}", f"{of:,}", names[0], settings.out)
+        counts = f"{len(course.start):,} at first, {len(course.particles):,} in the end"
+        log.info("%s: %s in %s", counts, " and ".join(names), settings.out)
     return Path(settings.out)

@@ -38,9 +38,10 @@ def selection(
         bottom = 0.55 + (rows - 1 - number // columns) * (HIGH + 0.85)
         panel = add_panel(figure, left, bottom, WIDE, HIGH)
         edges = np.histogram_bin_edges(_core(every), BINS)
+        bins: list[float] = edges.tolist()
         inside = [np.clip(values, edges[0], edges[-1]) for values in (every, kept)]
-        panel.hist(inside[0], edges, color="#c9ced4", label="all")
-        panel.hist(inside[1], edges, color=style.BLUE, alpha=0.75, label="stay")
+        panel.hist(inside[0], bins, color="#c9ced4", label="all")
+        panel.hist(inside[1], bins, color=style.BLUE, alpha=0.75, label="stay")
         panel.xaxis.set_major_locator(MaxNLocator(5))
         panel.ticklabel_format(axis="y", scilimits=(0, 4), useMathText=True)
         panel.yaxis.get_offset_text().set_fontsize(7)

@@ -65,7 +65,9 @@ def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 
 def test_a_list_that_is_chosen_expanded_split_and_restacked(world: Path, tmp_path: Path) -> None:
     where = "someoneElsesColumn < 40"
-    given = dict(where=where, expand_symmetry="C4", split=2, restack="float16", write=["star", "cs"])
+    given = dict(
+        where=where, expand_symmetry="C4", split=2, restack="float16", write=["star", "cs"]
+    )
     summary = run(particles, tmp_path / "out", particles=world / "plain.star", **given)
     names = [f"particles_{i}.{ending}" for i in (1, 2) for ending in ("star", "cs")]
     assert summary["files"] == names and summary["particles"] == 160 and summary["of"] == N
@@ -93,9 +95,16 @@ def test_an_expanded_list_makes_the_same_map(world: Path, tmp_path: Path) -> Non
     run(reconstruct, tmp_path / "plain", particles=world / "plain.star", symmetry="C4")
     run(particles, tmp_path / "many", particles=world / "plain.star", expand_symmetry="C4")
     run(reconstruct, tmp_path / "map", particles=tmp_path / "many" / "particles.star")
-    for first, second in zip(half_maps(tmp_path / "plain"), half_maps(tmp_path / "map"), strict=True):
+    for first, second in zip(
+        half_maps(tmp_path / "plain"), half_maps(tmp_path / "map"), strict=True
+    ):
         assert correlation(first, second) > 0.99
-    run(particles, tmp_path / "back", particles=tmp_path / "many" / "particles.star", one_per_image=True)
+    run(
+        particles,
+        tmp_path / "back",
+        particles=tmp_path / "many" / "particles.star",
+        one_per_image=True,
+    )
     back = read_star(tmp_path / "back" / "particles.star")["particles"]
     before = read_star(world / "plain.star")["particles"]
     assert all(np.array_equal(back.raw(x), before.raw(x)) for x in before if x != "rlnImageName")
@@ -108,8 +117,12 @@ def test_a_recentred_list_makes_the_moved_map(world: Path, tmp_path: Path) -> No
     run(reconstruct, tmp_path / "plain", particles=world / "plain.star")
     run(particles, tmp_path / "new", **given)
     run(reconstruct, tmp_path / "map", particles=tmp_path / "new" / "particles.star")
-    for first, second in zip(half_maps(tmp_path / "plain"), half_maps(tmp_path / "map"), strict=True):
-        moved, wrong = (shift_volume(first, torch.from_numpy(s * point / PIXEL).float()) for s in (-1, 1))
+    for first, second in zip(
+        half_maps(tmp_path / "plain"), half_maps(tmp_path / "map"), strict=True
+    ):
+        moved, wrong = (
+            shift_volume(first, torch.from_numpy(s * point / PIXEL).float()) for s in (-1, 1)
+        )
         ball = soft_sphere(BOX, 9, 3)
         assert correlation(ball * moved, ball * second) > 0.97
         assert correlation(ball * wrong, ball * second) < 0.6
@@ -198,7 +211,8 @@ def test_expanded_refined_locally_and_back(shared_data: Path, tmp_path: Path) ->
     local = tmp_path / "local" / "particles.star"
     run(particles, tmp_path / "back", particles=local, one_per_image=True)
     before, refined, after = (
-        read_particles(path).particles for path in (start, local, tmp_path / "back" / "particles.star")
+        read_particles(path).particles
+        for path in (start, local, tmp_path / "back" / "particles.star")
     )
     assert len(refined) == 240 and (refined.half.view(60, 4) == before.half[:, None]).all()
     assert len(after) == 60 and torch.equal(after.half, before.half)

@@ -21,6 +21,7 @@ from cryotorch.jobs.curation.names import optics_from_names
 from cryotorch.jobs.curation.particle_list import ParticleList, read_list
 from cryotorch.jobs.curation.poses import columns_of, expanded, one_of_each_image, recentred
 from cryotorch.jobs.curation.settings import Particles
+from cryotorch.jobs.inputs.symmetry import symmetry_group
 
 CLEAR_GAIN = 0.0  # nats per value by which Gaussians must be preferred to one
 
@@ -90,6 +91,21 @@ def files_of(settings: Particles) -> list[str]:
     requirement = "name a STAR file, particles=run_data.star, a .cs file, or several, particles=[a.star,b.star]"
     require(given is not None, "particles", None, requirement)
     return [given] if isinstance(given, str) else list(given or [])
+
+
+def curated(settings: Particles, say: Callable[[Step], None]) -> Course:
+    """The particles of all files after all steps; ``say`` is called with each.
+
+    Raises:
+        InputError: there is no such point group, a file cannot be read, or a step cannot be done or leaves nothing.
+    """
+    for group in (settings.expand_symmetry, settings.views.symmetry):
+        if group is not None:
+            symmetry_group(group)
+    course = read_all(settings, say)
+    choose_particles(course, settings)
+    change_particles(course, settings)
+    return course
 
 
 def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:

@@ -22,7 +22,7 @@ def test_the_best(make_list) -> None:
         assert rows.tolist() == sorted(ranked[:12])
     assert len(choose.best_rows(value, 7, False)) == 7
     assert len(choose.best_rows(value, 70, False)) == 30
-    with pytest.raises(InputError, match="score=-rlnSore cannot .*did you mean rlnScore"):
+    with pytest.raises(InputError, match=r"score=-rlnSore cannot .*did you mean rlnScore"):
         choose.score_of(some, "-rlnSore")
 
 
@@ -55,7 +55,7 @@ def test_the_same_images_of_another_list(make_list) -> None:
     assert np.array_equal(choose.in_other(some, same, "image"), expected)
     assert not choose.in_other(some, moved, "image").any()
     assert np.array_equal(choose.in_other(some, moved, "name"), expected)
-    with pytest.raises(InputError, match="a.star has no uid.*match_by=image"):
+    with pytest.raises(InputError, match=r"a.star has no uid.*match_by=image"):
         choose.in_other(some, moved, "uid")
     big = np.array([2**63 + 5 + i for i in range(30)], np.uint64)
     some, other = some.with_columns({UID: big}), moved.with_columns({UID: big[7:11].copy()})

@@ -64,7 +64,10 @@ def test_positions_of_cryosparc_are_counted_along_the_rows(make_list) -> None:
     place = dict(rlnCoordinateX=[10, 10], rlnCoordinateY=[900, 884])
     some = make_list(2, **shift, **place, **{SHAPE: np.array([[1000, 800]] * 2)})
     assert np.allclose(centres(some, 1.0)[:, 1], [108, 108])
-    exact = {"cs/location/center_x_frac": [0.0125, 0.0131], "cs/location/center_y_frac": [0.1, 0.116]}
+    exact = {
+        "cs/location/center_x_frac": [0.0125, 0.0131],
+        "cs/location/center_y_frac": [0.1, 0.116],
+    }
     some = some.with_columns({name: np.array(x) for name, x in exact.items()})
     assert np.allclose(centres(some, 1.0), [[10, 108], [10.48, 108]])
 

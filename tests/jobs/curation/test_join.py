@@ -62,7 +62,9 @@ def test_missing_optics_are_filled_with_what_changes_nothing(make_list) -> None:
 def test_what_only_some_know_is_refused(make_list, label: str, remedy: str) -> None:
     gone = [x for x in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi") if label in x[:8] + label]
     first = make_list(5)
-    second = make_list(5, "b.star", **dict.fromkeys([label, *gone] if "Angle" in label else [label]))
+    second = make_list(
+        5, "b.star", **dict.fromkeys([label, *gone] if "Angle" in label else [label])
+    )
     with pytest.raises(InputError, match=rf"a.star has _{label} and .*b.star has not.*{remedy}"):
         join([first, second], match=False)
     dropped = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", label)

@@ -22,7 +22,7 @@ def test_columns_of_groups_are_columns_of_particles(make_list) -> None:
     assert some.numbers("rlnVoltage").tolist() == [300, 200] * 3
     assert some.texts("rlnNote").tolist() == [b"a", b"b"] * 3
     assert some.taken(np.array([1, 3])).pruned().optics["rlnOpticsGroup"].tolist() == ["2"]
-    with pytest.raises(InputError, match="has no column rlnVoltag.*did you mean rlnVoltage"):
+    with pytest.raises(InputError, match=r"has no column rlnVoltag.*did you mean rlnVoltage"):
         some.numbers("rlnVoltag")
 
 

@@ -97,7 +97,7 @@ def test_the_error_of_the_rotation_moves_the_new_centre(make_list) -> None:
 
 
 def test_a_point_outside_of_the_images_is_refused(make_list) -> None:
-    with pytest.raises(InputError, match="outside of the images of [0-9]+ particles"):
+    with pytest.raises(InputError, match=r"outside of the images of [0-9]+ particles"):
         recentred(make_list(), np.array([0.0, 60.0, 0.0]))
 
 
@@ -135,7 +135,7 @@ def test_rows_keep_everything_of_their_particle(make_list) -> None:
         if label not in ANGLES:
             assert (first == first[:, :1]).all(), label
     for refused in (many, many.without([OPERATOR]).taken(np.arange(8))):
-        with pytest.raises(InputError, match="expand_symmetry=C2 cannot .*one_per_image=true"):
+        with pytest.raises(InputError, match=r"expand_symmetry=C2 cannot .*one_per_image=true"):
             expanded(refused, "C2")
     with pytest.raises(InputError, match="has no poses"):
         expanded(some.without([*ANGLES]), "C2")
@@ -176,7 +176,9 @@ def test_of_cryosparc_the_uid_is_kept_apart_and_comes_back(make_list, tmp_path: 
     back, _, _ = one_of_each_image(again, None)
     write_tables(tmp_path / "back.cs", back.tables)
     assert np.array_equal(read_cs(tmp_path / "back.cs")["uid"], fields["uid"])
-    assert np.allclose(read_cs(tmp_path / "back.cs")["alignments3D/pose"], fields["alignments3D/pose"], atol=1e-6)
+    assert np.allclose(
+        read_cs(tmp_path / "back.cs")["alignments3D/pose"], fields["alignments3D/pose"], atol=1e-6
+    )
 
 
 def test_what_is_forgotten_is_gone_in_both_formats(make_list, tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def test_every_row_leads_to_its_image(images, tmp_path: Path, dtype: str) -> Non
     for row, text in zip(rows, made.table["rlnImageName"].tolist(), strict=True):
         number, _, name = text.partition("@")
         with mrcfile.open(tmp_path / "new" / name) as file:
-            assert np.array_equal(file.data.reshape(-1, *file.data.shape[-2:])[int(number) - 1], pixels[row].astype(dtype))
+            assert np.array_equal(
+                file.data.reshape(-1, *file.data.shape[-2:])[int(number) - 1],
+                pixels[row].astype(dtype),
+            )
             assert file.voxel_size.x == (2.0 if row >= 20 else 1.5)
     write_tables(tmp_path / "new" / "particles.star", made.tables)
     again = read_list(str(tmp_path / "new" / "particles.star"))[0]
@@ -56,7 +59,7 @@ def test_every_row_leads_to_its_image(images, tmp_path: Path, dtype: str) -> Non
 def test_a_missing_stack_is_one_sentence(images, tmp_path: Path) -> None:
     (tmp_path / "Extract" / "m1.mrcs").unlink()
     some = read_list(str(tmp_path / "a.star"))[0]
-    with pytest.raises(InputError, match="Image stack Extract/m1.mrcs of .*a.star does not exist"):
+    with pytest.raises(InputError, match=r"Image stack Extract/m1.mrcs of .*a.star does not exist"):
         restacked(some, tmp_path, "particles", "float32", 100)
     left, names = restacked(some.taken(np.arange(10)), tmp_path, "particles", "float32", 100)
     assert names == ["particles.mrcs"] and len(left) == 10

@@ -67,7 +67,9 @@ def test_a_mixture(make_list, tmp_path: Path) -> None:
     assert np.array_equal(made.rows, np.flatnonzero(~low))
     other = course(tmp_path, mixture={"column": "cryotorchScale", "keep": [1]})
     assert np.array_equal(other.rows, np.flatnonzero(low))
-    plain = course(tmp_path, mixture={"column": "rlnOriginXAngst", "components": 3, "keep": [1, 2, 3]})
+    plain = course(
+        tmp_path, mixture={"column": "rlnOriginXAngst", "components": 3, "keep": [1, 2, 3]}
+    )
     assert "mixture_not_seen" in codes(plain.told) and counts(plain)["mixture"] == 400
 
 
@@ -100,7 +102,7 @@ def test_back_from_an_expansion_with_rows_of_the_start(make_list, tmp_path: Path
 
 def test_names_that_nothing_begins_with(make_list, tmp_path: Path) -> None:
     make_list()
-    with pytest.raises(InputError, match="no image file begins with /old, Extract/m0.mrcs is one"):
+    with pytest.raises(InputError, match=r"no image file begins with /old, Extract/m0.mrcs is one"):
         course(tmp_path, move_paths=["/old", "/new"])
     made = course(tmp_path, move_paths=["Extract", "/new"])
     assert made.particles.table["rlnImageName"][0] == "000001@/new/m0.mrcs"
@@ -109,7 +111,10 @@ def test_names_that_nothing_begins_with(make_list, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (dict(where="rlnDefocusU > 1e9"), r"where leaves none of 30 particles \(.*30 after particles\)"),
+        (
+            dict(where="rlnDefocusU > 1e9"),
+            r"where leaves none of 30 particles \(.*30 after particles\)",
+        ),
         (dict(where="rlnNope > 1"), "has no column rlnNope"),
         (dict(micrographs=["x.mrc"]), "micrographs leaves none"),
         (dict(best="10%", score="rlnNope"), "score=rlnNope cannot"),

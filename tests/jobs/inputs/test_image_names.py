@@ -43,7 +43,7 @@ def test_names_become_absolute_outside(file: ParticleFile, tmp_path: Path) -> No
         f"000001@{tmp_path}/project/Extract/a.mrcs",
         *("2@Lost/b.mrcs", "3@Lost/b.mrcs"),
     ]
-    with pytest.raises(InputError, match="Lost/b.mrcs"):
+    with pytest.raises(InputError, match=r"Lost/b\.mrcs"):
         lead_from(file, str(tmp_path / "project"), tmp_path / "out")
 
 
