@@ -22,12 +22,13 @@ def run(settings: Particles) -> Path:
     """The particles that are left, as they are asked for, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.curation.results import empty_half, entries, halves_in_words, write
-    from cryotorch.jobs.curation.steps import curated, files_of
+    from cryotorch.jobs.curation.steps import curated, files_of, refuse_groups
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import in_summary, line
     from cryotorch.report.summary import provenance, write_json
 
+    refuse_groups(settings)
     inputs = [*files_of(settings), settings.intersect, settings.subtract]
     inputs += [settings.micrographs] if isinstance(settings.micrographs, str) else []
     with RunLog() as log:

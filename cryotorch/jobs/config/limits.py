@@ -153,7 +153,7 @@ LIMITS = {
     "trainer.devices": Limits(-1, 4096),
     "trainer.num_nodes": COUNT,
     "views.most": MANY,
-    "views.spacing": Limits(2, 90, " degrees"),
+    "views.spacing": Limits(4, 90, " degrees"),
     "voltage_kv": Limits(1, 10_000, " kV"),
     "window_inner": FRACTION,
     "window_outer": FRACTION,

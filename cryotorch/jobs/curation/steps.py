@@ -21,7 +21,7 @@ from cryotorch.jobs.curation.names import optics_from_names
 from cryotorch.jobs.curation.particle_list import ParticleList, read_list
 from cryotorch.jobs.curation.poses import columns_of, expanded, one_of_each_image, recentred
 from cryotorch.jobs.curation.settings import Particles
-from cryotorch.jobs.inputs.symmetry import symmetry_group
+from cryotorch.ops.geometry.symmetry import point_group
 
 CLEAR_GAIN = 0.0  # nats per value by which Gaussians must be preferred to one
 
@@ -99,13 +99,22 @@ def curated(settings: Particles, say: Callable[[Step], None]) -> Course:
     Raises:
         InputError: there is no such point group, a file cannot be read, or a step cannot be done or leaves nothing.
     """
-    for group in (settings.expand_symmetry, settings.views.symmetry):
-        if group is not None:
-            symmetry_group(group)
+    refuse_groups(settings)
     course = read_all(settings, say)
     choose_particles(course, settings)
     change_particles(course, settings)
     return course
+
+
+def refuse_groups(settings: Particles) -> None:
+    """Raises InputError for a point group that there is not."""
+    names = {"expand_symmetry": settings.expand_symmetry, "views.symmetry": settings.views.symmetry}
+    for name, value in names.items():
+        try:
+            point_group(value or "C1")
+        except ValueError:
+            requirement = "choose one of C1, C2, ..., D1, D2, ..., T, O, I, I1, I2, I3, I4"
+            require(False, name, value, requirement)
 
 
 def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:
@@ -125,7 +134,10 @@ def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:
         renamed += count
     dropped = columns_of(settings.reset or [])
     whole, more = join(lists, settings.join_optics == "match", dropped)
-    course = Course(whole, whole, np.arange(len(whole)), say, told=[*told, *more])
+    if settings.one_per_image:  # they will not be there twice
+        more = [x for x in more if x.code != "images_joined_twice"]
+    told = list(dict.fromkeys([*told, *more]))
+    course = Course(whole, whole, np.arange(len(whole)), say, told=told)
     names = ", ".join(Path(one.path).name for one in lists)
     counts = " + ".join(f"{len(one):,}" for one in lists) if len(lists) > 1 else "all"
     groups = f", optics groups: {whole.optics.rows}"
@@ -165,7 +177,8 @@ def choose_particles(course: Course, settings: Particles) -> None:
         score = _scores(course, settings)
         one, rows, undone = one_of_each_image(course.particles, score)
         course.rows = course.rows[rows]
-        said = f"one row of each image, an operator of the symmetry undone for {undone:,}"
+        turned = f", an operator of the symmetry undone for {undone:,}" if undone else ""
+        said = f"one row of each image{turned}"
         course.change("one_per_image", one, said)
     if settings.min_distance is not None:
         _apart(course, settings)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cryotorch.jobs.curation.particle_list import ParticleList
 from cryotorch.ops.geometry.directions import even_views, nearest_views
+from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.geometry.symmetry import point_group
 
 
@@ -22,7 +23,8 @@ def cells(particles: ParticleList, spacing: float, symmetry: str) -> tuple[np.nd
     group = point_group(symmetry)
     count = max(1, round(4 * math.pi / math.radians(spacing) ** 2 / len(group)))
     direction = particles.rotation()[:, 2]  # R^T z
-    return nearest_views(direction, even_views(count, group), group)[0].numpy(), count
+    view = fibonacci_directions(count) if len(group) == 1 else even_views(count, group)
+    return nearest_views(direction, view, group)[0].numpy(), count
 
 
 def capped(

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.curation.expression import Condition
+
+
+@pytest.fixture
+def some(make_list):
+    return make_list(30)
 
 
 def test_conditions_are_those_of_numpy(make_list) -> None:
@@ -38,6 +45,26 @@ def test_fields_of_cryosparc_have_slashes(make_list) -> None:
     condition = Condition("cs/ctf/exp_group_id / cs/a > 5")
     assert condition.rows(some).sum() == 19
     assert condition.columns == ["cs/ctf/exp_group_id", "cs/a"]
+
+
+PIECES = [
+    *("rlnDefocusU", "_rlnDefocusV", "cs/x", "rlnImageName", "abs", "hypot", "x", "lambda", "if"),
+    *("and", "or", "not", "in", "is", "<", "<=", "==", "!=", "=", ">", "+", "-", "*", "**", "/"),
+    *("(", ")", "[", "]", "{", "}", ",", ".", ":", ":=", "~", "&", "'a'", '"', "\\", "#", "@"),
+    *("1", "2.5", "1e400", "9" * 400, "3j", "0x1", "None", "True", "\0", "\n", "é", "await"),
+]
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=12))
+def test_any_text_is_a_condition_or_one_sentence(some, pieces: list[str]) -> None:
+    try:
+        rows = Condition(" ".join(pieces)).rows(some)
+    except InputError:
+        return
+    assert rows.dtype == bool and rows.shape == (30,)
 
 
 @pytest.mark.parametrize(
