@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import mrcfile
@@ -126,6 +127,28 @@ def test_a_recentred_list_makes_the_moved_map(world: Path, tmp_path: Path) -> No
         ball = soft_sphere(BOX, 9, 3)
         assert correlation(ball * moved, ball * second) > 0.97
         assert correlation(ball * wrong, ball * second) < 0.6
+
+
+@pytest.mark.relion
+def test_relion_makes_the_moved_map_of_a_restacked_list(world: Path, tmp_path: Path) -> None:
+    """Symmetry-expanded and recentred: RELION reads it and sees what we mean."""
+    point = np.array([8.0, -4.0, 12.0])
+    given = dict(particles=world / "plain.star", restack="float32", expand_symmetry="C4")
+    run(particles, tmp_path / "plain", **given)
+    run(particles, tmp_path / "moved", **given, recenter=point.tolist())
+    maps = []
+    for name in ("plain", "moved"):
+        command = "relion_reconstruct --i particles.star --o map.mrc --ctf --sym C1"
+        folder = tmp_path / name
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+        maps.append(low_pass(read_volume(folder / "map.mrc")[0], PIXEL, 2.8 * PIXEL))
+    first, second = maps
+    ball = soft_sphere(BOX, 9, 3)
+    moved, wrong = (
+        shift_volume(first, torch.from_numpy(s * point / PIXEL).float()) for s in (-1, 1)
+    )
+    assert correlation(ball * moved, ball * second) > 0.97
+    assert correlation(ball * wrong, ball * second) < 0.7
 
 
 def test_files_of_both_programs_are_joined(world: Path, tmp_path: Path) -> None:

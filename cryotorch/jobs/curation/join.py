@@ -161,30 +161,31 @@ def _joined_fields(tables: list[Table]) -> Table:
 
 
 def _stacked(tables: list[Table]) -> Table:
-    """The rows of all tables, one after the other; columns that are the same kind of numbers stay numbers."""
+    """The rows of all tables, one after the other: numbers of one type stay such, all else is text, to the digit as it was."""
     joined = Table()
     for label in dict.fromkeys(label for table in tables for label in table):
         having = [table for table in tables if label in table]
         empty = _nothing(label, having[0])
-        width = (
-            max((table.vectors(label).shape[1] for table in having), default=0)
-            if empty == b"[0]"
-            else 0
-        )
-        parts = []
-        for table in tables:
-            if label not in table:
-                filling = b"[%s]" % b",".join([b"0"] * width) if width else empty
-                parts.append(np.full(table.rows, filling))
-            elif width:
-                values = table.vectors(label)
-                parts.append(np.pad(values, ((0, 0), (0, width - values.shape[1]))))
-            else:
-                parts.append(table.column(label))
-        if len({(part.dtype.kind == "S", part.ndim) for part in parts}) > 1:
+        parts = [
+            table.column(label) if label in table else np.full(table.rows, empty)
+            for table in tables
+        ]
+        if len({(part.dtype.kind, part.dtype, part.shape[1:]) for part in parts}) > 1:
             parts = [Table({label: part}).raw(label) for part in parts]
+            if empty == b"[0]":
+                parts = _of_one_length(parts)
         joined[label] = np.concatenate(parts)
     return joined
+
+
+def _of_one_length(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Vectors as text, (n,) each, with zeros behind the shorter ones: coefficients of higher order."""
+    lengths = [part[0].count(b",") + 1 if len(part) else 0 for part in parts]
+    more = [b",0" * (max(lengths) - length) + b"]" for length in lengths]
+    return [
+        np.array([text.removesuffix(b"]") + end for text in part.tolist()], dtype=bytes)
+        for part, end in zip(parts, more, strict=True)
+    ]
 
 
 def _nothing(label: str, table: Table) -> bytes:

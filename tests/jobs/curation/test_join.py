@@ -71,6 +71,17 @@ def test_what_only_some_know_is_refused(make_list, label: str, remedy: str) -> N
     assert len(join([first, second], False, dropped)[0]) == 10
 
 
+def test_no_digit_is_lost(make_list) -> None:
+    """Of text, of float32 in its shortest form, and of vectors, beside columns of another type."""
+    values = np.array([[1.2345679e-7, 2], [3e-9, 0.1]], np.float32)
+    first = make_list(2, **{"cs/tiny": ["1.23456789012e-11", "7"], "cs/other": values[:, 0]})
+    second = make_list(2, "b.star").with_columns({"cs/tiny": values[:, 0], "cs/pair": values})
+    table = join([first, second], match=True)[0].table
+    assert table["cs/tiny"].tolist() == ["1.23456789012e-11", "7", "1.2345679e-07", "3e-09"]
+    assert table["cs/pair"].tolist() == ["[0,0]"] * 2 + ["[1.2345679e-07,2.0]", "[3e-09,0.1]"]
+    assert np.array_equal(table.floats("cs/other")[2:], [0, 0])
+
+
 def test_an_image_in_two_files_is_told(make_list) -> None:
     both, told = join([make_list(10), make_list(7, "b.star")], match=True)
     assert codes(told) == ["images_joined_twice"] and told[0]["images"] == 7

@@ -26,7 +26,7 @@ from cryotorch.jobs.curation.poses import (
     recentred,
 )
 from cryotorch.ops.geometry.placement import shift_volume
-from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle
+from cryotorch.ops.geometry.rotations import euler_to_matrix, from_rotation_vector, rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -163,6 +163,7 @@ def test_of_cryosparc_the_uid_is_kept_apart_and_comes_back(make_list, tmp_path: 
     write_tables(tmp_path / "a.cs", some.tables)
     fields = read_cs(tmp_path / "a.cs")
     fields["uid"] = np.arange(2**63, 2**63 + 5, dtype=np.uint64)
+    fields["alignments3D/pose"] *= np.float32(0.98)  # what a STAR file would round
     write_cs(tmp_path / "b.cs", fields)
     one = read_list(str(tmp_path / "b.cs"))[0]
     many = expanded(one, "C3")
@@ -171,6 +172,10 @@ def test_of_cryosparc_the_uid_is_kept_apart_and_comes_back(make_list, tmp_path: 
     found = read_cs(tmp_path / "many.cs")
     assert len(np.unique(found["uid"])) == 15
     assert np.array_equal(found["sym_expand/src_uid"], np.repeat(fields["uid"], 3))
+    rotation = from_rotation_vector(torch.from_numpy(fields["alignments3D/pose"]).double()).mT
+    vector = torch.from_numpy(found["alignments3D/pose"]).double()
+    turned = (rotation[:, None] @ point_group("C3")).flatten(0, 1)
+    assert float(rotation_angle(from_rotation_vector(vector).mT, turned).max()) < 1e-5
     again = read_list(str(tmp_path / "many.cs"))[0]
     assert SOURCE_UID in again.table
     back, _, _ = one_of_each_image(again, None)
