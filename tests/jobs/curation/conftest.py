@@ -46,7 +46,6 @@ def make_list(tmp_path: Path) -> Maker:
             "someoneElsesColumn": [f"word{i}" for i in place],
         } | columns
         rows = {label: values for label, values in rows.items() if values is not None}
-        group = {label: values for label, values in group.items() if values is not None}
         write_star(tmp_path / name, {"optics": Table(group), "particles": Table(rows)})
         return read_list(str(tmp_path / name), out=tmp_path)[0]
 

@@ -33,16 +33,14 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 BOX, PIXEL = 48, 1.5
 
 
-def blobs(centre: np.ndarray, n: int = BOX) -> torch.Tensor:
-    """Three Gaussians of 3 Å about points (3, 3), (x, y, z) Å from the middle: bright, fainter, faintest."""
-    line = (torch.arange(n) - n // 2) * PIXEL
+def blobs(centre: np.ndarray, n: int = BOX, pixel_size: float = PIXEL) -> torch.Tensor:
+    """Gaussians of 3 Å about points (m, 3), (x, y, z) Å from the middle: one bright, one fainter, one faintest, and so on."""
+    line = (torch.arange(n) - n // 2) * pixel_size
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
-    place = torch.stack([x, y, z], -1)
-    parts = [
-        w * torch.exp(-((place - torch.from_numpy(c)) ** 2).sum(-1) / 18)
-        for w, c in zip((3, 2, 1), centre, strict=True)
-    ]
-    return sum(parts).float()
+    place, volume = torch.stack([x, y, z], -1), torch.zeros(n, n, n)
+    for number, point in enumerate(torch.from_numpy(centre).float()):
+        volume += (3 - number % 3) * torch.exp(-((place - point) ** 2).sum(-1) / 18)
+    return volume
 
 
 PLACES = np.array([[9.0, -3.0, 4.5], [-6.0, 7.5, 0.0], [1.5, 3.0, -10.5]])
@@ -106,13 +104,7 @@ def test_expanded_particles_show_the_same_images(make_list, symmetry: str) -> No
     """A map of the symmetry looks the same at R S; at S R it does not."""
     group = point_group(symmetry)
     copies = (group @ torch.from_numpy(2 * PLACES).double().T).mT.flatten(0, 1).numpy()
-    line = (torch.arange(32) - 16) * 2.2
-    z, y, x = torch.meshgrid(line, line, line, indexing="ij")
-    place = torch.stack([x, y, z], -1)
-    volume = sum(
-        (3 - i % 3) * torch.exp(-((place - torch.from_numpy(c)) ** 2).sum(-1) / 18)
-        for i, c in enumerate(copies)
-    ).float()
+    volume = blobs(copies, 32, 2.2)
     some = make_list(2)
     many = expanded(some, symmetry)
     g = len(group)
