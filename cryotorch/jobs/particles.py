@@ -21,7 +21,7 @@ FILES = (
 def run(settings: Particles) -> Path:
     """The particles that are left, as they are asked for, in ``settings.out``."""
     started = time.perf_counter()
-    from cryotorch.jobs.curation.results import empty_half, entries, halves_in_words, write
+    from cryotorch.jobs.curation.results import entries, halves_in_words, write
     from cryotorch.jobs.curation.steps import curated, files_of, refuse_groups
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
@@ -40,13 +40,12 @@ def run(settings: Particles) -> Path:
             log.open(folder / "log.txt")
             course = curated(settings, say)
             names = write(folder, course, settings)
-            told = [*course.told, *empty_half(course.particles)]
             log.info("%s", halves_in_words(course.particles))
-            for finding in told:
+            for finding in course.told:
                 log.info(line(finding))
             summary = {
                 **entries(course, settings, names),
-                **in_summary(x for x in told if x.serious),
+                **in_summary(x for x in course.told if x.serious),
                 "seconds": {"total": time.perf_counter() - started},
                 **provenance(),
             }

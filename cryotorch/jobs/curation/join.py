@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from cryotorch.data.aberrations import LENS
-from cryotorch.data.cryosparc.carried_columns import FIELD, LIST
+from cryotorch.data.cryosparc.carried_columns import FIELD, HEX, LIST, PREFIX, TYPE
 from cryotorch.data.half_sets import HALF
 from cryotorch.data.optics import BOX, GROUP, PIXEL
 from cryotorch.data.particle_file import DEFOCUS_COLUMNS
@@ -16,7 +16,7 @@ from cryotorch.data.particle_tables import ANGLES, ORIGINS
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
-from cryotorch.jobs.curation.particle_list import ParticleList
+from cryotorch.jobs.curation.particle_list import UID, ParticleList
 
 GROUP_NAME = "rlnOpticsGroupName"
 # Columns that must be in all files or in none, as no value stands for "unknown", and how to do without them.
@@ -47,6 +47,8 @@ def join(
     """
     if len(lists) == 1:
         return lists[0], []
+    if any(UID in one.table for one in lists):
+        lists = [one.with_uid() for one in lists]
     told = [*_refuse_gaps(lists, set(dropped)), *_images_of_several(lists)]
     optics, rows = _joined_optics(lists, match)
     tables = {**lists[0].tables, "optics": optics}
@@ -59,7 +61,7 @@ def join(
     listed = [one.tables[LIST] for one in lists if LIST in one.tables]
     if listed:
         tables[LIST] = _joined_fields(listed)
-    particles = _stacked([one.table for one in lists])
+    particles = _stacked([one.table for one in lists], tables.get(LIST))
     particles[GROUP] = optics.integers(GROUP)[rows]
     stacks: dict[str, int] = {}
     image = []
@@ -160,12 +162,20 @@ def _joined_fields(tables: list[Table]) -> Table:
     return whole.taken(np.sort(first))
 
 
-def _stacked(tables: list[Table]) -> Table:
-    """The rows of all tables, one after the other: numbers of one type stay such, all else is text, to the digit as it was."""
-    joined = Table()
+def _stacked(tables: list[Table], fields: Table | None = None) -> Table:
+    """The rows of all tables, one after the other: numbers of one type stay such, all else is text, to the digit as it was.
+
+    ``fields`` is the list of CryoSPARC's fields, some of which are the bytes of a row.
+    """
+    joined, coded = Table(), set[str]()
+    if fields is not None:
+        pairs = zip(fields[FIELD], fields[TYPE], strict=True)
+        coded = {PREFIX + str(name) for name, kind in pairs if kind.startswith(HEX)}
     for label in dict.fromkeys(label for table in tables for label in table):
         having = [table for table in tables if label in table]
         empty = _nothing(label, having[0])
+        if label in coded:
+            empty = b"0" * len(having[0].raw(label, 0, 1)[0])
         parts = [
             table.column(label) if label in table else np.full(table.rows, empty)
             for table in tables

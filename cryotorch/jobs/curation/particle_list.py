@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cryotorch.data.cryosparc.file import is_cs
 from cryotorch.data.cryosparc.mapping import uids
 from cryotorch.data.image_names import parse_names
 from cryotorch.data.optics import GROUP, PIXEL
-from cryotorch.data.particle_file import read_particles
+from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.data.particle_tables import ANGLES, ORIGINS
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
@@ -135,6 +136,14 @@ class ParticleList:
             tables[LIST] = tables[LIST].taken(~np.isin(tables[LIST][FIELD], gone))
         return replace(self, tables=tables)
 
+    def with_uid(self) -> ParticleList:
+        """With CryoSPARC's number of each particle, made of the name of its image where there is none."""
+        if UID in self.table:
+            return self
+        names, address = parse_names(self.table.raw("rlnImageName"), self.path)
+        stacks = np.array([os.fsencode(name) for name in names])
+        return self.with_columns({UID: uids(stacks, address)})
+
     def pruned(self) -> ParticleList:
         """With those optics groups only that have particles."""
         used = np.isin(self.optics.integers(GROUP), self.table.integers(GROUP))
@@ -157,11 +166,8 @@ def read_list(
         InputError: the file cannot be read.
     """
     file = read_particles(path, need_images=False, need_half_sets=False, of_class=of_class)
-    if is_cs(path) and UID not in file.tables["particles"]:  # it must outlive new names
-        table = file.tables["particles"].copy()
-        names, address = parse_names(table.raw("rlnImageName"), file.path)
-        table[UID] = uids(np.array([name.encode() for name in names]), address)
-        file.tables["particles"] = table
+    if is_cs(path):  # its numbers must outlive new names
+        file = replace(file, tables=_listed(file).with_uid().tables)
     renamed = 0
     if moved is not None:
         file, renamed = moved_to(file, *moved)
@@ -170,9 +176,14 @@ def read_list(
         str(found.resolve() if found is not None else name)
         for name, found in zip(file.stacks, named.found, strict=True)
     ]
+    return _listed(named.file, stacks), [*file.messages, *named.told], renamed
+
+
+def _listed(file: ParticleFile, stacks: list[str] | None = None) -> ParticleList:
+    """A file as a list, with other names for its stacks, some of which may be the same."""
     number: dict[str, int] = {}
+    stacks = [str(stack) for stack in file.stacks] if stacks is None else stacks
     once = np.array([number.setdefault(stack, len(number)) for stack in stacks])
     image = file.particles.address.numpy().copy()
     image[:, 0] = once[image[:, 0]]
-    read = ParticleList(Path(path), named.file.tables, list(number), image)
-    return read, [*file.messages, *named.told], renamed
+    return ParticleList(file.path, file.tables, list(number), image)

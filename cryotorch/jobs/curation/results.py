@@ -59,6 +59,7 @@ def write(folder: Path, course: Course, settings: Particles) -> list[str]:
         if len(course.rows) and settings.split > 1:
             said = f"{halves_in_words(particles)}"
             course.say(Step(stem, len(course.particles), len(particles), said))
+        course.told += [x for x in _empty_half(particles) if x not in course.told]
         for ending in dict.fromkeys(formats):
             names.append(f"{stem}.{ending}")
             for found in write_tables(folder / names[-1], particles.tables):
@@ -93,7 +94,7 @@ def halves_in_words(particles: ParticleList) -> str:
     return f"half sets: {first:,} and {second:,}" if first or second else "half sets: none"
 
 
-def empty_half(particles: ParticleList) -> list[Finding]:
+def _empty_half(particles: ParticleList) -> list[Finding]:
     """That one half set has lost all its particles, so that no refinement takes the list."""
     first, second = halves(particles)
     if bool(first) == bool(second):

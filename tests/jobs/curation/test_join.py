@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cryotorch.data.cryosparc.file import read_cs, write_cs
 from cryotorch.data.particle_file import read_particles, write_tables
 from cryotorch.errors import InputError
 from cryotorch.findings import codes
 from cryotorch.jobs.curation.join import join, unique_names
+from cryotorch.jobs.curation.particle_list import read_list
 
 
 def test_groups_stay_apart_with_their_pixel_sizes(make_list, tmp_path) -> None:
@@ -80,6 +82,23 @@ def test_no_digit_is_lost(make_list) -> None:
     assert table["cs/tiny"].tolist() == ["1.23456789012e-11", "7", "1.2345679e-07", "3e-09"]
     assert table["cs/pair"].tolist() == ["[0,0]"] * 2 + ["[1.2345679e-07,2.0]", "[3e-09,0.1]"]
     assert np.array_equal(table.floats("cs/other")[2:], [0, 0])
+
+
+def test_files_of_both_programs_make_a_cs_file(make_list, tmp_path) -> None:
+    """Every particle has a number of its own, and fields that are bytes of a row have as many bytes everywhere."""
+    write_tables(tmp_path / "a.cs", make_list(4).tables)
+    fields = read_cs(tmp_path / "a.cs")
+    fields["uid"] = np.arange(7, 11, dtype=np.uint64)
+    fields["other/poses"] = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    write_cs(tmp_path / "b.cs", fields)
+    names = [f"{i + 1}@other.mrcs" for i in range(3)]
+    first = read_list(str(tmp_path / "b.cs"))[0]
+    both, _ = join([first, make_list(3, "c.star", rlnImageName=names)], match=True)
+    write_tables(tmp_path / "both.cs", both.tables)
+    found = read_cs(tmp_path / "both.cs")
+    assert np.array_equal(found["uid"][:4], fields["uid"]) and len(np.unique(found["uid"])) == 7
+    assert np.array_equal(found["other/poses"][:4], fields["other/poses"])
+    assert not found["other/poses"][4:].any()
 
 
 def test_an_image_in_two_files_is_told(make_list) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from cryotorch.findings import codes
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.curation.results import empty_half, halves, halves_in_words, parts
-from cryotorch.jobs.curation.steps import Course
+from cryotorch.jobs.curation.results import halves, halves_in_words, parts, write
+from cryotorch.jobs.curation.steps import Course, curated
 
 
 def course_of(particles) -> Course:
@@ -29,10 +29,17 @@ def test_parts_hold_every_particle_once(make_list) -> None:
 def test_half_sets_are_counted(make_list) -> None:
     some = make_list(9)
     assert halves(some) == [5, 4] and halves_in_words(some) == "half sets: 5 and 4"
-    assert empty_half(some) == []
-    one = some.taken(np.arange(1, 9, 2))
-    (told,) = empty_half(one)
-    assert codes([told]) == ["half_set_empty"] and told["empty"] == 1
     none = some.without(["rlnRandomSubset"])
     assert halves(none) == [0, 0] and halves_in_words(none) == "half sets: none"
-    assert empty_half(none) == []
+
+
+@pytest.mark.parametrize(("kept", "empty"), [("== 1", 2), ("== 2", 1), ("> 0", None)])
+def test_a_half_set_that_is_gone_is_told(make_list, tmp_path, kept: str, empty: int) -> None:
+    make_list(9)
+    given = dict(particles=str(tmp_path / "a.star"), out=str(tmp_path / "out"))
+    settings = make_settings("particles", where=f"rlnRandomSubset {kept}", **given)
+    course = curated(settings, lambda step: None)
+    assert write(tmp_path, course, settings) == ["particles.star"]
+    assert (tmp_path / "particles.png").stat().st_size > 1000
+    told = [found["empty"] for found in course.told if found.code == "half_set_empty"]
+    assert told == ([] if empty is None else [empty])
