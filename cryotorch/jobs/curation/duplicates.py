@@ -15,10 +15,11 @@ from cryotorch.jobs.curation.particle_list import ParticleList
 
 SHAPE = PREFIX + MICROGRAPH_SHAPE
 FRACTIONS = (PREFIX + "location/center_x_frac", PREFIX + "location/center_y_frac")
-# Å per pixel of micrographs, in the order in which they are believed.
+# Å per pixel of micrographs, in the order in which they are believed; the last is that of the movies before they were binned.
+MOVIE_PIXEL = "rlnMicrographOriginalPixelSize"
 MICROGRAPH_PIXELS = (
-    *("rlnMicrographOriginalPixelSize", "rlnMicrographPixelSize"),
-    PREFIX + "location/micrograph_psize_A",
+    *("rlnMicrographPixelSize", PREFIX + "location/micrograph_psize_A"),
+    MOVIE_PIXEL,
 )
 
 
@@ -32,6 +33,11 @@ class Duplicates(NamedTuple):
     stays: np.ndarray
     pairs: np.ndarray
     across: int
+
+
+def pixel_label(particles: ParticleList) -> str | None:
+    """The column with the pixel size of the micrographs; None where there is none."""
+    return next((label for label in MICROGRAPH_PIXELS if label in particles.labels), None)
 
 
 def centres(particles: ParticleList, pixel_size: float | None) -> np.ndarray:
@@ -59,7 +65,7 @@ def centres(particles: ParticleList, pixel_size: float | None) -> np.ndarray:
             x, y = across * width, up * height
     size = pixel_size
     if size is None:
-        label = next((x for x in MICROGRAPH_PIXELS if x in particles.labels), None)
+        label = pixel_label(particles)
         size = particles.numbers(label) if label else np.zeros(1)
         if np.min(size) <= 0:
             raise InputError(

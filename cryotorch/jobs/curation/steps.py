@@ -13,7 +13,7 @@ from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.config.units import parse_length
 from cryotorch.jobs.curation import choose, views
-from cryotorch.jobs.curation.duplicates import find_duplicates
+from cryotorch.jobs.curation.duplicates import MOVIE_PIXEL, find_duplicates, pixel_label
 from cryotorch.jobs.curation.expression import Condition
 from cryotorch.jobs.curation.join import join
 from cryotorch.jobs.curation.mixture import Mixture, fit_mixture
@@ -140,6 +140,7 @@ def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:
     course = Course(whole, whole, np.arange(len(whole)), say, told=told)
     names = ", ".join(Path(one.path).name for one in lists)
     counts = " + ".join(f"{len(one):,}" for one in lists) if len(lists) > 1 else "all"
+    names += "" if settings.class_ is None else f", class {settings.class_}"
     groups = f", optics groups: {whole.optics.rows}"
     course._took(Step("particles", len(whole), len(whole), f"{counts} of {names}{groups}"))
     if settings.move_paths is not None:
@@ -283,6 +284,8 @@ def _apart(course: Course, settings: Particles) -> None:
     found = find_duplicates(course.particles, distance, score, settings.micrograph_pixel_size)
     across = f", {found.across:,} of them in different half sets" if found.across else ""
     said = f"{len(found.pairs):,} pairs are closer than {distance:g} Å{across}"
+    if settings.micrograph_pixel_size is None and pixel_label(course.particles) == MOVIE_PIXEL:
+        course.told.append(remark("movie_pixels", column=f"_{MOVIE_PIXEL}"))
     if found.across:
         course.told.append(Finding("halves_shared", pairs=found.across, distance=distance))
     course.keep("min_distance", found.stays, said)

@@ -49,7 +49,7 @@ SAID = {
     ),
     "rows_partly_expanded": (
         "{rows:,} rows of {file} show {images:,} images, each up to {times} times: they are taken as some of symmetry-expanded "
-        "particles. Where they are not, keep one row of each image."
+        "particles. Where they are not, keep one row of each image, job=particles one_per_image=true."
     ),
     "uid_twice": "{reason}",
     "class_taken": "Of the {particles} particles of {file} only the {taken} of class {class} are taken.",
@@ -135,6 +135,9 @@ SAID = {
     "mixture_fitted": "Gaussians in {column}, mean +- standard deviation: {gaussians}.",
     "mixture_not_seen": (
         "The values of {column} are described no better by {count} Gaussians than by one: what is taken for one of them is no group of its own."
+    ),
+    "movie_pixels": (
+        "Positions are taken to be counted in pixels of {column}: where movies were binned, add micrograph_pixel_size=<Å of the binned pixels>."
     ),
     "halves_shared": (
         "{pairs:,} pairs of particles closer than {distance:g} Å were in different half sets: the FSC of what was refined with them is too good, "

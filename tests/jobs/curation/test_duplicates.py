@@ -72,6 +72,15 @@ def test_positions_of_cryosparc_are_counted_along_the_rows(make_list) -> None:
     assert np.allclose(centres(some, 1.0), [[10, 108], [10.48, 108]])
 
 
+def test_pixels_of_micrographs_come_before_those_of_movies(make_list) -> None:
+    """As RELION has them: the one after binning, the other before."""
+    both = {"rlnMicrographOriginalPixelSize": ["0.5"], "rlnMicrographPixelSize": ["1.0"]}
+    some = make_list(3, optics=both)
+    place = np.stack([some.numbers(f"rlnCoordinate{c}") for c in "XY"], 1)
+    assert np.allclose(centres(some, None), place - some.shift())
+    assert np.allclose(centres(make_list(3, optics=SCALE), None), 1.25 * place - some.shift())
+
+
 def test_what_is_not_known_is_asked_for(make_list) -> None:
     with pytest.raises(InputError, match="add micrograph_pixel_size="):
         find_duplicates(make_list(), 20.0)

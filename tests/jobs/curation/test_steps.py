@@ -82,6 +82,10 @@ def test_duplicates_and_views_and_their_score(make_list, tmp_path: Path) -> None
     assert np.array_equal(made.rows, np.arange(1, 40, 2))
     assert codes(made.told)[-1] == "halves_shared" and made.told[-1]["pairs"] == 20
     assert np.array_equal(course(tmp_path, **apart).rows, np.arange(0, 40, 2))
+    assert "movie_pixels" not in codes(made.told)
+    make_list(40, optics={"rlnMicrographOriginalPixelSize": ["1"]}, **place, **none)
+    assert "movie_pixels" in codes(course(tmp_path, min_distance=30).told)
+    make_list(40, rlnScore=np.arange(40)[::-1], **place, **none)
     made = course(tmp_path, views={"most": 1, "spacing": 60}, score="rlnScore")
     assert 0 in made.rows and 5 < len(made.rows) <= 11
 
