@@ -117,7 +117,7 @@ CORE = [
     ),
     _core(
         "resolution/fsc",
-        "claimed_shell _first_below crossing_shell first_randomised_shell RANDOMISE_BELOW "
+        "claimed_shell shown_together _first_below crossing_shell first_randomised_shell RANDOMISE_BELOW "
         "NEXT_TO_ONSET FEW_NUMBERS JOINT NEXT_TO_SPLIT",
         "ops/resolution/test_fsc ops/resolution/test_significance",
     ),
@@ -240,7 +240,7 @@ SAME = [
     ),
     Same("fsc._random_turns", "n // 8 + 1", "n // 8 + 2", LONGER),
     Same("fsc._correlate", "power.sqrt().clamp(min=1e-300)", None, NO_ZERO),
-    Same("fsc.claimed_shell", "band[known][seen].clamp_min(1e-06)", None, NO_ZERO),
+    Same("fsc.shown_together", "band[known][seen].clamp_min(1e-06)", None, NO_ZERO),
     Same("significance._lens", "q <= a - b", "q < a - b", "Both cases are the same there."),
     Same("significance._lens", "q >= a + b", "q > a + b", "Both cases are the same there."),
     Same("significance._lens", "distance.clamp_min(1e-09)", "distance.clamp_min(2e-09)", NO_ZERO),

@@ -99,7 +99,7 @@ def validate(
     if no_mask is None:
         log.info("FSC without a mask")
         no_mask = shell_correlation(*maps)
-    onset = _onset(settings.randomize_below, no_mask, edge)
+    onset = max(_onset(settings.randomize_below, no_mask, edge), int(halves.known.shared) + 1)
     times.append(("curves", time.perf_counter()))
     if settings.tightens and not nothing_shared(no_mask):
         first = fsc_mask.softened(first, pixel_size, resolution(no_mask, box, pixel_size))

@@ -63,7 +63,7 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
     shell = None
     if math.isfinite(result.resolution):
         shell = round(box * result.pixel_size / result.resolution)
-    onset = first_randomised_shell(curves["no_mask"])
+    onset = first_randomised_shell(curves["no_mask"], shared=result.shared)
     numbers = Judged(curves, result.band, onset, shell, result.resolutions)
     if not result.final:
         nothing = insignificance(numbers, box * result.pixel_size, known)

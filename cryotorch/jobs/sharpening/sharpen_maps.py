@@ -19,7 +19,6 @@ from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import guinier_fit, sharpen
 from cryotorch.ops.resolution.claims import ENDED, judge
 from cryotorch.ops.resolution.fsc import (
-    first_randomised_shell,
     resolution,
     shell_correlation,
 )
@@ -91,9 +90,9 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     bare = resolution(no_mask, box, pixel_size)
     trusted = settings.pixel_size is not None
     made, mask_file = find_mask(halves, mean, bare, settings.mask, trusted, shape)
-    mask, onset = made.mask, first_randomised_shell(no_mask)
+    mask, known = made.mask, halves.known
     log.info("Mask: %s", made)
-    judged = judge(maps, pixel_size, mask, None, halves.known, onset, settings.seed, no_mask)
+    judged = judge(maps, pixel_size, mask, known=known, seed=settings.seed, no_mask=no_mask)
     claims, warnings = advice(maps, judged, made, pixel_size, halves.known)
     curves, curve = judged.curves, judged.curves["corrected"]
     resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
@@ -130,7 +129,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
         judged.band.cpu(),
         resolutions,
         resolutions["corrected"],
-        onset,
+        judged.onset,
         fit.cpu(),
         other.bfactor,
         cut,

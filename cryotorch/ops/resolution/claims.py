@@ -17,6 +17,8 @@ from cryotorch.ops.resolution.fsc import (
     first_randomised_shell,
     fsc_curves,
     resolution,
+    shell_correlation,
+    shown_together,
 )
 from cryotorch.ops.resolution.significance import independent_numbers, noise_band, noise_profile
 
@@ -111,25 +113,32 @@ def judge(
 
     Args:
         loose: (d, d, d) mask of the loose curve, None = there is none.
-        onset: first shell with random phases, None = where the unmasked FSC falls below 0.8; seed: of the phases.
+        onset: first shell with random phases, None = where the unmasked FSC falls below 0.8 beyond what is shared; seed: of the phases.
         no_mask: (d // 2 + 1,) the FSC without a mask, where it is known already.
     """
     box = half_maps.shape[-1]
     draw = torch.Generator().manual_seed(seed)
     another = mask if loose is None else loose
+    if no_mask is None:
+        no_mask = shell_correlation(*half_maps)
+    if onset is None:
+        onset = first_randomised_shell(no_mask, shared=known.shared)
     curves = fsc_curves(
         half_maps, pixel_size, mask, another, generator=draw, first_shell=onset, no_mask=no_mask
     )
     curves = dict(zip(curves, to_host(list(curves.values())), strict=True))
-    if onset is None:
-        onset = first_randomised_shell(curves["no_mask"])
     if loose is None:
         del curves["loose"]
     curves = {name: _where_inserted(curve, known.inserted) for name, curve in curves.items()}
-    numbers = independent_numbers(mask, known.group, noise_profile(half_maps))
-    band = noise_band(numbers)
+    profile = noise_profile(half_maps)
+    band = noise_band(independent_numbers(mask, known.group, profile))
     testing = _where_tested(band, curves["randomised"], onset)
     shell = claimed_shell(curves["corrected"], testing, known.shared)
+    # without the mask too, which was made where the half maps agree, and was on the references that both were aligned to
+    if shell is not None and known.shared:
+        free = noise_band(independent_numbers(torch.ones_like(mask), known.group, profile))
+        if not shown_together(curves["no_mask"], free, known.shared, shell):
+            shell = None
     reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}
     reached["corrected"] = math.nan if shell is None else box * pixel_size / shell
     return Judged(curves, band, onset, shell, reached)

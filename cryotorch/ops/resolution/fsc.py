@@ -20,7 +20,8 @@ NEXT_TO_ONSET = 2  # shells that carry an artefact of the abrupt change
 FEW_NUMBERS = 0.5  # band of noise above which a shell cannot testify against
 # five numbers: as many as the pose of a single image, and noise whose peaks are aligned agrees in them to 0.99 (32 pixels, I)
 NO_NUMBERS = 0.95
-# refined noise was seen to reach 6.5 (240 images, O, 24 iterations), the coarsest sound maps of tests/truth are at 9
+# Refined noise reached 7.9 in the corrected curve and 9.2 in that without a mask, but 5.5 in both (32 pixels, C1 to I, 330 iterations); sound
+# maps of tests/truth are at 8.5 or more in both, while they are coarsest.
 JOINT = 7.5
 NEXT_TO_SPLIT = (
     3  # shells that what half sets share leaks on to, through windows, masks and interpolation
@@ -205,16 +206,19 @@ def fsc_curves(
     }
 
 
-def first_randomised_shell(no_mask: Tensor, below: float = RANDOMISE_BELOW) -> int:
-    """The first shell of an unmasked FSC (s,) that falls below a value after having been above; s if none.
+def first_randomised_shell(
+    no_mask: Tensor, below: float = RANDOMISE_BELOW, shared: float = 0.0
+) -> int:
+    """The first shell of an unmasked FSC (s,) that falls below a value after having been above, and beyond ``shared``; s if none.
 
-    A dip at shell 1, which the images' window makes, would randomise true signal, and what leaks
-    from it through the mask would pass for resolution.
+    What leaks through the mask from shells that agree would pass for resolution if their own phases were randomised, and with them
+    what leaks: at a dip in shell 1, which the images' window makes, and wherever half sets agree as they were aligned to one reference.
     """
     no_mask = no_mask.cpu()
     high = torch.nonzero(no_mask[1:] >= below)
     start = int(high[0]) + 1 if len(high) else 0
-    return start + _first_below(no_mask[start:], below)
+    onset = start + _first_below(no_mask[start:], below)
+    return min(max(onset, int(shared) + 1), len(no_mask))
 
 
 def _first_below(curve: Tensor, threshold: float) -> int:
@@ -246,8 +250,7 @@ def claimed_shell(
     The last one before the first value below ``threshold`` or in the band of noise (s,), see ``significance.noise_band``. Shells
     whose band is above 0.5 hold too few numbers to end a curve, or to be claimed while in it, and above 0.95 to be claimed at all. The shell must lie 3 beyond ``shared``,
     up to which the half sets had a common reference: what they were both aligned to, they have in common. And the shells from there
-    on must show it together, ``JOINT`` standard errors in all (Stouffer's sum of Fisher's z): noise that was refined against one
-    reference leans to agree in every shell, not enough in any, and with few numbers each shell may pass for more.
+    on must show it together, see ``shown_together``.
     """
     band = band.to(curve)
     end = _first_below(
@@ -257,11 +260,22 @@ def claimed_shell(
     last = int(sure[-1]) + 1 if len(sure) else 0
     if not last or (shared and last < shared + NEXT_TO_SPLIT):
         return None
-    known = slice(int(shared) + 2 if shared else 1, last + 1)
+    return last if shown_together(curve, band, shared, last) else None
+
+
+def shown_together(curve: Tensor, band: Tensor, shared: float, last: int) -> bool:
+    """Whether the shells of an FSC (s,) beyond ``shared`` and up to ``last`` show together what no noise does, ``JOINT`` standard errors.
+
+    By Stouffer's sum of Fisher's z, in units of the band of noise (s,). Noise that was refined against one reference leans to agree in
+    every shell, not enough in any, and with few numbers each shell may pass for more. Where nothing is shared there is nothing to show.
+    """
+    if not shared:
+        return True
+    known = slice(int(shared) + 2, last + 1)
     seen = band[known] < 1
     noise = band[known][seen].clamp_min(1e-6)
     z = ERRORS * curve[known][seen].clamp(-0.999, 0.999).atanh() / noise.atanh()
-    return last if shared == 0 or float(z.sum()) >= JOINT * len(z) ** 0.5 else None
+    return float(z.sum()) >= JOINT * len(z) ** 0.5
 
 
 def resolution(

@@ -132,6 +132,11 @@ def test_phases_are_randomised_from_the_first_fall_after_the_first_rise():
     assert first_randomised_shell(curve, 0.05) == 7 and first_randomised_shell(curve, 0.95) == 1
 
 
+def test_phases_of_shared_shells_are_not_randomised():
+    curve = torch.tensor([1, 0.5, 0.75, 0.5, 0.9, 0.75, 0.1], dtype=torch.float64)
+    assert [first_randomised_shell(curve, shared=s) for s in (4.9, 5.0, 5.3, 9.0)] == [5, 6, 6, 7]
+
+
 @pytest.mark.data
 def test_resolution_of_the_80s_ribosome():
     path = DATA / "real" / "rib80s_run003_model_trunc.star"
