@@ -75,6 +75,7 @@ EXCUSED_TWINS = {
     "version.py": "a number, which tests/system/test_wheel.py compares",
     "jobs/classification/settings.py": _CHECKED.format("tests/jobs/test_class2d.py"),
     "jobs/ctf/settings.py": _CHECKED.format("tests/jobs/test_ctf_refine.py"),
+    "jobs/curation/settings.py": _CHECKED.format("tests/jobs/test_particles.py"),
     "jobs/fsc/settings.py": _CHECKED.format("tests/jobs/test_validation_fsc.py"),
     "jobs/orientation/settings.py": _CHECKED.format("tests/jobs/test_orientation_diagnostics.py"),
     "jobs/picking/settings.py": _CHECKED.format("tests/jobs/test_create_templates.py"),

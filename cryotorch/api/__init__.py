@@ -38,6 +38,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
+from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
@@ -55,6 +56,7 @@ __all__ = [
     "Particles",
     "Reconstruction",
     "Refined",
+    "SelectedParticles",
     "SharpenResult",
     "Simulated",
     "ab_initio",
@@ -71,6 +73,7 @@ __all__ = [
     "read_particles",
     "reconstruct",
     "refine",
+    "select_particles",
     "sharpen",
     "simulate",
     "write_map",

@@ -49,7 +49,7 @@ def refuse_duplicates(address: np.ndarray, stacks: list[Path], star: Path) -> No
         raise InputError(
             f"{star} holds {len(same)} duplicate particles, the first being image {image + 1} of {stacks[stack]} "
             f"in rows {first} and {second}. A search over all orientations would find the same pose for each: keep one row of "
-            "each, or use job=local_refine or job=reconstruct, which take symmetry-expanded particles."
+            "each (job=particles one_per_image=true), or use job=local_refine or job=reconstruct, which take symmetry-expanded particles."
         )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
 
@@ -43,6 +42,7 @@ def run(settings: Convert) -> Path:
     from cryotorch.data.cryosparc.file import is_cs
     from cryotorch.data.particle_file import read_particles, write_tables
     from cryotorch.jobs.files.output_folder import new_files
+    from cryotorch.jobs.inputs.image_names import lead_from
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import WARNING, in_summary, say
     from cryotorch.report.summary import provenance, write_json
@@ -60,7 +60,7 @@ def run(settings: Convert) -> Path:
                 of_class=settings.class_,
             )
             warnings = list(file.messages)
-            file, told = _named(file, settings.project, Path(settings.out))
+            file, told, _ = lead_from(file, settings.project, Path(settings.out))
             warnings += told
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
@@ -95,52 +95,3 @@ def _counts_from_below(file: ParticleFile) -> bool:
     from cryotorch.data.cryosparc.file import is_cs
 
     return is_cs(file.path) and "cs/location/center_y_frac" in file.tables["particles"]
-
-
-def _named(
-    file: ParticleFile, project: str | None, out: Path
-) -> tuple[ParticleFile, list[Finding]]:
-    """Image names that lead to the images from the new file, and whether they have changed or lead nowhere.
-
-    With ``project``: relative to it where the images lie in it, absolute otherwise. Without: as they were where the new file
-    leads to the same images, absolute where only the old one does.
-    """
-    import numpy as np
-
-    from cryotorch.data.image_names import find_stacks, format_names
-
-    names, address = [str(stack) for stack in file.stacks], file.particles.address.numpy()
-    table = file.tables["particles"].copy()
-    if project is not None:
-        stacks = find_stacks(names, file.path, project)
-        table["rlnImageName"] = format_names(address, stacks, Path(project))
-        return replace(file, tables={**file.tables, "particles": table}), []
-    lost, moved = [], []
-    full = format_names(address, [_absolute(name, file, out, lost, moved) for name in names], out)
-    if moved:
-        rows = np.isin(address[:, 0], [names.index(name) for name in moved])
-        table["rlnImageName"] = np.where(rows, full, table["rlnImageName"])
-        file = replace(file, tables={**file.tables, "particles": table})
-    told = []
-    if moved:
-        told.append(Finding("names_absolute", name=moved[0], folder=str(out)))
-    if lost:
-        told.append(Finding("names_lost", name=lost[0], folder=str(out)))
-    return file, told
-
-
-def _absolute(name: str, file: ParticleFile, out: Path, lost: list[str], moved: list[str]) -> Path:
-    """The file of a name; the name is added to ``moved`` or ``lost`` where it does not lead from ``out`` to the same file."""
-    from cryotorch.data.image_names import find_stacks
-
-    try:
-        found = find_stacks([name], file.path, None)[0].absolute()
-    except InputError:
-        found = None
-    home = out.absolute()
-    there = next((x / name for x in (home, *home.parents) if (x / name).is_file()), None)
-    if found is None:
-        lost += [] if there or Path(name).is_absolute() else [name]
-    elif there is None or not there.samefile(found):
-        moved.append(name)
-    return found or Path(name)

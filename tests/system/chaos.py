@@ -44,6 +44,7 @@ STAGES = {
 AT_ONCE = {
     "simulate": "box_size=32 pixel_size=4 n_particles=20",
     "convert": "particles=set/truth.star",
+    "particles": "particles=set/truth.star restack=float16 split=2",
     "reconstruct": "particles=set/truth.star half_sets=resplit",
     "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",
     "sharpen": "volume=whole",

@@ -47,6 +47,7 @@ JOBS = {
         **dict(particles="particles.star", n_classes=2, max_resolution=14, shift_extent=10),
         **dict(iterations=2, epochs=1),
     ),
+    "particles": dict(particles="truth.star", restack="float16"),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
     "orientation_diagnostics": dict(

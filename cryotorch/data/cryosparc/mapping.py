@@ -132,7 +132,7 @@ def fields_of(
         )
     pixel = groups.pixel_size.numpy()[row]
     fields = {
-        "uid": _uids(stacks, address),
+        "uid": uids(stacks, address),
         "blob/path": stacks[address[:, 0]],
         "blob/idx": address[:, 1],
         "blob/psize_A": pixel,
@@ -325,7 +325,7 @@ def poses(angles: np.ndarray) -> np.ndarray:
     return torch.cat([to_rotation_vector(euler_to_matrix(*x.T).mT) for x in parts]).numpy()
 
 
-def _uids(stacks: np.ndarray, address: np.ndarray) -> np.ndarray:
+def uids(stacks: np.ndarray, address: np.ndarray) -> np.ndarray:
     """Numbers (n,) uint64, made of stack name and image number alone, each once."""
     digests = [hashlib.blake2b(name, digest_size=8).digest() for name in stacks.tolist()]
     start = np.frombuffer(b"".join(digests), np.uint64)[address[:, 0]]

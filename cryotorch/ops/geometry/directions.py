@@ -59,7 +59,7 @@ def even_views(n: int, group: Tensor) -> Tensor:
     view = view[torch.linspace(0, len(view) - 1, n).round().long()]
     direction = fibonacci_directions(PROBES * n)
     for _ in range(PASSES):
-        place, element, _ = _nearest(direction, view, group)
+        place, element, _ = nearest_views(direction, view, group)
         home = (group[element].mT @ direction[..., None])[..., 0]
         mean = torch.zeros_like(view).index_add_(0, place, home)
         view = mean / mean.norm(dim=1, keepdim=True)
@@ -72,7 +72,7 @@ def even_views(n: int, group: Tensor) -> Tensor:
 def largest_gap(view: Tensor, group: Tensor) -> float:
     """The angle in radians between views (n, 3), with their copies by a group (g, 3, 3), and the direction that is farthest from all."""
     direction = fibonacci_directions(PROBES * len(view))
-    return float(_nearest(direction, view, group.double())[2].max())
+    return float(nearest_views(direction, view, group.double())[2].max())
 
 
 def ideal_gap(n: int, order: int) -> float:
@@ -88,8 +88,8 @@ def _of_one_unit(direction: Tensor, group: Tensor) -> Tensor:
     return torch.cat([part[in_asymmetric_unit(part, group)] for part in parts])
 
 
-def _nearest(direction: Tensor, view: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For directions (m, 3): the nearest view (m,) and the group element (m,) that brings it there, and the angle (m,)."""
+def nearest_views(direction: Tensor, view: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For directions (m, 3): the nearest of views (n, 3) or their copies by a group (g, 3, 3), which view (m,) and the group element (m,) that brings it there, and the angle (m,)."""
     copies = (view @ group.mT).flatten(0, 1)  # element by element
     chord, index = cKDTree(copies.numpy()).query(direction.numpy())
     index, angle = torch.from_numpy(index), 2 * torch.asin(torch.from_numpy(chord / 2).clamp(max=1))

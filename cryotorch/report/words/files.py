@@ -22,6 +22,11 @@ def _several_grids(
     )
 
 
+def _grids_joined(least_size: float, most_size: float, least_box: int, most_box: int) -> str:
+    boxes = f" and {_range(least_box, most_box)} pixels" if most_box else ""
+    return f"The images have {_range(least_size, most_size)} Å per pixel{boxes}: they stay as they are, jobs bring them to one grid."
+
+
 SAID = {
     # memory
     "memory_needed": "needs about {need} GB of memory",
@@ -44,7 +49,7 @@ SAID = {
     ),
     "rows_partly_expanded": (
         "{rows:,} rows of {file} show {images:,} images, each up to {times} times: they are taken as some of symmetry-expanded "
-        "particles. Where they are not, keep one row of each image."
+        "particles. Where they are not, keep one row of each image, job=particles one_per_image=true."
     ),
     "uid_twice": "{reason}",
     "class_taken": "Of the {particles} particles of {file} only the {taken} of class {class} are taken.",
@@ -115,4 +120,31 @@ SAID = {
         "Images with relative names such as {name} are not found from {folder}: name the project folder that they are relative "
         "to, project=<folder>, or use the new file in it."
     ),
+    # lists of particles, joined and chosen
+    "grids_joined": _grids_joined,
+    "columns_filled": "Not all files have {columns}: particles of the others hold 0 or None there.",
+    "table_of_one": "The table {table} of {file} differs from that of the file before and is left out.",
+    "images_joined_twice": (
+        "{images:,} rows show an image that another file has too: one_per_image=true keeps one row of each, as half sets that share images "
+        "share their noise."
+    ),
+    "nothing_in_common": (
+        "No image of the list is in {file} by their {by} ({one} here, {other} there): where image files have moved, use match_by=name or "
+        "match_by=uid."
+    ),
+    "mixture_fitted": "Gaussians in {column}, mean +- standard deviation: {gaussians}.",
+    "mixture_not_seen": (
+        "The values of {column} are described no better by {count} Gaussians than by one: what is taken for one of them is no group of its own."
+    ),
+    "movie_pixels": (
+        "Positions are taken to be counted in pixels of {column}: where movies were binned, add micrograph_pixel_size=<Å of the binned pixels>."
+    ),
+    "halves_shared": (
+        "{pairs:,} pairs of particles closer than {distance:g} Å were in different half sets: the FSC of what was refined with them is too good, "
+        "refine again with the list that is left."
+    ),
+    "expanded_now": (
+        "Go on with local searches or without any, in C1: a global search finds one pose for all rows of a particle. one_per_image=true goes back."
+    ),
+    "half_set_empty": "No particle of half set {empty} is left: refinements need both, add half_sets=resplit there.",
 }

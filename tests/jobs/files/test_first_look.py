@@ -53,6 +53,9 @@ def _folder(name: str) -> Path:
         ("ab_initio", dict(particles="there.star", symmetry="Z"), "symmetry=Z cannot"),
         ("ab_initio", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
         ("ab_initio", dict(particles="there.star", like="gone"), "gone does not exist"),
+        ("particles", dict(particles=["there.star", "gone.star"]), "gone.star does not exist"),
+        ("particles", dict(particles="there.star", expand_symmetry="Z"), "symmetry=Z cannot"),
+        ("particles", dict(particles="there.star", subtract="gone.cs"), "gone.cs does not exist"),
         ("homo_refine", dict(particles="gone.star", volume="there.mrc"), "gone.star does not"),
     ],
 )
