@@ -80,7 +80,7 @@ def test_no_job_lists_the_jobs_without_loading_torch(tmp_path: Path) -> None:
 def test_job_help_lists_parameters(call) -> None:
     code, out, err, _ = call("job=homo_refine", "--help")
     assert (code, err) == (0, "")
-    assert re.search(r"^  initial_resolution=30 +Low-pass of the initial map, Å", out, re.M)
+    assert re.search(r"^  initial_resolution=auto +Low-pass of the initial map, Å", out, re.M)
     assert re.search(r"^  search.candidates=24 +Orientations per particle", out, re.M)
     assert re.search(r"^  trainer.devices=auto +Number of devices", out, re.M)
 

@@ -149,7 +149,7 @@ def test_issue_defaults_of_homo_refine() -> None:
     """The defaults that the manual promises; a change here is a change for every user."""
     s = catalog.make_settings("homo_refine")
     assert (s.particles, s.volume, s.mask, s.out, s.box_size) == ("demo", None, None, None, None)
-    assert (s.symmetry, s.initial_resolution, s.split_resolution) == ("C1", 30, 20)
+    assert (s.symmetry, s.initial_resolution, s.split_resolution) == ("C1", "auto", 20)
     assert (s.rescale_reference, s.extra_final_passes, s.max_iterations) == (True, 0, 30)
     assert (s.half_sets, s.per_particle_scale, s.scale_start_iteration) == ("keep", True, 1)
     assert (s.mask_mode, s.mask_threshold, s.mask_near, s.mask_far) == ("dynamic", 0.2, 6, 14)

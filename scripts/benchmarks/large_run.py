@@ -104,8 +104,8 @@ def refined(simulated: Simulate, config: HomoRefine) -> Outcome:
             torch.cuda.reset_peak_memory_stats(device)
         compiled = _compiled()
         initial = low_pass(images.volume, pixel_size, simulated.initial_resolution)
-        start = (particles, initial, batches, settings, config.initial_resolution, device)
-        state, _ = initialise_state(*start)
+        first = box * pixel_size / settings.schedule.first_limit
+        state, _ = initialise_state(particles, initial, batches, settings, first, device)
         times.append(_now(device))
 
         module = Refinement(state, settings, batches)

@@ -12,6 +12,7 @@ import torch
 from cryotorch.data.half_sets import SHARED_RESOLUTION
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
+from cryotorch.jobs.initial_map import begin
 from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.initial_map.steps import Made
 from cryotorch.jobs.inputs import damage
@@ -162,6 +163,7 @@ def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, 
         "symmetry_axes": axes,
         "initial_resolution": settings.initial_resolution,
         "final_resolution": settings.final_resolution,
+        begin.ENTRY: begin.asked(made.findings),
         "resolution": None,
         "classes": [
             {"class": k, "share": share, "effective_particles": size}

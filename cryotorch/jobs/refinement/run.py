@@ -218,7 +218,7 @@ def first_module(
             inputs.volume,
             batches,
             settings,
-            config.initial_resolution,
+            settings.box * settings.pixel_size / settings.schedule.first_limit,
             device,
             fresh=fresh,
         )

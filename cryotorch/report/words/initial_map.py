@@ -66,7 +66,7 @@ SAID = {
     ),
     "axes_of_ball": (
         "without symmetry the starts show no more than a ball; what it looks like, and where its axes lie, was found with the symmetry "
-        "imposed. A refinement has to see that much of it: job=homo_refine initial_resolution={initial:.2g}"
+        "imposed. A refinement has to see that much of it, initial_resolution={initial:.2g}, and does so where volume is this run's folder"
     ),
     "either_hand": (
         "images cannot tell the hand: map.mrc and map_other_hand.mrc explain them alike; like=<map> or model=<PDB> picks the hand of a known "

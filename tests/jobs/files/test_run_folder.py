@@ -61,7 +61,7 @@ def test_a_run_leaves_the_results_that_are_known_as_such(
         (dict(resume=True, particles="other_defocus.star"), "the particles are not the same"),
         (dict(resume=True, seed=5), "the half sets are not the same"),
         (dict(resume=True, invert=True), r"invert is true, was false.*: give what it was started"),
-        (dict(resume=True, initial_resolution=40), r"initial_resolution is 40, was 30"),
+        (dict(resume=True, initial_resolution=40), r"initial_resolution is 40, was auto"),
         (
             dict(resume=True, volume="inverted.mrc"),
             r"volume is .*inverted\.mrc, was .*initial\.mrc",

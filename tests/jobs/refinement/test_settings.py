@@ -10,6 +10,7 @@ import pytest
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.jobs.homo_refine import begun
 from cryotorch.jobs.refinement.settings import LONG_JOB, em_settings
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.refinement.settings import NonUniformSettings
@@ -25,7 +26,7 @@ class Images(SimpleNamespace):
 
 
 def planned(images=None, **changes):
-    settings = in_angstrom(make_settings("homo_refine", **changes), 2.5)
+    settings = in_angstrom(begun(make_settings("homo_refine", **changes)), 2.5)
     return em_settings(settings, images or Images(), point_group("C1"))
 
 

@@ -1,0 +1,33 @@
+"""What a first map asks of the refinement that begins with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryotorch.findings import Finding
+
+log = logging.getLogger("cryotorch")
+ENTRY = "refine_from"  # in summary.json, Å; null = whatever is usual
+
+
+def asked(findings: Iterable[Finding]) -> float | None:
+    """The resolution in Å, of two digits, at which the map is more than a ball, where that is so at finer ones only."""
+    of_ball = (finding for finding in findings if finding.code == "axes_of_ball")
+    return next((float(f"{finding['initial']:.2g}") for finding in of_ball), None)
+
+
+def asked_for(volume: str | None) -> float | None:
+    """The same, of the run whose folder ``volume`` names; None where it is none, or asks for nothing."""
+    path = Path(volume or "") / "summary.json"
+    try:
+        found = json.loads(path.read_text())[ENTRY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
+        return None
+    log.info("initial_resolution=%.2g, as the run in %s asks for", found, volume)
+    return float(found)
