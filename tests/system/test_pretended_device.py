@@ -222,7 +222,8 @@ def test_refinements_give_the_same_maps(
     one, other = maps(near), maps(far)
     assert one.keys() == other.keys()
     for key, volume in one.items():
-        assert shared(volume, other[key]) > 0.9999, key
+        # what is sharpened shows most of a single pose's way
+        assert shared(volume, other[key]) > (0.999 if "sharp" in key else 0.9999), key
     known, found = (read_particles(folder / "particles.star") for folder in (near, far))
     turn = rotation_angle(known.particles.rotation, found.particles.rotation).rad2deg()
     assert float(turn.median()) < 0.02 and float(turn.max()) < 0.5  # of errors of some 5 degrees
