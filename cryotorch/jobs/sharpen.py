@@ -10,8 +10,9 @@ from cryotorch.jobs.sharpening.settings import Sharpen
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
-    *("config.yaml", "log.txt", "mask_fsc.mrc", "map_sharp*.mrc", "map_local_resolution.mrc"),
-    *("fsc.png", "guinier.png", "slices.png", "local_resolution.png", "summary.json"),
+    *("config.yaml", "log.txt", "mask_fsc.mrc", "map_sharp*.mrc", "local_resolution.mrc"),
+    *("fsc.png", "guinier.png", "slices.png", "local_resolution.png", "local_resolution.cxc"),
+    "summary.json",
 )
 
 
