@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 from cryotorch.data.mrc import read_corner, read_volume, write_volume
@@ -15,7 +17,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs import local_resolution, sharpen
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.ops.masks.soft import density_mask, soft_sphere
+from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.local_resolution import local_low_pass
 
 BOX, PX = 80, 1.5
@@ -31,9 +33,9 @@ def noise(box: int, n: int, seed: int) -> torch.Tensor:
     return torch.randn(n, box, box, box, generator=torch.Generator().manual_seed(seed))
 
 
-def fsc_half(cutoff: float) -> float:
-    """Å where the FSC of a texture of power 1 / (1 + q^16) with white noise of power LEVEL^2 is 0.5."""
-    return cutoff / (1 / LEVEL**2 - 1) ** (1 / 16)
+def fsc_half(cutoff: float, level: float = LEVEL) -> float:
+    """Å where the FSC of a texture of power 1 / (1 + q^16) with white noise of power level^2 is 0.5."""
+    return cutoff / (1 / level**2 - 1) ** (1 / 16)
 
 
 def left_half(box: int) -> torch.Tensor:
@@ -163,6 +165,10 @@ def test_noise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no local resolution without one to claim: ") as caught:
         job(tmp_path / "out", **halves_of(tmp_path), mask=str(tmp_path / "mask.mrc"))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    given = halves_of(tmp_path) | dict(mask=str(tmp_path / "mask.mrc"), local=True)
+    one = sharpen.run(make_settings("sharpen", out=str(tmp_path / "one"), **given))
+    assert not (one / "local_resolution.mrc").exists() and summary(one)["local_resolution"] is None
+    assert any("the whole map has one filter" in w for w in summary(one)["warnings"])
 
 
 def test_a_mask_beside_the_molecule_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -178,10 +184,10 @@ def test_a_mask_beside_the_molecule_is_refused(folder: Path, tmp_path: Path) -> 
     [
         (dict(half_map_b=None), "Two half maps are needed: add half_map_b=<file>"),
         (dict(half_map_b="small.mrc"), "different boxes, 80 and 24 voxels"),
-        (dict(map="small.mrc"), "small.mrc is blank"),
-        (dict(mask="small.mrc"), "small.mrc"),
+        (dict(map="blank.mrc"), "blank.mrc is blank"),
+        (dict(mask="blank.mrc"), "blank.mrc"),
         (dict(local_threshold=1.5), "local_threshold=1.5 .* from 0"),
-        (dict(color_range=[8, 3]), r"color_range=\[8, ?3\] .* finer one first"),
+        (dict(color_range=[8, 3]), r"color_range=\[8.0, 3.0\] .* finer one first"),
         (dict(color_range=[3]), "color_range=.* two resolutions"),
         (dict(mask_near=12), "mask_far=12 .* above mask_near=12"),
     ],
@@ -190,26 +196,35 @@ def test_what_is_wrong_is_said_in_a_sentence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_volume(Path("small.mrc"), torch.zeros(24, 24, 24), PX)
+    write_volume(Path("small.mrc"), noise(24, 1, 5)[0], PX)
+    write_volume(Path("blank.mrc"), torch.zeros(BOX, BOX, BOX), PX)
     with pytest.raises(InputError, match=words) as caught:
         job(tmp_path / "x", **{**halves_of(folder), **changes})
     assert "\n" not in str(caught.value) and not (tmp_path / "x").exists()
 
 
 @pytest.mark.data
-def test_half_maps_with_the_local_resolution_of_a_real_map(shared_data: Path, tmp_path: Path) -> None:
-    """Beta-galactosidase, blurred as another program's map of local resolution says, and white noise in both halves."""
-    truth, _ = read_volume(shared_data / "real" / "betaGal.mrc.gz")
+def test_a_texture_with_the_local_resolution_of_a_real_map(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Blurred from place to place as another program found it in beta-galactosidase, and white noise in both halves.
+
+    That program's values differ from voxel to voxel, which no window sees: against them as they are, a Gaussian of this window's width
+    has a rank correlation of 0.60 only. Their means in the window are the truth here.
+    """
+    size, level = 3.54, 0.5
     true, _ = read_volume(shared_data / "real" / "localResolution.mrc.gz")
-    size = 3.54
-    inside = density_mask(truth, size, 0.2, 4, 14, 15)
-    assert float(true.min()) > 7
-    texture = noise(len(truth), 1, 2)[0] * soft_sphere(len(truth), 45, 4)
-    mixed = local_low_pass(texture, size, true)
-    for name, grain in zip("AB", noise(len(truth), 2, 3), strict=True):
-        write_volume(tmp_path / f"map_half_{name}.mrc", mixed + 0.2 * grain, size)
-    write_volume(tmp_path / "mask.mrc", inside, size)
+    own = ((true - 8.863673).abs() > 1e-3).numpy()  # elsewhere it has this value
+    weight = gaussian_filter(own.astype(np.float32), 1.0)
+    share = gaussian_filter(own.astype(np.float32), 2.2).clip(1e-3)
+    seen = gaussian_filter(true.numpy() * own, 2.2) / share
+    mixed = local_low_pass(noise(len(true), 1, 2)[0], size, true)
+    for name, grain in zip("AB", noise(len(true), 2, 4), strict=True):
+        write_volume(tmp_path / f"map_half_{name}.mrc", mixed + level * grain, size)
+    write_volume(tmp_path / "mask.mrc", torch.from_numpy(weight), size)
     found = job(tmp_path / "out", **halves_of(tmp_path), mask=str(tmp_path / "mask.mrc"))
-    local = read_volume(found / "local_resolution.mrc")[0]
-    within = local > 0
-    assert spearmanr(local[within], true[within]).statistic > 0.7
+    local = read_volume(found / "local_resolution.mrc")[0].numpy()
+    within = (local > 0) & own
+    assert spearmanr(local[within], seen[within]).statistic > 0.75
+    expected = fsc_half(np.median(seen[within]), level)
+    assert np.median(local[within]) == pytest.approx(expected, rel=0.05)

@@ -24,7 +24,7 @@ from cryotorch.ops.resolution.local_resolution import (
     local_low_pass,
     local_resolution,
 )
-from cryotorch.report.sentences import say
+from cryotorch.report.sentences import line, say
 from cryotorch.results import told
 
 if TYPE_CHECKING:
@@ -119,6 +119,11 @@ class LocalMap:
             )
         if self.part_not_said:
             found.append(Finding("local_not_said", part=self.part_not_said, shared=shared))
+        return found
+
+    def remarks(self) -> list[Finding]:
+        """How much of the mask is at an end of the scale."""
+        found = []
         if self.part_at_finest > MANY:
             found.append(
                 remark("local_at_finest", part=self.part_at_finest, resolution=self.finest)
@@ -152,6 +157,8 @@ def measure(judged: Claim, pixel_size: float, threshold: float, shared: float) -
     local = LocalMap(said, found, inside, threshold, judged.resolution, coarsest)
     low, median, high = (told(local.percentiles[name]) for name in ("5", "50", "95"))
     log.info("Within the mask it is %s in the median, 5 to 95 %%: %s to %s", median, low, high)
+    for remarked in local.remarks():
+        log.info(line(remarked))
     return local
 
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cryotorch.data.files import replace_file
@@ -19,7 +18,7 @@ from cryotorch.report.figures import write_pictures
 from cryotorch.report.local_resolution import chimerax_script, local_resolution_figure
 from cryotorch.report.maps import slice_figure
 from cryotorch.report.sentences import in_summary
-from cryotorch.report.style import render
+from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
 
@@ -46,16 +45,17 @@ def write_local(
     shown: Shown,
     pixel_size: float,
     corner: tuple[float, float, float],
-) -> Figure:
-    """Write the values as a map, and the script that colours another by them; their figure."""
+) -> Picture:
+    """Write the values as a map, and the script that colours another by them; their picture."""
     write_volume(folder / MAP, local.resolution, pixel_size, corner)
     values = local.resolution[local.stated].numpy()
     with replace_file(folder / SCRIPT) as file:
         file.write(chimerax_script(shown.file, MAP, values, shown.ends).encode())
-    return local_resolution_figure(
+    figure = local_resolution_figure(
         local.shown, shown.volume, local.inside.float(), pixel_size, "Local resolution",
         f"within the mask, over slices of the {shown.name}; local FSC = {local.threshold:g}", ends=shown.ends,
     )  # fmt: skip
+    return render(figure)
 
 
 def write(folder: Path, found: LocalResult, halves: HalfMaps, settings: LocalResolution) -> None:
@@ -77,9 +77,9 @@ def write(folder: Path, found: LocalResult, halves: HalfMaps, settings: LocalRes
     size = f"{len(found.volume)} px of {pixel_size:.4g} Å, the whole: {told(made.resolution)}"
     pictures = {
         "local_resolution": write_local(folder, found.local, shown, pixel_size, corner),
-        "slices": slice_figure(rows, pixel_size, f"Local filter, {median}", size),
+        "slices": render(slice_figure(rows, pixel_size, f"Local filter, {median}", size)),
     }
-    write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)
+    write_pictures(pictures, folder)
 
 
 def write_summary(

@@ -65,11 +65,12 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
         ),
         "slices": slice_figure(rows, pixel_size, f"{whole}, {told(found.resolution)}", size),
     }
+    rendered = {name: render(figure) for name, figure in pictures.items()}
     if found.local is not None:
         name, volume = next(iter(found.maps.items()))
         shown = Shown(volume, whole.lower(), file_name(name, alone))
-        pictures["local_resolution"] = write_local(folder, found.local, shown, pixel_size, corner)
-    write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)
+        rendered["local_resolution"] = write_local(folder, found.local, shown, pixel_size, corner)
+    write_pictures(rendered, folder)
 
 
 def write_summary(
