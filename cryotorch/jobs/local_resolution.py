@@ -36,7 +36,7 @@ def run(settings: LocalResolution) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
-            log.info(line(memory_needed("sharpen", box, device)))
+            log.info(line(memory_needed("local_resolution", box, device)))
             reading = time.perf_counter() - started
             found = local_result(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:

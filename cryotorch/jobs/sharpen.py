@@ -38,7 +38,8 @@ def run(settings: Sharpen) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
-            log.info(line(memory_needed("sharpen", box, device)))
+            work = "local_resolution" if settings.local else "sharpen"
+            log.info(line(memory_needed(work, box, device)))
             reading = time.perf_counter() - started
             found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:
