@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,17 @@ def test_chimerax_opens_what_is_there(out: Path, folder: Path, tmp_path: Path) -
     deep = soft_sphere(BOX, 22, 0) > 0
     assert float((filtered - again)[deep].std()) < 0.02 * float(again[deep].std())
     assert summary(other)["map"] == str(tmp_path / "sharp map.mrc")
+
+
+def test_the_sharpened_map_of_the_run_is_taken(out: Path, folder: Path, tmp_path: Path) -> None:
+    """Here the mean with three times its density."""
+    shutil.copytree(folder, tmp_path / "run")
+    mean = sum(read_volume(p)[0] for p in map(Path, halves_of(folder).values())) / 2
+    write_volume(tmp_path / "run" / "map_sharp.mrc", 3 * mean, PX, (3, 5, -7))
+    found = job(tmp_path / "out", volume=str(tmp_path / "run"))
+    assert 'open "../run/map_sharp.mrc"' in (found / "local_resolution.cxc").read_text()
+    maps = [read_volume(where / "map_local_filtered.mrc")[0] for where in (found, out)]
+    assert torch.allclose(maps[0], 3 * maps[1], atol=1e-4)
 
 
 def test_sharpen_says_the_same(out: Path, folder: Path, tmp_path: Path) -> None:
