@@ -81,6 +81,7 @@ EXCUSED_TWINS = {
     "jobs/picking/settings.py": _CHECKED.format("tests/jobs/test_create_templates.py"),
     "jobs/reconstruction/settings.py": _CHECKED.format("tests/jobs/test_reconstruct.py"),
     "jobs/refinement/local_settings.py": _CHECKED.format("tests/jobs/test_local_refine.py"),
+    "jobs/resolution_map/settings.py": _CHECKED.format("tests/jobs/test_local_resolution.py"),
     "jobs/sharpening/settings.py": _CHECKED.format("tests/jobs/test_sharpen.py"),
     "jobs/simulation/settings.py": _CHECKED.format("tests/jobs/test_simulate.py"),
 }

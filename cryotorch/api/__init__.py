@@ -21,10 +21,12 @@ from cryotorch.api.initial_map import InitialMaps, ab_initio
 from cryotorch.api.inputs import Map, parameters
 from cryotorch.api.maps import (
     FscResult,
+    LocalResolutionResult,
     OrientationResult,
     SharpenResult,
     diagnose_orientations,
     fsc,
+    local_resolution,
     make_mask,
     sharpen,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "FscResult",
     "InitialMaps",
     "InputError",
+    "LocalResolutionResult",
     "Map",
     "Optics",
     "OrientationResult",
@@ -65,6 +68,7 @@ __all__ = [
     "fit_map",
     "fsc",
     "local_refine",
+    "local_resolution",
     "make_mask",
     "parameters",
     "project",

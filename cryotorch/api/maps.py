@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cryotorch.jobs.fsc.validate import Validation
     from cryotorch.jobs.inputs.half_maps import HalfMaps
     from cryotorch.jobs.orientation.diagnose import Diagnosis
+    from cryotorch.jobs.resolution_map.measure import LocalResult
     from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
 
 OTHER_MAPS = {
@@ -105,7 +106,7 @@ class SharpenResult(Saved):
 
     Attributes:
         map: (d, d, d), sharpened with the first of the B-factors; bfactor: Å², that one; maps: B-factor -> (d, d, d), all of them.
-        resolution: Å that may be claimed, NaN where nothing can be; local: (d, d, d) Å, the local resolution, or None.
+        resolution: Å that may be claimed, NaN where nothing can be; local: (d, d, d) Å, the local resolution, 0 outside the mask, or None.
         warnings: what to look at.
     """
 
@@ -140,8 +141,60 @@ def sharpen(
         write_summary(folder, given, found, halves, {})
 
     bfactor, volume = next(iter(found.maps.items()))
-    parts = volume, bfactor, found.maps, found.resolution, found.local, said(found.warnings)
+    local = None if found.local is None else found.local.resolution
+    parts = volume, bfactor, found.maps, found.resolution, local, said(found.warnings)
     return SharpenResult(*parts, found, _save=saver(given, job.FILES, write_all))
+
+
+@dataclass(frozen=True, eq=False)
+class LocalResolutionResult(Saved):
+    """The resolution around each voxel; ``found`` holds mask, curves and the parts of the mask that are at an end of the scale.
+
+    Attributes:
+        local: (d, d, d) Å, 0 where nothing is said, as outside the mask; filtered: (d, d, d) the map, low-passed by it.
+        resolution: Å that may be claimed of the whole, the finest value anywhere; median: Å within the mask, NaN without any value.
+        warnings: what to look at.
+    """
+
+    local: Tensor
+    filtered: Tensor
+    resolution: float
+    median: float
+    warnings: list[str]
+    found: LocalResult
+
+
+@checked
+def local_resolution(
+    half_map_a: HalvesLike,
+    half_map_b: MapLike | None = None,
+    pixel_size: float | None = None,
+    mask: MapLike | None = None,
+    **settings: Any,
+) -> LocalResolutionResult:
+    """The resolution around each voxel of two half maps, and a map low-passed by it: ``job=local_resolution``.
+
+    ``map`` is the one to filter, as a file or in memory; without it the mean of the half maps, or the sharpened map of a run folder.
+
+    Raises:
+        InputError: as for ``fsc``, and where no resolution can be claimed.
+    """
+    from cryotorch.jobs import local_resolution as job
+    from cryotorch.jobs.resolution_map.measure import local_result
+    from cryotorch.jobs.resolution_map.results import write, write_summary
+
+    given, halves, found = _of_half_maps(
+        "local_resolution", (half_map_a, half_map_b, mask), pixel_size, settings, local_result
+    )
+
+    def write_all(given: Any, folder: Path) -> None:
+        write(folder, found, halves, given)
+        write_summary(folder, given, found, halves, {})
+
+    local = found.local
+    parts = local.resolution, found.filtered, found.claim.resolution, local.percentiles["50"]
+    save = saver(given, job.FILES, write_all)
+    return LocalResolutionResult(*parts, said(found.warnings), found, _save=save)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,6 +313,7 @@ def _of_half_maps(
     with files_of(pixel_size) as named:
         paths = {"half_map_a": named("half_map_a", a), "half_map_b": named("half_map_b", b)}
         paths |= {"mask": named("mask", mask), "volume": folder}
+        paths |= {name: named(name, value) for name, value in settings.items() if is_map(value)}
         size = named.pixel_size
         given = settings_of(job, settings | paths | {"pixel_size": size})
         device = pick_device(given.device)

@@ -10,8 +10,9 @@ from cryotorch.jobs.sharpening.settings import Sharpen
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
-    *("config.yaml", "log.txt", "mask_fsc.mrc", "map_sharp*.mrc", "map_local_resolution.mrc"),
-    *("fsc.png", "guinier.png", "slices.png", "local_resolution.png", "summary.json"),
+    *("config.yaml", "log.txt", "mask_fsc.mrc", "map_sharp*.mrc", "local_resolution.mrc"),
+    *("fsc.png", "guinier.png", "slices.png", "local_resolution.png", "local_resolution.cxc"),
+    "summary.json",
 )
 
 
@@ -37,7 +38,8 @@ def run(settings: Sharpen) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
-            log.info(line(memory_needed("sharpen", box, device)))
+            work = "local_resolution" if settings.local else "sharpen"
+            log.info(line(memory_needed(work, box, device)))
             reading = time.perf_counter() - started
             found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:

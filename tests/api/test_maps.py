@@ -47,6 +47,22 @@ def test_sharpening_lifts_fine_shells(reconstruction: ct.Reconstruction) -> None
     assert abs(float(fine[0] / fine[1] / (coarse[0] / coarse[1])) - 1.34) < 0.01
 
 
+def test_local_resolution_is_that_of_sharpen(
+    reconstruction: ct.Reconstruction, tmp_path: Path
+) -> None:
+    halves, volume = reconstruction.half_maps, ct.Map(reconstruction.half_maps[0], 4.0)
+    found = ct.local_resolution(*halves, pixel_size=4.0, map=volume)
+    same = ct.sharpen(*halves, pixel_size=4.0, local=True)
+    assert same.local is not None and torch.equal(found.local, same.local)
+    inside = found.local[found.local > 0]
+    assert float(inside.min()) >= found.resolution * (1 - 1e-6)
+    assert found.median == pytest.approx(float(inside.median()), rel=0.01)
+    other = ct.local_resolution(*halves, pixel_size=4.0)
+    assert torch.equal(other.local, found.local) and not torch.equal(other.filtered, found.filtered)
+    folder = found.save(tmp_path / "saved")
+    assert 'open "map_local_filtered.mrc"' in (folder / "local_resolution.cxc").read_text()
+
+
 def test_even_views_are_even(reconstruction: ct.Reconstruction, folder: Path) -> None:
     found = ct.diagnose_orientations(
         *reconstruction.half_maps,

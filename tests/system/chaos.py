@@ -48,6 +48,7 @@ AT_ONCE = {
     "reconstruct": "particles=set/truth.star half_sets=resplit",
     "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",
     "sharpen": "volume=whole",
+    "local_resolution": "volume=whole",
     "validation_fsc": "volume=whole",
     "orientation_diagnostics": "volume=whole n_directions=300",
     "create_templates": "volume=whole n_templates=4",

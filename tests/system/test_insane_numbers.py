@@ -43,6 +43,7 @@ JOBS = {
     "ctf_refine": dict(particles="truth.star", volume="truth.mrc", **CTF),
     "validation_fsc": dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
     "sharpen": dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
+    "local_resolution": dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
     "class2d": dict(
         **dict(particles="particles.star", n_classes=2, max_resolution=14, shift_extent=10),
         **dict(iterations=2, epochs=1),

@@ -16,6 +16,7 @@ JOBS = {
     "reconstruct": "job=reconstruct particles=set/truth.star padding=2",
     "validation_fsc": MAPS.format("validation_fsc"),
     "sharpen": MAPS.format("sharpen"),
+    "local_resolution": MAPS.format("local_resolution"),
     "volume_tools": "job=volume_tools volume=made/map.mrc low_pass=10",
     "orientation_diagnostics": "job=orientation_diagnostics volume=made particles=set/truth.star",
     "create_templates": "job=create_templates volume=made/map.mrc",

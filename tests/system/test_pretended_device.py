@@ -92,6 +92,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "validation_fsc": ("validation_fsc", dict(volume="{run}")),
     "sharpen": ("sharpen", dict(HALVES, fit_from=15.0, bfactor=20.0)),
     "sharpen, local": ("sharpen", dict(HALVES, local=True, fit_from=15.0)),
+    "local_resolution": ("local_resolution", dict(HALVES)),
     "orientation_diagnostics": (
         "orientation_diagnostics",
         dict(HALVES, particles="{c1}/start.star", n_directions=192),

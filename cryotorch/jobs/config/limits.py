@@ -52,6 +52,7 @@ LIMITS = {
     "box_size": Limits(8, 1_000_000, " pixels"),
     "cache_limit": Limits(1e-6, 1e9, " GB"),
     "class": Limits(0, 2**31 - 1),
+    "color_range": RESOLUTION,
     "concentration": Limits(0, 1e6),
     "cone_angle": Limits(0.1, 90, " degrees"),
     "contrast": Limits(1e-6, 1e6),

@@ -21,6 +21,7 @@ NEEDS = {
     "reconstruct": (800e6, 18.0),  # of the padded box
     "validation_fsc": (325e6, 52.0),
     "sharpen": (348e6, 48.0),
+    "local_resolution": (418e6, 98.0),  # also where sharpen measures it
     "volume_tools": (360e6, 30.0),
     "orientation_diagnostics": (625e6, 29.0),
     "ctf_refine": (550e6, 139.0),  # not measured: references as in a refinement

@@ -7,12 +7,12 @@ from pathlib import Path
 from cryotorch.data.mrc import write_volume
 from cryotorch.jobs.fsc.mask import mask_summary
 from cryotorch.jobs.inputs.half_maps import HalfMaps
+from cryotorch.jobs.resolution_map.results import Shown, write_local
 from cryotorch.jobs.sharpening.settings import Sharpen
 from cryotorch.jobs.sharpening.sharpen_maps import Sharpened
 from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.curves import fsc_figure, guinier_figure
 from cryotorch.report.figures import write_pictures
-from cryotorch.report.local_resolution import local_resolution_figure
 from cryotorch.report.maps import sharp_name, slice_figure
 from cryotorch.report.sentences import in_summary, say
 from cryotorch.report.style import render
@@ -65,13 +65,12 @@ def write(folder: Path, found: Sharpened, halves: HalfMaps, guinier_map: str) ->
         ),
         "slices": slice_figure(rows, pixel_size, f"{whole}, {told(found.resolution)}", size),
     }
+    rendered = {name: render(figure) for name, figure in pictures.items()}
     if found.local is not None:
-        write_volume(folder / "map_local_resolution.mrc", found.local, pixel_size, corner)
-        pictures["local_resolution"] = local_resolution_figure(
-            found.local, next(iter(found.maps.values())), found.mask, pixel_size,
-            "Local resolution", f"within the mask, over slices of the {whole.lower()}",
-        )  # fmt: skip
-    write_pictures({name: render(figure) for name, figure in pictures.items()}, folder)
+        name, volume = next(iter(found.maps.items()))
+        shown = Shown(volume, whole.lower(), file_name(name, alone))
+        rendered["local_resolution"] = write_local(folder, found.local, shown, pixel_size, corner)
+    write_pictures(rendered, folder)
 
 
 def write_summary(
@@ -103,7 +102,7 @@ def write_summary(
         },
         "fsc_weight": settings.fsc_weight,
         "filter": {"resolution": found.filter_resolution, "order": settings.filter_order},
-        "local_resolution": found.local_range,
+        "local_resolution": found.local and found.local.numbers,
         "maps": [file_name(bfactor, alone) for bfactor in found.maps],
         "mask": mask_summary(found.made, found.mask_file, halves.pixel_size),
         "symmetry": halves.known.symmetry,

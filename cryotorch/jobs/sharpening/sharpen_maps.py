@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import require
-from cryotorch.jobs.fsc.advice import advice
-from cryotorch.jobs.fsc.mask import FscMask, find_mask
+from cryotorch.jobs.fsc.claim import claim
+from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
+from cryotorch.jobs.resolution_map.measure import LocalMap, measure
 from cryotorch.ops.fourier.filters import guinier_fit, sharpen
-from cryotorch.ops.resolution.claims import ENDED, judge
-from cryotorch.ops.resolution.fsc import (
-    resolution,
-    shell_correlation,
-)
-from cryotorch.ops.resolution.local_resolution import local_low_pass, local_resolution
+from cryotorch.ops.resolution.local_resolution import local_low_pass
 from cryotorch.ops.resolution.sharpening import FEW_SHELLS, fit_doubts, inner_sphere, refused
-from cryotorch.results import Guinier, told
+from cryotorch.results import Guinier
 
 if TYPE_CHECKING:
     from cryotorch.jobs.sharpening.settings import Sharpen
@@ -46,7 +40,7 @@ class Sharpened:
         fit: the Guinier fit of ``guinier_map``; other: its B-factor with the other choice, or None.
         filter_resolution: Å, of the Butterworth filter.
         maps: B-factor -> (d, d, d).
-        local: (d, d, d) Å, or None.
+        local: the local resolution, or None.
         warnings: what is wrong with half maps, mask, curves and fit.
     """
 
@@ -63,17 +57,8 @@ class Sharpened:
     other: float | None
     filter_resolution: float
     maps: dict[float, Tensor] = field(default_factory=dict)
-    local: Tensor | None = None
+    local: LocalMap | None = None
     warnings: list[Finding] = field(default_factory=list)
-
-    @property
-    def local_range(self) -> dict[str, float] | None:
-        """Å within the mask: the median and where 5 and 95 % of the voxels are reached."""
-        if self.local is None:
-            return None
-        inside = self.local[self.mask > 0.5 * self.mask.max()].numpy()
-        finest, median, coarsest = np.percentile(inside, (5, 50, 95)).tolist()
-        return {"median": median, "finest": finest, "coarsest": coarsest}
 
 
 def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device) -> Sharpened:
@@ -83,28 +68,17 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
         InputError: the mask or a filter of the settings does not fit the half maps.
     """
     pixel_size, box = halves.pixel_size, halves.maps.shape[-1]
-    maps = halves.maps.to(device)
-    mean = maps.mean(0)
-    no_mask = shell_correlation(*maps)
     shape = settings.threshold, settings.mask_near, settings.mask_far
-    bare = resolution(no_mask, box, pixel_size)
     trusted = settings.pixel_size is not None
-    made, mask_file = find_mask(halves, mean, bare, settings.mask, trusted, shape)
-    mask, known = made.mask, halves.known
-    log.info("Mask: %s", made)
-    judged = judge(maps, pixel_size, mask, known=known, seed=settings.seed, no_mask=no_mask)
-    claims, warnings = advice(maps, judged, made, pixel_size, halves.known)
+    known = claim(halves, device, settings.mask, trusted, shape, settings.seed)
+    judged, mean, mask = known.judged, known.mean, known.made.mask
     curves, curve = judged.curves, judged.curves["corrected"]
-    resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
-    reason = f"{ENDED[judged.ended_by]}; " if claims else ""
-    log.info("Resolution: %s (%swithout mask %.2f Å)",
-             told(resolutions["corrected"]), reason, resolutions["no_mask"])  # fmt: skip
     reached = box * pixel_size / judged.last
     fits = {
         name: guinier_fit(m, curve, pixel_size, settings.fit_to or reached, settings.fit_from)
         for name, m in (("masked", mean * mask), ("whole", mean))
     }
-    if not claims:
+    if not known.claims:
         fits = {name: refused(fit) for name, fit in fits.items()}
     fit = fits.pop(settings.guinier_map)
     (other,) = fits.values()
@@ -123,31 +97,32 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
     found = Sharpened(
         mean.cpu(),
         mask.cpu(),
-        made,
-        mask_file,
+        known.made,
+        known.mask_file,
         {n: c.cpu() for n, c in curves.items()},
         judged.band.cpu(),
-        resolutions,
-        resolutions["corrected"],
+        known.resolutions,
+        known.resolution,
         judged.onset,
         fit.cpu(),
         other.bfactor,
         cut,
-        warnings=[*warnings, *said, *also],
+        warnings=[*known.warnings, *said, *also],
     )
     local = None
-    if settings.local:
-        log.info("Local resolution, local FSC = %g", settings.local_threshold)
-        local = local_resolution(maps, pixel_size, mask, settings.local_threshold)
+    if settings.local and not known.claims:
+        found.warnings.append(Finding("no_local_resolution"))
+    elif settings.local:
+        shared = halves.known.shared
+        local = measure(known, pixel_size, settings.local_threshold, shared)
         found.local = local.cpu()
-        log.info("Within the mask it is %(median).1f Å in the median, 5 to 95 %%: "
-                 "%(finest).1f to %(coarsest).1f Å", found.local_range)  # fmt: skip
+        found.warnings += local.findings(box * pixel_size / shared if shared else None)
     sphere = inner_sphere(mean)
     weight = curve if settings.fsc_weight else None
     for bfactor in bfactors:
         sharp = sharpen(mean, pixel_size, bfactor, weight, cut, settings.filter_order)
         if local is not None:
-            sharp = local_low_pass(sharp, pixel_size, local)
+            sharp = local_low_pass(sharp, pixel_size, local.cutoff)
         if settings.apply_mask:
             sharp = sharp * mask
         if settings.spherical_mask:

@@ -16,6 +16,7 @@ BAND_WIDTH = 1.35  # a band goes from centre / BAND_WIDTH to centre * BAND_WIDTH
 WINDOW_SIGMA = 1.0  # standard deviation of the window, in wavelengths of the band
 COARSEST_BAND = 25.0  # Å
 MIN_WAVES = 4  # of the coarsest band along the box
+NOISE_SCATTER = 0.08  # standard deviation of the local FSC of pure noise
 MIN_WINDOW_SHARE = 0.01  # share of the window within the mask below which there is nothing to judge
 
 
@@ -50,7 +51,7 @@ def local_resolution(
             f"The threshold of the local FSC must lie between 0 and 1, got {threshold:g}."
         )
     box, edge = half_maps.shape[-1], half_maps.shape[-1] * pixel_size
-    shells = _bands(edge, min(coarsest, edge / MIN_WAVES), max(finest or 0, 2 * pixel_size))
+    shells = _bands(edge, coarsest_band(edge, coarsest), max(finest or 0, 2 * pixel_size))
     maps = torch.stack([filter_shells(m, 1 / _amplitude(m)) for m in half_maps])
     weight = torch.ones_like(maps[0]) if mask is None else mask.to(maps)
     found = torch.full_like(maps[0], shells[-1])
@@ -67,6 +68,11 @@ def local_resolution(
     assert finer is not None  # there is a band
     found[finer < threshold] = shells[0]
     return edge / found
+
+
+def coarsest_band(edge: float, coarsest: float = COARSEST_BAND) -> float:
+    """Å of the coarsest band in a box of ``edge`` Å: four waves of it must fit."""
+    return min(coarsest, edge / MIN_WAVES)
 
 
 def _bands(edge: float, coarsest: float, finest: float) -> list[float]:

@@ -252,6 +252,24 @@ SAID = {
         "lies beyond is weak, as fsc_weight=true weighs it, and mostly noise"
     ),
     "map_not_sharpened": "map_sharp.mrc is weighted and filtered but not sharpened: {reason}; job=sharpen makes others",
+    # local resolution
+    "no_local_resolution": (
+        "local=true is not done: there is no local resolution without one to claim, the whole map has one filter"
+    ),
+    "local_threshold_low": (
+        "local_threshold={threshold:g} is one that noise passes by chance, whose local FSC reaches {noise:.2f} (3 standard deviations), "
+        "and fine values here and there mean nothing: take 0.5"
+    ),
+    "local_not_said": (
+        "{part:.0%} of the mask has no local resolution: the half maps part there before {shared:.3g} Å, up to which both were aligned to "
+        "one map, whose detail they may share whatever the images hold"
+    ),
+    "local_at_finest": (
+        "{part:.0%} of the mask is resolved to {resolution:.2f} Å, what may be claimed of the whole, or better: nothing finer is said"
+    ),
+    "local_at_coarsest": (
+        "{part:.0%} of the mask is resolved to {resolution:.3g} Å or worse, or not at all: that value stands for all of it"
+    ),
     # directions
     "directions": _directions,
     "directions_untold": "No score: the half maps do not share enough to compare directions.",

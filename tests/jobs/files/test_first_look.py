@@ -38,6 +38,8 @@ def _folder(name: str) -> Path:
         ("validation_fsc", dict(half_map_a="there.mrc"), "add half_map_b="),
         ("validation_fsc", HALVES | dict(mask="gone.mrc"), "gone.mrc does not exist"),
         ("sharpen", {}, "Two half maps are needed"),
+        ("local_resolution", dict(half_map_b="there.mrc"), "add half_map_a="),
+        ("local_resolution", HALVES | dict(map="gone.mrc"), "gone.mrc does not exist"),
         ("orientation_diagnostics", dict(volume="gone"), "volume=gone is not a folder"),
         ("reconstruct", dict(particles="there.star", symmetry="Q8"), "symmetry=Q8 cannot"),
         ("create_templates", dict(volume="gone.mrc"), "gone.mrc does not exist"),

@@ -97,17 +97,3 @@ def test_filters_that_pass_noise_or_nothing() -> None:
         with pytest.raises(InputError, match=words):
             settings = make_settings("sharpen", filter_offset=offset)
             sharpen_maps._filter_resolution(settings, 16, BOX, PX)
-
-
-def test_the_local_range_is_taken_inside_the_mask() -> None:
-    local = torch.full((10, 10, 10), 99.0)
-    mask = torch.zeros(10, 10, 10)
-    mask[5:] = 1
-    local[5:] = torch.linspace(3, 8, 500).view(5, 10, 10)
-    found = sharpen_maps.Sharpened(
-        local, mask, None, None, {}, mask, {}, 4.0, 3, line(-90.0), None, 4.0, local=local
-    )
-    assert found.local_range == pytest.approx(
-        dict(median=5.5, finest=3.25, coarsest=7.75), abs=0.01
-    )
-    assert replace(found, local=None).local_range is None

@@ -9,7 +9,12 @@ import torch
 
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.masks.soft import soft_sphere
-from cryotorch.ops.resolution.local_resolution import local_low_pass, local_resolution
+from cryotorch.ops.resolution.local_resolution import (
+    NOISE_SCATTER,
+    _correlation,
+    local_low_pass,
+    local_resolution,
+)
 
 PX = 1.5
 
@@ -125,3 +130,10 @@ def test_cuda_agrees():
     host = local_resolution(halves, PX)
     device = local_resolution(halves.cuda(), PX).cpu()
     assert float(((host - device).abs() > 0.05).float().mean()) < 1e-3
+
+
+def test_noise_scatters_as_said():
+    """By the standard deviation that thresholds are held against, within a mask that cuts some windows."""
+    ball = soft_sphere(64, 16, 2)
+    values = _correlation(noise(64, 2, seed=3), ball, 64 * PX / 4.0)[ball > 0.5]
+    assert float(values.std()) == pytest.approx(NOISE_SCATTER, rel=0.25)
