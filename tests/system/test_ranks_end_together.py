@@ -68,7 +68,7 @@ def further_rank(pid: int) -> int:
 
     def found() -> list[str]:
         listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
         )
         lines = listed.stdout.splitlines()
         return [line.split()[0] for line in lines if "job=homo_refine" in line]
