@@ -8,8 +8,6 @@ from typing import Literal
 from cryotorch.jobs.config.parse import Length, require
 from cryotorch.jobs.refinement.settings import RefineConfig, SearchConfig
 
-USUAL = 30.0  # Å: low-pass of an initial map of which nothing else is known
-
 
 @dataclass(frozen=True)
 class GlobalSearchConfig(SearchConfig):
@@ -73,21 +71,13 @@ def _demo(config: HomoRefine) -> HomoRefine:
     return replace(config, particles=str(folder / "particles.star"), volume=volume)
 
 
-def begun(config: HomoRefine) -> HomoRefine:
-    """With a number for ``initial_resolution``: the one given, else what the ``ab_initio`` run asks for that ``volume`` names, else ``USUAL``."""
-    if config.initial_resolution != "auto":
-        return config
-    from cryotorch.jobs.initial_map.begin import asked_for
-
-    asked = asked_for(config.volume)
-    return replace(config, initial_resolution=USUAL if asked is None else asked)
-
-
 def global_em_settings(config: HomoRefine, images, group, half):
     """``em_settings`` with what only a search over all orientations has: how far shifts reach, and subsets of the ``half`` sets (n,)."""
+    from cryotorch.jobs.initial_map.begin import first_resolution
     from cryotorch.jobs.refinement.settings import em_settings
 
-    settings = em_settings(begun(config), images, group)
+    first = first_resolution(config.initial_resolution, config.volume)
+    settings = em_settings(replace(config, initial_resolution=first), images, group)
     extent, edge = config.search.shift_extent, images.box * images.pixel_size
     within = extent is None or extent <= edge / 2
     require(within, "search.shift_extent", extent, f"the box ends {edge / 2:.4g} Å from its middle")

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryotorch.findings import Finding
 
 log = logging.getLogger("cryotorch")
+USUAL = 30.0  # Å: low-pass of an initial map of which nothing else is known
 ENTRY = "refine_from"  # in summary.json, Å; null = whatever is usual
 
 
@@ -31,3 +32,11 @@ def asked_for(volume: str | None) -> float | None:
         return None
     log.info("initial_resolution=%.2g, as the run in %s asks for", found, volume)
     return float(found)
+
+
+def first_resolution(given: float | str, volume: str | None) -> float:
+    """``initial_resolution`` in Å: the one given, else with auto what the run asks for whose folder ``volume`` names, else ``USUAL``."""
+    if not isinstance(given, str):
+        return given
+    found = asked_for(volume)
+    return USUAL if found is None else found

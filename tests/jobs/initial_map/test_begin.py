@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from cryotorch.findings import remark
-from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.homo_refine import USUAL, begun
 from cryotorch.jobs.initial_map import begin
+from cryotorch.jobs.initial_map.begin import USUAL, first_resolution
 
 
 def test_a_ball_asks_for_the_detail_that_it_was_found_with() -> None:
@@ -24,11 +23,10 @@ def test_a_ball_asks_for_the_detail_that_it_was_found_with() -> None:
 )
 @pytest.mark.parametrize("given", ["auto", 25.0])
 def test_a_refinement_begins_where_the_run_asks_unless_told(
-    written: object, used: float, given: object, tmp_path: Path
+    written: object, used: float, given: float | str, tmp_path: Path
 ) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(written))
-    config = make_settings("homo_refine", volume=str(tmp_path), initial_resolution=given)
-    assert begun(config).initial_resolution == (used if given == "auto" else given)
+    assert first_resolution(given, str(tmp_path)) == (used if given == "auto" else given)
 
 
 @pytest.mark.parametrize("text", ["no json", '{"refine_from": "x"}', '{"refine_from": NaN}'])

@@ -10,7 +10,6 @@ import pytest
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom
-from cryotorch.jobs.homo_refine import begun
 from cryotorch.jobs.refinement.settings import LONG_JOB, em_settings
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.refinement.settings import NonUniformSettings
@@ -26,7 +25,9 @@ class Images(SimpleNamespace):
 
 
 def planned(images=None, **changes):
-    settings = in_angstrom(begun(make_settings("homo_refine", **changes)), 2.5)
+    settings = in_angstrom(
+        make_settings("homo_refine", **dict(initial_resolution=30) | changes), 2.5
+    )
     return em_settings(settings, images or Images(), point_group("C1"))
 
 
