@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -122,8 +122,8 @@ def corrected_fsc(
     on, masked afterwards; see ``correct_for_mask``. ``unmasked`` is computed when not given.
     Returns (corrected, masked, randomised), each (d//2 + 1,).
     """
-    changed = (phase_randomise(half, first_shell, generator) for half in half_maps)
-    masked, randomised = (masked_correlation(maps, mask) for maps in (half_maps, changed))
+    masked = masked_correlation(half_maps, mask)
+    randomised = randomised_curve(half_maps, mask, first_shell, generator)
     if unmasked is None:
         unmasked = shell_correlation(*half_maps)
     corrected = correct_for_mask(masked, randomised, first_shell, unmasked)
@@ -185,14 +185,12 @@ def fsc_curves(
     """
     if loose is None:
         loose = loose_mask(half_maps.mean(0), pixel_size)
-    transforms = []
     if no_mask is None:
-        transforms = [_transform(half) for half in half_maps]
-        no_mask = _correlate(*transforms)
+        no_mask = shell_correlation(*half_maps)
     if first_shell is None:
         first_shell = first_randomised_shell(no_mask, randomize_below)
     made = {
-        "randomised": randomised_curve(half_maps, mask, first_shell, generator, transforms),
+        "randomised": randomised_curve(half_maps, mask, first_shell, generator),
         "tight": masked_correlation(half_maps, mask),
         "loose": masked_correlation(half_maps, loose),
         "spherical": spherical_curve(half_maps),
@@ -205,12 +203,10 @@ def randomised_curve(
     mask: Tensor,
     first_shell: int,
     generator: torch.Generator | None = None,
-    transforms: Sequence[Tensor] = (),
 ) -> Tensor:
-    """The FSC (s,) of half maps (2, d, d, d) with random phases from a shell on, masked afterwards; their ``transforms`` are overwritten."""
+    """The FSC (s,) of half maps (2, d, d, d) with random phases from a shell on, those of seed 0 without a generator, masked afterwards."""
     draw = generator or torch.Generator().manual_seed(0)
-    known = transforms or map(_transform, half_maps)
-    changed = (_randomised(one, first_shell, draw, half_maps.shape[-1]) for one in known)
+    changed = (phase_randomise(half, first_shell, draw) for half in half_maps)
     return masked_correlation(changed, mask)
 
 
