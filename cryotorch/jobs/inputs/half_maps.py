@@ -57,6 +57,16 @@ class HalfMaps:
         """Where they lie in the coordinates of models, Å: results on their grid are written there too."""
         return self.grid.corner
 
+    @property
+    def in_summary(self) -> dict[str, object]:
+        """Their entries of a ``summary.json``."""
+        return {
+            "half_maps": [str(path.resolve()) for path in self.paths or ()],
+            "box": self.maps.shape[-1],
+            "pixel_size": self.pixel_size,
+            "nyquist": 2 * self.pixel_size,
+        }
+
 
 def load_half_maps(
     volume: str | None,
