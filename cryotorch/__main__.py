@@ -20,7 +20,7 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cryotorch.errors import InputError, Stopped, first_to_tell, out_of_memory
+from cryotorch.errors import DryRun, InputError, Stopped, first_to_tell, out_of_memory
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import build, closest
 from cryotorch.jobs.config.process import collect_rarely, keep_freed_memory
@@ -288,7 +288,13 @@ def _task(config: Any, names: Sequence[str], ranks: Ranks) -> list[Run]:
         settings = build(catalog.settings_class(job), values, job)
         if not {"trainer", "devices"} & values.keys():
             refuse_several(job)
+        if settings.dry_run:
+            from cryotorch.jobs.files.dry_run import without_cache
+
+            settings = without_cache(settings)
         importlib.import_module(f"cryotorch.jobs.{job}").run(settings)
+    except DryRun:
+        return []
     except Exception as raised:
         error = _refused(raised) if isinstance(raised, OSError) else raised
         # Not left to Hydra, which would put its own lines around it.

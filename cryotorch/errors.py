@@ -26,6 +26,10 @@ class Stopped(KeyboardInterrupt):
         self.code = code
 
 
+class DryRun(Exception):
+    """A dry run has come to where the work would begin; nothing is wrong, and nothing was written."""
+
+
 def first_to_tell() -> bool:
     """Whether no other process of this run has said why it ends; it counts as said from now on."""
     path = os.environ.get(TOLD)

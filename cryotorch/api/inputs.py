@@ -27,7 +27,7 @@ from cryotorch.jobs.config.units import parse_length
 from cryotorch.ops.resolution.claims import Background
 
 # What belongs to the folder of a job, which ``save`` names.
-OF_FOLDERS = ("out", "overwrite", "resume", "profile")
+OF_FOLDERS = ("out", "overwrite", "dry_run", "resume", "profile")
 ALIASES = {
     "refine": "homo_refine",
     "fsc": "validation_fsc",

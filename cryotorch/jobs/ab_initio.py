@@ -42,8 +42,8 @@ def run(settings: AbInitio) -> Path:
             help_make_maps(inputs, run.team)
             return out
         of = stage_fingerprint(inputs.settings, inputs.file, inputs.particles, inputs.images)
+        known_hand(inputs)  # to be refused now, not in the end
         if run.begin(of):
-            known_hand(inputs)  # to be refused now, not in the end
             run.heard.append(Live(out / "tensorboard", inputs))
             made = with_hand(make_maps(inputs, run.team, run.kept), inputs)
             seconds = {"read": read - started, "maps": time.perf_counter() - read}

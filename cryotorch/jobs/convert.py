@@ -28,6 +28,7 @@ class Convert:
     project: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the particles are."""
@@ -41,6 +42,7 @@ def run(settings: Convert) -> Path:
     require(settings.particles is not None, "particles", None, requirement)
     from cryotorch.data.cryosparc.file import is_cs
     from cryotorch.data.particle_file import read_particles, write_tables
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.image_names import lead_from
     from cryotorch.report.run_log import RunLog
@@ -62,6 +64,7 @@ def run(settings: Convert) -> Path:
             warnings = list(file.messages)
             file, told, _ = lead_from(file, settings.project, Path(settings.out))
             warnings += told
+            work_begins(settings)
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:
                 warnings += write_tables(folder / name, file.tables)

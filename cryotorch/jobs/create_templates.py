@@ -18,13 +18,13 @@ def run(settings: CreateTemplates) -> Path:
     """Projections of the map with their angles and a picture, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.data.mrc import write_stack
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.maps import map_path
     from cryotorch.jobs.picking.results import draw, write_star_file, write_summary
     from cryotorch.jobs.picking.templates import arrange, measure
     from cryotorch.report.run_log import RunLog
-    from cryotorch.report.sentences import line
 
     with RunLog() as log:
         path = map_path(settings.volume)
@@ -32,7 +32,7 @@ def run(settings: CreateTemplates) -> Path:
             log.open(folder / "log.txt")
             made = arrange(path, settings)
             maps = made.volume
-            log.info(line(memory_needed("create_templates", len(maps), maps.device)))
+            work_begins(settings, memory_needed("create_templates", len(maps), maps.device))
             found = measure(made)
             stack = (found.factor * images for images, _ in made.images())
             n, box, size = len(made.views), made.box, made.pixel_size

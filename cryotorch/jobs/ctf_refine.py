@@ -27,10 +27,10 @@ def run(settings: CtfRefine) -> Path:
     from cryotorch.jobs.ctf.inputs import load
     from cryotorch.jobs.ctf.passes import refine
     from cryotorch.jobs.ctf.results import write
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
-    from cryotorch.report.sentences import line
 
     inputs = (settings.particles, settings.volume, settings.mask)
     with RunLog() as log:
@@ -38,7 +38,7 @@ def run(settings: CtfRefine) -> Path:
             log.open(folder / "log.txt")
             read = load(settings)
             maps = read.references
-            log.info(line(memory_needed("ctf_refine", maps.shape[-1], maps.device)))
+            work_begins(settings, memory_needed("ctf_refine", maps.shape[-1], maps.device))
             ready = time.perf_counter()
             found, begun, loud = refine(read)
             done = time.perf_counter()

@@ -18,10 +18,12 @@ FILES = (
 def run(settings: LocalResolution) -> Path:
     """Local resolution of two half maps, with figures and a locally filtered map, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.half_maps import load_half_maps
+    from cryotorch.jobs.inputs.masks import try_mask
     from cryotorch.jobs.resolution_map.measure import local_result
     from cryotorch.jobs.resolution_map.results import write, write_summary
     from cryotorch.report.run_log import RunLog
@@ -36,7 +38,8 @@ def run(settings: LocalResolution) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
-            log.info(line(memory_needed("local_resolution", box, device)))
+            try_mask(settings, halves.grid)
+            work_begins(settings, memory_needed("local_resolution", box, device))
             reading = time.perf_counter() - started
             found = local_result(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:

@@ -21,10 +21,12 @@ FILES = (
 def run(settings: OrientationDiagnostics) -> Path:
     """Scores, curves and one page about two half maps and their particles, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.half_maps import load_half_maps
+    from cryotorch.jobs.inputs.masks import try_mask
     from cryotorch.jobs.orientation.diagnose import diagnose, load_views
     from cryotorch.jobs.orientation.results import table, write, write_summary
     from cryotorch.report.run_log import RunLog
@@ -40,8 +42,9 @@ def run(settings: OrientationDiagnostics) -> Path:
             box, pixel_size = halves.maps.shape[-1], halves.pixel_size
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
-            log.info(line(memory_needed("orientation_diagnostics", box, device)))
             views = load_views(settings)
+            try_mask(settings, halves.grid)
+            work_begins(settings, memory_needed("orientation_diagnostics", box, device))
             found = diagnose(in_angstrom(settings, pixel_size), halves, views, device)
             for row in table(found):
                 log.info(row)

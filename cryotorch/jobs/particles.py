@@ -23,6 +23,7 @@ def run(settings: Particles) -> Path:
     started = time.perf_counter()
     from cryotorch.jobs.curation.results import entries, halves_in_words, write
     from cryotorch.jobs.curation.steps import curated, files_of, refuse_groups
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import in_summary, line
@@ -39,6 +40,7 @@ def run(settings: Particles) -> Path:
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             course = curated(settings, say)
+            work_begins(settings)
             names = write(folder, course, settings)
             log.info("%s", halves_in_words(course.particles))
             for finding in course.told:

@@ -19,10 +19,12 @@ FILES = (
 def run(settings: Sharpen) -> Path:
     """Sharpened maps of two half maps, with their plots, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.half_maps import load_half_maps
+    from cryotorch.jobs.inputs.masks import try_mask
     from cryotorch.jobs.sharpening.results import write, write_summary
     from cryotorch.jobs.sharpening.sharpen_maps import sharpen_half_maps
     from cryotorch.report.run_log import RunLog
@@ -39,7 +41,8 @@ def run(settings: Sharpen) -> Path:
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             work = "local_resolution" if settings.local else "sharpen"
-            log.info(line(memory_needed(work, box, device)))
+            try_mask(settings, halves.grid)
+            work_begins(settings, memory_needed(work, box, device))
             reading = time.perf_counter() - started
             found = sharpen_half_maps(in_angstrom(settings, pixel_size), halves, device)
             for warning in found.warnings:

@@ -71,6 +71,7 @@ def _simulate(settings: Simulate) -> Simulate:
 
     from cryotorch.data.mrc import write_stack, write_volume
     from cryotorch.data.particle_file import new_particle_file, write_particles
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed, require_room
     from cryotorch.jobs.simulation.mixture import SPECIES
     from cryotorch.jobs.simulation.particles import images as images_of
@@ -88,6 +89,7 @@ def _simulate(settings: Simulate) -> Simulate:
     inputs = (settings.source, settings.second_body, settings.second_species)
     with new_files(settings, names, inputs) as folder:
         made = simulated(settings)
+        work_begins(settings)
         settings, bodies, volume = made.settings, made.bodies, made.volume
         stack = folder / "particles.mrcs"
         images = images_of(made.spectra(), settings, made.draw)

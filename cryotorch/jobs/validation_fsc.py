@@ -20,12 +20,14 @@ FILES = (
 def run(settings: ValidationFsc) -> Path:
     """Mask, curves and resolution of two half maps, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import TIGHTENING, memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.fsc.results import table, write, write_summary
     from cryotorch.jobs.fsc.validate import validate
     from cryotorch.jobs.inputs.device import pick_device
     from cryotorch.jobs.inputs.half_maps import load_half_maps
+    from cryotorch.jobs.inputs.masks import try_mask
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import line
 
@@ -41,7 +43,8 @@ def run(settings: ValidationFsc) -> Path:
             log.info("Half maps %s and %s", *halves.paths)
             log.info("%d voxels per edge, %.4g Å per voxel, on %s", box, pixel_size, device)
             more = TIGHTENING * box**3 if settings.tightens else 0.0
-            log.info(line(memory_needed("validation_fsc", box, device, more)))
+            try_mask(settings, halves.grid)
+            work_begins(settings, memory_needed("validation_fsc", box, device, more))
             ready = time.perf_counter()
             found = validate(in_angstrom(settings, pixel_size), halves, device)
             for row in table(found):

@@ -19,6 +19,7 @@ FILES = (
 def run(settings: VolumeTools) -> Path:
     """The edited map or mask with its picture and numbers, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.dry_run import work_begins
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
@@ -37,6 +38,7 @@ def run(settings: VolumeTools) -> Path:
             work = load(settings, device)
             log.info(line(memory_needed("volume_tools", len(work.volume), device)))
             work = edit(work, settings)
+            work_begins(settings)
             write(folder, work, settings, started)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(settings.out)

@@ -16,6 +16,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs.classification.results import SUGGESTED
 from cryotorch.jobs.classification.settings import Class2d
 from cryotorch.jobs.config.parse import require
+from cryotorch.jobs.files.dry_run import work_begins
 from cryotorch.jobs.inputs.particles import load_particles
 from cryotorch.report.sentences import line
 from cryotorch.report.summary import provenance, write_json
@@ -72,6 +73,7 @@ def write_selected(
     rows = np.nonzero(np.isin(label, chosen) & likely)[0]
     requirement = "no particle is in these classes" if chosen else "no class looks like particles"
     require(len(rows) > 0, "select", settings.select, f"{requirement}, see classes.png")
+    work_begins(settings)
     tables = {**file.tables, "particles": table.taken(rows)}
     some = replace(file, particles=file.particles[torch.from_numpy(rows)], tables=tables)
     for ending in dict.fromkeys(settings.write):

@@ -17,6 +17,7 @@ class Class2d:
     out: str | None
     resume: bool
     overwrite: bool
+    dry_run: bool
     write: list[Literal["star", "cs"]]
     select: Literal["suggested"] | list[int] | None
     cache_dir: str | None

@@ -26,6 +26,7 @@ class CtfRefine:
     mask: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
     cache_dtype: Literal["float16", "float32"]

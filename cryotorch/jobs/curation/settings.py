@@ -39,6 +39,7 @@ class Particles:
     split: int
     out: str | None
     overwrite: bool
+    dry_run: bool
     where: str | None
     micrographs: str | list[str] | None
     intersect: str | None

@@ -38,12 +38,22 @@ class FolderLock:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise InputError(
-                f"out={self.path.parent} is in use by {self._holder()}: wait for its end, or name another folder"
-            ) from None
+            raise self._in_use() from None
         self._lock = lock
         if not isinstance(lock, SoftFileLock):  # which writes the same itself
             self.path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
+
+    def refuse_held(self) -> None:
+        """Raises InputError where another process has it, and leaves everything as it is; where there are no such locks nothing is known."""
+        try:
+            import fcntl  # not on Windows
+        except ImportError:
+            return
+        with suppress(OSError), open(self.path, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._in_use() from None
 
     def release(self) -> None:
         """Let go of it and leave no file; nothing if it is not held."""
@@ -55,6 +65,11 @@ class FolderLock:
                 self.path.unlink()  # while it is held: who waits for it looks whether the file still has its name
         with suppress(OSError):
             lock.release()
+
+    def _in_use(self) -> InputError:
+        return InputError(
+            f"out={self.path.parent} is in use by {self._holder()}: wait for its end, or name another folder"
+        )
 
     def _holder(self) -> str:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.files.dry_run import nothing_kept
 from cryotorch.jobs.files.first_look import refuse_values
 from cryotorch.jobs.files.folder_lock import FolderLock
 from cryotorch.jobs.files.manifest import (
@@ -38,6 +39,8 @@ def new_files(
 ) -> Iterator[Path]:
     """A folder to write results into, with ``config.yaml``; they move to ``settings.out`` together when the block ends well.
 
+    Of a dry run nothing moves, and the block ends with DryRun.
+
     Args:
         settings: of the job, with ``out`` and ``overwrite``.
         patterns: names of everything the job may write; moved in this order, and what an earlier run left of them goes.
@@ -55,6 +58,10 @@ def new_files(
     _check(out, settings, patterns, inputs)
     made: list[Path] = []
     lock = FolderLock(out)
+    if settings.dry_run:
+        lock.refuse_held()
+        with nothing_kept(out, patterns) as folder:
+            yield folder
     try:
         with told_if_full(out):
             made = make_folder(out)

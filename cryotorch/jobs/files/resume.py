@@ -19,7 +19,7 @@ from cryotorch.jobs.files.manifest import job_name
 CONFIG = "config.yaml"
 # The job, and the folder that relative paths start at: they stand before the parameters.
 JOB, FOLDER = "job", "started_in"
-OWN = ("out", "resume", "overwrite")  # of the command, never of the folder
+OWN = ("out", "resume", "overwrite", "dry_run")  # of the command, never of the folder
 
 
 def config_text(settings: Any) -> str:

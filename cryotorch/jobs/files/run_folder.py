@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from cryotorch.errors import InputError
+from cryotorch.errors import DryRun, InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import shown, to_yaml
+from cryotorch.jobs.files.dry_run import tell_plan, work_begins
 from cryotorch.jobs.files.fingerprint import FIXED, Fingerprint, OtherRun, other_run
 from cryotorch.jobs.files.first_look import refuse_values
 from cryotorch.jobs.files.folder_lock import FolderLock
@@ -64,8 +65,8 @@ RESULTS = (
 )
 # What may differ between a run and its resumption without a word.
 FREE = (
-    *("out", "resume", "overwrite", "cache_dir", "cache_dtype", "cache_limit", "write", "profile"),
-    *("trainer", "compile", "minibatch_size"),
+    *("out", "resume", "overwrite", "dry_run", "cache_dir", "cache_dtype", "cache_limit", "write"),
+    *("profile", "trainer", "compile", "minibatch_size"),
 )
 
 
@@ -82,7 +83,7 @@ def damaged_checkpoint(reason: str) -> str:
 class RunFolder:
     """Checked first, opened when the input is known to be good, as it was before when the first iteration never ends.
 
-    A context: within it, from ``open`` or from the start if it exists, the folder is locked. Only rank 0 touches it.
+    A context: within it, from ``open`` or from the start if it exists, the folder is locked. Only rank 0 touches it, and no dry run.
 
     Args:
         settings: with ``out``, ``resume`` and ``overwrite``.
@@ -105,6 +106,7 @@ class RunFolder:
         self.path, self.job = Path(settings.out), job_name(settings)
         self.results, self.fixed = results, fixed
         self.resume, self.overwrite = settings.resume, settings.overwrite
+        self.dry_run = settings.dry_run
         self._settings, self._lock = settings, FolderLock(self.path)
         self._new, self._opened = False, False
         self._made: list[Path] = []
@@ -121,7 +123,9 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         try:
-            if rank() == 0 and self.path.is_dir():
+            if rank() == 0 and self.dry_run:
+                self._lock.refuse_held()
+            elif rank() == 0 and self.path.is_dir():
                 self._take()
             if rank() == 0:
                 self._check()
@@ -132,6 +136,8 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> None:
         try:
+            if isinstance(error, DryRun) and rank() == 0:
+                tell_plan(self.path, self.results, self.resume)
             if self._opened and isinstance(error, Exception):
                 self._discard()
             elif self._opened:
@@ -191,7 +197,8 @@ class RunFolder:
         return None, {}, []
 
     def open(self, settings: Any) -> Path:
-        """Make it, put aside what is to be replaced, and write the configuration; on rank 0."""
+        """Make it, put aside what is to be replaced, and write the configuration; on rank 0. A dry run ends here at the latest."""
+        work_begins(settings)
         if rank() > 0:
             return self.path
         try:

@@ -20,6 +20,7 @@ class ValidationFsc:
     symmetry: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     generate_mask: Literal["auto"] | bool
     relative_threshold: bool
     threshold: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -81,6 +82,13 @@ def load_mask(
     if width < HARD:
         found.append(Finding("mask_hard", file=f"{name}={path}", width=width, soften=SOFT))
     return mask, found
+
+
+def try_mask(settings: Any, grid: Grid) -> None:
+    """For a dry run, which ends before a run reads ``mask``: raises InputError where that cannot be used on the grid of its maps."""
+    if settings.dry_run and settings.mask is not None:
+        trusted = getattr(settings, "pixel_size", None) is not None
+        load_mask(settings.mask, grid, any_pixel_size=trusted)
 
 
 def _why_unknown(stated: float | None) -> str:

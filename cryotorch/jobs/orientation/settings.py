@@ -21,6 +21,7 @@ class OrientationDiagnostics:
     pixel_size: Angstrom | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     cone_angle: Angle
     n_directions: int
     symmetry: str | None

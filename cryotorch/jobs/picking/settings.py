@@ -14,6 +14,7 @@ class CreateTemplates:
     volume: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     n_templates: int
     symmetry: str
     box_size: int | None

@@ -15,6 +15,7 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom
 from cryotorch.jobs.config.process import return_freed_memory
+from cryotorch.jobs.files.dry_run import work_begins
 from cryotorch.jobs.files.memory import (
     NEEDS,
     SYMMETRIC,
@@ -25,6 +26,8 @@ from cryotorch.jobs.files.memory import (
 )
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.device import pick_device
+from cryotorch.jobs.inputs.map_grid import Grid
+from cryotorch.jobs.inputs.masks import try_mask
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.reconstruction.results import Found, judge
@@ -85,6 +88,8 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
         "%d particles of %d pixels, %.4g Å, symmetry %s, on %s",
         *(len(particles), images.box, images.pixel_size, settings.symmetry, device),
     )
+    try_mask(given, Grid(images.box, images.pixel_size))
+    work_begins(given)
     read = time.perf_counter()
     halves, particles, loud, verdict = _symmetric(settings, particles, images, group, device)
     damaged = damage.damaged_images(images, loud)

@@ -17,6 +17,7 @@ class Reconstruct:
     mask: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
     cache_dtype: Literal["float16", "float32"]

@@ -21,12 +21,9 @@ from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError, Stopped
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, require, shown
+from cryotorch.jobs.files.dry_run import work_begins
 from cryotorch.jobs.files.fingerprint import fingerprint
-from cryotorch.jobs.files.memory import (
-    memory_needed,
-    require_search_room,
-    sums_memory,
-)
+from cryotorch.jobs.files.memory import memory_needed, require_search_room, sums_memory
 from cryotorch.jobs.files.ranks import rank, starter
 from cryotorch.jobs.files.ranks import started as started_processes
 from cryotorch.jobs.files.resume import resuming
@@ -182,10 +179,14 @@ def _refine(
     judge = judge_of(inputs)
     reports = (folder, file, extras, belongs, started, config.write, config.profile, judge)
     watchers = callbacks(*reports)
-    trainer = make_trainer(folder.path, config.trainer, max_epochs, watchers, watch)
+    place = None if config.dry_run else folder.path
+    trainer = make_trainer(place, config.trainer, max_epochs, watchers, watch)
     module = first_module(read, trainer, extras, fresh=checkpoint is None)
     extras["seconds"] = {"setup": round(time.perf_counter() - started, 3)}
-    log.open(folder.open(config) / "log.txt")
+    if not config.dry_run:
+        log.open(folder.open(config) / "log.txt")
+    elif trainer.world_size > 1:  # else the first batches tell how long it takes
+        work_begins(config)
     try:
         fit(trainer, module, checkpoint, watch)
     except KeyboardInterrupt as stop:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from cryotorch.errors import DryRun
 from cryotorch.findings import Value, remark
 from cryotorch.ops.compiled import LISTENER
 from cryotorch.particles import Batch
@@ -29,9 +30,11 @@ class ForecastEnd(Callback):
 
     Args:
         now: seconds by a clock on the wall.
+        ends: of a dry run, which ends when it is known how long a run would take.
     """
 
     now: Callable[[], float] = time.perf_counter
+    ends: bool = False
     batches: list[int] = field(default_factory=list)  # particles of this iteration's
     first: tuple[dict[str, float], int] = ({}, 0)  # clock and particles after the first batch
     at: tuple[float, bool, float] = (0.0, True, 1.0)  # limit, no poses, part that is searched
@@ -78,12 +81,16 @@ class ForecastEnd(Callback):
             images = seconds_of_all(cost, particles * state.share)
             numbers = {"limit": limit, "images": images, **_numbers(left)}
             log.info(line(remark("time_guessed", **numbers)))
+        if self.ends:
+            raise DryRun
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """All ranks, which have the same particles each."""
         result, state, now = pl_module.result, pl_module.state, self.now()
         wall, self.since, self.guessed = now - self.since, now, True
         if result is None or result.final:
+            if self.ends:
+                raise DryRun
             return
         phases = dict(result.seconds)
         phases["rest"] = max(0.0, wall - sum(phases.values()))
@@ -96,6 +103,9 @@ class ForecastEnd(Callback):
         left = time_left(state.convergence, *coming, cost, pl_module.settings)
         messages = [*result.messages, remark("time_left", **_numbers(left))]
         pl_module.result = replace(result, time_left=left, messages=messages)
+        if self.ends:  # there were too few batches for a guess
+            log.info("After an iteration: %s", line(messages[-1]))
+            raise DryRun
 
 
 def searched(module: Refinement) -> float:

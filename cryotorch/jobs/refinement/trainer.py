@@ -262,8 +262,10 @@ def callbacks(
     profile: bool,
     judge: JudgeClaims,
 ) -> list[Callback]:
-    """Judge, forecast, log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done."""
+    """Judge, forecast, log, bar, TensorBoard, results and, last, the checkpoint that says an iteration is done; a dry run ends with the forecast."""
     out = folder.path
+    if folder.dry_run:
+        return [judge, ForecastEnd(ends=True)]
     return [
         belongs,
         SameRun(out),

@@ -21,6 +21,7 @@ class LocalResolution:
     symmetry: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     local_threshold: float
     color_range: list[float] | None
     threshold: float

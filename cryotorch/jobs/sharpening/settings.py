@@ -21,6 +21,7 @@ class Sharpen:
     symmetry: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     apply_mask: bool
     spherical_mask: bool
     bfactor: float | list[float] | None

@@ -18,6 +18,7 @@ class Simulate:
 
     out: str | None
     overwrite: bool
+    dry_run: bool
     source: str
     assembly: str | None
     phantom_seed: int

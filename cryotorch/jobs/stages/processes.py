@@ -25,11 +25,14 @@ PATIENCE = timedelta(days=30)  # that a process waits for another; ``Watch`` see
 
 
 @contextmanager
-def team_of(name: str, devices: int, resume: str) -> Iterator[tuple[Team, torch.device]]:
+def team_of(
+    name: str, devices: int, resume: str, alone: bool = False
+) -> Iterator[tuple[Team, torch.device]]:
     """The processes of a job on so many ``devices`` of each machine, of the kind ``name``, and the device of this one.
 
     Args:
         resume: how to go on with the run, for the sentence.
+        alone: start and meet no others, as for a dry run.
 
     Raises:
         InputError: there are no such devices, or another process was lost.
@@ -39,7 +42,7 @@ def team_of(name: str, devices: int, resume: str) -> Iterator[tuple[Team, torch.
     cuda, there = device.type == "cuda", max(os.cpu_count() or 1, MOST_ON_FEW)
     there, kind = (torch.cuda.device_count(), "CUDA devices") if cuda else (there, "processors")
     require(devices <= there, "devices", devices, f"there are no more than {there} {kind}")
-    watch = Watch(0 if starter() else rank(), resume) if world > 1 else None
+    watch = Watch(0 if starter() else rank(), resume) if world > 1 and not alone else None
     with watch or nullcontext():
         try:
             if watch is None:

@@ -45,7 +45,7 @@ class StagedRun:
         self.gone_on_from: Path | None = None  # until a stage has ended well
 
     def begin(self, belongs: StageFingerprint, pause: float = 0.0) -> bool:
-        """Open the folder, on rank 0; False where the run has finished already.
+        """Open the folder, on rank 0; False where the run has finished already. A dry run ends here.
 
         Args:
             belongs: what tells the run from others; pause: seconds that lie between two checkpoints at least.
@@ -116,7 +116,8 @@ def staged(
         told_if_full(folder.path),
     ):
         try:
-            with team_of(settings.device, settings.devices, resuming(settings)) as (team, device):
+            go_on, alone = resuming(settings), settings.dry_run
+            with team_of(settings.device, settings.devices, go_on, alone) as (team, device):
                 run = StagedRun(settings, folder, log, team, device)
                 yield run
         except (RuntimeError, ValueError, LookupError, TypeError) as error:

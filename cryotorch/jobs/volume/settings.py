@@ -33,6 +33,7 @@ class VolumeTools:
     write: Literal["auto", "map", "mask"]
     out: str | None
     overwrite: bool
+    dry_run: bool
     resolution: Angstrom | None
     select: str | list[str] | None
     assembly: str | None

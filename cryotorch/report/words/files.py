@@ -27,8 +27,20 @@ def _grids_joined(least_size: float, most_size: float, least_box: int, most_box:
     return f"The images have {_range(least_size, most_size)} Å per pixel{boxes}: they stay as they are, jobs bring them to one grid."
 
 
+def _dry_run(out: str, files: str, replaced: int, goes_on: bool) -> str:
+    there = ""
+    if replaced:
+        there = (
+            " and go on with the run there"
+            if goes_on
+            else f" and replace {replaced} files of a run there"
+        )
+    return f"Dry run: parameters and inputs can be used, nothing was written. A run would write into {out}{there}: {files}"
+
+
 SAID = {
     # memory
+    "dry_run": _dry_run,
     "memory_needed": "needs about {need} GB of memory",
     "memory_short": (
         "needs about {need} GB of memory, and there are {there}: choose a smaller box or larger pixels, or a machine with more"
