@@ -25,13 +25,14 @@ def run(settings: AbInitio) -> Path:
     from cryotorch.refinement.runtime.lean_lightning import import_lightning
 
     import_lightning()
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.initial_map.hand import known_hand, with_hand
     from cryotorch.jobs.initial_map.inputs import read_inputs
     from cryotorch.jobs.initial_map.live import Live
     from cryotorch.jobs.initial_map.results import write
     from cryotorch.jobs.initial_map.steps import help_make_maps, make_maps
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
-    from cryotorch.jobs.stages.run import log, staged
+    from cryotorch.jobs.stages.run import staged
 
     out, files = Path(str(settings.out)), (settings.particles, settings.like, settings.model)
     with staged(settings, FILES, files, LATER) as run, torch.no_grad():
@@ -49,5 +50,5 @@ def run(settings: AbInitio) -> Path:
             seconds = {"read": read - started, "maps": time.perf_counter() - read}
             write(out, inputs, made, seconds)
             run.finish()
-            log.info("The results are in %s, %.1f s", out, time.perf_counter() - started)
+            tell_end(settings, started)
     return out

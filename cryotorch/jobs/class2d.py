@@ -31,8 +31,9 @@ def run(settings: Class2d) -> Path:
     from cryotorch.jobs.classification.results import with_classes, write
     from cryotorch.jobs.classification.selection import write_selected
     from cryotorch.jobs.classification.steps import classified, help_classify
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
-    from cryotorch.jobs.stages.run import log, staged
+    from cryotorch.jobs.stages.run import staged
 
     out = Path(str(settings.out))
     with staged(settings, FILES, [settings.particles], LATER) as run:
@@ -49,13 +50,14 @@ def run(settings: Class2d) -> Path:
             write_selected(out, settings, posed, made.judged.suggested.numpy())
             write(out, read, made, posed, time.perf_counter() - started)
             run.finish()
-            log.info("The results are in %s, %.1f s", out, time.perf_counter() - started)
+            tell_end(settings, started)
     return out
 
 
 def _select(settings: Class2d, started: float) -> Path:
     """The particles of chosen classes of the run whose folder takes the place of particles."""
-    from cryotorch.jobs.classification.selection import log, select_from
+    from cryotorch.jobs.classification.selection import select_from
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.files.ranks import refuse_several
     from cryotorch.report.run_log import RunLog
@@ -65,5 +67,5 @@ def _select(settings: Class2d, started: float) -> Path:
         with new_files(settings, FILES, [settings.particles]) as folder:
             file.open(folder / "log.txt")
             select_from(settings, folder, started)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(str(settings.out))

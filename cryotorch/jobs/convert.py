@@ -43,6 +43,7 @@ def run(settings: Convert) -> Path:
     from cryotorch.data.cryosparc.file import is_cs
     from cryotorch.data.particle_file import read_particles, write_tables
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.image_names import lead_from
     from cryotorch.report.run_log import RunLog
@@ -89,7 +90,7 @@ def run(settings: Convert) -> Path:
                 **provenance(),
             }
             write_json(folder / "summary.json", summary)
-        log.info("%s in %s", " and ".join(names), settings.out)
+        tell_end(settings, started)
     return Path(settings.out)
 
 

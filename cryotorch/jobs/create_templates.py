@@ -19,6 +19,7 @@ def run(settings: CreateTemplates) -> Path:
     started = time.perf_counter()
     from cryotorch.data.mrc import write_stack
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.maps import map_path
@@ -45,5 +46,5 @@ def run(settings: CreateTemplates) -> Path:
                 "relion_autopick takes --ref templates.star in that folder, or from anywhere --ref %s --angpix_ref %.5g",
                 *(Path(settings.out) / "templates.mrcs", size),
             )
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)

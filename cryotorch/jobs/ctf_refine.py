@@ -28,6 +28,7 @@ def run(settings: CtfRefine) -> Path:
     from cryotorch.jobs.ctf.passes import refine
     from cryotorch.jobs.ctf.results import write
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
@@ -44,5 +45,5 @@ def run(settings: CtfRefine) -> Path:
             done = time.perf_counter()
             seconds = {"total": done - started, "read": ready - started, "fit": done - ready}
             write(folder, read, found, begun, seconds, loud)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)

@@ -19,6 +19,7 @@ def run(settings: LocalResolution) -> Path:
     """Local resolution of two half maps, with figures and a locally filtered map, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
@@ -49,5 +50,5 @@ def run(settings: LocalResolution) -> Path:
             seconds = {"reading": reading, "measuring": measuring}
             seconds["total"] = time.perf_counter() - started
             write_summary(folder, settings, found, halves, seconds)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)

@@ -22,6 +22,7 @@ def run(settings: OrientationDiagnostics) -> Path:
     """Scores, curves and one page about two half maps and their particles, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
@@ -54,5 +55,5 @@ def run(settings: OrientationDiagnostics) -> Path:
             seconds = {**found.seconds, "total": time.perf_counter() - started}
             extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}
             write_summary(folder, found, halves, settings, extras)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)

@@ -24,6 +24,7 @@ def run(settings: Particles) -> Path:
     from cryotorch.jobs.curation.results import entries, halves_in_words, write
     from cryotorch.jobs.curation.steps import curated, files_of, refuse_groups
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import in_summary, line
@@ -53,5 +54,6 @@ def run(settings: Particles) -> Path:
             }
             write_json(folder / "summary.json", summary)
         counts = f"{len(course.start):,} at first, {len(course.particles):,} in the end"
-        log.info("%s: %s in %s", counts, " and ".join(names), settings.out)
+        log.info("%s", counts)
+        tell_end(settings, started)
     return Path(settings.out)

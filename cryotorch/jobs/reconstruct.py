@@ -25,6 +25,7 @@ FILES = (
 def run(settings: Reconstruct) -> Path:
     """Half maps, map, FSC and particles with the poses that were used, in ``settings.out``."""
     started = time.perf_counter()
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.reconstruction.from_poses import reconstructed
     from cryotorch.report.run_log import RunLog
@@ -36,7 +37,7 @@ def run(settings: Reconstruct) -> Path:
         with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             write_files(settings, folder, reconstructed(settings, started))
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,21 +48,24 @@ def run(settings: Simulate) -> Path:
     whole image and averaged over the particles, variance ``snr`` (1 without noise). With a second body the signal is
     that of both.
     """
+    started = time.perf_counter()
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.report.run_log import RunLog
 
-    with RunLog():
+    with RunLog() as log:
         used = _simulate(settings)
-    box, pixel_size, snr = settings.box_size, settings.pixel_size, settings.snr
-    noise = "no noise" if snr is None else f"SNR {snr:g} over the whole image"
-    print(
-        f"{settings.out}: {settings.n_particles} particles of {box} pixels, {pixel_size:g} Å per "
-        f"pixel, {noise}"
-    )
-    if used.second_body is not None:
-        print(
-            f"The second body turns by up to {used.second_body_rotation:g} degrees about "
-            f"hinge=[{','.join(f'{x:g}' for x in used.hinge)}] and moves by up to {used.second_body_shift:g} Å"
-        )
+        box, pixel_size, snr = settings.box_size, settings.pixel_size, settings.snr
+        noise = "no noise" if snr is None else f"SNR {snr:g} over the whole image"
+        about = settings.n_particles, box, pixel_size, noise
+        log.info("%d particles of %d pixels, %g Å per pixel, %s", *about)
+        if used.second_body is not None:
+            log.info(
+                "The second body turns by up to %g degrees about hinge=[%s] and moves by up to %g Å",
+                used.second_body_rotation,
+                ",".join(f"{x:g}" for x in used.hinge),
+                used.second_body_shift,
+            )
+        tell_end(settings, started)
     return Path(settings.out)
 
 

@@ -21,6 +21,7 @@ def run(settings: ValidationFsc) -> Path:
     """Mask, curves and resolution of two half maps, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import TIGHTENING, memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.fsc.results import table, write, write_summary
@@ -58,5 +59,5 @@ def run(settings: ValidationFsc) -> Path:
             seconds |= {"read": ready - loaded, **found.seconds, "write": done - judged}
             extras = {"seed": settings.seed, "device": str(device), "seconds": seconds}
             write_summary(folder, found, halves, settings, extras)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)

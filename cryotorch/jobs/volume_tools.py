@@ -20,6 +20,7 @@ def run(settings: VolumeTools) -> Path:
     """The edited map or mask with its picture and numbers, in ``settings.out``."""
     started = time.perf_counter()
     from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.device import pick_device
@@ -40,5 +41,5 @@ def run(settings: VolumeTools) -> Path:
             work = edit(work, settings)
             work_begins(settings)
             write(folder, work, settings, started)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(settings.out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from cryotorch.errors import InputError, Stopped
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import TrainerSettings, in_angstrom, require, shown
 from cryotorch.jobs.files.dry_run import work_begins
+from cryotorch.jobs.files.ending import tell_end
 from cryotorch.jobs.files.fingerprint import fingerprint
 from cryotorch.jobs.files.memory import memory_needed, require_search_room, sums_memory
 from cryotorch.jobs.files.ranks import rank, starter
@@ -34,7 +34,6 @@ from cryotorch.jobs.refinement.advice import JudgeClaims
 from cryotorch.jobs.refinement.settings import RefineConfig
 from cryotorch.jobs.refinement.start_advice import began_with
 from cryotorch.jobs.refinement.trainer import callbacks, fit, machine, make_trainer, world_size
-from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.particles import Particles, ignore
 from cryotorch.refinement.em.initialise import initialise_state
 from cryotorch.refinement.em.module import Refinement, coming
@@ -46,8 +45,7 @@ from cryotorch.refinement.settings import EMSettings
 from cryotorch.report.log import IterationLog
 from cryotorch.report.run_log import RunLog
 from cryotorch.report.sentences import line, say
-from cryotorch.report.summary import ending
-from cryotorch.results import IterationResult, told
+from cryotorch.results import IterationResult
 
 log = logging.getLogger("cryotorch")
 S = TypeVar("S", bound=RefineConfig)
@@ -192,8 +190,7 @@ def _refine(
     except KeyboardInterrupt as stop:
         code = (watch and watch.code) or getattr(stop, "code", 130)
         raise Stopped(resuming(config), code=code) from None
-    seconds = time.perf_counter() - started
-    log.info("%s, %.0f s. The results are in %s", conclusion(module.result), seconds, folder.path)
+    tell_end(config, started)
 
 
 def first_module(
@@ -251,17 +248,6 @@ def refine_in_memory(
     fit(trainer, module, None)
     assert module.result is not None  # fit raises, or does an iteration
     return module.result, read.file
-
-
-def conclusion(result: IterationResult) -> str:
-    """What a run claims, or that it claims nothing."""
-    if not math.isfinite(result.resolution):
-        return "No resolution can be claimed, see the warnings"
-    bound = {
-        NYQUIST_ENDS: ", the limit of the pixel size",
-        NOISE_ENDS: ", beyond it the half maps agree no further than noise may",
-    }
-    return f"Resolution {told(result.resolution)}{bound.get(ending(result), '')}"
 
 
 def run_log() -> RunLog:

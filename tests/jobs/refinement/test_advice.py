@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, codes
+from cryotorch.jobs.files.ending import claim_line
 from cryotorch.jobs.refinement.advice import (
     convergence_advice,
     judged,
     sharpening_advice,
     with_advice,
 )
-from cryotorch.jobs.refinement.run import conclusion
 from cryotorch.ops.geometry.directions import random_views
 from cryotorch.ops.masks.soft import density_mask
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.claims import Background, judge
 from cryotorch.particles import Optics, unposed
+from cryotorch.report.summary import ending
 from cryotorch.results import Guinier, IterationResult
 
 BOX, PIXEL, N = 48, 3.0, 20
@@ -65,6 +66,10 @@ def result(maps: Tensor, shared: float = 5.0, **changes: object) -> IterationRes
         shared=shared,
     )
     return replace(whole, **changes)
+
+
+def conclusion(found: IterationResult) -> str:
+    return claim_line(found.resolution, ending(found))
 
 
 def test_a_good_run_claims_its_resolution_without_a_word() -> None:

@@ -1,33 +1,13 @@
-"""What a refinement says at its end, and which processes it may have."""
+"""How a refinement goes on, and which processes it may have."""
 
 from __future__ import annotations
-
-import math
-from types import SimpleNamespace
 
 import pytest
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.refinement import run
-from cryotorch.jobs.refinement.run import conclusion, refuse_processes, resuming, watched
-from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS, THRESHOLD_ENDS
-
-
-@pytest.mark.parametrize(
-    ("ended", "words"),
-    [
-        (THRESHOLD_ENDS, "Resolution 4.20 Å"),
-        (NYQUIST_ENDS, "Resolution 4.20 Å, the limit of the pixel size"),
-        (NOISE_ENDS, "Resolution 4.20 Å, beyond it the half maps agree no further than noise may"),
-    ],
-)
-def test_what_a_run_claims(monkeypatch: pytest.MonkeyPatch, ended: str, words: str) -> None:
-    monkeypatch.setattr(run, "ending", lambda result: ended)
-    assert conclusion(SimpleNamespace(resolution=4.2)) == words
-    assert conclusion(SimpleNamespace(resolution=math.nan)).startswith(
-        "No resolution can be claimed"
-    )
+from cryotorch.jobs.refinement.run import refuse_processes, resuming, watched
 
 
 def test_how_to_go_on_is_a_command_that_a_shell_takes() -> None:
