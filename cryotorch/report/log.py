@@ -15,7 +15,7 @@ from cryotorch.results import IterationResult, told
 
 
 def iteration_line(result: IterationResult) -> str:
-    """``Iteration  7   7.84 Å   (no mask 9.60 Å)   rotation 1.24°   shift 0.41 Å   5.3 s``: medians of the changes."""
+    """``Iteration  7   7.84 Å   (no mask 9.60 Å)   rotation 1.24°   shift 0.41 Å   5.3 s, 377 particles/s``: medians of the changes."""
     parts = [f"Iteration {result.iteration:2d}", f"{told(result.resolution):>8}"]
     if "no_mask" in result.resolutions:
         parts.append(f"(no mask {result.resolutions['no_mask']:.2f} Å)")
@@ -25,7 +25,10 @@ def iteration_line(result: IterationResult) -> str:
     ):
         change = median(values)
         parts.append(f"{name} {change:5.2f}{unit}" if math.isfinite(change) else f"{name} new")
-    parts.append(f"{seconds_of(result):6.1f} s")
+    seconds = seconds_of(result)
+    taken = result.history[-1].get("particles", 0.0) if result.history else 0.0
+    rate = f", {taken / seconds:,.0f} particles/s" if taken and seconds > 0 else ""
+    parts.append(f"{seconds:6.1f} s{rate}")
     return "   ".join(parts)
 
 

@@ -1,8 +1,9 @@
-"""A bar over the batches of an iteration with the time left, quiet where nobody watches."""
+"""A bar over the batches of an iteration with particles per second and the time left, quiet where nobody watches."""
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import TextIO
 
 from lightning.pytorch import LightningModule, Trainer
@@ -29,6 +30,7 @@ class IterationBar(ProgressBar):
         self.stream = stream or sys.stderr
         self._show = self.stream.isatty() if show is None else show
         self._bar: tqdm | None = None
+        self._since, self._seen, self._reached = 0.0, 0, ""
 
     def enable(self) -> None:
         self._show = True
@@ -55,13 +57,19 @@ class IterationBar(ProgressBar):
             dynamic_ncols=True,
         )
         result = getattr(pl_module, "result", None)
-        if result is not None:
-            self._bar.set_postfix_str(f"{told(result.resolution)} so far")
+        self._reached = "" if result is None else f"{told(result.resolution)} so far"
+        self._since, self._seen = time.perf_counter(), 0
+        self._bar.set_postfix_str(self._reached)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int
     ) -> None:
         if self._bar is not None:
+            self._seen += trainer.world_size * len(getattr(batch, "index", ()))
+            rate = self._seen / max(time.perf_counter() - self._since, 1e-6)
+            told_rate = [f"{rate:,.0f} particles/s"] if self._seen else []
+            postfix = ", ".join([*told_rate, *filter(None, [self._reached])])
+            self._bar.set_postfix_str(postfix, refresh=False)
             self._bar.update(1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -15,6 +15,11 @@ def test_line_has_resolution_changes_and_seconds(result: IterationResult) -> Non
     )
 
 
+def test_line_tells_how_many_particles_a_second(result: IterationResult) -> None:
+    counted = [{**result.history[-1], "particles": 1000.0}]
+    assert iteration_line(replace(result, history=counted)).endswith("   2.5 s, 400 particles/s")
+
+
 def test_first_iteration_has_no_change(result: IterationResult) -> None:
     nan = torch.full((400,), torch.nan)
     line = iteration_line(replace(result, rotation_change=nan, shift_change=nan, history=[]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from types import SimpleNamespace
 
 import lightning.pytorch as lightning
@@ -22,9 +23,11 @@ class Stub(lightning.LightningModule):
         return None
 
     def train_dataloader(self):
-        return torch.utils.data.DataLoader(range(5), num_workers=0)
+        pack = lambda rows: SimpleNamespace(index=rows * 30)  # noqa: E731
+        return torch.utils.data.DataLoader(range(5), num_workers=0, collate_fn=pack)
 
     def training_step(self, batch, batch_idx):
+        time.sleep(0.06)  # bars are drawn ten times a second at most
         return None
 
 
@@ -50,6 +53,7 @@ def test_bar_counts_batches_and_tells_the_time_left() -> None:
     text = stream.getvalue()
     assert "Iteration 1 of at most 2" in text and "Iteration 2 of at most 2" in text
     assert "/5 batches" in text and " left" in text and "7.84 Å so far" in text
+    assert " particles/s, 7.84 Å so far" in text
 
 
 def test_bar_is_quiet_where_nobody_watches() -> None:
