@@ -28,6 +28,8 @@ def _grids_joined(least_size: float, most_size: float, least_box: int, most_box:
 
 
 SAID = {
+    # the page of a run
+    "page_failed": "{reason}: there is no report.html in {folder}, whose results that does not touch. job=report runs=[<folder>] tries again.",
     # memory
     "memory_needed": "needs about {need} GB of memory",
     "memory_short": (
