@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -34,6 +36,29 @@ def write_curves(folder: Path, curves: Mapping[str, Tensor]) -> None:
         older.unlink()
     with SummaryWriter(str(folder)) as run:
         add_curves(run, curves)
+
+
+def read_curves(folder: Path) -> dict[str, list[float]]:
+    """The inverse of ``write_curves``: {} where nothing whole is found."""
+    curves: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for record in _records(path.read_bytes()):
+            for value in Event.FromString(record).summary.value:
+                if value.tag.startswith("fsc/"):
+                    curves.setdefault(value.tag[4:], []).append(value.simple_value)
+    return curves
+
+
+def _records(raw: bytes) -> Iterator[bytes]:
+    """Of a TFRecord file: each is its length (8 bytes), a checksum (4), itself, a checksum (4); a last one that is cut off is left out."""
+    place = 0
+    while place + 12 <= len(raw):
+        (length,) = struct.unpack_from("<Q", raw, place)
+        end = place + 12 + length
+        if end + 4 > len(raw):
+            return
+        yield raw[place + 12 : end]
+        place = end + 4
 
 
 def write_tensorboard(

@@ -29,6 +29,7 @@ from cryotorch.jobs.files.manifest import (
     remove_partial,
 )
 from cryotorch.jobs.files.resume import write_config
+from cryotorch.jobs.pages.write import PAGE, PAGES, write_pages
 
 STAGE = ".stage-"  # begins the name of the folder that results are made in
 
@@ -37,7 +38,7 @@ STAGE = ".stage-"  # begins the name of the folder that results are made in
 def new_files(
     settings: Any, patterns: Iterable[str], inputs: Iterable[str | Path | None] = ()
 ) -> Iterator[Path]:
-    """A folder to write results into, with ``config.yaml``; they move to ``settings.out`` together when the block ends well.
+    """A folder to write results into, with ``config.yaml``; they get their page, and move to ``settings.out`` together when the block ends well.
 
     Of a dry run nothing moves, and the block ends with DryRun.
 
@@ -54,7 +55,7 @@ def new_files(
     refuse_values(settings, inputs)
     if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")
-    out, patterns = Path(settings.out), list(patterns)
+    out, patterns = Path(settings.out), [*patterns, *PAGES]
     _check(out, settings, patterns, inputs)
     made: list[Path] = []
     lock = FolderLock(out)
@@ -72,6 +73,8 @@ def new_files(
             try:
                 write_config(folder, settings)
                 yield folder
+                if not (folder / PAGE).is_file():  # else it is what the job is for
+                    write_pages(folder, out)
                 _move(folder, out, job_name(settings), patterns)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -35,6 +35,7 @@ from cryotorch.jobs.files.manifest import (
 )
 from cryotorch.jobs.files.ranks import rank
 from cryotorch.jobs.files.resume import CONFIG, FOLDER, write_config
+from cryotorch.jobs.pages.write import PAGES, write_pages
 from cryotorch.report.figures import FIGURES
 from cryotorch.report.sentences import line
 from cryotorch.results import CURVES
@@ -104,7 +105,7 @@ class RunFolder:
         fixed: tuple[str, ...] = (*FIXED, "volume"),
     ) -> None:
         self.path, self.job = Path(settings.out), job_name(settings)
-        self.results, self.fixed = results, fixed
+        self.results, self.fixed = (*results, *PAGES), fixed
         self.resume, self.overwrite = settings.resume, settings.overwrite
         self.dry_run = settings.dry_run
         self._settings, self._lock = settings, FolderLock(self.path)
@@ -231,9 +232,10 @@ class RunFolder:
         self._drop_before()
 
     def _record(self) -> None:
-        """What the run has written, for those who come later."""
+        """What the run has written, for those who come later, and its page."""
         manifest = read_manifest(self.path)
         if manifest is not None:
+            write_pages(self.path, self.path)
             manifest.ended(self.path, self.results).write(self.path)
 
     def _discard(self) -> None:

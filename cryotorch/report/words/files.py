@@ -39,6 +39,8 @@ def _dry_run(out: str, files: str, replaced: int, goes_on: bool) -> str:
 
 
 SAID = {
+    # the page of a run
+    "page_failed": "{reason}: there is no report.html in {folder}, whose results that does not touch. job=report runs=[<folder>] tries again.",
     # memory
     "dry_run": _dry_run,
     "memory_needed": "needs about {need} GB of memory",

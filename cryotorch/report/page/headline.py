@@ -1,0 +1,140 @@
+"""What a run found, in numbers with their units, and what to doubt: the top of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
+from cryotorch.report.page.run_files import RunFiles, number
+
+NO_CLAIM = "Nothing to claim"  # what such a warning begins with
+REASON = "no_resolution"  # entry of a summary that says why a job claims none
+
+
+class Tile(NamedTuple):
+    """A number to be seen first: its name, itself with its unit, what to know about it, and whether it is to be doubted."""
+
+    name: str
+    value: str
+    note: str = ""
+    doubtful: bool = False
+
+
+def _length(digits: int) -> Callable[[float], str]:
+    return lambda value: f"{value:.{digits}f} Å"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """A time in the unit that fits it."""
+    if value < 100:
+        return f"{value:.1f} s"
+    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
+
+
+# Entry of summary.json (dots lead into groups) -> name and form.
+NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "cfar": ("Evenness of the resolution (cFAR)", "{:.2f}".format),
+    "scf_star": ("Evenness of the sampling (SCF*)", "{:.2f}".format),
+    "local_resolution.median": ("Local resolution, median", _length(2)),
+    "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
+    "particles": ("Particles", _count),
+    "templates": ("Templates", _count),
+    "iterations": ("Iterations", _count),
+    "box": ("Box", lambda value: f"{value:.0f} px"),
+    "pixel_size": ("Pixel size", lambda value: f"{value:.4g} Å"),
+    "rotation_change_deg": ("Rotation change, median", lambda value: f"{value:.3g}°"),
+    "shift_change": ("Shift change, median", lambda value: f"{value:.3g} Å"),
+    "mask.volume": ("Volume of the mask", lambda value: f"{value / 1000:,.0f} nm³"),
+    "defocus.rms_change": ("Defocus change, root mean square", lambda value: f"{value:.0f} Å"),
+    "peak_memory_mib.host": ("Memory at most", lambda value: f"{value / 1024:.1f} GiB"),
+    "peak_memory_mib.cuda": (
+        "Memory of a device at most",
+        lambda value: f"{value / 1024:.1f} GiB",
+    ),
+}
+
+
+def look_up(summary: dict[str, Any], name: str) -> Any:
+    """An entry by its dotted name, None where it is not there."""
+    value: Any = summary
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def warnings(run: RunFiles) -> list[str]:
+    """What the user must look at, as the summary says it; an unfinished run is one."""
+    said = run.summary.get("warnings")
+    found = [str(text) for text in said] if isinstance(said, list) else []
+    if not run.finished:
+        done = run.summary.get("iterations")
+        got = f"these are the results of iteration {done}" if done else "it has no results yet"
+        found.insert(0, f"This run has not come to its end: {got}")
+    return found
+
+
+def tiles(run: RunFiles) -> list[Tile]:
+    """The numbers of a run that a reader looks for first."""
+    found = [tile for tile in (_resolution(run),) if tile is not None]
+    for name, (title, form) in NUMBERS.items():
+        value = number(look_up(run.summary, name))
+        if value is not None:
+            found.append(Tile(title, form(value), _note(run, name)))
+    total = _total(run)
+    if total is not None:
+        found.append(Tile("Time", seconds(total)))
+    return found
+
+
+def _note(run: RunFiles, name: str) -> str:
+    if name == "particles":
+        sets = run.summary.get("half_sets")
+        if isinstance(sets, list) and len(sets) == 2 and any(sets):
+            return f"half sets of {sets[0]:,} and {sets[1]:,}"
+        before = number(run.summary.get("of"))
+        return "" if before is None else f"of {before:,.0f}"
+    if name == "bfactor":
+        error = number(run.summary.get("bfactor_error"))
+        fitted = number(run.summary.get("bfactor_fitted"))
+        if fitted is not None and error is not None:
+            return f"fitted: {fitted:.0f} ± {error:.0f} Å²".replace("-", "−")
+        refused = run.summary.get("bfactor_refused")
+        return f"not fitted: {refused}" if refused else ""
+    return ""
+
+
+def _total(run: RunFiles) -> float | None:
+    parts = run.summary.get("seconds")
+    total = number(run.summary.get("wall_seconds"))
+    if total is not None or not isinstance(parts, dict):
+        return total
+    total = number(parts.get("total"))
+    return sum(filter(None, map(number, parts.values()))) if total is None else total
+
+
+def _resolution(run: RunFiles) -> Tile | None:
+    """What is claimed, or that nothing is and why; None of a job that judges none, or several at once."""
+    summary = run.summary
+    if "resolution" not in summary or isinstance(summary["resolution"], list | dict):
+        return None
+    value = number(summary["resolution"])
+    if value is None:
+        return Tile("Resolution", "no resolution is claimed", _reason(run), True)
+    ends = {
+        NYQUIST_ENDS: "limited by the pixel size: the curve has not fallen at Nyquist",
+        NOISE_ENDS: "beyond it the half maps agree no further than noise may",
+    }
+    fallen = f"FSC = {summary.get('threshold', 0.143):g}, corrected for the mask"
+    return Tile("Resolution", f"{value:.2f} Å", ends.get(str(summary.get("ended_by")), fallen))
+
+
+def _reason(run: RunFiles) -> str:
+    told = [text for text in warnings(run) if text.startswith(NO_CLAIM)]
+    if told:
+        return told[0].removeprefix(NO_CLAIM).lstrip(": ")
+    return str(run.summary.get(REASON) or "the summary does not say why")
