@@ -83,7 +83,11 @@ def _terminated(number: int, frame: object) -> None:
 
 
 def _answer(arguments: Sequence[str]) -> bool:
-    """Prints version or help where that is what was asked for."""
+    """Prints version or help, or examines the machine, where that is what was asked for."""
+    if list(arguments) == ["doctor"]:
+        from cryotorch.jobs.doctor.examine import examine
+
+        sys.exit(examine())
     if "--version" in arguments:
         print(f"cryotorch {__version__}")
         return True

@@ -335,3 +335,12 @@ def test_a_dry_run_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stderr == ""
     assert "nothing was written. A run would write into new: particles.mrcs" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_is_called(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryotorch.jobs.doctor import examine as doctor
+
+    for code in (0, 1):
+        monkeypatch.setattr(doctor, "examine", lambda code=code: code)
+        assert call("doctor")[0] == code
+    assert "cryotorch doctor" in call("--help")[1]

@@ -30,12 +30,14 @@ def add_curves(writer: SummaryWriter, curves: Mapping[str, Tensor]) -> None:
             writer.add_scalar(f"fsc/{name}", value, shell)
 
 
-def write_curves(folder: Path, curves: Mapping[str, Tensor]) -> None:
-    """FSC curves in a run of their own; an older run there is replaced."""
-    for older in folder.glob("events.out.tfevents.*"):
-        older.unlink()
-    with SummaryWriter(str(folder)) as run:
-        add_curves(run, curves)
+def add_settings(writer: SummaryWriter, folder: Path | None) -> None:
+    """The ``config.yaml`` of a run's folder as text, where there is one."""
+    try:
+        text = (Path(folder or "") / "config.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return
+    indented = "\n".join(f"    {line}" for line in text.splitlines())  # as it stands, in Markdown
+    writer.add_text("settings", indented, 0)
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
@@ -73,6 +75,7 @@ def write_tensorboard(
             run.add_scalar(tag, value, 0)
         add_pictures(run, pictures, 0)
         add_curves(run, curves)
+        add_settings(run, folder.parent)
 
 
 class LiveBoard:
@@ -93,6 +96,7 @@ class LiveBoard:
         """Numbers of a step, and the pictures that ``draw`` makes where there is time for them."""
         if self._writer is None:
             self._writer = SummaryWriter(str(self.folder))
+            add_settings(self._writer, self.folder.parent)
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
         start = time.perf_counter()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cryotorch.report.job_tensorboard import LiveBoard, write_curves, write_tensorboard
+from cryotorch.report.job_tensorboard import LiveBoard, write_tensorboard
 from cryotorch.report.style import Picture
 
 CURVES = {"tight": torch.tensor([1.0, 0.75, 0.25]), "no_mask": torch.tensor([1.0, 0.5, 0.0])}
@@ -35,12 +34,11 @@ def test_numbers_pictures_and_curves(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in curve] == [(0, 1.0), (1, 0.75), (2, 0.25)]
 
 
-def test_curves_replace_older_ones(tmp_path: Path) -> None:
-    write_curves(tmp_path, CURVES)
-    write_curves(tmp_path, {"tight": torch.tensor([0.5])})
-    found = events(tmp_path)
-    assert found.Tags()["scalars"] == ["fsc/tight"]
-    assert found.Scalars("fsc/tight")[0].value == pytest.approx(0.5)
+def test_settings_are_text(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("job: sharpen\nout: a*b*\n")
+    write_tensorboard(tmp_path / "tensorboard", {}, {}, {})
+    (text,) = events(tmp_path / "tensorboard").Tensors("settings/text_summary")
+    assert text.tensor_proto.string_val[0] == b"    job: sharpen\n    out: a*b*"
 
 
 def test_a_board_that_grows(tmp_path: Path) -> None:

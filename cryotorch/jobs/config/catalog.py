@@ -143,6 +143,7 @@ def list_jobs(width: int = 100) -> str:
         "       cryotorch job=<job> --help               list its parameters",
         "       cryotorch job=<job> --cfg job            show the settings it would run with",
         "       cryotorch job=<job> name=a,b --multirun  run it once per value",
+        "       cryotorch doctor                         examine this installation and machine",
         "       cryotorch --version",
         "",
         "jobs:",

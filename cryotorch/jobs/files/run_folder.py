@@ -60,7 +60,7 @@ RESULTS = (
     *("particles.star", "particles.cs", "orientations.bild"),
     *(f"plots/{name}.png" for name in FIGURES),
     *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
-    "tensorboard/iteration_*/events.out.tfevents.*",
+    "tensorboard/*/events.out.tfevents.*",
     *("profile/iteration_*.json.gz", "profile/iteration_*.txt"),
     f"{CHECKPOINTS}/iteration_*.ckpt",
 )
