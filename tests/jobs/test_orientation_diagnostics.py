@@ -18,6 +18,7 @@ import torch
 from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.ctf.transfer import contrast_transfer
 from cryotorch.ops.fourier.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.fourier.slices import accumulator, insert_slices_
@@ -35,6 +36,7 @@ RESULTS = {
         "orientation_diagnostics.png",
         "orientation_diagnostics.html",
         "manifest.json",
+        *PAGES,
         "summary.json",
     ),
 }

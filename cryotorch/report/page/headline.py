@@ -129,8 +129,12 @@ def _resolution(run: RunFiles) -> Tile | None:
         NYQUIST_ENDS: "limited by the pixel size: the curve has not fallen at Nyquist",
         NOISE_ENDS: "beyond it the half maps agree no further than noise may",
     }
-    fallen = f"FSC = {summary.get('threshold', 0.143):g}, corrected for the mask"
-    return Tile("Resolution", f"{value:.2f} Å", ends.get(str(summary.get("ended_by")), fallen))
+    threshold, nyquist = (number(summary.get(name)) for name in ("threshold", "nyquist"))
+    end = str(summary.get("ended_by"))
+    if nyquist is not None and value < 1.001 * nyquist:
+        end = NYQUIST_ENDS
+    fallen = f"FSC = {threshold or 0.143:g}, corrected for the mask"
+    return Tile("Resolution", f"{value:.2f} Å", ends.get(end, fallen))
 
 
 def _reason(run: RunFiles) -> str:

@@ -16,7 +16,8 @@ def head(title: str, runs: Sequence[Gathered]) -> str:
     told = []
     if len(runs) == 1:
         told = [escape(f"job={first.run.job}. {first.about}" if first.run.job else first.about)]
-    facts = [str(first.run.summary[n]) for n in ("finished", "device") if first.run.summary.get(n)]
+    ended = str(first.run.summary.get("finished", ""))[:16].replace("T", " ")
+    facts = [text for text in (ended, str(first.run.summary.get("device") or "")) if text]
     version = first.run.summary.get("version")
     facts += [f"cryotorch {version}"] if version else []
     if len(runs) == 1 and facts:
