@@ -140,7 +140,17 @@ def particles(runs: Sequence[Gathered]) -> str:
 
 
 def lists(of: Gathered) -> str:
-    return "".join(f"<h3>{escape(t)}</h3>{text}" for t, text in tables.summary_lists(of.page.run))
+    """Lists, facts and explanations of the summary."""
+    run = of.page.run
+    text = "".join(f"<h3>{escape(t)}</h3>{shown}" for t, shown in tables.summary_lists(run))
+    facts, said = run.summary.get("facts"), run.summary.get("explanations")
+    if isinstance(facts, dict) and facts:
+        rows = [[str(name), str(value)] for name, value in facts.items()]
+        text += f"<h3>What was computed</h3>{tables.table(['', ''], rows, [False, False])}"
+    if isinstance(said, list) and said:
+        lines = "".join(f"<p>{escape(str(line))}</p>\n" for line in said)
+        text += f"<h3>What the scores mean</h3>{lines}"
+    return text
 
 
 def figures(of: Gathered) -> str:
