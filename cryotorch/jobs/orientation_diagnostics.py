@@ -14,7 +14,7 @@ from cryotorch.jobs.orientation.settings import OrientationDiagnostics
 FILES = (
     *("config.yaml", "log.txt", "mask_fsc.mrc", "conical_fsc.csv", "conical_fsc.png"),
     *("directional_resolution.png", "viewing_directions.png", "sampling.png"),
-    *("orientation_diagnostics.png", "orientation_diagnostics.html", "tensorboard", "summary.json"),
+    *("orientation_diagnostics.png", "tensorboard", "summary.json"),
 )
 
 

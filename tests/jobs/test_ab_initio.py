@@ -16,6 +16,7 @@ from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.fourier.image_model import project
 from cryotorch.ops.fourier.transforms import unpack
 from cryotorch.ops.geometry.map_fit import fit_map
@@ -25,6 +26,7 @@ from cryotorch.refinement.image_terms import transfer
 PIXEL = 6.0
 MADE = {
     *("config.yaml", "log.txt", "manifest.json", "summary.json", "map.mrc", "map_other_hand.mrc"),
+    *PAGES,
     *("particles.star", "particles.cs", "maps.png", "starts.png", "orientations.png"),
 }
 

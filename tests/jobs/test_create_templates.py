@@ -19,6 +19,7 @@ from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import create_templates
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.pages.write import PAGE
 from cryotorch.ops.ctf.transfer import contrast_transfer
 from cryotorch.ops.fourier.image_model import project
 from cryotorch.ops.fourier.transforms import unpack
@@ -27,7 +28,7 @@ from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.gaussians import gaussian_density
 
 BOX, PIXEL = 48, 4.0
-RESULTS = {*create_templates.FILES, "manifest.json"}
+RESULTS = {*create_templates.FILES, PAGE, "manifest.json"}
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from cryotorch.errors import InputError
 from cryotorch.jobs import ctf_refine, reconstruct, simulate
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.ctf.inputs import load
+from cryotorch.jobs.pages.write import PAGE
 from cryotorch.ops.ctf.defocus_fit import to_form
 from cryotorch.ops.fourier.filters import filter_shells
 from cryotorch.ops.masks.soft import soft_sphere
@@ -27,6 +28,7 @@ ALWAYS = {
     "config.yaml",
     "log.txt",
     "manifest.json",
+    PAGE,
     "particles.star",
     "summary.json",
     "tensorboard",

@@ -17,6 +17,7 @@ from cryotorch.data.mrc import read_corner, read_volume, write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import local_resolution, sharpen
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.local_resolution import local_low_pass
@@ -24,7 +25,7 @@ from cryotorch.ops.resolution.local_resolution import local_low_pass
 BOX, PX = 80, 1.5
 LEFT, RIGHT, LEVEL = 5.0, 9.0, 0.3
 FILES = {
-    *("config.yaml", "log.txt", "manifest.json", "summary.json", "slices.png"),
+    *("config.yaml", "log.txt", "manifest.json", "summary.json", "slices.png", *PAGES),
     *("local_resolution.mrc", "local_resolution.png", "local_resolution.cxc"),
     "map_local_filtered.mrc",
 }

@@ -18,6 +18,7 @@ import torch
 from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_volume, write_volume
 from cryotorch.data.particle_file import read_particles
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.ctf.transfer import contrast_transfer
 from cryotorch.ops.fourier.reconstruct import collect, shell_mean_weight, solve
 from cryotorch.ops.fourier.slices import accumulator, insert_slices_
@@ -33,8 +34,8 @@ RESULTS = {
     *("directional_resolution.png", "viewing_directions.png", "sampling.png", "tensorboard"),
     *(
         "orientation_diagnostics.png",
-        "orientation_diagnostics.html",
         "manifest.json",
+        *PAGES,
         "summary.json",
     ),
 }
@@ -172,11 +173,13 @@ def test_numbers_are_those_of_the_curves_and_the_written_mask(done, simulated) -
 
 def test_the_page_says_what_the_summary_says(done) -> None:
     out, _, summary = done["preferred"]
-    html = (out / "orientation_diagnostics.html").read_text()
+    html = (out / "report.html").read_text()
     assert f"<b>{summary['cfar']:.2f}</b>" in html and f"<b>{summary['scf_star']:.2f}</b>" in html
     assert summary["warnings"][0] in html
     assert "Noise in a cone" in html and "whose curve never leaves the band has none" in html
-    assert html.count("data:image/png;base64,") == 4
+    assert (
+        html.count("data:image/png;base64,") == 4
+    )  # conical FSC, resolution, sampling, directions
 
 
 def test_cones_that_hold_everything_reach_what_all_directions_together_do(done, simulated) -> None:
@@ -191,8 +194,8 @@ def test_cones_that_hold_everything_reach_what_all_directions_together_do(done, 
     assert narrow["resolution_all_together"] == pytest.approx(together, rel=1e-6)
     spread = narrow["directional_resolution"]
     assert spread["best"] <= together < spread["worst"] - 1
-    page = Path("out/orientation_diagnostics.html").read_text()
-    assert f"together {together:.2f} Å; uncorrected" in page
+    page = Path("out/report.html").read_text()
+    assert f"not corrected for the mask; all together {together:.2f} Å" in page
     assert f"with the mask, not corrected for it, all together {together:.2f} Å" in page
 
 
@@ -228,7 +231,7 @@ def test_pure_noise_gets_no_score() -> None:
     assert summary["cfar"] is summary["scf_star"] is summary["directional_resolution"] is None
     assert "cFAR: none" in said and "share next to nothing" in summary["warnings"][0]
     assert summary["reading"].startswith("No score")
-    assert "allow no score" in Path("out/orientation_diagnostics.html").read_text()
+    assert "No score" in Path("out/report.html").read_text()
     assert not Path("out/directional_resolution.png").exists()
 
 

@@ -21,6 +21,7 @@ from cryotorch.data.star import read_star, write_star
 from cryotorch.data.table import Table
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.rotations import rotation_angle
@@ -36,6 +37,7 @@ RESULTS = {
     *("config.yaml", "log.txt", "map.mrc", "map_sharp.mrc", "map_half_A.mrc", "map_half_B.mrc"),
     *("mask_fsc.mrc", "particles.star", "fsc.txt", "fsc.png", "mask.png", "slices.png"),
     *("guinier.png", "orientations.png", "tensorboard", "summary.json", "manifest.json"),
+    *PAGES,
     *(f"fsc_{c}.xml" for c in ("no_mask", "spherical", "loose", "tight", "corrected")),
     "fsc_randomised.xml",
 }

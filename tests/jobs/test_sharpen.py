@@ -16,6 +16,7 @@ from cryotorch.data.mrc import read_corner, read_volume, write_volume
 from cryotorch.errors import InputError
 from cryotorch.jobs import sharpen, validation_fsc
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.fourier import filters
 from cryotorch.ops.fourier.filters import guinier_fit, low_pass, radial_amplitude
 from cryotorch.ops.geometry.symmetry import point_group
@@ -27,6 +28,7 @@ ALWAYS = {
     "config.yaml",
     "log.txt",
     "manifest.json",
+    *PAGES,
     "fsc.png",
     "guinier.png",
     "slices.png",

@@ -19,6 +19,7 @@ from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.jobs.simulation import particles as simulation
 from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.fourier.transforms import unpack
@@ -66,7 +67,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, molecule: None) -> Path:
 
 
 def test_the_files_are_there_and_readable(made: Path) -> None:
-    assert sorted(p.name for p in made.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
+    assert sorted(p.name for p in made.iterdir()) == sorted(
+        [*simulate.FILES, *PAGES, "manifest.json"]
+    )
     for name in ("particles.mrcs", "truth.mrc", "initial.mrc"):
         assert mrcfile.validate(made / name)
     for name in ("particles.star", "truth.star"):
@@ -251,7 +254,9 @@ def test_results_are_never_overwritten_by_accident(tmp_path: Path) -> None:
     assert (out / "particles.mrcs").read_bytes() == before
     make(out, seed=1, overwrite=True)
     assert (out / "particles.mrcs").read_bytes() != before
-    assert sorted(p.name for p in out.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        [*simulate.FILES, *PAGES, "manifest.json"]
+    )
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "notes.txt").write_text("mine")
     assert (make(tmp_path / "own") / "notes.txt").read_text() == "mine"
@@ -308,7 +313,9 @@ def test_demo_is_made_once_and_kept(
     monkeypatch.setenv("CRYOTORCH_CACHE", str(tmp_path / "cache"))
     folder = simulate.demo_folder()
     assert folder.parent == tmp_path / "cache"
-    assert sorted(p.name for p in folder.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        [*simulate.FILES, *PAGES, "manifest.json"]
+    )
     assert "making the demo set" in capsys.readouterr().out
     stamp = (folder / "particles.mrcs").stat().st_mtime_ns
     assert simulate.demo_folder() == folder

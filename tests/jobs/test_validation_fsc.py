@@ -24,6 +24,7 @@ from cryotorch.data.mrc import read_corner, read_header, read_volume, write_volu
 from cryotorch.data.star import read_star
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.files.manifest import Manifest
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.masks.soft import density_mask, density_region, soft_mask, soft_sphere
 from cryotorch.ops.models.gaussians import gaussian_density
@@ -34,7 +35,7 @@ BOX, PIXEL = 40, 3.0
 RESULTS = {
     *("config.yaml", "log.txt", "mask_fsc.mrc", "fsc.txt", "fsc.png", "mask.png", "tensorboard"),
     *(f"fsc_{name}.xml" for name in ("no_mask", "spherical", "loose", "tight", "corrected")),
-    *("fsc_randomised.xml", "manifest.json", "summary.json"),
+    *("fsc_randomised.xml", "manifest.json", "summary.json", *PAGES),
 }
 
 

@@ -63,3 +63,16 @@ def test_a_board_that_grows(tmp_path: Path) -> None:
     board.add(4, {}, lambda: draw(4))
     board.close()
     assert [event.step for event in events(tmp_path).Images("plots/start")] == [1, 4]
+
+
+def test_curves_are_read_as_they_were_written(tmp_path: Path) -> None:
+    from cryotorch.report.job_tensorboard import read_curves, write_curves
+
+    curves = {"corrected": torch.linspace(1, 0, 9), "tight": torch.rand(9)}
+    write_curves(tmp_path, curves)
+    found = read_curves(tmp_path)
+    assert {name: pytest.approx(c.tolist()) for name, c in curves.items()} == found
+    (path,) = tmp_path.glob("events*")
+    path.write_bytes(path.read_bytes()[:-5])  # killed while it wrote
+    assert len(read_curves(tmp_path)["tight"]) == 8
+    assert read_curves(tmp_path / "none") == {}

@@ -53,6 +53,7 @@ AT_ONCE = {
     "orientation_diagnostics": "volume=whole n_directions=300",
     "create_templates": "volume=whole n_templates=4",
     "volume_tools": "volume=set/truth.mrc threshold=0.3",
+    "report": "runs=[whole]",
 }
 # Processes -> how they are asked for.
 PROCESSES = {1: "", 2: "trainer.devices=2 trainer.accelerator=cpu trainer.strategy=ddp"}

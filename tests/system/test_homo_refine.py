@@ -25,6 +25,7 @@ from cryotorch.data.mrc import read_volume, write_stack
 from cryotorch.data.star import read_star, write_star
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
 from cryotorch.ops.resolution.fsc import shell_correlation
@@ -150,6 +151,7 @@ def test_outputs_are_complete(whole: Run) -> None:
         "config.yaml",
         "log.txt",
         "manifest.json",
+        *PAGES,
         "orientations.bild",
     }
     assert names == {f"{v}.mrc" for v in VOLUMES} | files | curves | {

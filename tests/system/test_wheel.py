@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cryotorch.jobs.config import catalog
+from cryotorch.report.page.html import ASSETS
 from cryotorch.version import __version__
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,7 @@ def test_the_wheel_carries_settings_and_nothing_foreign(wheel: Path, repository:
     names = zipfile.ZipFile(wheel).namelist()
     configs = {str(p.relative_to(repository)) for p in (repository / "configs").rglob("*.yaml")}
     assert {f"cryotorch/{name}" for name in configs} | {"cryotorch/py.typed"} <= set(names)
+    assert {f"cryotorch/report/page/{name}" for name in ASSETS} <= set(names)
     assert {name.split("/")[0] for name in names} == {
         "cryotorch",
         f"cryotorch-{__version__}.dist-info",

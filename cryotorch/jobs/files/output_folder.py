@@ -55,7 +55,7 @@ def new_files(
     refuse_values(settings, inputs)
     if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")
-    out, patterns = Path(settings.out), [*patterns, *PAGES]
+    out, patterns = Path(settings.out), [*PAGES, *patterns]
     _check(out, settings, patterns, inputs)
     made: list[Path] = []
     lock = FolderLock(out)

@@ -141,7 +141,8 @@ class RunFolder:
                 tell_plan(self.path, self.results, self.resume)
             if self._opened and isinstance(error, Exception):
                 self._discard()
-            elif self._opened:
+            elif self._opened:  # ended, or stopped by the user
+                write_pages(self.path, self.path)
                 self._record()
         except (OSError, InputError):  # the folder is gone, or the disk full: the error says so
             if error is None:
@@ -213,6 +214,7 @@ class RunFolder:
             before = read_manifest(self.path) or Manifest(self.job)
             replace(before, patterns=self.results).write(self.path)
             remove_partial(self.path, self.results)
+            remove(self.path, PAGES)  # of what the run was when it was stopped
             write_config(self.path, settings)  # other ranks read it
         except OSError as error:
             raise cannot_write(self.path, error) from None
@@ -232,10 +234,9 @@ class RunFolder:
         self._drop_before()
 
     def _record(self) -> None:
-        """What the run has written, for those who come later, and its page."""
+        """What the run has written, for those who come later."""
         manifest = read_manifest(self.path)
         if manifest is not None:
-            write_pages(self.path, self.path)
             manifest.ended(self.path, self.results).write(self.path)
 
     def _discard(self) -> None:

@@ -97,8 +97,9 @@ def found_runs(folder: Path) -> list[Run]:
 
 
 def finish(runs: Sequence[Run], folder: Path) -> str:
-    """Fill in what the summaries say, write sweep.txt and sweep.json, and return the table."""
+    """Fill in what the summaries say, write sweep.txt, sweep.json and a page over all, and return the table."""
     from cryotorch.data.files import replace_file
+    from cryotorch.jobs.pages.write import write_sweep_page
     from cryotorch.report.summary import write_json
 
     for run in runs:
@@ -109,6 +110,7 @@ def finish(runs: Sequence[Run], folder: Path) -> str:
     with replace_file(folder / "sweep.txt") as file:
         file.write((text + "\n").encode())
     write_json(folder / "sweep.json", {"runs": [asdict(run) for run in runs]})
+    write_sweep_page(folder, [Path(run.out) for run in runs if not run.error])
     return text
 
 

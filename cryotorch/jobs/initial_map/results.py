@@ -22,6 +22,7 @@ from cryotorch.refinement.ab_initio.classes import effective_size, of_images
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections
+from cryotorch.report.page.headline import REASON
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sentences import in_summary, line
 from cryotorch.report.sphere import viewing_directions
@@ -165,6 +166,7 @@ def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, 
         "final_resolution": settings.final_resolution,
         begin.ENTRY: begin.asked(made.findings),
         "resolution": None,
+        REASON: "the half sets of these particles were aligned to one map, to all that it shows; job=homo_refine judges",
         "classes": [
             {"class": k, "share": share, "effective_particles": size}
             for k, (share, size) in enumerate(zip(_shares(made), _sizes(made), strict=True), 1)

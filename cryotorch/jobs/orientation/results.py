@@ -22,7 +22,7 @@ from cryotorch.ops.resolution.fsc import THRESHOLD
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.orientation import band_figure, resolution_figure, sampling_figure
-from cryotorch.report.orientation_page import Page, Score, page_html, page_picture
+from cryotorch.report.orientation_page import Page, Score, page_picture
 from cryotorch.report.poses import viewing_figure
 from cryotorch.report.sentences import in_summary, said, say
 from cryotorch.report.style import Picture, render
@@ -84,14 +84,12 @@ def _resolutions(found: Diagnosis) -> dict[str, float]:
 def write(
     folder: Path, found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics
 ) -> None:
-    """Mask, curves, pictures, page and TensorBoard run."""
+    """Mask, curves, pictures and TensorBoard run."""
     pixel_size = halves.pixel_size
     write_volume(folder / "mask_fsc.mrc", found.mask.mask, pixel_size, halves.corner)
     with replace_file(folder / "conical_fsc.csv") as file:
         file.write(conical_csv(found).encode())
     pictures, page = _pictures(found, halves, settings), _page(found, halves, settings)
-    with replace_file(folder / "orientation_diagnostics.html") as file:
-        file.write(page_html(page, pictures).encode())
     whole = {"orientation_diagnostics": page_picture(page, pictures)}
     write_pictures({**pictures, **whole}, folder)
     scalars = {}
@@ -249,6 +247,8 @@ def write_summary(
         "n_directions": settings.n_directions,
         "sampling": counted,
         "mask": mask_summary(found.mask, found.mask_file, pixel_size),
+        "facts": _page(found, halves, settings).facts,
+        "explanations": EXPLANATIONS,
         **halves.in_summary,
         **in_summary(found.warnings),
         **extras,

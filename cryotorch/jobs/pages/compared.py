@@ -7,11 +7,11 @@ from pathlib import Path
 
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.resume import CONFIG
+from cryotorch.jobs.pages.write import MOST_RUNS
 from cryotorch.report.page.headline import tiles
 from cryotorch.report.page.run_files import read_run
 
 MARKS = (CONFIG, "summary.json", "manifest.json")  # one of them makes a folder that of a run
-MOST_RUNS = 12  # side by side
 
 
 def compared_runs(named: Sequence[str]) -> list[Path]:

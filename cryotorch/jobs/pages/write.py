@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryotorch.data.files import replace_file
@@ -13,6 +14,7 @@ from cryotorch.report.sentences import line
 
 PAGE, VIEW = "report.html", "view.cxc"
 PAGES = (PAGE, VIEW)  # what every job writes besides its own files
+MOST_RUNS = 12  # side by side
 
 
 def write_pages(path: Path, place: Path) -> None:
@@ -20,8 +22,21 @@ def write_pages(path: Path, place: Path) -> None:
 
     What goes wrong is said in the log and stops nothing: all results are there without it.
     """
-    try:
+    with _harmless(path, place):
         _write(path, place)
+
+
+def write_sweep_page(folder: Path, runs: Sequence[Path]) -> None:
+    """``report.html`` over the runs of a sweep in its folder, where a page has room for them."""
+    if 1 < len(runs) <= MOST_RUNS:
+        with _harmless(folder, folder):
+            write_comparison(folder / PAGE, folder.name, runs)
+
+
+@contextmanager
+def _harmless(path: Path, place: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         for name in PAGES:
             (path / name).unlink(missing_ok=True)

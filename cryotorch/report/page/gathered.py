@@ -29,6 +29,7 @@ WIDEST_PICTURE, COLOURS = (
     128,
 )  # pixels; a figure with that many colours looks the same in a third of the bytes
 MOST_PICTURES = 8
+WHOLE = ("orientation_diagnostics",)  # a picture of the other pictures
 RUN_COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY)
 
 
@@ -109,7 +110,11 @@ def _pictures(run: RunFiles, wanted: Sequence[str] | None) -> dict[str, str]:
     found = {}
     for place in places:
         name = place.rpartition("/")[2].removesuffix(".png")
-        if (wanted is not None and name not in wanted) or len(found) == MOST_PICTURES + len(DRAWN):
+        if (
+            name in WHOLE
+            or (wanted is not None and name not in wanted)
+            or len(found) == MOST_PICTURES + len(DRAWN)
+        ):
             continue
         try:
             with Image.open(run.path / place) as image:

@@ -40,6 +40,8 @@ def seconds(value: float) -> str:
 NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "cfar": ("Evenness of the resolution (cFAR)", "{:.2f}".format),
     "scf_star": ("Evenness of the sampling (SCF*)", "{:.2f}".format),
+    "directional_resolution.best": ("Resolution in the best direction", _length(2)),
+    "directional_resolution.worst": ("Resolution in the worst direction", _length(2)),
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
     "particles": ("Particles", _count),
@@ -84,7 +86,10 @@ def tiles(run: RunFiles) -> list[Tile]:
     for name, (title, form) in NUMBERS.items():
         value = number(look_up(run.summary, name))
         if value is not None:
-            found.append(Tile(title, form(value), _note(run, name)))
+            even = number(look_up(run.summary, f"even_from.{name.removesuffix('_star')}"))
+            doubtful = even is not None and value < even
+            note = _note(run, name) if even is None else f"even from {even:g} on"
+            found.append(Tile(title, form(value), note, doubtful))
     total = _total(run)
     if total is not None:
         found.append(Tile("Time", seconds(total)))
@@ -92,6 +97,10 @@ def tiles(run: RunFiles) -> list[Tile]:
 
 
 def _note(run: RunFiles, name: str) -> str:
+    if name.startswith("directional_resolution"):
+        together = number(run.summary.get("resolution_all_together"))
+        all_of_them = "" if together is None else f"; all together {together:.2f} Å"
+        return f"not corrected for the mask{all_of_them}"
     if name == "particles":
         sets = run.summary.get("half_sets")
         if isinstance(sets, list) and len(sets) == 2 and any(sets):
@@ -129,8 +138,12 @@ def _resolution(run: RunFiles) -> Tile | None:
         NYQUIST_ENDS: "limited by the pixel size: the curve has not fallen at Nyquist",
         NOISE_ENDS: "beyond it the half maps agree no further than noise may",
     }
-    fallen = f"FSC = {summary.get('threshold', 0.143):g}, corrected for the mask"
-    return Tile("Resolution", f"{value:.2f} Å", ends.get(str(summary.get("ended_by")), fallen))
+    threshold, nyquist = (number(summary.get(name)) for name in ("threshold", "nyquist"))
+    end = str(summary.get("ended_by"))
+    if nyquist is not None and value < 1.001 * nyquist:
+        end = NYQUIST_ENDS
+    fallen = f"FSC = {threshold or 0.143:g}, corrected for the mask"
+    return Tile("Resolution", f"{value:.2f} Å", ends.get(end, fallen))
 
 
 def _reason(run: RunFiles) -> str:

@@ -19,7 +19,7 @@ from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.report.mesh import DENSITY_SHARE
 from cryotorch.report.page.run_files import RunFiles, number
 
-MOST_VOXELS = 1_500_000  # of all maps of a page: two megabytes of noise, as text
+MOST_VOXELS = 1_300_000  # of all maps of a page: two megabytes of noise, as text
 FINEST, COARSEST = 96, 32  # voxels along an edge
 MOST_MAPS = 8
 MOST_BYTES = 2**31  # of a file that is read for the sake of a page

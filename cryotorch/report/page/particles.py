@@ -74,9 +74,11 @@ def orientations(rotation: np.ndarray, symmetry: str = "C1") -> dict[str, Any]:
     except ValueError:
         symmetry, group = "C1", np.eye(3)[None]
     direction = np.einsum("ni,gij->gnj", viewing_directions(rotation), group).reshape(-1, 3)
-    at = sphere_grid(LONGITUDES, LATITUDES)[2]
+    _, edges, at = sphere_grid(LONGITUDES, LATITUDES)
     sigma = bandwidth(len(rotation))
     density = smooth_density(direction, None, at, sigma).clip(0)
+    area = np.diff(np.sin(edges))[:, None] / 2 / LONGITUDES
+    density /= max(float((area * density).sum()), 1e-30)  # the smoothing loses some of it
     highest = max(float(density.max()), 1e-6)
     values = np.rint(density / highest * 255).astype(np.uint8)
     text = base64.b64encode(values.tobytes()).decode()
@@ -113,7 +115,8 @@ def histogram(values: np.ndarray, sets: list[tuple[str, np.ndarray, str]]) -> di
     finite = np.isfinite(values)
     if not finite.any() or np.ptp(values[finite]) == 0:
         return None
-    low, high = (float(v) for v in np.percentile(values[finite], (0.1, 99.9)))
+    low = float(np.percentile(values[finite], 0.1, method="higher"))
+    high = float(np.percentile(values[finite], 99.9, method="lower"))
     high = high if high > low else float(values[finite].max())
     low = low if high > low else float(values[finite].min())
     whole = bool((values[finite] == np.rint(values[finite])).all()) and high - low < BINS

@@ -16,7 +16,8 @@ def head(title: str, runs: Sequence[Gathered]) -> str:
     told = []
     if len(runs) == 1:
         told = [escape(f"job={first.run.job}. {first.about}" if first.run.job else first.about)]
-    facts = [str(first.run.summary[n]) for n in ("finished", "device") if first.run.summary.get(n)]
+    ended = str(first.run.summary.get("finished", ""))[:16].replace("T", " ")
+    facts = [text for text in (ended, str(first.run.summary.get("device") or "")) if text]
     version = first.run.summary.get("version")
     facts += [f"cryotorch {version}"] if version else []
     if len(runs) == 1 and facts:
@@ -139,7 +140,17 @@ def particles(runs: Sequence[Gathered]) -> str:
 
 
 def lists(of: Gathered) -> str:
-    return "".join(f"<h3>{escape(t)}</h3>{text}" for t, text in tables.summary_lists(of.page.run))
+    """Lists, facts and explanations of the summary."""
+    run = of.page.run
+    text = "".join(f"<h3>{escape(t)}</h3>{shown}" for t, shown in tables.summary_lists(run))
+    facts, said = run.summary.get("facts"), run.summary.get("explanations")
+    if isinstance(facts, dict) and facts:
+        rows = [[str(name), str(value)] for name, value in facts.items()]
+        text += f"<h3>What was computed</h3>{tables.table(['', ''], rows, [False, False])}"
+    if isinstance(said, list) and said:
+        lines = "".join(f"<p>{escape(str(line))}</p>\n" for line in said)
+        text += f"<h3>What the scores mean</h3>{lines}"
+    return text
 
 
 def figures(of: Gathered) -> str:

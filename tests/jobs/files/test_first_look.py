@@ -59,6 +59,7 @@ def _folder(name: str) -> Path:
         ("particles", dict(particles="there.star", expand_symmetry="Z"), "symmetry=Z cannot"),
         ("particles", dict(particles="there.star", subtract="gone.cs"), "gone.cs does not exist"),
         ("homo_refine", dict(particles="gone.star", volume="there.mrc"), "gone.star does not"),
+        ("report", dict(runs=["gone"]), "runs=gone cannot be used: there is no such folder"),
     ],
 )
 def test_values_come_first(job: str, given: dict[str, Any], said: str) -> None:

@@ -13,7 +13,7 @@ from cryotorch.jobs.files.manifest import read_manifest
 from cryotorch.jobs.files.output_folder import STAGE, new_files, told_if_full
 
 PATTERNS = ["config.yaml", "map.mrc", "plots/*.png"]
-MADE = {"config.yaml", "map.mrc", "plots/a.png", "manifest.json"}
+MADE = {"config.yaml", "map.mrc", "plots/a.png", "report.html", "manifest.json"}
 
 
 def names(folder: Path) -> set[str]:
@@ -65,7 +65,13 @@ def test_what_was_there_is_replaced_when_asked_for_and_only_by_what_is_whole(
         work(tmp_path, "plots/b.png", fail=ValueError, overwrite=True)
     assert names(tmp_path) == MADE | {"notes.txt"}
     work(tmp_path, "plots/b.png", overwrite=True)
-    assert names(tmp_path) == {"config.yaml", "plots/b.png", "manifest.json", "notes.txt"}
+    assert names(tmp_path) == {
+        "config.yaml",
+        "plots/b.png",
+        "report.html",
+        "manifest.json",
+        "notes.txt",
+    }
 
 
 def test_what_a_killed_job_left_goes(tmp_path: Path) -> None:
@@ -73,7 +79,7 @@ def test_what_a_killed_job_left_goes(tmp_path: Path) -> None:
     (tmp_path / f"{STAGE}xyz" / "map.mrc").touch()
     (tmp_path / ".map.mrc.7.partial").touch()
     work(tmp_path, "map.mrc")
-    assert names(tmp_path) == {"config.yaml", "map.mrc", "manifest.json"}
+    assert names(tmp_path) == {"config.yaml", "map.mrc", "report.html", "manifest.json"}
 
 
 def test_two_jobs_in_one_folder(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.jobs.inputs.masks import load_mask
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.jobs.simulation import particles as simulation
 from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.fourier.transforms import unpack
@@ -32,7 +33,7 @@ from cryotorch.refinement.half_sets import draw_half_sets
 BOX, PIXEL = 32, 5.0
 HINGE = [17.0, 15.0, 20.0]
 SMALL: dict[str, Any] = dict(box_size=BOX, pixel_size=PIXEL, n_particles=20, minibatch_size=8)
-NAMES = sorted([*simulate.FILES, *simulate.BODY_FILES, "manifest.json"])
+NAMES = sorted([*simulate.FILES, *simulate.BODY_FILES, *PAGES, "manifest.json"])
 
 
 def make(out: Path, **changes: Any) -> Path:
@@ -198,7 +199,9 @@ def test_two_maps_make_the_same_images(tmp_path: Path, phantoms: Path, files) ->
     out = make(tmp_path / "set", **files, snr=None, scale_sigma=0.2)
     assert np.allclose(stack(out), stack(phantoms), atol=5e-3)
     again = make(tmp_path / "set", **{**files, "second_body": None}, overwrite=True)
-    assert sorted(p.name for p in again.iterdir()) == sorted([*simulate.FILES, "manifest.json"])
+    assert sorted(p.name for p in again.iterdir()) == sorted(
+        [*simulate.FILES, *PAGES, "manifest.json"]
+    )
 
 
 def test_without_a_second_body_nothing_is_new(tmp_path: Path, files: dict[str, str]) -> None:

@@ -28,7 +28,16 @@ def test_the_folder_tells_what_was_done(
         dilate="1px",
         soften="4px",
     )
-    names = ["config.yaml", "log.txt", "manifest.json", "mask.mrc", "slices.png", "summary.json"]
+    names = [
+        "config.yaml",
+        "log.txt",
+        "manifest.json",
+        "mask.mrc",
+        "report.html",
+        "slices.png",
+        "summary.json",
+        "view.cxc",
+    ]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     numbers = summary["mask"]
     assert 0 == mask.min() < mask.max() == 1

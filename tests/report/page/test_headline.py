@@ -1,0 +1,63 @@
+"""The top of a page claims what the summary claims, and says why where that is nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cryotorch.report.page.headline import seconds, tiles, warnings
+from cryotorch.report.page.run_files import RunFiles
+
+
+def shown(run: RunFiles, **summary: object) -> dict[str, tuple[str, str, bool]]:
+    found = replace(run, summary={**run.summary, **summary})
+    return {t.name: (t.value, t.note, t.doubtful) for t in tiles(found)}
+
+
+def test_numbers_have_their_units(run: RunFiles) -> None:
+    found = shown(run)
+    assert found["Resolution"][0] == "9.41 Å" and next(iter(found)) == "Resolution"
+    assert found["Particles"][:2] == ("400", "half sets of 200 and 200")
+    assert found["B-factor applied"][:2] == ("−100 Å²", "fitted: −120 ± 6 Å²")
+    assert found["Pixel size"][0] == "2.5 Å" and found["Box"][0] == "32 px"
+    assert found["Rotation change, median"][0] == "1.25°"
+    assert found["Time"][0] == "10.0 s"
+
+
+def test_no_claim_reads_as_one(run: RunFiles) -> None:
+    said = ["Odd", "Nothing to claim: the half maps agree no further than noise may"]
+    value, note, doubtful = shown(run, resolution=None, warnings=said)["Resolution"]
+    assert value == "no resolution is claimed" and doubtful
+    assert note == "the half maps agree no further than noise may"
+    other = shown(run, resolution=None, warnings=[], no_resolution="one map")["Resolution"]
+    assert other[1] == "one map"
+
+
+@pytest.mark.parametrize(
+    ("entries", "note"),
+    [
+        ({"ended_by": "noise"}, "beyond it the half maps agree no further than noise may"),
+        ({"ended_by": "nyquist"}, "limited by the pixel size"),
+        ({"resolution": 5.0, "nyquist": 5.0, "ended_by": None}, "limited by the pixel size"),
+        ({"ended_by": "threshold"}, "FSC = 0.143, corrected for the mask"),
+    ],
+)
+def test_what_ends_the_curve(run: RunFiles, entries: dict, note: str) -> None:
+    assert shown(run, **entries)["Resolution"][1].startswith(note)
+
+
+def test_lists_and_other_summaries_are_no_claims(run: RunFiles) -> None:
+    assert "Resolution" not in shown(run, resolution=[12.0, None])
+    bare = replace(run, summary={"particles": "many", "box": True})
+    assert tiles(bare) == []
+
+
+def test_a_run_that_was_stopped_warns(run: RunFiles) -> None:
+    stopped = replace(run, summary={"final": False, "iterations": 3, "warnings": ["x"]})
+    assert "results of iteration 3" in warnings(stopped)[0] and warnings(stopped)[1] == "x"
+    assert warnings(run) == []
+
+
+def test_times() -> None:
+    assert [seconds(v) for v in (3.21, 99, 240, 7200)] == ["3.2 s", "99.0 s", "4.0 min", "2.0 h"]
