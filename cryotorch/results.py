@@ -123,6 +123,8 @@ class IterationResult:
         warnings: what is wrong with half maps, mask, curves and the run.
         loud: row -> what is wrong with an image that hardly counts; noise_factor: (n,) residual power over the noise estimate.
         time_left: until the end of the run; None = that was it, or nobody asked.
+        probability: (n,) that an image shows the molecule, junk: expected share of those that do not; of the last iteration, None where
+            nothing tells.
     """
 
     iteration: int
@@ -154,3 +156,5 @@ class IterationResult:
     loud: dict[int, str] = field(default_factory=dict)
     noise_factor: Tensor | None = None
     time_left: TimeLeft | None = None
+    probability: Tensor | None = None
+    junk: float | None = None

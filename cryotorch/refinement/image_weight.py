@@ -106,6 +106,14 @@ def loudness(residual: Tensor, images: Observation) -> tuple[Tensor, Tensor]:
     return band_power(residual * images.precision, images.box), is_blank(images.spectrum)
 
 
+def misfit(ratio: Tensor, prediction: Tensor, images: Observation) -> Tensor:
+    """Mean (b,) of the residual's ratios (b, bands) weighed as the power of the prediction (b, m) over that of noise; 0 where there is none."""
+    power = (prediction.real**2 + prediction.imag**2) * images.precision
+    weight = band_power(power, images.box)
+    weight = weight * torch.tensor(_places(images.box), device=weight.device).diff()
+    return (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-30)
+
+
 def noise_sums(
     residual: Tensor, factor: Tensor, group: Tensor, groups: int, box: int
 ) -> tuple[Tensor, Tensor]:

@@ -74,13 +74,15 @@ def write_outputs(
 
 
 def _columns(result: IterationResult) -> dict[str, np.ndarray]:
-    """Further columns: what the half sets had in common, Å; how loud each image is; of a local search, how far each pose has moved, degrees and Å."""
+    """Further columns: what the half sets had in common, Å; how loud each image is, and whether it shows the molecule; of a local search, how far each pose has moved, degrees and Å."""
     columns, moved = {}, result.departures
     if result.shared > 0:
         edge = result.map.shape[-1] * result.pixel_size
         columns[SHARED_RESOLUTION] = np.full(len(result.particles), round(edge / result.shared, 4))
     if result.noise_factor is not None:
         columns["cryotorchNoiseFactor"] = result.noise_factor.double().numpy()
+    if result.probability is not None:
+        columns["cryotorchParticleProbability"] = result.probability.double().numpy()
     if moved is None:
         return columns
     return columns | {

@@ -140,6 +140,7 @@ def summarise(result: IterationResult, extras: Mapping[str, object] | None = Non
         "nyquist": 2 * result.pixel_size,
         "rotation_change_deg": median(result.rotation_change),
         "shift_change": median(result.shift_change),
+        "junk_share": result.junk,
         "scale_spread": float(particles.scale.std(correction=0)),
         "seconds": seconds_per_phase(result),
         "seconds_left": left and list(left.seconds),

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = {"kernels": _kernels, "refine": _refine, "fsc": _fsc, "local": _local}
         command |= {"scale": _scale, "large": _large, "io": _io, "real": _real, "claims": _claims}
         command |= {"load": _load, "memory": _memory, "begin": _begin, "m_step": _m_step}
+        command |= {"junk": _junk}
         tables = command[o.command](o)
     except (InputError, refinement.JobFailed) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -173,8 +174,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
     add("--out", type=Path, help="folder to keep data and results in")
     add("changes", nargs="*", metavar="name=value", help="parameters of job=ab_initio")
+    told = commands.add_parser("junk", help="which particles of job=homo_refine are junk")
+    add = told.add_argument
+    add("--snr", type=float, nargs="+", default=[0.3, 0.1, 0.05], help="of simulated sets")
+    add("--junk", type=float, nargs="+", default=[0.0, 0.2], help="its share")
+    add("--symmetry", nargs="+", default=["C1"], help="of these")
+    add("--simulate", action="append", default=[], metavar="NAME=VALUE", help="of job=simulate")
+    add("--out", type=Path, help="folder to keep data and results in")
+    add("changes", nargs="*", metavar="name=value", help="parameters of job=homo_refine")
     every = [kernels, refine, true, said, curves, moving, many, shared, large, files, heavy, held]
-    every.append(first)
+    every += [first, told]
     for command in every:
         command.add_argument("--threads", type=int, help="of the CPU; else torch decides")
         command.add_argument("--json", type=Path, metavar="FILE", help="for the same numbers")
@@ -250,6 +259,16 @@ def _begin(o: argparse.Namespace) -> dict:
             data = refinement.simulated(folder / "data", o.simulate, o.symmetry)
             sets["simulated"] = data
         return begin.run(sets, plan, peer, o.changes, folder)
+
+
+def _junk(o: argparse.Namespace) -> dict:
+    if wrong := [share for share in o.junk if not 0 <= share < 1]:
+        raise InputError(f"--junk is from 0 to below 1, got {wrong[0]:g}")
+    with tempfile.TemporaryDirectory() as temporary:
+        from benchmarks import junk
+
+        folder = (o.out or Path(temporary)).resolve()
+        return junk.run(o.snr, o.junk, o.symmetry, o.simulate, o.changes, folder)
 
 
 def _claims(o: argparse.Namespace) -> dict:

@@ -91,6 +91,22 @@ def test_the_mean_of_clean_spectra_is_the_plain_one_and_damage_does_not_show(gro
     assert again == pytest.approx(max_ratio, rel=0.2)
 
 
+def test_the_misfit_is_what_is_left_where_the_signal_is() -> None:
+    """Of an image with noise of power 2 where three quarters of its signal is, 1 elsewhere; whatever the scale of signal and noise."""
+    plane = half_plane(BOX)
+    residual = torch.where(plane.shell < 9, 2.0, 1.0).repeat(2, 1)
+    size = (plane.shell < 9).sum() / (plane.shell >= 9).sum()
+    signal = torch.where(plane.shell < 9, 3.0, 1.0 * size).repeat(2, 1).sqrt() * torch.tensor(
+        [[1.0], [7.0]]
+    )
+    noise = torch.tensor([[1.0], [5.0]]).expand_as(signal)
+    images = Observation(torch.zeros_like(signal).cfloat(), torch.ones_like(signal), 1 / noise, BOX)
+    ratio, _ = w.loudness(residual * noise, images)
+    found = w.misfit(ratio, signal.cfloat() * noise.sqrt(), images)
+    assert found.tolist() == pytest.approx([1.75, 1.75], rel=1e-5)
+    assert w.misfit(ratio, torch.zeros_like(signal).cfloat(), images).tolist() == [0, 0]
+
+
 def test_noise_sums_leave_damaged_images_out() -> None:
     p, group = power(200), torch.arange(200) % 2
     p[3] *= 1e6

@@ -53,12 +53,15 @@ def test_particles_keep_their_columns_and_take_the_new_poses(make, tmp_path: Pat
     )
     source = read_particles(tmp_path / "in.star")
     particles = result.particles.replace(address=source.particles.address)
-    told = replace(result, particles=particles, shared=4.0)
+    probability = torch.linspace(0, 1, 6)
+    told = replace(result, particles=particles, shared=4.0, probability=probability)
     write_outputs(tmp_path, told, source, formats=["star", "cs"])
     for ending in ("star", "cs"):
         table = read_particles(tmp_path / f"particles.{ending}").tables["particles"]
         edge = result.map.shape[-1] * 2.5
         assert shared_resolution(table, tmp_path) == pytest.approx(edge / 4, abs=1e-4)
+        found = table.floats("cryotorchParticleProbability", tmp_path)
+        assert found.tolist() == pytest.approx(probability.tolist(), abs=1e-4)
     back = read_particles(tmp_path / "particles.star")
     assert list(back.tables["particles"]["myNote"]) == [f"note{i}" for i in range(6)]
     assert rotation_angle(back.particles.rotation, particles.rotation).max() < 1e-3

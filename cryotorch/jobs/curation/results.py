@@ -21,6 +21,7 @@ from cryotorch.report.style import render
 
 # Shown where the list has them, besides the columns that decided.
 COLUMNS = (
+    "cryotorchParticleProbability",
     "cryotorchScale",
     "rlnDefocusU",
     "rlnMaxValueProbDistribution",

@@ -82,7 +82,7 @@ class EStepResult:
         rotation: (n, 3, 3); shift: (n, 2) Å; sigma: (n, 2) radians, Å; cross, power: (n,) at scale 1;
         updated: (n,) 1 where a row was filled; certain: (n,) 1 where no other pose came close.
         pose_difference: (n, 2) radians, Å, to the pose against the other half set's reference, for a sample; see ``pose_error``.
-        ratio: (n, bands) residual power over the noise estimate; blank: (n,) 1 where an image is.
+        ratio: (n, bands) residual power over the noise estimate, misfit: (n,) over the bands as the signal is; blank: (n,) 1 where an image is.
         residual: (2, g, s) sums of |y - f|^2 times what images count; count: (2, g, s) the sums of that.
         pruning: the numbers of ``branch_and_bound.Pruning``.
     """
@@ -96,6 +96,7 @@ class EStepResult:
     certain: Tensor
     pose_difference: Tensor
     ratio: Tensor
+    misfit: Tensor
     blank: Tensor
     residual: Tensor
     count: Tensor
@@ -127,6 +128,7 @@ class EStepResult:
             certain=zeros(n),
             pose_difference=zeros(n, 2),
             ratio=zeros(n, len(state.max_power_ratio)),
+            misfit=zeros(n),
             blank=zeros(n),
             residual=zeros(*spectra, dtype=torch.float64),
             count=zeros(*spectra, dtype=torch.float64),
@@ -219,8 +221,7 @@ class Expectation:
             observed.prior,
             self.stable[rows] if known and self.stable is not None else None,
         )
-        count = self._count(self.state.max_shell)
-        return Best(*self.finder(observed.inside.limited(count), start))
+        return Best(*self.finder(observed.inside.limited(self._count(self.state.max_shell)), start))
 
     def compare(self, observed: Observed, best: Best) -> Tensor:
         """How far (b, 2), radians and Å, from poses against the other half set's reference, for the first images of each half set."""
@@ -238,14 +239,16 @@ class Expectation:
 
     def weigh(self, observed: Observed, best: Best, difference: Tensor) -> Weighed:
         """The residual power of images at their poses, and how much they count by it; ``moved`` (b, 2) as from ``compare``."""
-        residual = self._residual(observed.inside, best.poses)
+        prediction = self._prediction(observed.inside, best.poses)
+        residual = residual_power(observed.inside.spectrum, prediction)
         ratio, blank = image_weight.loudness(residual, observed.images)
         factor = image_weight.factors(ratio, self.state.max_power_ratio, blank)
         optics = self.particles.optics_group[observed.rows], len(self.particles.optics)
         sums = image_weight.noise_sums(residual, factor, *optics, self.settings.box)
         best = replace(best, poses=self._in_frame(best.poses, observed.prior))
         estimates = self._of_poses(best.poses, observed.scale) | {"pose_difference": difference}
-        estimates |= {"ratio": ratio, "blank": blank.to(observed.scale)}
+        misfit = image_weight.misfit(ratio, prediction, observed.images)
+        estimates |= {"ratio": ratio, "misfit": misfit, "blank": blank.to(observed.scale)}
         return Weighed(image_weight.weighed(observed.images, factor), best, *sums, estimates)
 
     def insert(self, observed: Observed, weighed: Weighed) -> None:
@@ -314,8 +317,8 @@ class Expectation:
     def _count(self, limit: float) -> int:
         return half_plane(self.settings.box).count(limit)
 
-    def _residual(self, images: Observation, poses: Poses) -> Tensor:
-        """Residual power (b, m); beyond the shells that are aligned the prediction counts as zero."""
+    def _prediction(self, images: Observation, poses: Poses) -> Tensor:
+        """What images show at their poses (b, m), zero beyond the shells that are aligned."""
         count = self._count(self.state.max_shell)
         prediction = torch.zeros_like(images.spectrum)
         prediction[:, :count] = predict(
@@ -325,4 +328,4 @@ class Expectation:
             images.gain[:, :count],
             magnification=images.magnification,
         )
-        return residual_power(images.spectrum, prediction)
+        return prediction

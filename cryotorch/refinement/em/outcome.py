@@ -13,6 +13,7 @@ from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.refinement.em.evaluate import Evaluation
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.update import PoseChanges
+from cryotorch.refinement.particle_quality import Quality, noise_match, particle_quality
 from cryotorch.refinement.pose_search.pose_error import error_factors
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.settings import EMSettings
@@ -63,6 +64,9 @@ def outcome(
     updated = e_step.updated > 0
     factors = error_factors(e_step.sigma[updated], e_step.pose_difference[updated])
     sigma = state.particles.pose_sigma * factors
+    quality = _quality(state, settings, e_step)
+    if quality is not None and quality.found is not None:
+        messages = [*messages, quality.found]
     return IterationResult(
         iteration=state.iteration,
         pixel_size=settings.pixel_size,
@@ -91,7 +95,20 @@ def outcome(
         cutoff=None if made.cutoff is None else made.cutoff.cpu(),
         loud=changes.loud,
         noise_factor=changes.noise_factor[has_pose],
+        probability=quality and quality.probability,
+        junk=quality and quality.junk,
     )
+
+
+def _quality(state: State, settings: EMSettings, e_step: EStepResult) -> Quality | None:
+    """What the particles of a run that ends are worth."""
+    if not state.stopped or not bool((e_step.updated > 0).all()):
+        return None
+    extent = settings.search.shift_extent
+    limit, symmetries = state.convergence.max_shells[-1], len(settings.group)
+    noise = noise_match(limit, extent, settings.box, symmetries)
+    seen = e_step.cross, e_step.power, e_step.misfit
+    return particle_quality(*seen, state.particles.half, noise)
 
 
 def _departures(state: State, settings: EMSettings) -> Departures | None:

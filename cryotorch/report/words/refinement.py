@@ -194,6 +194,18 @@ SAID = {
         "map_sharp.mrc has the fitted B-factor of {bfactor:.0f} Å², which is uncertain, {doubts}: look at guinier.png "
         "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
     ),
+    "junk": (
+        "About {share:.1%} of the particles look like junk, no molecule of this map alone in its box: cryotorch job=particles particles=<this "
+        "folder>/particles.star where='cryotorchParticleProbability > {cut:g}' leaves {out:.1%} out, of which {precision:.0%} should be junk, "
+        "and {recall:.0%} of all junk is. A second species looks the same, so look at some before they go"
+    ),
+    "no_junk_apart": (
+        "No images stand apart from the others as junk by how well they match the map, so cryotorchParticleProbability is not written"
+    ),
+    "junk_not_told": (
+        "Images that match the map badly do not stand apart from the others: which particles are junk cannot be told one by one; "
+        "job=class2d, or job=ab_initio with n_classes, may tell by many together"
+    ),
     "not_converged": _not_converged,
     "resolution_jumped": _resolution_jumped,
     "poses_restless": "half of the particles turned by more than {turn:.1f}°, {sigma:.1f}° is their standard error",

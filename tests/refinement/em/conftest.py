@@ -29,6 +29,7 @@ def nothing_found() -> Callable[..., EStepResult]:
             certain=torch.ones(n),
             pose_difference=torch.zeros(n, 2),
             ratio=torch.ones(n, len(unlimited(2 * (shells - 1)))),
+            misfit=torch.ones(n),
             blank=torch.zeros(n),
             residual=torch.zeros(2, groups, shells, dtype=torch.float64),
             count=torch.zeros(2, groups, shells, dtype=torch.float64),
