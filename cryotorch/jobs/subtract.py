@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.subtraction.settings import Subtract
+
+if TYPE_CHECKING:
+    from cryotorch.findings import Finding
+    from cryotorch.jobs.subtraction.inputs import Prepared
 
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
@@ -28,33 +33,33 @@ def run(settings: Subtract) -> Path:
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.subtraction.inputs import prepare
-    from cryotorch.jobs.subtraction.results import write
     from cryotorch.report.run_log import RunLog
-    from cryotorch.report.sentences import in_summary, line
-    from cryotorch.report.summary import provenance, write_json
+    from cryotorch.report.sentences import line
 
+    inputs = (settings.particles, settings.volume, settings.mask)
     with RunLog() as log:
-        with new_files(
-            settings, FILES, (settings.particles, settings.volume, settings.mask)
-        ) as folder:
+        with new_files(settings, FILES, inputs) as folder:
             log.open(folder / "log.txt")
             prepared = prepare(settings)
             box, device = prepared.images.box, prepared.made.outside.device
             log.info(line(memory_needed("subtract", box, device)))
-            entries, told = write(folder, str(settings.out), prepared)
-            told = [*prepared.told, *told]
-            for finding in told:
+            for finding in write_files(settings, folder, prepared):
                 log.info(line(finding))
-            log.info(
-                "Of what was subtracted the images show %.1f %% before and %.1f %% after it",
-                *(100 * prepared.shown, 100 * prepared.left),
-            )
-            summary = {
-                **entries,
-                **in_summary(x for x in told if x.serious),
-                "seconds": {"total": time.perf_counter() - started},
-                **provenance(),
-            }
-            write_json(folder / "summary.json", summary)
+            log.info("Of what was subtracted %.1f %% is left in the images", 100 * prepared.left)
         log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
     return Path(str(settings.out))
+
+
+def write_files(settings: Subtract, folder: Path, prepared: Prepared) -> list[Finding]:
+    """Stacks, lists, picture and summary into ``folder``, from where they move to ``settings.out``; all that is to be said."""
+    from cryotorch.jobs.subtraction.results import write
+    from cryotorch.report.sentences import in_summary
+    from cryotorch.report.summary import provenance, write_json
+
+    started = time.perf_counter()
+    entries, told = write(folder, str(settings.out), prepared)
+    told = [*prepared.told, *told]
+    seconds = {"write": time.perf_counter() - started}
+    serious = in_summary(x for x in told if x.serious)
+    write_json(folder / "summary.json", {**entries, **serious, "seconds": seconds, **provenance()})
+    return told

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from cryotorch.data.half_sets import ORIGINAL_IMAGE
 from cryotorch.data.optics import BOX
-from cryotorch.data.particle_file import DEFOCUS_COLUMNS
+from cryotorch.data.particle_file import DEFOCUS_COLUMNS, ParticleFile
 from cryotorch.data.particle_tables import NAME, ORIGINS
+from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
-from cryotorch.jobs.curation.particle_list import ParticleList
+from cryotorch.jobs.curation.particle_list import ParticleList, listed
 from cryotorch.jobs.curation.poses import recentred
+from cryotorch.jobs.inputs.image_names import named_as_originals
 
 ORIGINAL_NAME = ORIGINAL_IMAGE[0]
 # Å that the pixels of an image were moved by; Å of the originals' map that is the middle of theirs now; Å added to the defocus.
@@ -20,6 +24,24 @@ MOVE = ("cryotorchSubtractedMoveX", "cryotorchSubtractedMoveY")
 CENTER = tuple(f"cryotorchSubtractedCenter{axis}" for axis in "XYZ")
 FOCUS = "cryotorchSubtractedDefocus"
 ORIGINAL_BOX = "cryotorchOriginalImageSize"  # of the optics groups, pixels
+
+
+def originals(
+    file: ParticleFile, project: str, out: str | Path
+) -> tuple[ParticleList, list[Finding]]:
+    """A file as a list that new images are made of, and what is to be told.
+
+    Image names are whole paths, or relative to the ``project`` where they lie in it, as they have to be good wherever the list goes later. So are
+    those of images that its own were made of before, where they are found.
+
+    Raises:
+        InputError: an image file is not found.
+    """
+    made, told = listed(file, project, out)
+    with suppress(InputError):  # it names none, or they are gone
+        first, _ = listed(named_as_originals(file), project, out)
+        made = made.with_columns({ORIGINAL_NAME: first.table.raw(NAME)})
+    return made, told
 
 
 def remembering(
@@ -41,7 +63,7 @@ def remembering(
     centred = recentred(particles, point) if point.any() else particles
     columns: dict[str, np.ndarray] = {NAME: np.array(names, dtype=bytes)}
     if point.any() or move.any():
-        columns |= dict(zip(ORIGINS, (centred.shift() + move).T, strict=True))
+        columns |= dict(zip(ORIGINS, (centred.shift() - move).T, strict=True))
     known = ORIGINAL_NAME in table and all(b"@" in x for x in table.raw(ORIGINAL_NAME).tolist())
     if not known:
         columns[ORIGINAL_NAME] = table.raw(NAME)
@@ -76,7 +98,7 @@ def returned(particles: ParticleList) -> tuple[ParticleList, list[Finding]]:
         return back, [Finding("originals_as_posed", file=str(back.path))]
     move, point = (np.stack([back.numbers(x) for x in labels], 1) for labels in (MOVE, CENTER))
     if move.any():
-        shift = back.shift() - move
+        shift = back.shift() + move
         back = back.with_columns(dict(zip(ORIGINS, shift.T, strict=True)))
     if point.any():
         back = recentred(back, -point)

@@ -36,7 +36,6 @@ from cryotorch.refinement.settings import ImageGrid
 from cryotorch.refinement.subtraction import (
     Match,
     Subtraction,
-    background_at_zero,
     compare,
     without_noise,
 )
@@ -44,7 +43,9 @@ from cryotorch.refinement.subtraction import (
 log = logging.getLogger("cryotorch")
 SAMPLE = 1000  # images of each half set that the grey scale is fitted to
 AT_ONCE = 64  # of them
-MUCH_LEFT = 0.1  # of what was to be subtracted, left or too much
+MUCH_LEFT = (
+    0.2  # of what was to be subtracted, left or too much; noise in half maps alone leaves a tenth
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Prepared:
         settings, file, images, particles: of the input; stacks: its files.
         mask: (d, d, d) of what is kept; one_map: whether both half sets have the same map.
         made: what is subtracted; match: of the images and the whole map.
-        shown, left: what the images hold of what is subtracted, before and after, 1 = all of it.
+        left: what of it the images still hold afterwards, as a part of it; negative where too much was subtracted.
         told: what is to be said.
     """
 
@@ -68,7 +69,6 @@ class Prepared:
     one_map: bool
     made: Subtraction
     match: Match
-    shown: float
     left: float
     told: list[Finding]
 
@@ -99,22 +99,20 @@ def prepare(config: Subtract) -> Prepared:
     if one_map:
         told.append(Finding("one_map_subtracted", file=str(settings.volume)))
         particles = particles.replace(half=torch.zeros_like(particles.half))
-    maps = background_at_zero(without_noise(maps.to(device), images.pixel_size))
+    maps = without_noise(maps.to(device), images.pixel_size)
     sample = _Sample(particles, images, one_map, device)
     match = sample.match(maps)
     told += _judged(match, settings)
-    maps = filter_shells(maps, match.amplitude.to(maps)) * (1 - mask.to(device))
-    made = Subtraction(particles, maps, images.pixel_size)
-    shown, after = sample.match(maps), sample.match(maps, less=made)
-    if (
-        shown.power.sum() > 0
-        and abs(after.factor) > MUCH_LEFT
-        and abs(after.errors) > MIN_POSE_MATCH
-    ):
-        told.append(Finding("subtraction_incomplete", left=after.factor))
-    found = (shown.factor, after.factor) if shown.power.sum() > 0 else (0.0, 0.0)
+    whole = filter_shells(maps, match.amplitude.to(maps))
+    outside = whole * (1 - mask.to(device))
+    made = Subtraction(particles, outside, images.pixel_size)
+    # what is inside is taken out too, as the two look alike where they overlap
+    after = sample.match(outside, less=Subtraction(particles, whole, images.pixel_size))
+    left = after.factor if after.power.sum() > 0 else 0.0
+    if abs(left) > MUCH_LEFT and abs(after.errors) > MIN_POSE_MATCH:
+        told.append(Finding("subtraction_incomplete", left=left))
     known = settings, file, images, Stacks(file.stacks), particles
-    return Prepared(*known, mask, one_map, made, match, *found, told)
+    return Prepared(*known, mask, one_map, made, match, left, told)
 
 
 class _Sample:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import write_tables
 from cryotorch.findings import Finding, remark
-from cryotorch.jobs.curation.particle_list import listed
+from cryotorch.jobs.curation.originals import originals
 from cryotorch.jobs.files.output_folder import require_disk
 from cryotorch.jobs.subtraction.images import Cut, cut_of, new_images, remembered
 from cryotorch.jobs.subtraction.inputs import Prepared
@@ -35,7 +35,7 @@ def write(folder: Path, out: str, prepared: Prepared) -> tuple[dict[str, object]
         InputError: there is no room, or something cannot be written.
     """
     s = prepared.settings
-    particles, told = listed(prepared.file, s.project, out)
+    particles, told = originals(prepared.file, s.project or out, out)
     cut = cut_of(prepared, particles)
     require_disk(
         folder, float((cut.new.astype(float) ** 2).sum()) * np.dtype(s.stack_type).itemsize
@@ -48,8 +48,8 @@ def write(folder: Path, out: str, prepared: Prepared) -> tuple[dict[str, object]
     if cut.wrapped:
         told.append(remark("images_wrapped", images=cut.wrapped, of=len(made)))
     if cut.point.any():
-        place = "[{:.4g},{:.4g},{:.4g}]".format(*cut.point)
-        told.append(remark("centred_on_mask", place=place))
+        place, back = ("[{:.5g},{:.5g},{:.5g}]".format(*x) for x in (cut.point, -cut.point + 0.0))
+        told.append(remark("centred_on_mask", place=place, back=back, box=int(cut.new[0])))
     write_pictures({"subtracted": render(_picture(prepared, cut))}, folder)
     return _entries(prepared, cut, stacks), told
 
@@ -117,8 +117,7 @@ def _entries(prepared: Prepared, cut: Cut, stacks: list[str]) -> dict[str, objec
         "images_wrapped": cut.wrapped,
         "grey_scale": match.factor,
         "amplitude": match.amplitude.tolist(),
-        "shown_before": prepared.shown,
-        "shown_after": prepared.left,
+        "left": prepared.left,
         "stacks": stacks,
         "device": str(prepared.made.outside.device),
     }

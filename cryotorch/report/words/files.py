@@ -166,8 +166,8 @@ SAID = {
         "take images to go on; a smaller box_size avoids it."
     ),
     "centred_on_mask": (
-        "The middle of images and poses is {place} Å of the old map now: maps and masks for them are moved along, with job=reconstruct or "
-        "job=volume_tools; job=particles originals=true goes back."
+        "The middle of the new images and of their poses is what was {place} Å from the middle of the map: maps and masks for them are moved "
+        "along, with job=volume_tools shift={back} box_size={box}; job=particles originals=true goes back."
     ),
     "half_set_empty": "No particle of half set {empty} is left: refinements need both, add half_sets=resplit there.",
 }

@@ -59,6 +59,16 @@ def _folder(name: str) -> Path:
         ("particles", dict(particles="there.star", expand_symmetry="Z"), "symmetry=Z cannot"),
         ("particles", dict(particles="there.star", subtract="gone.cs"), "gone.cs does not exist"),
         ("homo_refine", dict(particles="gone.star", volume="there.mrc"), "gone.star does not"),
+        (
+            "subtract",
+            dict(particles="there.star", volume="there.mrc", mask="gone.mrc"),
+            "gone.mrc does not exist",
+        ),
+        (
+            "subtract",
+            dict(particles="there.star", volume="there.mrc", mask="there.mrc", device="cuda"),
+            "device=cuda cannot",
+        ),
     ],
 )
 def test_values_come_first(job: str, given: dict[str, Any], said: str) -> None:
