@@ -97,7 +97,7 @@ def prepare(config: Subtract) -> Prepared:
     warn_if_hard(mask, str(settings.mask))
     told = [source.plus(compared=True)]
     if one_map:
-        told.append(Finding("one_map_subtracted", file=str(settings.volume)))
+        told.append(Finding("one_map_subtracted", file=f"volume={settings.volume}"))
         particles = particles.replace(half=torch.zeros_like(particles.half))
     maps = without_noise(maps.to(device), images.pixel_size)
     sample = _Sample(particles, images, one_map, device)

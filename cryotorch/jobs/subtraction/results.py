@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from cryotorch.ops.fourier.filters import low_pass_gain
 from cryotorch.ops.fourier.transforms import half_plane, pack, unpack
 from cryotorch.refinement.half_sets import image_numbers
 from cryotorch.report.figures import write_pictures
-from cryotorch.report.style import render
+from cryotorch.report.style import Picture, render
 from cryotorch.report.templates import contact_sheet
 
 IN_A_STACK = 100_000  # images at most
@@ -50,7 +49,7 @@ def write(folder: Path, out: str, prepared: Prepared) -> tuple[dict[str, object]
     if cut.point.any():
         place, back = ("[{:.5g},{:.5g},{:.5g}]".format(*x) for x in (cut.point, -cut.point + 0.0))
         told.append(remark("centred_on_mask", place=place, back=back, box=int(cut.new[0])))
-    write_pictures({"subtracted": render(_picture(prepared, cut))}, folder)
+    write_pictures({"subtracted": _picture(prepared, cut)}, folder)
     return _entries(prepared, cut, stacks), told
 
 
@@ -80,7 +79,7 @@ def _write_stacks(folder: Path, prepared: Prepared, cut: Cut) -> tuple[np.ndarra
     return names.astype(bytes), stacks
 
 
-def _picture(prepared: Prepared, cut: Cut) -> Figure:
+def _picture(prepared: Prepared, cut: Cut) -> Picture:
     """Some images, what is left of them, and what was subtracted, protein bright, before they are moved and cut."""
     same = np.flatnonzero((cut.old == cut.old[0]) & (cut.pixel_size == cut.pixel_size[0]))
     rows = same[np.linspace(0, len(same) - 1, min(SHOWN, len(same))).astype(int)]
@@ -92,7 +91,7 @@ def _picture(prepared: Prepared, cut: Cut) -> Figure:
     captions = [f"{what} {row + 1}" for what in ("image", "kept of", "less") for row in rows]
     title = f"{len(rows)} images, what is kept, what is subtracted"
     subtitle = f"low-passed at {SHOWN_LOW_PASS:g} Å, before they are moved and cut"
-    return contact_sheet(_smooth(images, size), captions, size, title, subtitle)
+    return render(contact_sheet(_smooth(images, size), captions, size, title, subtitle))
 
 
 def _smooth(images: Tensor, pixel_size: float) -> Tensor:

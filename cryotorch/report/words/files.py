@@ -153,7 +153,7 @@ SAID = {
         "moved them (--recenter_on_mask in RELION), go back with that program."
     ),
     "one_map_subtracted": (
-        "volume={file} is one map for both half sets: what it shows outside the mask, its noise and errors included, is subtracted from "
+        "{file} is one map for both half sets: what it shows outside the mask, its noise and errors included, is subtracted from "
         "both and is common to them afterwards, so that a resolution found with these images may be too good near the edge of the mask. Give the run folder, "
         "with a half map for each half set, where it is to be claimed."
     ),
