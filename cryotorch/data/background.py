@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ SAME_LEVEL = 0.15  # scatter of ln(level) from which on the levels of a set diff
 FAR_LEVEL = 5.0  # scatters, and
 MIN_FAR = 0.4  # difference of ln(level), beyond which an image is not of the set's level;
 MAX_FAR_SHARE = 0.05  # with more such images than this share, the levels differ in general
+# Standard deviations of images that the arithmetic takes as they are.
+USUAL_GREY = (1e-4, 1e5)
 
 
 class Corners:
@@ -127,3 +130,22 @@ def level_of(sigma: Tensor) -> Level:
     far = max(FAR_LEVEL * scatter, MIN_FAR)
     differs = scatter > SAME_LEVEL or float((away > far).float().mean()) > MAX_FAR_SHARE
     return Level(float(usual), far, differs, scatter)
+
+
+def deviation_of(images: Tensor) -> Tensor:
+    """Standard deviation (b,) float64 of the pixels of images (b, d, d) that are finite, 0 where fewer than two are."""
+    flat = images.flatten(1).double()
+    sound = flat.isfinite()
+    count = sound.sum(1).clamp_min(1)
+    flat = flat.where(sound, torch.zeros((), dtype=flat.dtype))
+    mean = flat.sum(1) / count
+    return ((flat - mean[:, None]).square() * sound).sum(1).div(count).sqrt()
+
+
+def unit_of(deviation: Tensor) -> float:
+    """The power of 2 that brings most images (n,), whose standard deviations these are, near 1; 1 where they are usual."""
+    known = deviation[deviation > 0]
+    if not len(known):
+        return 1.0
+    usual = float(known.median())
+    return 1.0 if USUAL_GREY[0] <= usual <= USUAL_GREY[1] else 2.0 ** -round(math.log2(usual))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,13 @@ from cryotorch.data.background import (
     Corners,
     Level,
     corners_of,
+    deviation_of,
     extremes,
     level_of,
     mended,
     outlier_limits,
     outliers,
+    unit_of,
 )
 from cryotorch.data.cache import CachedImages, content_key
 from cryotorch.data.cache_folder import CacheFolder
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 SAME_PIXEL_SIZE = 1e-4  # pixel sizes that differ less, relatively, are one
 SAMPLE_IMAGES = 200  # images, evenly spread over the set, that show what its images are like
 UNEVEN_BACKGROUND = 1.5  # times as high as in most corners: a background that is not of one level
-# Standard deviations of images that the arithmetic takes as they are.
-USUAL_GREY = (1e-4, 1e5)
 MAX_PIXEL_GREY = 1e12  # beyond it bits were flipped, as in a pixel that is not finite
 BLANK = -1  # note on an image that is blank; others are the number of pixels replaced
 
@@ -130,10 +129,20 @@ class ParticleImages(Dataset):
         index = np.asarray(rows, dtype=np.int64)
         images = self._read(index)
         if self.normalize or self.level is not None:
-            images = self._levelled(images, index)
+            images = images / self._loudness(images, index)[:, None, None]
         if self._sign is not None:
             images = images * self._sign[index][:, None, None]
         return -images if self.invert else images
+
+    def grey(self, rows: list[int]) -> Tensor:
+        """(b,) what grey values, as they are stored, are multiplied by in the batch of these rows: unit, level and sign."""
+        index = np.asarray(rows, dtype=np.int64)
+        images, factor = self._read(index), torch.full((len(index),), self.unit)
+        if self.normalize or self.level is not None:
+            factor = factor / self._loudness(images, index)
+        if self._sign is not None:
+            factor = factor * self._sign[index]
+        return -factor if self.invert else factor
 
     @property
     def stacks(self) -> list[Path]:
@@ -186,20 +195,17 @@ class ParticleImages(Dataset):
             self.marks[index[new]] = marks_of(images[new].numpy())
         return images
 
-    def _levelled(self, images: Tensor, index: np.ndarray) -> Tensor:
-        """Images at the level asked for; those that were far from the set's are noted."""
+    def _loudness(self, images: Tensor, index: np.ndarray) -> Tensor:
+        """What images are divided by to have the level asked for (b,); those that are far from the set's are noted."""
+        times = torch.ones(len(images))
         if self.level is not None:
             sigma = self._corner_sigma(images, index)
-            times = sigma / self.level.usual
             far = self.level.is_far(sigma)
+            times = torch.where(far, sigma / self.level.usual, 1.0)
             for i in torch.nonzero(far)[:, 0].tolist():
                 told = f"background {float(times[i]):.3g} times as loud as usual"
                 self._brought[int(index[i])] = told
-            if far.any() and not self.normalize:
-                images = images / torch.where(far, times, 1.0)[:, None, None]
-        if self.normalize:
-            images = images / self._sigma(images, index).clamp_min(1e-30)[:, None, None]
-        return images
+        return self._sigma(images, index).clamp_min(1e-30) if self.normalize else times
 
     def _sigma(self, images: Tensor, index: np.ndarray) -> Tensor:
         """Of all corners, or of most where one or two differ from the others, as at the edge of a carbon film."""
@@ -282,7 +288,7 @@ class ParticleImages(Dataset):
             (rows, torch.from_numpy(self._stacks.read(self._address[index[rows]])))
             for _, rows in self._by_grid(index)
         ]
-        self.unit = _unit(torch.cat([_deviation(raw) for _, raw in stored]))
+        self.unit = unit_of(torch.cat([deviation_of(raw) for _, raw in stored]))
         if self.unit != 1:
             logger.info(
                 "The grey values of the images are far from 1 and are multiplied by %.3g.",
@@ -332,25 +338,6 @@ class ParticleImages(Dataset):
         return [
             _Grid(int(box), float(sizes[i]), self.box, self.pixel_size) for box, i in pairs
         ], grid
-
-
-def _deviation(images: Tensor) -> Tensor:
-    """Standard deviation (b,) float64 of the pixels of images (b, d, d) that are finite, 0 where fewer than two are."""
-    flat = images.flatten(1).double()
-    sound = flat.isfinite()
-    count = sound.sum(1).clamp_min(1)
-    flat = flat.where(sound, torch.zeros((), dtype=flat.dtype))
-    mean = flat.sum(1) / count
-    return ((flat - mean[:, None]).square() * sound).sum(1).div(count).sqrt()
-
-
-def _unit(deviation: Tensor) -> float:
-    """The power of 2 that brings most images (n,), whose standard deviations these are, near 1; 1 where they are usual."""
-    known = deviation[deviation > 0]
-    if not len(known):
-        return 1.0
-    usual = float(known.median())
-    return 1.0 if USUAL_GREY[0] <= usual <= USUAL_GREY[1] else 2.0 ** -round(math.log2(usual))
 
 
 class _Grid:

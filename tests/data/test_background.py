@@ -8,11 +8,13 @@ import torch
 from cryotorch.data.background import (
     OUTLIER,
     corners_of,
+    deviation_of,
     extremes,
     level_of,
     mended,
     outlier_limits,
     outliers,
+    unit_of,
 )
 
 
@@ -90,3 +92,13 @@ def test_levels_that_differ_in_general(kind: str) -> None:
 def test_no_level_without_noise() -> None:
     level = level_of(torch.tensor([0.0, 0.0, 0.0, 1.0]))
     assert not level.differs and not level.is_far(torch.tensor([1.0, 5.0])).any()
+
+
+def test_the_unit_of_grey_values_is_a_power_of_two() -> None:
+    images = 2.0**40 * noise(10 * 64).reshape(10, 8, 8)
+    images[0, 0, 0] = torch.nan
+    deviation = deviation_of(images)
+    assert torch.allclose(deviation[1:], images[1:].double().flatten(1).std(1, correction=0))
+    assert torch.isfinite(deviation).all()
+    assert unit_of(deviation) == 2.0**-40 and unit_of(deviation / 2.0**40) == 1.0
+    assert unit_of(torch.zeros(3)) == 1.0

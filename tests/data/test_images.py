@@ -447,3 +447,20 @@ def test_the_same_image_has_the_same_mark(particle_set):
     before = images.marks.copy()
     _ = images[list(range(2, N))]
     assert (images.marks == before).all()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_what_grey_values_are_multiplied_by(particle_set, normalize):
+    """Batches are the stored images times it, but for their background: of another unit, an image of another level, inverted."""
+    with mrcfile.open(particle_set.stack, "r+") as file:
+        file.data[:] *= 2.0**40
+        file.data[3] *= 50
+        stored = torch.from_numpy(file.data.astype(np.float64))
+    images = ParticleImages(read_particles(particle_set.write()), invert=True)
+    images.normalize = normalize
+    images.judge_level()
+    batch, rows = images[list(range(N))], list(range(N))
+    expected = stored * images.grey(rows).double()[:, None, None]
+    level = expected[:, outside(BOX)].mean(1)
+    assert torch.allclose(batch.double(), expected - level[:, None, None], atol=1e-4)
+    assert bool((images.grey(rows) < 0).all())

@@ -46,6 +46,7 @@ AT_ONCE = {
     "convert": "particles=set/truth.star",
     "particles": "particles=set/truth.star restack=float16 split=2",
     "reconstruct": "particles=set/truth.star half_sets=resplit",
+    "subtract": "particles=set/consensus.star volume=set/truth.mrc mask=set/mask_body2.mrc write=[star,cs]",
     "ctf_refine": "particles=whole/particles.star volume=whole passes=1 tilt=false trefoil=false",
     "sharpen": "volume=whole",
     "local_resolution": "volume=whole",

@@ -49,6 +49,10 @@ JOBS = {
         **dict(iterations=2, epochs=1),
     ),
     "particles": dict(particles="truth.star", restack="float16"),
+    "subtract": dict(
+        **dict(particles="truth.star", volume="truth.mrc", mask="mask.mrc"),
+        **dict(recenter_on_mask=True, box_size=12),
+    ),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
     "orientation_diagnostics": dict(
@@ -113,7 +117,16 @@ def test_sound_files_of_every_job(small: Path, tmp_path: Path, job: str) -> None
 
 
 @pytest.mark.parametrize(
-    "job", ["ab_initio", "homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"]
+    "job",
+    [
+        "ab_initio",
+        "homo_refine",
+        "local_refine",
+        "reconstruct",
+        "ctf_refine",
+        "class2d",
+        "subtract",
+    ],
 )
 def test_one_image_of_1e38(small: Path, tmp_path: Path, job: str) -> None:
     files = copied(small, tmp_path / "in")
@@ -128,7 +141,7 @@ def test_one_image_of_1e38(small: Path, tmp_path: Path, job: str) -> None:
     assert "Image 4 of" in said and "grey values of 3e+38" in said
 
 
-@pytest.mark.parametrize("job", ["homo_refine", "local_refine"])
+@pytest.mark.parametrize("job", ["homo_refine", "local_refine", "subtract"])
 @pytest.mark.parametrize("factor", [1e37, 1e-37])
 def test_a_map_times_1e37(small: Path, tmp_path: Path, job: str, factor: float) -> None:
     files = copied(small, tmp_path / "in")

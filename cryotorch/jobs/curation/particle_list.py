@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryotorch.data.aberrations import read_aberrations
 from cryotorch.data.cryosparc.carried_columns import FIELD, LIST, PREFIX
 from cryotorch.data.cryosparc.file import is_cs
 from cryotorch.data.cryosparc.mapping import uids
@@ -20,7 +21,7 @@ from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import closest
-from cryotorch.jobs.inputs.image_names import lead_from, moved_to
+from cryotorch.jobs.inputs.image_names import lead_from, moved_to, named_as_originals
 from cryotorch.ops.geometry.rotations import euler_to_matrix, matrix_to_euler
 
 UID = PREFIX + "uid"
@@ -105,6 +106,13 @@ class ParticleList:
         given = (self.table.floats(x, self.path) if x in self.table else none for x in ORIGINS)
         return np.stack(list(given), 1)
 
+    def magnification(self) -> np.ndarray:
+        """(n, 2, 2) from frequencies of the images to those of the reference, ones on the diagonal where the file has none."""
+        matrix = read_aberrations(self.optics, self.path).get("magnification")
+        if matrix is None:
+            return np.broadcast_to(np.eye(2), (len(self), 2, 2))
+        return matrix.double().numpy()[self.group()]
+
     def taken(self, rows: np.ndarray) -> ParticleList:
         """Some of the rows: which (m,), or whether (n,) bool."""
         tables = {**self.tables, "particles": self.table.taken(rows)}
@@ -156,27 +164,42 @@ def read_list(
     moved: list[str] | None = None,
     project: str | None = None,
     out: str | Path = ".",
+    originals: bool = False,
 ) -> tuple[ParticleList, list[Finding], int]:
     """The particles of a file, with image names that are good in ``out``; what is to be told, and how many rows ``moved`` renames.
 
     Args:
         of_class: see ``read_particles``; moved: what names begin with, and what they shall begin with; project: see ``lead_from``.
+        originals: name the images that those of the file were made of.
 
     Raises:
         InputError: the file cannot be read.
     """
     file = read_particles(path, need_images=False, need_half_sets=False, of_class=of_class)
-    if is_cs(path):  # its numbers must outlive new names
-        file = replace(file, tables=_listed(file).with_uid().tables)
+    if originals:
+        file = named_as_originals(file)
     renamed = 0
     if moved is not None:
-        file, renamed = moved_to(file, *moved)
-    named = lead_from(file, project, Path(out))
+        file, renamed = moved_to(with_numbers(file), *moved)
+    made, told = listed(file, project, out)
+    return made, [*file.messages, *told], renamed
+
+
+def with_numbers(file: ParticleFile) -> ParticleFile:
+    """A .cs file with its particles' numbers as a column: they outlive new names."""
+    return replace(file, tables=_listed(file).with_uid().tables) if is_cs(file.path) else file
+
+
+def listed(
+    file: ParticleFile, project: str | None, out: str | Path
+) -> tuple[ParticleList, list[Finding]]:
+    """A file as a list whose image names are good in ``out``, see ``lead_from``; what is to be told."""
+    named = lead_from(with_numbers(file), project, Path(out))
     stacks = [
         str(found.resolve() if found is not None else name)
         for name, found in zip(file.stacks, named.found, strict=True)
     ]
-    return _listed(named.file, stacks), [*file.messages, *named.told], renamed
+    return _listed(named.file, stacks), named.told
 
 
 def _listed(file: ParticleFile, stacks: list[str] | None = None) -> ParticleList:

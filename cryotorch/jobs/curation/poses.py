@@ -110,19 +110,21 @@ def _group(name: str, number: np.ndarray, particles: ParticleList) -> torch.Tens
 
 
 def recentred(particles: ParticleList, point: np.ndarray) -> ParticleList:
-    """Origins by which ``point`` (3,), Å from the middle of the reference, comes to lie in the middle of each image and of the map.
+    """Origins by which ``point`` (3,) or (n, 3), Å from the middle of the reference, comes to lie in the middle of each image and of the map.
 
-    The point lies at (R point) - s in the image, so that s - (R point) brings it to the middle; the map moves by -point. The defocus stays that
-    of the old centre. Where standard errors are known, those of the origins get what those of the rotations add, sigma^2 (z^2 + (x^2 + y^2) / 2).
+    The point lies at M^T (R point) - s in the image, with the magnification M, so that s - M^T (R point) brings it to the middle; the map moves
+    by -point. The defocus stays that of the old centre. Where standard errors are known, those of the origins get what those of the rotations add, sigma^2 (z^2 + (x^2 + y^2) / 2).
 
     Raises:
         InputError: there are no poses, or the point lies outside of images.
     """
     try:
-        place = (particles.rotation() @ torch.from_numpy(point)).numpy()
+        place = np.einsum(
+            "nij,nj->ni", particles.rotation().numpy(), np.broadcast_to(point, (len(particles), 3))
+        )
     except InputError as error:
         raise InputError(f"recenter cannot be used: {error}") from None
-    shift = particles.shift() - place[:, :2]
+    shift = particles.shift() - np.einsum("nji,nj->ni", particles.magnification(), place[:, :2])
     if BOX in particles.optics:
         edge = particles.numbers(BOX) * particles.pixel_size()
         outside = int((np.abs(shift).max(1) > edge / 2).sum())

@@ -13,6 +13,7 @@ from cryotorch.data.mrc import write_stack
 from cryotorch.data.stacks import Stacks
 from cryotorch.errors import InputError
 from cryotorch.jobs.curation.particle_list import ParticleList
+from cryotorch.jobs.files.output_folder import require_disk
 
 BYTES_AT_ONCE = 2**26  # of images read together
 
@@ -40,6 +41,7 @@ def restacked(
     address, pixel_size = address[once], particles.pixel_size()[once]
     box = opened.boxes[address[:, 0]]
     sizes, kind = np.unique(np.stack([box, pixel_size], 1), axis=0, return_inverse=True)
+    require_disk(folder, float((box.astype(float) ** 2).sum()) * np.dtype(dtype).itemsize)
     parts: list[np.ndarray] = []
     for number in range(len(sizes)):  # boxes and pixel sizes are not mixed
         rows = np.flatnonzero(kind.ravel() == number)

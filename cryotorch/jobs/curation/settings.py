@@ -32,6 +32,7 @@ class Particles:
 
     particles: str | list[str] | None
     class_: int | None
+    originals: bool
     move_paths: list[str] | None
     project: str | None
     join_optics: Literal["keep", "match"]

@@ -18,6 +18,7 @@ from cryotorch.jobs.curation.expression import Condition
 from cryotorch.jobs.curation.join import join
 from cryotorch.jobs.curation.mixture import Mixture, fit_mixture
 from cryotorch.jobs.curation.names import optics_from_names
+from cryotorch.jobs.curation.originals import returned
 from cryotorch.jobs.curation.particle_list import ParticleList, read_list
 from cryotorch.jobs.curation.poses import columns_of, expanded, one_of_each_image, recentred
 from cryotorch.jobs.curation.settings import Particles
@@ -126,7 +127,11 @@ def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:
     lists, told, renamed = [], [], 0
     for path in files_of(settings):
         where = dict(project=settings.project, out=str(settings.out))
-        one, found, count = read_list(path, settings.class_, settings.move_paths, **where)
+        given = (settings.class_, settings.move_paths)
+        one, found, count = read_list(path, *given, **where, originals=settings.originals)
+        if settings.originals:
+            one, back = returned(one)
+            found = [*found, *back]
         lists.append(one)
         if settings.restack is not None:  # the new names are others
             found = [x for x in found if x.code not in ("names_absolute", "names_lost")]
@@ -141,6 +146,7 @@ def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:
     names = ", ".join(Path(one.path).name for one in lists)
     counts = " + ".join(f"{len(one):,}" for one in lists) if len(lists) > 1 else "all"
     names += "" if settings.class_ is None else f", class {settings.class_}"
+    names += ", the original images" if settings.originals else ""
     groups = f", optics groups: {whole.optics.rows}"
     course._took(Step("particles", len(whole), len(whole), f"{counts} of {names}{groups}"))
     if settings.move_paths is not None:

@@ -138,3 +138,13 @@ def told_if_full(out: Path) -> Iterator[None]:
         threading.excepthook = before
     if lost:
         raise cannot_write(out, lost[0])
+
+
+def require_disk(folder: Path, need: float) -> None:
+    """Raises InputError where the disk of a folder has no room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise InputError(
+            f"the new images need {need / 1e9:.2g} GB, and the disk of {folder.parent} has {free / 1e9:.2g} free: make room, or name another "
+            "folder with out="
+        )

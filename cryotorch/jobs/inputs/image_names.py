@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from cryotorch.data.image_names import find_stacks, format_names
+from cryotorch.data.half_sets import ORIGINAL_IMAGE
+from cryotorch.data.image_names import find_stacks, format_names, parse_names
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding
@@ -72,6 +74,27 @@ def moved_to(file: ParticleFile, old: str, new: str) -> tuple[ParticleFile, int]
     texts = [f"{image + 1:06d}@{stacks[stack]}" for stack, image in address.tolist()]
     moved = replace(_renamed(file, texts), stacks=[Path(stack) for stack in stacks])
     return moved, int(changed[address[:, 0]].sum())
+
+
+def named_as_originals(file: ParticleFile) -> ParticleFile:
+    """The file with the names of the images that its own were made of, as by signal subtraction.
+
+    Raises:
+        InputError: it does not name them.
+    """
+    table, label = file.tables["particles"], ORIGINAL_IMAGE[0]
+    if label not in table or not all(b"@" in name for name in table.raw(label).tolist()):
+        raise InputError(
+            f"originals=true cannot be used: {file.path} does not name the images that its own were made of (_{label})"
+        )
+    names = table.raw(label)
+    stacks, address = parse_names(names, file.path)
+    table = table.copy()
+    table["rlnImageName"] = names
+    table.pop(label)
+    particles = file.particles.replace(address=torch.from_numpy(address), origin=None)
+    tables = {**file.tables, "particles": table}
+    return replace(file, tables=tables, particles=particles, stacks=[Path(x) for x in stacks])
 
 
 def _renamed(file: ParticleFile, names: list[str] | np.ndarray) -> ParticleFile:

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
-from cryotorch.ops.fourier.filters import filter_shells, low_pass
+from cryotorch.ops.fourier.filters import low_pass
 from cryotorch.ops.fourier.slices import extract_slices
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation, grid_correlations, pose_terms, shift_scores
-from cryotorch.ops.resolution.fsc import crossing_shell, shell_correlation
 from cryotorch.particles import Batch, Particles
 from cryotorch.refinement.em.hands import coarse_initial_map
 from cryotorch.refinement.em.reference_mask import first_mask, sphere
@@ -29,6 +28,7 @@ from cryotorch.refinement.pose_search.search import (
 from cryotorch.refinement.runtime.distributed import Batches
 from cryotorch.refinement.settings import EMSettings, ImageGrid
 from cryotorch.refinement.state import ConvergenceHistory, State
+from cryotorch.refinement.subtraction import without_noise
 
 START_IMAGES = 200  # of each half set, that noise and contrast are estimated from
 SCALE_IMAGES = 64  # of them that the grey-scale factor is refined with: each tells it to about 10 %
@@ -151,17 +151,8 @@ def initial_reference(
 
 
 def outside_mask(volume: Tensor, settings: EMSettings, resolution: float) -> Tensor:
-    """What maps (2, d, d, d) show outside the mask, without their noise.
-
-    Half maps are weighted with their FSC F, the Wiener filter F = SNR / (1 + SNR) of one half map, up to its first fall below
-    0.143. One map for both half sets has no FSC and is low-passed at ``resolution`` Å.
-    """
-    if torch.equal(volume[0], volume[1]):
-        clean = low_pass(volume, settings.pixel_size, resolution)
-    else:
-        curve = shell_correlation(*volume).clamp(0, 1)
-        curve[int(crossing_shell(curve)) + 1 :] = 0
-        clean = filter_shells(volume, curve)
+    """What maps (2, d, d, d) show outside the mask, ``without_noise``; ``resolution``: Å, of one map for both half sets."""
+    clean = without_noise(volume, settings.pixel_size, resolution)
     return clean * sphere(settings, volume.device) * (1 - settings.mask.fsc_mask.to(volume.device))
 
 

@@ -160,5 +160,28 @@ SAID = {
     "expanded_now": (
         "Go on with local searches or without any, in C1: a global search finds one pose for all rows of a particle. one_per_image=true goes back."
     ),
+    # images that were made of others
+    "originals_again": "{file} leads to the original images again: poses found since then are counted from their middle and their map.",
+    "originals_as_posed": (
+        "{file} does not say whether its images were centred anew: poses are taken to be those of the original images. Where another program "
+        "moved them (--recenter_on_mask in RELION), go back with that program."
+    ),
+    "one_map_subtracted": (
+        "{file} is one map for both half sets: what it shows outside the mask, its noise and errors included, is subtracted from "
+        "both and is common to them afterwards, so that a resolution found with these images may be too good near the edge of the mask. Give the run folder, "
+        "with a half map for each half set, where it is to be claimed."
+    ),
+    "subtraction_incomplete": (
+        "After the subtraction the images still show {left:+.0%} of what was subtracted (negative: too much was): poses, CTF or scales are not "
+        "those that the map was made with, or the mask cuts through what moves."
+    ),
+    "images_wrapped": (
+        "{images:,} of {of:,} new images reach beyond the old ones: there they show what lies at the other border, as Fourier transforms "
+        "take images to go on; a smaller box_size avoids it."
+    ),
+    "centred_on_mask": (
+        "The middle of the new images and of their poses is what was {place} Å from the middle of the map: maps and masks for them are moved "
+        "along, with job=volume_tools shift={back} box_size={box}; job=particles originals=true goes back."
+    ),
     "half_set_empty": "No particle of half set {empty} is left: refinements need both, add half_sets=resplit there.",
 }

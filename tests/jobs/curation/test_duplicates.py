@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from cryotorch.data.particle_file import write_tables
 from cryotorch.data.star import read_star
@@ -45,6 +46,25 @@ def test_as_by_brute_force(make_list, distance: float) -> None:
     assert len(found.pairs) == np.triu(near, 1).sum()
     half = some.numbers("rlnRandomSubset")
     assert found.across == np.triu(near & (half[:, None] != half), 1).sum()
+
+
+@pytest.mark.parametrize("distance", [25.0, 60.0, 150.0])
+def test_pairs_are_those_of_a_tree_of_each_micrograph(make_list, distance: float) -> None:
+    """SciPy's cKDTree of the centres, micrograph by micrograph, with the strict < that min_distance says."""
+    some = make_list(400, optics=SCALE)
+    micrograph = np.random.default_rng(4).integers(0, 4, 400)  # not in order
+    some = some.with_columns({"rlnMicrographName": np.array([b"m%d" % i for i in micrograph])})
+    where, expected = centres(some, None), set()
+    for number in range(4):
+        rows = np.flatnonzero(micrograph == number)
+        tree = cKDTree(where[rows])
+        near = tree.sparse_distance_matrix(tree, distance, output_type="coo_matrix")
+        i, j = rows[near.row], rows[near.col]
+        expected |= {
+            (a, b) for a, b, d in zip(i, j, near.data, strict=True) if a < b and d < distance
+        }
+    found = {tuple(sorted(pair)) for pair in find_duplicates(some, distance).pairs.tolist()}
+    assert found == expected and len(found) > 3
 
 
 def test_the_origin_counts_with_its_sign(make_list) -> None:

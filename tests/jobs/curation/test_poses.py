@@ -228,3 +228,25 @@ def test_a_new_centre_is_that_of_relion(make_list, tmp_path: Path) -> None:
     new = recentred(some, np.array([9.0, -6.0, 3.0]))
     for label in ("rlnOriginXAngst", "rlnOriginYAngst"):
         assert np.allclose(found[label], new.numbers(label), atol=1e-3)
+
+
+def test_the_magnification_counts(make_list) -> None:
+    """A point p lies at M^T (R p) - s, as the image's transform at k is the map's at R^T M k."""
+    matrix = dict(
+        zip(
+            ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"),
+            "1.05 0.02 -0.01 0.96".split(),
+            strict=True,
+        )
+    )
+    some = make_list(5, optics={label: [value] for label, value in matrix.items()})
+    point = np.array([9.0, -12.0, 15.0])
+    place = np.einsum("nij,j->ni", some.rotation().numpy(), point)[:, :2]
+    m = np.array([[1.05, 0.02], [-0.01, 0.96]])
+    assert np.allclose(recentred(some, point).shift(), some.shift() - place @ m, atol=1e-5)
+    each = np.arange(5)[:, None] / 5 * point
+    assert np.allclose(
+        recentred(some, each).shift(),
+        some.shift() - np.arange(5)[:, None] / 5 * (place @ m),
+        atol=1e-5,
+    )

@@ -47,6 +47,47 @@ def test_steps_in_their_order(make_list, tmp_path: Path) -> None:
     assert np.array_equal(made.start.numbers("rlnScore"), some.numbers("rlnScore"))
 
 
+def test_every_step_as_pandas_has_it(make_list, tmp_path: Path) -> None:
+    """A list with several rows of an image: conditions over columns, lists of names, joins, ranks, groups, another programmer's way."""
+    pandas = pytest.importorskip("pandas")
+    draw = np.random.default_rng(6)
+    image = draw.integers(0, 60, 200)
+    make_list(80, "b.star", rlnImageName=[f"{i + 1:06d}@s.mrcs" for i in range(20, 100)])
+    some = make_list(
+        200,
+        rlnImageName=[f"{i + 1:06d}@s.mrcs" for i in image],
+        rlnScore=draw.normal(size=200).round(4),
+        rlnClassNumber=draw.integers(1, 5, 200),
+    )
+    table = pandas.DataFrame({label: some.table[label] for label in some.table})
+    numbers = [x for x in table if x.startswith(("rlnDef", "rlnSc", "rlnCl", "rlnCo", "rlnOrigin"))]
+    table[numbers] = table[numbers].astype(float)
+    other = {f"{i + 1:06d}@s.mrcs" for i in range(20, 100)}
+    in_other = table.rlnImageName.isin(other)
+    where = "abs(rlnDefocusU - rlnDefocusV) < 9000 and rlnClassNumber in [1, 3] or rlnScore > 1"
+    micrographs = [f"m{i}.mrc" for i in (1, 4, 5, 17)]
+    best = table.rlnScore.rank(ascending=False, method="first") <= 50
+    kept = {
+        "where": ((table.rlnDefocusU - table.rlnDefocusV).abs() < 9000)
+        & table.rlnClassNumber.isin([1, 3])
+        | (table.rlnScore > 1),
+        "micrographs": table.rlnMicrographName.str.split("/").str[-1].isin(micrographs),
+        "intersect": in_other,
+        "subtract": ~in_other,
+        "best": best,
+        "one_per_image": table.index.isin(table.groupby("rlnImageName").rlnScore.idxmax()),
+    }
+    given = dict(where=where, micrographs=micrographs, best=50, one_per_image=True)
+    given |= dict.fromkeys(("intersect", "subtract"), str(tmp_path / "b.star"))
+    for name, rows in kept.items():
+        score = dict(score="rlnScore") if name in ("best", "one_per_image") else {}
+        made = course(tmp_path, **{name: given[name]}, **score)
+        assert made.rows.tolist() == np.flatnonzero(rows).tolist(), name
+        assert 10 < len(made.rows) < 190
+    place = table[["rlnImageName", "rlnScore"]].iloc[made.rows]
+    assert made.particles.numbers("rlnScore").tolist() == place.rlnScore.tolist()
+
+
 def test_both_and_the_difference(make_list, tmp_path: Path) -> None:
     make_list(12, "b.star")
     make_list(30)

@@ -60,6 +60,16 @@ def _folder(name: str) -> Path:
         ("particles", dict(particles="there.star", subtract="gone.cs"), "gone.cs does not exist"),
         ("homo_refine", dict(particles="gone.star", volume="there.mrc"), "gone.star does not"),
         ("report", dict(runs=["gone"]), "runs=gone cannot be used: there is no such folder"),
+        (
+            "subtract",
+            dict(particles="there.star", volume="there.mrc", mask="gone.mrc"),
+            "gone.mrc does not exist",
+        ),
+        (
+            "subtract",
+            dict(particles="there.star", volume="there.mrc", mask="there.mrc", device="cuda"),
+            "device=cuda cannot",
+        ),
     ],
 )
 def test_values_come_first(job: str, given: dict[str, Any], said: str) -> None:

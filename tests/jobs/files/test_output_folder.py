@@ -10,7 +10,7 @@ import pytest
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.files.manifest import read_manifest
-from cryotorch.jobs.files.output_folder import STAGE, new_files, told_if_full
+from cryotorch.jobs.files.output_folder import STAGE, new_files, require_disk, told_if_full
 
 PATTERNS = ["config.yaml", "map.mrc", "plots/*.png"]
 MADE = {"config.yaml", "map.mrc", "plots/a.png", "report.html", "manifest.json"}
@@ -120,3 +120,9 @@ def test_a_full_disk_is_told_whoever_meets_it(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), told_if_full(tmp_path):
         fail(ZeroDivisionError())
     assert threading.excepthook is hook
+
+
+def test_a_disk_is_asked_for_room_first(tmp_path: Path) -> None:
+    require_disk(tmp_path, 1e3)
+    with pytest.raises(InputError, match=r"the new images need 1e\+09 GB.*make room, or name"):
+        require_disk(tmp_path, 1e18)

@@ -10,7 +10,7 @@ from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.data.star import Table, write_star
 from cryotorch.errors import InputError
 from cryotorch.findings import codes
-from cryotorch.jobs.inputs.image_names import lead_from, moved_to
+from cryotorch.jobs.inputs.image_names import lead_from, moved_to, named_as_originals
 
 
 @pytest.fixture
@@ -52,3 +52,16 @@ def test_another_beginning(file: ParticleFile) -> None:
     assert count == 2 and [str(stack) for stack in moved.stacks][1] == "/disk/Found/b.mrcs"
     assert names(moved)[1:] == ["000002@/disk/Found/b.mrcs", "000003@/disk/Found/b.mrcs"]
     assert moved_to(file, "Nowhere", "x") == (file, 0)
+
+
+def test_the_images_that_others_were_made_of(file: ParticleFile) -> None:
+    table = file.tables["particles"]
+    with pytest.raises(InputError, match="does not name the images that its own were made of"):
+        named_as_originals(file)
+    table["rlnImageOriginalName"] = ["7@old/x.mrcs", "9@old/y.mrcs", "7@old/x.mrcs"]
+    first = named_as_originals(file)
+    assert names(first) == ["7@old/x.mrcs", "9@old/y.mrcs", "7@old/x.mrcs"]
+    assert [str(stack) for stack in first.stacks] == ["old/x.mrcs", "old/y.mrcs"]
+    assert first.particles.address.tolist() == [[0, 6], [1, 8], [0, 6]]
+    assert "rlnImageOriginalName" not in first.tables["particles"]
+    assert names(file)[0] == "1@Extract/a.mrcs"
