@@ -72,5 +72,5 @@ def simulated(settings: Simulate) -> Simulated:
     bodies = [Body(*body) for body in zip(maps, poses, strict=True)]
     gain = math.sqrt((settings.snr or 1.0) / signal_power(bodies, settings))
     bodies = [body._replace(volume=body.volume * gain) for body in bodies]
-    mixture = draw_mixture(particles, settings, draw)
+    mixture = draw_mixture(bodies, settings, draw)
     return Simulated(bodies, rest, mixture, settings, draw)

@@ -16,7 +16,16 @@ from cryotorch.data.star import read_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.simulation.mixture import BLOBS, FIRST, NOISE, SECOND, SPECIES
+from cryotorch.jobs.simulation.mixture import (
+    BLOBS,
+    FIRST,
+    NEIGHBOUR_PLACES,
+    NEIGHBOURS,
+    NOISE,
+    SECOND,
+    SPECIES,
+    moved_off,
+)
 from cryotorch.jobs.simulation.particles import signal_spectra
 from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.fourier.transforms import half_plane, pack, unpack
@@ -59,8 +68,8 @@ def images(folder: Path) -> torch.Tensor:
 
 def test_shares_are_those_asked_for_and_stand_in_both_tables(made: Path) -> None:
     kind = species(made)
-    counts = [int((kind == which).sum()) for which in (FIRST, SECOND, NOISE, BLOBS)]
-    assert counts == [120, 40, 20, 20]
+    counts = [int((kind == which).sum()) for which in range(FIRST, NEIGHBOURS + 1)]
+    assert counts == [120, 40, 13, 13, 14]
     assert np.array_equal(kind, species(made, "truth.star"))
     assert (made / simulate.SPECIES_FILE).exists()
     assert 0 < int((kind[:100] == SECOND).sum()) < 40  # in no order
@@ -81,16 +90,36 @@ def test_particles_show_what_their_species_says(made: Path) -> None:
 
 def test_blobs_are_smooth_and_differ_from_image_to_image(made: Path) -> None:
     blobs = images(made)[torch.from_numpy(species(made) == BLOBS)]
-    torch.testing.assert_close(blobs.square().mean((1, 2)), torch.ones(20), atol=1e-3, rtol=0)
+    torch.testing.assert_close(blobs.square().mean((1, 2)), torch.ones(13), atol=1e-3, rtol=0)
     power = pack(blobs).abs().square()
     assert float(power[:, : half_plane(BOX).count(8)].sum() / power.sum()) > 0.9
-    alike = torch.corrcoef(blobs.flatten(1)) - torch.eye(20)
+    alike = torch.corrcoef(blobs.flatten(1)) - torch.eye(13)
     assert float(alike.abs().median()) < 0.5 and float(alike.max()) < 0.99
+
+
+def test_neighbours_are_two_molecules_beside_the_middle(made: Path) -> None:
+    """Less signal than in the middle of the others, more towards the edge, none of it around the other end."""
+    kind, seen = torch.from_numpy(species(made)), images(made)
+    x = torch.arange(BOX) - BOX // 2
+    radius = (x[:, None] ** 2 + x**2).sqrt()
+    middle, outside = radius < 0.15 * BOX, radius > 0.25 * BOX
+    power = [seen[kind == which].square() for which in (NEIGHBOURS, FIRST)]
+    inner, outer = ([float(p[:, where].mean()) for p in power] for where in (middle, outside))
+    assert inner[0] < 0.5 * inner[1] and outer[0] > 2 * outer[1]
+    assert NEIGHBOUR_PLACES[0] > 0.25
+
+
+def test_what_is_moved_out_of_the_box_is_lost() -> None:
+    image = torch.arange(12.0).view(1, 1, 12).expand(2, 12, 12)
+    moved = moved_off(image, torch.tensor([[3, 0], [-2, 5]]))
+    assert moved[0, 4].tolist() == [0, 0, 0, *range(9)]
+    assert moved[1, 7].tolist() == [*range(2, 12), 0, 0]
+    assert float(moved[1, :5].abs().max()) == 0
 
 
 def test_junk_alone_needs_no_second_species(files: dict[str, str], tmp_path: Path) -> None:
     folder = make(tmp_path / "junk", source=files["source"], junk_share=0.1)
-    assert set(species(folder)) == {FIRST, NOISE, BLOBS}
+    assert set(species(folder)) == {FIRST, NOISE, BLOBS, NEIGHBOURS}
     assert not (folder / simulate.SPECIES_FILE).exists()
     plain = make(tmp_path / "plain", source=files["source"])
     assert SPECIES not in read_star(plain / "particles.star")["particles"]
