@@ -35,6 +35,7 @@ from cryotorch.refinement.settings import SearchSettings
 
 SEARCH = SearchSettings(candidates=12, coarse_limit=8, grid_step=math.radians(10))
 NEAR_SHIFT = 2.0  # pixels about the last shift, once there is one
+AT_ONCE = 200  # images
 MIN_INSERTED = 0.01  # posterior share of a class below which an image is left out of it
 
 
@@ -182,9 +183,10 @@ class ClassSearch:
         share: Tensor,
         half: Tensor,
         sums: list[list[Accumulator]],
+        limit: float | None = None,
     ) -> None:
-        """Add images, with share (b, k) and half (b,), to the sums of each class and half."""
-        count = half_plane(images.box).count(self.limit)
+        """Add images, with share (b, k) and half (b,), to the sums of each class and half, up to a limit, by default that of the search."""
+        count = half_plane(images.box).count(limit or self.limit)
         for number, found in enumerate(poses):
             spread = spread_poses(found, "laplace")
             n = spread.rotation.shape[1]

@@ -13,10 +13,9 @@ from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.pose.scores import Observation
 from cryotorch.refinement.ab_initio.class_maps import RunningSums
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
-from cryotorch.refinement.class_search import Before, ClassSearch, Found
+from cryotorch.refinement.class_search import AT_ONCE, Before, ClassSearch, Found
 from cryotorch.refinement.runtime.team import Team, on
 
-AT_ONCE = 200  # images
 LEAST_SHARE = 1e-3  # of the images, that a class counts as having
 LEAST_NOISE = 1e-3  # of the noise before: what residuals may bring it down to in a pass
 
