@@ -57,7 +57,7 @@ def run(settings: Simulate) -> Path:
         f"{settings.out}: {settings.n_particles} particles of {box} pixels, {pixel_size:g} Å per "
         f"pixel, {noise}"
     )
-    if used.second_body is not None:
+    if used.second_body is not None and used.second_body_states != "absent":
         print(
             f"The second body turns by up to {used.second_body_rotation:g} degrees about "
             f"hinge=[{','.join(f'{x:g}' for x in used.hinge)}] and moves by up to {used.second_body_shift:g} Å"
@@ -96,15 +96,15 @@ def _simulate(settings: Simulate) -> Simulate:
         initial = low_pass(volume, pixel_size, settings.initial_resolution)
         write_volume(folder / "initial.mrc", initial, pixel_size)
         blind, species = made.blind(), {}
-        if made.mixture is not None:
-            species = {SPECIES: made.mixture.species.numpy()}
-            if made.mixture.second is not None:
-                write_volume(folder / SPECIES_FILE, made.mixture.second.volume, pixel_size)
+        if made.species is not None:
+            species = {SPECIES: made.species.numpy()}
+            if made.second is not None:
+                write_volume(folder / SPECIES_FILE, made.second, pixel_size)
         source = new_particle_file(folder / "particles.star", [stack], box, blind)
         write_particles(source.path, source, blind, species)
         write_particles(folder / "truth.star", source, bodies[0].particles, species)
         if made.rest is not None:
-            write_second_body(folder, bodies, made.rest, source, settings)
+            write_second_body(folder, bodies, made.rest, source, settings, species)
         write_config(folder, settings)  # with the hinge
     return settings
 

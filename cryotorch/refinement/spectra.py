@@ -100,6 +100,14 @@ class Spectra:
         of_each = stretch[self.particles.optics_group].to(shift_px)
         return (of_each.mT @ shift_px[:, :, None])[:, :, 0]
 
+    def in_specimen(self, shift_px: Tensor) -> Tensor:
+        """The inverse of ``in_images``: shifts (n, 2) of all images, in their own pixels, as ``of`` has them."""
+        stretch = self.particles.optics.magnification
+        if stretch is None:
+            return shift_px
+        of_each = torch.linalg.inv(stretch)[self.particles.optics_group].to(shift_px)
+        return (of_each.mT @ shift_px[:, :, None])[:, :, 0]
+
     def _keep(self, rows: Tensor) -> None:
         for some in rows.split(READ_AT_ONCE):
             if not len(some):

@@ -134,6 +134,7 @@ LIMITS = {
     "search.newton_steps": Limits(1, 1000),
     "search.shift_extent": RESOLUTION,
     "second_body_rotation": Limits(0, 90, " degrees"),
+    "second_body_share": FRACTION,
     "second_body_shift": LENGTH,
     "second_body_size": Limits(0.3, 1),
     "second_species_share": FRACTION,
