@@ -26,7 +26,6 @@ from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import load_box_mask, load_reference, warn_if_inverted
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.fourier.filters import low_pass
-from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.symmetry import symmetrise_volume
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.particles import Particles
@@ -108,9 +107,7 @@ def read_inputs(given: HeteroRefine, device: torch.device | None = None) -> Sear
         rotation=blank[0], shift=blank[1], scale=torch.ones(n), has_pose=False
     )
     how, extent = in_pixels(settings, images, group, classes)
-    noise, loudest, _ = initial_noise(
-        particles, noise_sample(images, particles), how.grid, device
-    )
+    noise, loudest, _ = initial_noise(particles, noise_sample(images, particles), how.grid, device)
     spectra = Spectra(images, particles, how.grid, noise[0], loudest, how.limit)
     _require_room(spectra, classes)
     log.info(

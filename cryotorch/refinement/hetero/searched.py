@@ -147,6 +147,8 @@ class SearchedPart:
             alone = _junk(search, images, wanted.limit)
             evidence = torch.cat([evidence, alone], 1)
         share = wanted.share[at]
+        if share.shape[1] < evidence.shape[1]:  # junk begins
+            share = torch.cat([share, torch.zeros_like(share[:, :1])], 1)
         seen = (share.sum(1) > 0)[:, None]
         by = torch.where(seen, share, evidence.softmax(1).float())
         added, tallies = _without_itself(search, images, poses, by, seen, wanted, h)
