@@ -92,6 +92,11 @@ class Spectra:
         spectrum, gain = (v[rows, :count].to(device) for v in (self.spectrum, self.gain))
         return Observation(spectrum, gain, precision, box)
 
+    def once(self, rows: Tensor) -> Observation:
+        """The same of ``rows`` (b,) up to the last limit, read anew and not kept."""
+        seen = self._in_the_specimen(rows)
+        return self.watch.weigh(seen, rows).limited(self.count)
+
     def in_images(self, shift_px: Tensor) -> Tensor:
         """Shifts (n, 2) of all images as ``of`` has them, in the pixels of the images themselves."""
         stretch = self.particles.optics.magnification

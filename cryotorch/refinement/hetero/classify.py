@@ -12,7 +12,7 @@ from torch import Tensor
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.resolution.fsc import THRESHOLD, crossing_shell
 from cryotorch.refinement.ab_initio.narrow_stage import noise_factors
-from cryotorch.refinement.class_shares import Agreement, agreement
+from cryotorch.refinement.class_shares import Agreement, agreement, of_images
 from cryotorch.refinement.hetero.class_sums import ClassHalves
 from cryotorch.refinement.hetero.part import ClassPart, Compared
 from cryotorch.refinement.hetero.posterior import (
@@ -54,26 +54,39 @@ class Masks(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Step:
+    """What a pass did.
+
+    Attributes:
+        ess: mean effective number of classes of an image, at the temperature of the pass.
+        changed: part of the images that changed class; shell: that the best FSC of the classes reaches.
+        shares: (k,) of the classes; flow: (k, k) images that went from a class to another.
+    """
+
+    ess: float
+    changed: float
+    shell: float
+    shares: Tensor
+    flow: Tensor
+
+
+@dataclass(frozen=True)
 class Pass:
     """Where a run is.
 
     Attributes:
         share: (n, k) posteriors; noise: (groups, d // 2 + 1) how many times the noise is what it was assumed to be.
-        number: of passes that were made; ess: mean effective number of classes of an image at the temperature of the pass.
-        changed: part of the images that changed class; shell: that the best FSC of the classes reaches.
-        flow: (k, k) images that went from a class to another in the pass.
-        fsc, difference: (k, d // 2 + 1), see ``References``.
+        steps: the passes that were made.
     """
 
     share: Tensor
     noise: Tensor
-    number: int
-    ess: float
-    changed: float
-    shell: float
-    flow: Tensor
-    fsc: Tensor
-    difference: Tensor
+    steps: list[Step]
+
+    @property
+    def number(self) -> int:
+        """Of passes that were made."""
+        return len(self.steps)
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,15 @@ def classify(
     return Classified(mine, halves, best, runs, agreed)
 
 
+def consensus(part: ClassPart, n: int, team: Team) -> Tensor:
+    """The map (d, d, d) of all n rows together, unfiltered, on rank 0."""
+    k = part.settings.n_classes
+    share = torch.full((n, k), 1 / k, device=part.device)
+    noise = share.new_ones(part.groups, part.settings.grid.box // 2 + 1)
+    team.ask("insert", share, noise, True)
+    return part.sums[True].halves().joint_pooled
+
+
 class _Work:
     """What all processes do together, asked for on rank 0."""
 
@@ -241,18 +263,16 @@ def _target(number: int, settings: HeteroSettings) -> float:
 
 def first_pass(share: Tensor, groups: int, settings: HeteroSettings) -> Pass:
     """Before the first pass, from posteriors (n, k) of images of so many optics groups."""
-    k, shells = share.shape[1], settings.grid.box // 2 + 1
-    noise = share.new_ones(groups, shells)
-    nothing = share.new_zeros(k, shells, dtype=torch.float64)
-    flow = torch.zeros(k, k, dtype=torch.float64)
-    return Pass(share, noise, 0, class_ess(share), 1.0, 0.0, flow, nothing, nothing)
+    return Pass(share, share.new_ones(groups, settings.grid.box // 2 + 1), [])
 
 
 def finished(state: Pass, settings: HeteroSettings) -> bool:
-    """Whether nobody changes class any more, or enough passes were made."""
-    if state.number >= settings.most_passes:
+    """Whether few change class any more and the resolution stays, or enough passes were made."""
+    steps = state.steps
+    if len(steps) >= settings.most_passes:
         return True
-    return state.number > ANNEALED and state.changed < CALM and state.shell >= 0
+    calm = len(steps) > ANNEALED and steps[-1].changed < CALM
+    return calm and abs(steps[-1].shell - steps[-2].shell) <= MOVED
 
 
 def next_pass(
@@ -277,10 +297,8 @@ def next_pass(
         noise = noise * noise_factors(found.power, found.count, settings.grid.box)
     shell = float(max(crossing_shell(curve, THRESHOLD) for curve in references.fsc))
     changed = float((old != new).double().mean())
-    made = Pass(
-        *(share, noise, before.number + 1, class_ess(share), changed, shell, flow),
-        *(references.fsc, references.difference),
-    )
+    step = Step(class_ess(share), changed, shell, of_images(share), flow)
+    made = Pass(share, noise, [*before.steps, step])
     return made, references
 
 

@@ -81,7 +81,7 @@ def pose_images(
     shift = spectra.in_specimen(particles.shift / spectra.grid.pixel_size)
     for at in torch.arange(n).split(AT_ONCE):
         some = rows[at]
-        seen = spectra.of(some, limit)
+        seen = spectra.once(some).limited(count)
         y = seen.spectrum * shift_phase(-shift[some].to(device), box, count)
         weighed = seen.gain * seen.precision
         numerator[at], weight[at] = y * weighed, weighed * seen.gain

@@ -20,10 +20,9 @@ class HeteroSettings:
         first_limit: up to which the starts are made.
         n_starts: random starts of a run, of which the one goes on that unseen images prefer.
         n_repeats: independent runs, whose assignments are compared.
-        start: what a start begins with, ``pca`` or ``random``.
         ess: mean effective number of classes of an image at first, as a part of k; 1 / k = as the images say.
         hard: whether the maps in the end are made of each image's most probable class only.
-        most_passes: over all images of a run; batch: images of a step where there are many more.
+        most_passes: over all images of a run.
         padding: of the insertion grid; seed: of all random draws.
     """
 
@@ -35,11 +34,9 @@ class HeteroSettings:
     first_limit: float
     n_starts: int = 4
     n_repeats: int = 2
-    start: str = "pca"
     ess: float = 0.75
     hard: bool = False
     most_passes: int = 30
-    batch: int = 20_000
     padding: int = 2
     seed: int = 0
 
