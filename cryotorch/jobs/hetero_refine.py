@@ -8,7 +8,13 @@ from pathlib import Path
 from cryotorch.jobs.classification3d.searched_settings import HeteroRefine
 
 # Everything the job may leave in ``out``.
-FILES = ()
+FILES = (
+    *("config.yaml", "log.txt", "map_class_*.mrc", "half_a_class_*.mrc", "half_b_class_*.mrc"),
+    *("fsc_class_*.txt", "particles.star", "particles.cs", "particles_class_*.star"),
+    *("particles_class_*.cs", "particles_junk.star", "particles_junk.cs", "classes.png"),
+    *("class_flow.png", "tensorboard", "checkpoints/iteration_*.ckpt", "summary.json"),
+)
+PAUSE = 30.0  # seconds between two checkpoints at least
 
 
 def run(settings: HeteroRefine) -> Path:
@@ -19,8 +25,10 @@ def run(settings: HeteroRefine) -> Path:
     from cryotorch.refinement.runtime.lean_lightning import import_lightning
 
     import_lightning()
+    from cryotorch.jobs.classification3d.live import Live
+    from cryotorch.jobs.classification3d.results import judge_classes, write
     from cryotorch.jobs.classification3d.searched_inputs import map_paths, read_inputs
-    from cryotorch.jobs.classification3d.searched_steps import help_refine, refine_classes
+    from cryotorch.jobs.classification3d.searched_steps import extras, help_refine, refine_classes
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
     from cryotorch.jobs.stages.run import log, staged
 
@@ -34,10 +42,13 @@ def run(settings: HeteroRefine) -> Path:
             help_refine(inputs, run.team)
             return out
         of = stage_fingerprint(inputs.settings, inputs.file, inputs.particles, inputs.images)
-        if run.begin(of):
-            made = refine_classes(inputs, run.team, run.kept)
+        if run.begin(of, PAUSE):
+            run.heard.append(Live(out / "tensorboard"))
+            found, damaged = refine_classes(inputs, run.team, run.kept)
+            run.save()
+            result = judge_classes(found, run.device, settings.seed)
             seconds = {"read": read - started, "classes": time.perf_counter() - read}
-            write(out, inputs, made, seconds)
+            write(out, out, result, settings.write, extras(inputs, damaged, seconds))
             run.finish()
             log.info("The results are in %s, %.1f s", out, time.perf_counter() - started)
     return out

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cryotorch.refinement.hetero.classify import Pass, Run, Start
+from cryotorch.refinement.hetero.refine import SearchPass
 from cryotorch.report.job_tensorboard import LiveBoard
 
 
@@ -31,6 +32,13 @@ class Live:
             self._add(
                 value.number, shares | {f"passes_run_{run}/{n}": x for n, x in numbers.items()}
             )
+        elif isinstance(value, SearchPass):
+            stage, k = name.replace(" ", "_"), value.classes
+            shares = value.shares[-1].tolist()
+            names = [f"share_class_{number}" for number in range(1, k + 1)] + ["share_junk"]
+            numbers = dict(zip(names, shares, strict=True))
+            numbers |= {"ess": value.ess, "changed": value.changed, "limit": value.limit}
+            self._add(value.number, {f"{stage}/{n}": x for n, x in numbers.items()})
         elif isinstance(value, Run):
             judged = {"lead": value.verdict.lead, "score": value.score}
             self._add(int(number) + 1, {f"runs/{n}": x for n, x in judged.items()})

@@ -54,7 +54,7 @@ class Found:
 
     Attributes:
         halves: (2, k, d, d, d) half maps of each class, unfiltered; pixel_size: Å.
-        share: (n, k) posteriors.
+        share: (n, k) posteriors, or with junk (n, k + 1).
         file: the rows as they came; particles: as they are written, with poses and half sets.
         known: what half maps have in common; shared: Å up to which the half sets had the same maps, by classes or poses.
         verdict: of images that are in no map; agreements: with other runs; None and [] where there is none.
@@ -75,6 +75,11 @@ class Found:
     changed: Tensor
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def junk(self) -> bool:
+        """Whether images that show no particle have a class of their own, without a map: the last."""
+        return self.share.shape[1] > self.halves.shape[1]
 
     @property
     def several(self) -> bool:
@@ -108,13 +113,16 @@ class Result:
 def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
     """Judge every class by its halves, compare them, and say in the log what there is to say."""
     classes, findings = [], list(found.findings)
+    k = found.halves.shape[1]
     shares, sizes = of_images(found.share).tolist(), effective_size(found.share).tolist()
     for number, halves in enumerate(found.halves.unbind(1), 1):
         log.info("Class %d:", number)
         judged, warning = _judged(halves, found, device, seed, number)
         classes.append(judged)
         findings += [] if warning is None else [warning]
-    for number, (share, size, judged) in enumerate(zip(shares, sizes, classes, strict=True), 1):
+    if found.junk:
+        findings.append(remark("junk_class", share=shares.pop(), particles=len(found.share)))
+    for number, (share, size, judged) in enumerate(zip(shares, sizes[:k], classes, strict=True), 1):
         about = dict(number=number, share=share, size=size, resolution=judged.resolution)
         findings.append(remark("class_3d", **about))
     filled = [number for number, share in enumerate(shares) if share >= EMPTY]
@@ -233,7 +241,8 @@ def write_lists(folder: Path, out: Path, found: Found, formats: list[str]) -> No
             rows = torch.nonzero(best == number)[:, 0]
             if len(rows):
                 some = {label: values[rows.numpy()] for label, values in columns.items()}
-                part = folder / f"particles_class_{number + 1}.{ending}"
+                junk = number == found.halves.shape[1]
+                part = folder / f"particles_{'junk' if junk else f'class_{number + 1}'}.{ending}"
                 write_particles(part, rows_of(found.file, rows), found.particles[rows], some)
 
 
@@ -241,8 +250,8 @@ def draw(result: Result) -> dict[str, Picture]:
     """The maps side by side with what they differ by, and how images changed class."""
     found, rows = result.found, {}
     maps = torch.stack([judged.map for judged in result.classes])
-    shares = of_images(found.share)
-    mean = (maps * shares[:, None, None, None].to(maps)).sum(0)
+    shares = of_images(found.share)[: len(maps)]
+    mean = (maps * (shares / shares.sum())[:, None, None, None].to(maps)).sum(0)
     order = shares.argsort(descending=True)[:SHOWN].sort().values.tolist()
     through = _most_different(maps)
     for number in order:
@@ -285,7 +294,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
     """``summary.json``."""
     found = result.found
     seen, sizes = found.verdict, effective_size(found.share).tolist()
-    shares = of_images(found.share).tolist()
+    k, shares = len(result.classes), of_images(found.share).tolist()
     classes = [
         {
             "class": number,
@@ -294,7 +303,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
             "resolution": judged.resolution if math.isfinite(judged.resolution) else None,
         }
         for number, (share, size, judged) in enumerate(
-            zip(shares, sizes, result.classes, strict=True), 1
+            zip(shares[:k], sizes[:k], result.classes, strict=True), 1
         )
     ]
     agreed = [
@@ -308,6 +317,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
         "gain_per_image": None if seen is None else seen.gain,
         "unseen_images": None if seen is None else seen.images,
         "classes": classes,
+        "junk": shares[k] if found.junk else None,
         # 1: each particle in one class; the number of classes: all as likely
         "classes_per_particle": class_ess(found.share),
         "fsc_between_below_half": result.between.tolist(),

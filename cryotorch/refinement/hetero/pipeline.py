@@ -23,6 +23,7 @@ from cryotorch.refinement.hetero.refine import (
     log_prior,
     passes,
     posterior,
+    sizes,
 )
 from cryotorch.refinement.hetero.searched import SearchedPart
 from cryotorch.refinement.hetero.settings import HeteroSettings
@@ -169,6 +170,8 @@ def divided(
         before=before,
         changed=1.0,
         fsc=references.fsc,
+        shares=sizes(share, k)[None].to(first.shares),
+        changes=first.changes[:0].new_ones(1),
     )
     return state, found.agreement
 

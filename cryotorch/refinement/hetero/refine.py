@@ -50,6 +50,7 @@ class SearchPass:
         number: of passes; ess: mean effective number of classes of an image; inverse: temperature of the posteriors, 1 / T.
         changed: part of the images that changed class; moved: shells that the limit moved; flow: (j, j) images from class to class.
         fsc: (k, d // 2 + 1) between the halves of each class, under the mask.
+        shares: (p, k + 1) of the classes after each pass, junk last; changes: (p,) what ``changed`` was.
     """
 
     volumes: Tensor
@@ -67,6 +68,8 @@ class SearchPass:
     moved: float
     flow: Tensor
     fsc: Tensor
+    shares: Tensor
+    changes: Tensor
 
     @property
     def classes(self) -> int:
@@ -105,6 +108,7 @@ class Refiner:
             *(torch.ones(self.part.groups, shells, device=device), None),
             *(torch.zeros(n, dtype=torch.int64, device=device), 0, float(k), 1.0, 1.0, 0.0),
             *(torch.zeros(k, k, dtype=torch.float64), nothing[0].double()),
+            *(torch.zeros(0, k + 1), torch.zeros(0)),
         )
 
     def wanted(self, state: SearchPass) -> Wanted:
@@ -141,6 +145,8 @@ class Refiner:
             *(references.volumes, limit, references.influence, measured_part(found)),
             *(share, noise, found.before, stable, state.number + 1, class_ess(share), inverse),
             *(changed, limit - state.limit, flow, references.fsc),
+            torch.cat([state.shares, sizes(share, k)[None].to(state.shares)]),
+            torch.cat([state.changes, state.changes.new_tensor([changed])]),
         )
 
     def inserted(
@@ -193,6 +199,11 @@ def posterior(found: Compared, before: Tensor, target: float, classes: int) -> t
     every = evidence + prior
     particle = (every[:, :classes].logsumexp(1) - every.logsumexp(1)).exp()[:, None]
     return torch.cat([share * particle, 1 - particle], 1).float(), inverse
+
+
+def sizes(share: Tensor, classes: int) -> Tensor:
+    """(k + 1,) part of the images that are most probably in each of k classes, by posteriors (n, j), and in junk."""
+    return torch.bincount(share.argmax(1), minlength=classes + 1).double() / len(share)
 
 
 def log_prior(share: Tensor, classes: int) -> Tensor:

@@ -12,6 +12,13 @@ def _class(number: int, share: float, size: float, resolution: float) -> str:
 
 SAID = {
     "class_3d": _class,
+    "junk_class": (
+        "junk: {share:.1%} of {particles:,} particles are explained better by an object of unknown shape, or by nothing, than by any map at any pose"
+    ),
+    "junk_most": (
+        "{share:.0%} of the particles are called junk: if the images look sound, the initial maps or the symmetry are not theirs, or final_resolution "
+        "or particle_diameter is wrong"
+    ),
     "second_state": (
         "particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors ({gain:.3g} each, {images:,} of them): more than "
         "one state is seen"
