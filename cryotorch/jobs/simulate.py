@@ -58,7 +58,7 @@ def run(settings: Simulate) -> Path:
         noise = "no noise" if snr is None else f"SNR {snr:g} over the whole image"
         about = settings.n_particles, box, pixel_size, noise
         log.info("%d particles of %d pixels, %g Å per pixel, %s", *about)
-        if used.second_body is not None:
+        if used.second_body is not None and used.second_body_states != "absent":
             log.info(
                 "The second body turns by up to %g degrees about hinge=[%s] and moves by up to %g Å",
                 used.second_body_rotation,
@@ -102,15 +102,15 @@ def _simulate(settings: Simulate) -> Simulate:
         initial = low_pass(volume, pixel_size, settings.initial_resolution)
         write_volume(folder / "initial.mrc", initial, pixel_size)
         blind, species = made.blind(), {}
-        if made.mixture is not None:
-            species = {SPECIES: made.mixture.species.numpy()}
-            if made.mixture.second is not None:
-                write_volume(folder / SPECIES_FILE, made.mixture.second.volume, pixel_size)
+        if made.species is not None:
+            species = {SPECIES: made.species.numpy()}
+            if made.second is not None:
+                write_volume(folder / SPECIES_FILE, made.second, pixel_size)
         source = new_particle_file(folder / "particles.star", [stack], box, blind)
         write_particles(source.path, source, blind, species)
         write_particles(folder / "truth.star", source, bodies[0].particles, species)
         if made.rest is not None:
-            write_second_body(folder, bodies, made.rest, source, settings)
+            write_second_body(folder, bodies, made.rest, source, settings, species)
         write_config(folder, settings)  # with the hinge
     return settings
 

@@ -92,12 +92,25 @@ class Spectra:
         spectrum, gain = (v[rows, :count].to(device) for v in (self.spectrum, self.gain))
         return Observation(spectrum, gain, precision, box)
 
+    def once(self, rows: Tensor) -> Observation:
+        """The same of ``rows`` (b,) up to the last limit, read anew and not kept."""
+        seen = self._in_the_specimen(rows)
+        return self.watch.weigh(seen, rows).limited(self.count)
+
     def in_images(self, shift_px: Tensor) -> Tensor:
         """Shifts (n, 2) of all images as ``of`` has them, in the pixels of the images themselves."""
         stretch = self.particles.optics.magnification
         if stretch is None:
             return shift_px
         of_each = stretch[self.particles.optics_group].to(shift_px)
+        return (of_each.mT @ shift_px[:, :, None])[:, :, 0]
+
+    def in_specimen(self, shift_px: Tensor) -> Tensor:
+        """The inverse of ``in_images``: shifts (n, 2) of all images, in their own pixels, as ``of`` has them."""
+        stretch = self.particles.optics.magnification
+        if stretch is None:
+            return shift_px
+        of_each = torch.linalg.inv(stretch)[self.particles.optics_group].to(shift_px)
         return (of_each.mT @ shift_px[:, :, None])[:, :, 0]
 
     def _keep(self, rows: Tensor) -> None:

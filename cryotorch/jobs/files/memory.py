@@ -28,6 +28,7 @@ NEEDS = {
     "create_templates": (476e6, 15.5),
     "subtract": (600e6, 139.0),
     "simulate": (600e6, 122.0),
+    "classify": (600e6, 40.0),  # and what images and classes take
 }
 SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group,
 TIGHTENING = 47.0  # and of a validation that tightens its mask

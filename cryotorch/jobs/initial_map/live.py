@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from cryotorch.jobs.initial_map.inputs import Inputs
-from cryotorch.refinement.ab_initio.narrow_stage import Found, Narrow, limit_of
+from cryotorch.refinement.ab_initio.narrow_stage import Narrow, limit_of
 from cryotorch.refinement.ab_initio.trials import Trial
+from cryotorch.refinement.class_search import Found
 from cryotorch.report.job_tensorboard import LiveBoard
 from cryotorch.report.maps import central_slices, image_figure, projections
 from cryotorch.report.style import Picture, render

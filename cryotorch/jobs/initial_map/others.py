@@ -13,8 +13,8 @@ from tqdm import tqdm
 from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.inputs import damage
 from cryotorch.ops.pose.scores import Observation
-from cryotorch.refinement.ab_initio.narrow_stage import Found
 from cryotorch.refinement.ab_initio.pipeline import AbInitio, search_others
+from cryotorch.refinement.class_search import Found
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 from cryotorch.refinement.spectra import READ_AT_ONCE

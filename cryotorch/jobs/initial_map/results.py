@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,12 @@ import torch
 
 from cryotorch.data.half_sets import SHARED_RESOLUTION
 from cryotorch.data.mrc import write_volume
-from cryotorch.data.particle_file import ParticleFile, write_particles
+from cryotorch.data.particle_file import write_particles
 from cryotorch.jobs.initial_map import begin
 from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.initial_map.steps import Made
 from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.inputs.particles import rows_of
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.particles import Particles
 from cryotorch.refinement.ab_initio.classes import effective_size, of_images
@@ -70,7 +70,7 @@ def write_lists(folder: Path, inputs: Inputs, made: Made) -> None:
             if len(rows):
                 some = {label: values[rows.numpy()] for label, values in extra.items()}
                 part = folder / f"particles_class_{number + 1}.{ending}"
-                write_particles(part, _rows(inputs.file, rows), particles[rows], some)
+                write_particles(part, rows_of(inputs.file, rows), particles[rows], some)
 
 
 def _finest(inputs: Inputs) -> float:
@@ -88,13 +88,6 @@ def posed(inputs: Inputs, made: Made) -> Particles:
         pose_sigma=found.sigma * scale,
         has_pose=True,
     )
-
-
-def _rows(file: ParticleFile, rows: torch.Tensor) -> ParticleFile:
-    """Some of the particles of a file."""
-    tables = {**file.tables, "particles": file.tables["particles"].taken(rows.numpy())}
-    sign = None if file.sign is None else file.sign[rows.numpy()]
-    return replace(file, tables=tables, particles=file.particles[rows], sign=sign)
 
 
 def _shares(made: Made) -> list[float]:

@@ -13,8 +13,8 @@ from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.initial_map.others import OthersPart, find_others
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.maps import looks_inverted
-from cryotorch.refinement.ab_initio.narrow_stage import Found
 from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, take_part
+from cryotorch.refinement.class_search import Found
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team
 from cryotorch.report.sentences import line

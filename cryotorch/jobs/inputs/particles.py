@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+
+from torch import Tensor
 
 from cryotorch.data.half_sets import SHARED_RESOLUTION, shared_resolution
 from cryotorch.data.images import ParticleImages
@@ -23,6 +26,13 @@ def load_particles(path: str | Path, of_class: int | None, **needs: bool) -> Par
     for message in file.messages:
         log.info(line(message))
     return file
+
+
+def rows_of(file: ParticleFile, rows: Tensor) -> ParticleFile:
+    """Some of the particles of a file, ``rows`` (r,)."""
+    tables = {**file.tables, "particles": file.tables["particles"].taken(rows.numpy())}
+    sign = None if file.sign is None else file.sign[rows.numpy()]
+    return replace(file, tables=tables, particles=file.particles[rows], sign=sign)
 
 
 def shared_before(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +20,8 @@ from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.simulation import particles as simulation
 from cryotorch.jobs.simulation.particles import Body
 from cryotorch.jobs.simulation.settings import Simulate
+from cryotorch.ops.geometry.rotations import from_rotation_vector
+from cryotorch.ops.geometry.symmetry import move_volume
 from cryotorch.ops.masks.soft import density_region, grow_in_box
 from cryotorch.ops.models.two_body_phantom import (
     meeting_point,
@@ -47,6 +52,10 @@ class Rest:
     maps: Tensor
     regions: Tensor
     hinge: Tensor
+
+    def place(self, pixel_size: float) -> Tensor:
+        """The hinge (3,) in Å from the origin of the box."""
+        return (self.hinge - self.maps.shape[-1] // 2) * pixel_size
 
 
 def at_rest(settings: Simulate) -> Rest:
@@ -114,22 +123,76 @@ def _columns(atoms: Atoms) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def poses_of_second(
-    particles: Particles, hinge: Tensor, settings: Simulate, generator: torch.Generator
+    particles: Particles, rest: Rest, settings: Simulate, generator: torch.Generator
 ) -> Particles:
-    """The particles with the poses of their second body, moved at random about the hinge (3,), voxels."""
+    """The particles with the poses of their second body, moved at random about the hinge."""
     turn, move = random_motions(
         len(particles),
         math.radians(settings.second_body_rotation),
         settings.second_body_shift,
         generator,
     )
-    place = (hinge - settings.box_size // 2) * settings.pixel_size
-    rotation, shift = moved_poses(particles.rotation, particles.shift, turn, move, place)
+    poses = particles.rotation, particles.shift, turn, move, rest.place(settings.pixel_size)
+    rotation, shift = moved_poses(*poses)
     return particles.replace(rotation=rotation.float(), shift=shift.float())
 
 
+class States(NamedTuple):
+    """The second body in two states.
+
+    Attributes:
+        particles: its poses, and a scale of 0 where it is absent; species: (n,) int64, 1 = at rest, 2 = the other state.
+        turn, move: (3, 3) and (3,) Å of the other state, about the hinge; None where it is absent.
+    """
+
+    particles: Particles
+    species: Tensor
+    turn: Tensor | None
+    move: Tensor | None
+
+    def of_second(self, bodies: Sequence[Body], rest: Rest, pixel_size: float) -> Tensor:
+        """The map (d, d, d) of both bodies where the second is in the other state."""
+        first, second = (body.volume for body in bodies)
+        if self.turn is None or self.move is None:
+            return first
+        place = rest.place(pixel_size)
+        start, box = place - self.turn @ place + self.move, len(first)
+        moved = move_volume(second, pixel_size, self.turn, start, box, pixel_size)
+        return first + moved
+
+
+def in_two_states(
+    particles: Particles, rest: Rest, settings: Simulate, generator: torch.Generator
+) -> States:
+    """A share of the particles, drawn at random, in the other state of their second body."""
+    n = len(particles)
+    species = torch.ones(n, dtype=torch.int64)
+    species[: round(settings.second_body_share * n)] = 2
+    species = species[torch.randperm(n, generator=generator)]
+    other = species == 2
+    if settings.second_body_states == "absent":
+        scale = particles.scale.masked_fill(other, 0.0)
+        return States(particles.replace(scale=scale), species, None, None)
+    direction = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    axis, along = direction / direction.norm(dim=1, keepdim=True)
+    turn = from_rotation_vector(axis * math.radians(settings.second_body_rotation))
+    move, place = along * settings.second_body_shift, rest.place(settings.pixel_size)
+    poses = particles.rotation, particles.shift, turn.expand(n, 3, 3), move.expand(n, 3), place
+    rotation, shift = moved_poses(*poses)
+    moved = particles.replace(
+        rotation=torch.where(other[:, None, None], rotation.float(), particles.rotation),
+        shift=torch.where(other[:, None], shift.float(), particles.shift),
+    )
+    return States(moved, species, turn, move)
+
+
 def write(
-    folder: Path, bodies: list[Body], rest: Rest, source: ParticleFile, settings: Simulate
+    folder: Path,
+    bodies: list[Body],
+    rest: Rest,
+    source: ParticleFile,
+    settings: Simulate,
+    columns: Mapping[str, np.ndarray],
 ) -> None:
     """Maps and masks of the bodies at rest, poses of the second, and those of the first with half sets."""
     pixel_size = settings.pixel_size
@@ -140,7 +203,7 @@ def write(
         write_volume(folder / f"truth_body{number}.mrc", body.volume, pixel_size)
         write_volume(folder / f"mask_body{number}.mrc", mask, pixel_size)
     first, second = (body.particles for body in bodies)
-    write_particles(folder / "truth_body2.star", source, second)
+    write_particles(folder / "truth_body2.star", source, second, columns)
     known, half = source.particles, draw_half_sets(len(first), settings.seed)
     start = first.replace(half=half, defocus=known.defocus, optics=known.optics)
-    write_particles(folder / "consensus.star", source, start)
+    write_particles(folder / "consensus.star", source, start, columns)

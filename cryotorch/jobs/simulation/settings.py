@@ -29,6 +29,8 @@ class Simulate:
     second_body_size: float
     second_body_rotation: Angle
     second_body_shift: Length
+    second_body_states: Literal["continuous", "absent", "turned"]
+    second_body_share: float
     hinge: list[float] | None
     second_species: str | None
     second_species_share: float
@@ -105,7 +107,9 @@ class Simulate:
         require(near, "magnification", matrix, requirement)
 
     def _check_second_body(self) -> None:
-        body = self.second_body
+        body, states = self.second_body, self.second_body_states
+        alone = states == "continuous" or body is not None
+        require(alone, "second_body_states", states, "it needs a second_body")
         if self.hinge is None:
             return
         place = "[" + ",".join(f"{x:g}" for x in self.hinge) + "]"

@@ -23,10 +23,8 @@ from cryotorch.ops.pose.scores import Observation
 from cryotorch.refinement.ab_initio.classes import class_findings, correspondence
 from cryotorch.refinement.ab_initio.judge import Judgement
 from cryotorch.refinement.ab_initio.narrow_stage import (
-    Found,
     Narrow,
     NarrowPart,
-    NarrowSearch,
     limit_of,
     next_pass,
     search_all,
@@ -35,6 +33,7 @@ from cryotorch.refinement.ab_initio.narrow_stage import (
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
 from cryotorch.refinement.ab_initio.soft_stage import Course, SoftResult
 from cryotorch.refinement.ab_initio.trials import Imposed, Told, TrialPart, Trials, split
+from cryotorch.refinement.class_search import ClassSearch, Found
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 
@@ -146,10 +145,13 @@ def search_others(
     """
     limit = limit_of(settings, settings.passes - 1)
     share = share.clamp_min(1e-3)
-    search = NarrowSearch(maps, share / share.sum(), limit, settings, settings.group)
-    return lambda images, optics_group: search_all(search, with_noise(images, noise, optics_group))[
-        0
-    ]
+    share = share / share.sum()
+    search = ClassSearch(maps, limit, settings.group, settings.shift_extent)
+
+    def find(images: Observation, optics_group: Tensor) -> Found:
+        return search_all(search, share, with_noise(images, noise, optics_group))[0]
+
+    return find
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from cryotorch.jobs.initial_map import others
 from cryotorch.jobs.initial_map.others import OthersPart, find_others
-from cryotorch.refinement.ab_initio.narrow_stage import Found
+from cryotorch.refinement.class_search import Found
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team
 

@@ -15,7 +15,6 @@ from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.ab_initio.narrow_stage import (
     Narrow,
     NarrowPart,
-    NarrowSearch,
     limit_of,
     next_pass,
     noise_factors,
@@ -23,6 +22,7 @@ from cryotorch.refinement.ab_initio.narrow_stage import (
     search_all,
     with_noise,
 )
+from cryotorch.refinement.class_search import ClassSearch
 from cryotorch.refinement.runtime.team import Team
 
 C1 = point_group("C1")
@@ -38,14 +38,14 @@ def test_limits_grow_to_the_last(begin: Callable) -> None:
 
 def test_poses_are_those_of_the_truth(begin: Callable) -> None:
     world = begin(100, snr=1.0)
-    search = NarrowSearch(world.volume[None], torch.ones(1), 8.0, world.settings, C1)
-    found, before, residual = search_all(search, world.images)
+    search = ClassSearch(world.volume[None], 8.0, C1, world.settings.shift_extent)
+    found, before, residual = search_all(search, torch.ones(1), world.images)
     angle = torch.rad2deg(rotation_angle(found.rotation, world.rotation))
     assert float(angle.median()) < 4
     assert before.rotation.shape == (100, 1, 3, 3) and float(found.correlation.median()) > 0.5
     # the noise has variance 1
     assert float(residual.mean()) == pytest.approx(1, abs=0.1)
-    again, _, _ = search_all(search, world.images, before)
+    again, _, _ = search_all(search, torch.ones(1), world.images, before)
     angle = torch.rad2deg(rotation_angle(again.rotation, world.rotation))
     assert float(angle.median()) < 4
 
@@ -55,8 +55,8 @@ def test_images_go_to_the_class_they_are_of(begin: Callable) -> None:
     other = flip_hand(world.volume).transpose(0, 2)
     maps = torch.stack([other.roll(2, 0) * 0.5, world.volume])
     share = torch.tensor([0.5, 0.5])
-    search = NarrowSearch(maps, share, 8.0, world.settings, C1)
-    found, _, _ = search_all(search, world.images)
+    search = ClassSearch(maps, 8.0, C1, world.settings.shift_extent)
+    found, _, _ = search_all(search, share, world.images)
     assert float((found.best == 1).float().mean()) > 0.97
     torch.testing.assert_close(found.share.sum(1), torch.ones(100))
 

@@ -1,0 +1,1 @@
+"""The parts of ``classify`` and ``hetero_refine``: inputs, settings, and results, which both share."""

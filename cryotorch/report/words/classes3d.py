@@ -1,0 +1,46 @@
+"""What is said of classes of 3D maps: whether the images ask for them, and what each of them is."""
+
+from __future__ import annotations
+
+import math
+
+
+def _class(number: int, share: float, size: float, resolution: float) -> str:
+    reached = f"{resolution:.2f} Å" if math.isfinite(resolution) else "no resolution"
+    return f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}, {reached}"
+
+
+SAID = {
+    "class_3d": _class,
+    "junk_class": (
+        "junk: {share:.1%} of {particles:,} particles are explained better by an object of unknown shape, or by nothing, than by any map at any pose"
+    ),
+    "junk_most": (
+        "{share:.0%} of the particles are called junk: if the images look sound, the initial maps or the symmetry are not theirs, or final_resolution "
+        "or particle_diameter is wrong"
+    ),
+    "second_state": (
+        "particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors ({gain:.3g} each, {images:,} of them): more than "
+        "one state is seen"
+    ),
+    "no_second_state": (
+        "No second state is seen: {images:,} particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors only, and 5 are "
+        "asked for. The classes are no more than a division of alike particles: do not use them. More particles, a focus mask or another "
+        "resolution may show one"
+    ),
+    "classes_repeat": (
+        "a second run, of other random beginnings, puts {share:.1%} of the particles into the same classes, {kappa:.2f} beyond chance"
+    ),
+    "classes_differ": (
+        "A second run, of other random beginnings, puts only {share:.1%} of the particles into the same classes, {kappa:.2f} beyond chance: which "
+        "particle is in which class depends on the draw. Try another n_classes, or more particles in each"
+    ),
+    "maps_alike": (
+        "The maps of classes {first} and {second} differ no more than their half maps do: the particles do not support {classes} classes"
+    ),
+    "class_unjudged": "Class {number} could not be judged: {reason}",
+    "pose_halves_unknown": (
+        "up to which resolution the half sets had the same reference when the poses were found is not known; what is claimed of a class assumes no "
+        "finer than {resolution:g} Å"
+    ),
+}
