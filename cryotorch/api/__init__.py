@@ -41,6 +41,7 @@ from cryotorch.api.particles import (
 )
 from cryotorch.api.projection import project
 from cryotorch.api.selection import SelectedParticles, select_particles
+from cryotorch.api.variability import Variability, variability
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
@@ -62,6 +63,7 @@ __all__ = [
     "SelectedParticles",
     "SharpenResult",
     "Simulated",
+    "Variability",
     "ab_initio",
     "class2d",
     "diagnose_orientations",
@@ -80,6 +82,7 @@ __all__ = [
     "select_particles",
     "sharpen",
     "simulate",
+    "variability",
     "write_map",
     "write_particles",
 ]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from cryotorch.findings import Finding
-from cryotorch.report.words import ctf, files, half_maps, initial_map, inputs, refinement
+from cryotorch.report.words import (
+    ctf,
+    files,
+    half_maps,
+    initial_map,
+    inputs,
+    refinement,
+    variability,
+)
 
 WARNING = "WARNING: "  # what a line begins with that the user must look at
 # Code -> a template for its values, or a function of them. Findings among the values are put into words first.
@@ -16,6 +24,7 @@ TABLE: dict[str, str | Callable[..., str]] = {
     **ctf.SAID,
     **files.SAID,
     **initial_map.SAID,
+    **variability.SAID,
 }
 
 

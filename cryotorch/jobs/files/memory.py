@@ -27,6 +27,7 @@ NEEDS = {
     "ctf_refine": (550e6, 139.0),  # not measured: references as in a refinement
     "create_templates": (476e6, 15.5),
     "simulate": (600e6, 122.0),
+    "variability": (600e6, 100.0),  # and what its sums and images take
 }
 SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group,
 TIGHTENING = 47.0  # and of a validation that tightens its mask
