@@ -62,13 +62,24 @@ def faults_of_images(mean: Tensor, mask: Tensor) -> Tensor:
 
     Its contrast; its sharpness (the Laplacian); errors of the shift (the gradient); and of the rotation (r x gradient).
     """
-    z, y, x = torch.gradient(mean)
+    z, y, x = gradient(mean)
     line = torch.arange(len(mean), dtype=mean.dtype, device=mean.device) - len(mean) // 2
     rz, ry, rx = line[:, None, None], line[:, None], line
-    second = [torch.gradient(one, dim=i)[0] for i, one in enumerate((z, y, x))]
-    laplacian = second[0] + second[1] + second[2]
+    laplacian = gradient(z)[0] + gradient(y)[1] + gradient(x)[2]
     turns = (ry * z - rz * y, rz * x - rx * z, rx * y - ry * x)
     return torch.stack([mean, laplacian, x, y, z, *turns]) * mask
+
+
+def gradient(volume: Tensor) -> Tensor:
+    """Derivatives (3, d, d, d) of a map (d, d, d) along z, y and x, per voxel; differences of voxels would lose its finest detail."""
+    box, transform = len(volume), torch.fft.rfftn(volume)
+    full = torch.fft.fftfreq(box, 1 / box, device=volume.device)
+    half = torch.arange(box // 2 + 1.0, device=volume.device)
+    if box % 2 == 0:  # where the sign of k is not known
+        full[box // 2] = half[-1] = 0
+    lines = (full[:, None, None], full[:, None], half)
+    turn = 2j * torch.pi / box
+    return torch.stack([torch.fft.irfftn(turn * k * transform, s=volume.shape) for k in lines])
 
 
 def explained(components: Tensor, modes: Tensor) -> Tensor:
