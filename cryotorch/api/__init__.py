@@ -42,6 +42,7 @@ from cryotorch.api.particles import (
 from cryotorch.api.projection import project
 from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.api.subtraction import Subtracted, subtract
+from cryotorch.api.variability import Variability, variability
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.particles import Optics, Particles
@@ -64,6 +65,7 @@ __all__ = [
     "SharpenResult",
     "Simulated",
     "Subtracted",
+    "Variability",
     "ab_initio",
     "class2d",
     "diagnose_orientations",
@@ -83,6 +85,7 @@ __all__ = [
     "sharpen",
     "simulate",
     "subtract",
+    "variability",
     "write_map",
     "write_particles",
 ]

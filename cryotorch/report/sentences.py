@@ -13,6 +13,7 @@ from cryotorch.report.words import (
     initial_map,
     inputs,
     refinement,
+    variability,
 )
 
 WARNING = "WARNING: "  # what a line begins with that the user must look at
@@ -25,6 +26,7 @@ TABLE: dict[str, str | Callable[..., str]] = {
     **files.SAID,
     **initial_map.SAID,
     **classes3d.SAID,
+    **variability.SAID,
 }
 
 

@@ -29,6 +29,7 @@ NEEDS = {
     "subtract": (600e6, 139.0),
     "simulate": (600e6, 122.0),
     "classify": (600e6, 40.0),  # and what images and classes take
+    "variability": (600e6, 100.0),  # and what its sums and images take
 }
 SYMMETRIC = 6.0  # bytes per voxel more of a reconstruction with a point group,
 TIGHTENING = 47.0  # and of a validation that tightens its mask
