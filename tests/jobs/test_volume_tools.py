@@ -1,4 +1,4 @@
-"""Volume tools as a whole: what is done and undone, refusals in one sentence, and the recipe of the README."""
+"""Volume tools as a whole: what is done and undone, refusals in one sentence, and the recipe of the pages."""
 
 from __future__ import annotations
 
@@ -196,12 +196,14 @@ def test_results_are_not_replaced_unasked(volumes: Path, tmp_path: Path, edit: C
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["relion_c1/truth/truth", "real_apoferritin/model"])
-def test_the_recipe_of_the_readme_makes_masks_for_the_particles_box(
+def test_the_recipe_of_the_pages_makes_masks_for_the_particles_box(
     shared_data: Path, repository: Path, tmp_path: Path, name: str, edit: Callable, faces: Callable
 ) -> None:
     """The line itself: holds the molecule, is soft and ends in the box, though a molecule comes near its border."""
     (recipe,) = [
-        line for line in (repository / "README.md").read_text().splitlines() if "# a mask" in line
+        line
+        for line in (repository / "docs/maps.md").read_text().splitlines()
+        if "# a mask" in line
     ]
     assert (
         recipe.split("#")[0].split("volume=map.mrc")[1].strip()

@@ -1,9 +1,9 @@
 """The jobs and their parameters as ``configs/`` tells them; reads YAML only, so that help comes at once.
 
 Every parameter stands in a YAML file below one comment line: meaning, unit, when to change it. The comment on top
-of a job's file says what the job does; ``# --- Title (more in shared/...) ---`` opens a section. What several jobs
-share stands once, in the files of ``configs/shared`` that a job lists under ``defaults``: its own line without a
-comment changes the default of such a parameter, one with a comment replaces the meaning too.
+of a job's file says what the job does, example commands follow; ``# --- Title (more in shared/...) ---`` opens a
+section. What several jobs share stands once, in the files of ``configs/shared`` that a job lists under ``defaults``:
+its own line without a comment changes the default of such a parameter, one with a comment replaces the meaning too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import functools
 import importlib
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,6 +82,12 @@ def summary(job: str) -> str:
         if not line.startswith("# @"):
             lines.append(line.lstrip("# "))
     return " ".join(lines)
+
+
+def examples(job: str) -> list[tuple[str, str]]:
+    """Commands to begin with, each with what it is for: ``# The demo: cryotorch job=homo_refine`` before the sections."""
+    head = _job_file(job).read_text(encoding="utf-8").partition("# ---")[0]
+    return re.findall(r"^# (.+?): +(cryotorch .+)$", head, re.MULTILINE)
 
 
 def settings_class(job: str) -> type:

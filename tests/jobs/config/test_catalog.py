@@ -55,6 +55,14 @@ def test_help_lists_every_parameter_with_default_and_meaning() -> None:
     assert all(job in jobs for job in catalog.job_names())
 
 
+@pytest.mark.parametrize("job", catalog.job_names())
+def test_every_job_has_an_example_command(job: str) -> None:
+    """A line such as ``# The demo: cryotorch job=homo_refine`` before the first section of its YAML file."""
+    found = catalog.examples(job)
+    assert found, f"configs/job/{job}.yaml lacks a line '# What for: cryotorch job={job} ...'"
+    assert any(f" job={job}" in command for _, command in found)
+
+
 def test_presets_of_a_group() -> None:
     assert "trainer" in catalog.groups("homo_refine") and "cpu" in catalog.options("trainer")
     assert catalog.groups("sharpen") == []
