@@ -29,8 +29,9 @@ def run(settings: Classify) -> Path:
     from cryotorch.jobs.classification3d.fixed_steps import classified, take_part
     from cryotorch.jobs.classification3d.live import Live
     from cryotorch.jobs.classification3d.results import extras, judge_classes, write
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
-    from cryotorch.jobs.stages.run import log, staged
+    from cryotorch.jobs.stages.run import staged
 
     out = Path(str(settings.out))
     files = (settings.particles, settings.mask, settings.solvent_mask)
@@ -52,5 +53,5 @@ def run(settings: Classify) -> Path:
             more = extras(inputs.settings, damaged, seconds)
             write(out, out, result, settings.write, more)
             run.finish()
-            log.info("The results are in %s, %.1f s", out, time.perf_counter() - started)
+            tell_end(settings, started)
     return out

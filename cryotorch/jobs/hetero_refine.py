@@ -29,8 +29,9 @@ def run(settings: HeteroRefine) -> Path:
     from cryotorch.jobs.classification3d.results import judge_classes, write
     from cryotorch.jobs.classification3d.searched_inputs import map_paths, read_inputs
     from cryotorch.jobs.classification3d.searched_steps import extras, help_refine, refine_classes
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.stages.checkpoints import stage_fingerprint
-    from cryotorch.jobs.stages.run import log, staged
+    from cryotorch.jobs.stages.run import staged
 
     out = Path(str(settings.out))
     files = (settings.particles, settings.mask, *map_paths(settings.volume))
@@ -50,5 +51,5 @@ def run(settings: HeteroRefine) -> Path:
             seconds = {"read": read - started, "classes": time.perf_counter() - read}
             write(out, out, result, settings.write, extras(inputs, damaged, seconds))
             run.finish()
-            log.info("The results are in %s, %.1f s", out, time.perf_counter() - started)
+            tell_end(settings, started)
     return out

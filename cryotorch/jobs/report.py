@@ -19,6 +19,7 @@ class Report:
     runs: list[str] | None
     out: str | None
     overwrite: bool
+    dry_run: bool
 
     def __post_init__(self) -> None:
         """Refuses what is wrong whatever the runs are."""
@@ -29,6 +30,8 @@ def run(settings: Report) -> Path:
     """One page over the runs in ``settings.out``; their folders are read only."""
     started = time.perf_counter()
     require(settings.runs is not None, "runs", None, "name the folders of runs, runs=[a,b]")
+    from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.pages.compared import compared_runs, entry
     from cryotorch.jobs.pages.write import write_comparison
@@ -40,6 +43,7 @@ def run(settings: Report) -> Path:
     with RunLog() as log:
         with new_files(settings, FILES, folders) as made:
             log.open(made / "log.txt")
+            work_begins(settings)
             entries = [entry(folder) for folder in folders]
             for row in entries:
                 log.info("%s: %s", row["run"], row["said"])
@@ -52,5 +56,5 @@ def run(settings: Report) -> Path:
                 **provenance(),
             }
             write_json(made / "summary.json", summary)
-        log.info("The page is %s", Path(str(settings.out)) / "report.html")
+        tell_end(settings, started)
     return Path(str(settings.out))

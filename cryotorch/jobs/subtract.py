@@ -30,6 +30,8 @@ def run(settings: Subtract) -> Path:
     started = time.perf_counter()
     for name, requirement in NEEDED.items():
         require(getattr(settings, name) is not None, name, None, requirement)
+    from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.memory import memory_needed
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.subtraction.inputs import prepare
@@ -42,11 +44,11 @@ def run(settings: Subtract) -> Path:
             log.open(folder / "log.txt")
             prepared = prepare(settings)
             box, device = prepared.images.box, prepared.made.outside.device
-            log.info(line(memory_needed("subtract", box, device)))
+            work_begins(settings, memory_needed("subtract", box, device))
             for finding in write_files(settings, folder, prepared):
                 log.info(line(finding))
             log.info("Of what was subtracted %.1f %% is left in the images", 100 * prepared.left)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(str(settings.out))
 
 

@@ -11,7 +11,13 @@ from cryotorch.jobs.config.parse import require
 # Everything the job may leave in ``out``; the summary comes last and so says that all is there.
 FILES = (
     *("config.yaml", "log.txt", "mean.mrc", "mask.mrc", "component_*.mrc", "frames_*/frame_*.mrc"),
-    *("unshared_component_*.mrc", "view.cxc", "particles.star", "particles.cs", "components.png"),
+    *(
+        "unshared_component_*.mrc",
+        "components.cxc",
+        "particles.star",
+        "particles.cs",
+        "components.png",
+    ),
     *("coordinates.png", "fsc.png", "tensorboard", "summary.json"),
 )
 
@@ -23,6 +29,8 @@ def run(settings: Variability) -> Path:
     from cryotorch.jobs.components.inputs import load
     from cryotorch.jobs.components.results import write
     from cryotorch.jobs.components.steps import analysed
+    from cryotorch.jobs.files.dry_run import work_begins
+    from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.report.run_log import RunLog
 
@@ -30,7 +38,8 @@ def run(settings: Variability) -> Path:
         with new_files(settings, FILES, (settings.particles, settings.mask)) as folder:
             log.open(folder / "log.txt")
             read = load(settings)
+            work_begins(settings)
             made = analysed(read)
             write(folder, read, made, time.perf_counter() - started)
-        log.info("The results are in %s, %.1f s", settings.out, time.perf_counter() - started)
+        tell_end(settings, started)
     return Path(str(settings.out))

@@ -92,6 +92,11 @@ def _of_maps(done: Done) -> list[Step]:
     ]
 
 
+def _of_region(done: Done) -> Step:
+    given = {"particles": done.particles(), "volume": done.out, "mask": "<mask.mrc>"}
+    return Step(_command("local_refine", **given), "a region, in a mask of your own")
+
+
 def _after_refinement(done: Done) -> list[Step]:
     steps = []
     if "not_converged" in done.codes:
@@ -109,10 +114,14 @@ def _after_refinement(done: Done) -> list[Step]:
             command = _command("class2d", particles=particles)
             steps.append(Step(command, "whether the images show particles"))
         return steps
+    if "junk" in done.codes or done.summary.get("junk_share"):
+        where = "cryotorchParticleProbability > 0.5"
+        command = _command("particles", particles=done.particles(), where=where)
+        steps.append(Step(command, "without what looks like junk"))
     if done.resolution <= GOOD_FOR_CTF and not done.settings.get("refine_defocus"):
         command = _command("ctf_refine", particles=done.particles(), volume=done.out)
         steps.append(Step(command, "defocus and aberrations from this map"))
-    return steps + _of_maps(done)
+    return [*steps, *_of_maps(done), _of_region(done)]
 
 
 def _after_ab_initio(done: Done) -> list[Step]:
@@ -216,6 +225,37 @@ def _after_volume_tools(done: Done) -> list[Step]:
     return [Step(command, "the FSC of half maps inside this mask")]
 
 
+def _after_classes(done: Done) -> list[Step]:
+    """The largest class, refined by itself, where the images ask for several."""
+    classes = done.summary.get("classes") or []
+    if done.summary.get("second_state") is False or not classes:
+        return []
+    best = max(classes, key=lambda one: one.get("share") or 0.0)["class"]
+    given = {"volume": done.file(f"map_class_{best}.mrc")} | done.symmetry()
+    listed = done.particles(f"particles_class_{best}")
+    return [Step(_command("homo_refine", particles=listed, **given), "the largest class")]
+
+
+def _after_subtract(done: Done) -> list[Step]:
+    particles = done.particles()
+    return [
+        Step(_command("reconstruct", particles=particles), "the map of what is kept"),
+        Step(_command("classify", particles=particles), "classes of what is kept"),
+        Step(_command("particles", particles=particles, originals=True), "and back"),
+    ]
+
+
+def _after_variability(done: Done) -> list[Step]:
+    if not done.summary.get("real"):
+        return []
+    particles = done.particles()
+    where = "cryotorchComponent1 > 1"
+    return [
+        Step(f"chimerax {shlex.quote(done.file('components.cxc'))}", "the motion, played"),
+        Step(_command("particles", particles=particles, where=where), "one end of it"),
+    ]
+
+
 def _nothing(done: Done) -> list[Step]:
     """What comes next depends on what the user looks for."""
     return []
@@ -225,17 +265,22 @@ def _nothing(done: Done) -> list[Step]:
 AFTER: dict[str, Callable[[Done], list[Step]]] = {
     "ab_initio": _after_ab_initio,
     "class2d": _after_class2d,
+    "classify": _after_classes,
     "convert": _after_convert,
     "create_templates": _nothing,
     "ctf_refine": _after_ctf,
+    "hetero_refine": _after_classes,
     "homo_refine": _after_refinement,
     "local_refine": _after_refinement,
     "local_resolution": _after_local_resolution,
     "orientation_diagnostics": _nothing,
     "particles": _after_particles,
     "reconstruct": _after_reconstruct,
+    "report": _nothing,
     "sharpen": _after_sharpen,
     "simulate": _after_simulate,
+    "subtract": _after_subtract,
     "validation_fsc": _after_validation,
+    "variability": _after_variability,
     "volume_tools": _after_volume_tools,
 }

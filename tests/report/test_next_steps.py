@@ -14,8 +14,13 @@ REFINED = {"particles": "in.star", "max_iterations": 30, "symmetry": "D7", "writ
 UNSETTLED = {"findings": [{"code": "not_converged"}], "resolution": 8.0}
 # job, summary, settings, and the jobs of the commands that follow
 CASES = [
-    ("homo_refine", {"resolution": 3.2}, REFINED, "ctf_refine local_resolution orientation"),
-    ("homo_refine", {"resolution": 8.0}, REFINED, "local_resolution orientation"),
+    (
+        "homo_refine",
+        {"resolution": 3.2},
+        REFINED,
+        "ctf_refine local_resolution orientation local_refine",
+    ),
+    ("homo_refine", {"resolution": 8.0}, REFINED, "local_resolution orientation local_refine"),
     ("homo_refine", {"resolution": None}, REFINED, "class2d"),
     ("local_refine", {"resolution": None}, REFINED, "class2d"),
     ("ab_initio", {"resolution": None}, REFINED, "homo_refine"),
@@ -35,6 +40,27 @@ CASES = [
     ("sharpen", {"resolution": None}, HALVES, ""),
     ("ctf_refine", {}, {"write": ["cs"]}, "reconstruct"),
     ("simulate", {}, {"symmetry": "C4"}, "homo_refine"),
+    (
+        "homo_refine",
+        {"resolution": 8.0, "junk_share": 0.1},
+        REFINED,
+        "particles local_resolution orientation local_refine",
+    ),
+    (
+        "classify",
+        {"second_state": True, "classes": [{"class": 1, "share": 0.6}]},
+        {},
+        "homo_refine",
+    ),
+    ("classify", {"second_state": False, "classes": [{"class": 1, "share": 0.6}]}, {}, ""),
+    (
+        "hetero_refine",
+        {"second_state": None, "classes": [{"class": 2, "share": 0.6}]},
+        {},
+        "homo_refine",
+    ),
+    ("subtract", {}, {}, "reconstruct classify particles"),
+    ("variability", {"real": 0}, {}, ""),
     ("volume_tools", {"result": "mask.mrc"}, {}, "validation_fsc"),
     ("volume_tools", {"result": "map.mrc"}, {}, ""),
 ]

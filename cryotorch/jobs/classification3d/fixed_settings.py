@@ -21,6 +21,7 @@ class Classify:
     out: str | None
     resume: bool
     overwrite: bool
+    dry_run: bool
     write: list[Literal["star", "cs"]]
     cache_dir: str | None
     cache_dtype: Literal["float16", "float32"]

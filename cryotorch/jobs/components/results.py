@@ -42,7 +42,7 @@ def write(folder: Path, read: ComponentInput, made: Made, seconds: float) -> Non
             write_volume(folder / f"unshared_component_{number}.mrc", volume, pixel_size)
     if count:
         script = frames_script(count, SURFACE * float(high_percentile(made.mean)))
-        with replace_file(folder / "view.cxc") as file:
+        with replace_file(folder / "components.cxc") as file:
             file.write(script.encode())
     for ending in dict.fromkeys(read.settings.write):
         place = folder / f"particles.{ending}"

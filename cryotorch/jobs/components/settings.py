@@ -17,6 +17,7 @@ class Variability:
     mask: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     write: list[Literal["star", "cs"]]
     write_unshared: bool
     cache_dir: str | None

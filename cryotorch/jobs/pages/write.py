@@ -72,7 +72,7 @@ def write_comparison(file: Path, title: str, folders: Sequence[Path]) -> None:
 def run_page(path: Path, place: Path):
     """The files of a run, and what is said of it beyond them."""
     from cryotorch.jobs.pages.citations import citations
-    from cryotorch.jobs.pages.next_steps import next_steps
+    from cryotorch.jobs.pages.next_steps import commands
     from cryotorch.jobs.pages.parameters import parameters
     from cryotorch.report.page.gathered import RunPage
     from cryotorch.report.page.run_files import read_run
@@ -80,4 +80,4 @@ def run_page(path: Path, place: Path):
     run = read_run(path, place)
     known = run.job in catalog.job_names()
     about = catalog.summary(run.job) if known else ""
-    return RunPage(run, about, parameters(run), next_steps(run), citations(run))
+    return RunPage(run, about, parameters(run), commands(run), citations(run))

@@ -18,6 +18,7 @@ class Subtract:
     mask: str | None
     out: str | None
     overwrite: bool
+    dry_run: bool
     write: list[Literal["star", "cs"]]
     project: str | None
     stack_type: Literal["float32", "float16"]

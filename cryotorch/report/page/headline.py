@@ -44,6 +44,8 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "directional_resolution.worst": ("Resolution in the worst direction", _length(2)),
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
+    "real": ("Components that are real", _count),
+    "junk_share": ("Looks like junk", "{:.1%}".format),
     "particles": ("Particles", _count),
     "templates": ("Templates", _count),
     "iterations": ("Iterations", _count),
@@ -82,7 +84,7 @@ def warnings(run: RunFiles) -> list[str]:
 
 def tiles(run: RunFiles) -> list[Tile]:
     """The numbers of a run that a reader looks for first."""
-    found = [tile for tile in (_resolution(run),) if tile is not None]
+    found = [tile for tile in (_resolution(run), _states(run)) if tile is not None]
     for name, (title, form) in NUMBERS.items():
         value = number(look_up(run.summary, name))
         if value is not None:
@@ -94,6 +96,15 @@ def tiles(run: RunFiles) -> list[Tile]:
     if total is not None:
         found.append(Tile("Time", seconds(total)))
     return found
+
+
+def _states(run: RunFiles) -> Tile | None:
+    """Whether images that were in no map ask for several."""
+    seen, lead = run.summary.get("second_state"), number(run.summary.get("lead_standard_errors"))
+    if not isinstance(seen, bool):
+        return None
+    note = "" if lead is None else f"by {lead:.1f} standard errors, of 5 that are asked for"
+    return Tile("A second state", "seen" if seen else "not seen", note, not seen)
 
 
 def _note(run: RunFiles, name: str) -> str:

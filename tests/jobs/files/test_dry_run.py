@@ -22,11 +22,15 @@ HALVES = dict(half_map_a="a.mrc", half_map_b="initial.mrc")
 GIVEN: dict[str, dict[str, Any]] = {
     "ab_initio": dict(particles="particles.star", n_starts=1),
     "class2d": dict(particles="particles.star", n_classes=2, max_resolution=14, shift_extent=10),
+    "classify": dict(particles="truth.star", half_sets="resplit"),
     "convert": dict(particles="truth.star"),
     "create_templates": dict(volume="a.mrc", n_templates=2),
     "ctf_refine": dict(
         **dict(particles="truth.star", volume="a.mrc", max_resolution=14),
         **dict(optics_min_resolution=30, defocus_min_resolution=60),
+    ),
+    "hetero_refine": dict(
+        particles="particles.star", volume="initial.mrc", n_classes=2, final_resolution=14
     ),
     "homo_refine": dict(particles="particles.star", volume="initial.mrc", **REFINED),
     "local_refine": dict(
@@ -37,9 +41,12 @@ GIVEN: dict[str, dict[str, Any]] = {
     "orientation_diagnostics": HALVES | dict(particles="truth.star"),
     "particles": dict(particles="truth.star"),
     "reconstruct": dict(particles="truth.star", half_sets="resplit"),
+    "report": dict(runs=["made"]),
     "sharpen": HALVES,
     "simulate": dict(box_size=16, pixel_size=6.0, n_particles=12, resolution=14),
+    "subtract": dict(particles="truth.star", volume="a.mrc", mask="mask.mrc"),
     "validation_fsc": HALVES,
+    "variability": dict(particles="truth.star", half_sets="resplit"),
     "volume_tools": dict(volume="a.mrc", threshold=0.2),
 }
 
