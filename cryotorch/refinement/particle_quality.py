@@ -47,9 +47,14 @@ class Quality:
         found: what is to be said of it, None for a few particles, of which nothing is.
     """
 
-    probability: Tensor | None
-    junk: float | None
-    found: Finding | None
+    probability: Tensor | None = None
+    junk: float | None = None
+    found: Finding | None = None
+
+    @property
+    def said(self) -> list[Finding]:
+        """``found``, where there is something."""
+        return [] if self.found is None else [self.found]
 
 
 def particle_quality(
@@ -64,7 +69,7 @@ def particle_quality(
     cross, power, misfit = (x.double() for x in (cross, power, misfit))
     sound = (power > 0) & (misfit > 0) & torch.isfinite(cross + misfit)
     if sound.sum() < MIN_PARTICLES:
-        return Quality(None, None, None)
+        return Quality()
     match = (cross * (2 / power.clamp_min(1e-30)).sqrt())[sound]
     amplitude = cross / power.clamp_min(1e-30)
     for which in (0, 1):

@@ -65,8 +65,6 @@ def outcome(
     factors = error_factors(e_step.sigma[updated], e_step.pose_difference[updated])
     sigma = state.particles.pose_sigma * factors
     quality = _quality(state, settings, e_step)
-    if quality is not None and quality.found is not None:
-        messages = [*messages, quality.found]
     return IterationResult(
         iteration=state.iteration,
         pixel_size=settings.pixel_size,
@@ -88,22 +86,22 @@ def outcome(
         shift_change=changes.shift_change[has_pose],
         seconds=dict(seconds),
         history=[dict(h) for h in state.history],
-        messages=[*messages, *warnings],
+        messages=[*messages, *quality.said, *warnings],
         final=bool(state.stopped),
         group=settings.group.cpu(),
         departures=departures,
         cutoff=None if made.cutoff is None else made.cutoff.cpu(),
         loud=changes.loud,
         noise_factor=changes.noise_factor[has_pose],
-        probability=quality and quality.probability,
-        junk=quality and quality.junk,
+        probability=quality.probability,
+        junk=quality.junk,
     )
 
 
-def _quality(state: State, settings: EMSettings, e_step: EStepResult) -> Quality | None:
+def _quality(state: State, settings: EMSettings, e_step: EStepResult) -> Quality:
     """What the particles of a run that ends are worth."""
     if not state.stopped or not bool((e_step.updated > 0).all()):
-        return None
+        return Quality()
     extent = settings.search.shift_extent
     limit, symmetries = state.convergence.max_shells[-1], len(settings.group)
     noise = noise_match(limit, extent, settings.box, symmetries)

@@ -46,7 +46,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "simulate": dict(box_size=16, pixel_size=6.0, n_particles=12, resolution=14),
     "subtract": dict(particles="truth.star", volume="a.mrc", mask="mask.mrc"),
     "validation_fsc": HALVES,
-    "variability": dict(particles="truth.star", half_sets="resplit"),
+    "variability": dict(particles="truth.star", half_sets="resplit", n_components=1),
     "volume_tools": dict(volume="a.mrc", threshold=0.2),
 }
 
@@ -144,7 +144,7 @@ def test_what_would_be_replaced(there: Path, capsys: pytest.CaptureFixture) -> N
         run("volume_tools", **given)
     with pytest.raises(DryRun):
         run("volume_tools", overwrite=True, **given)
-    assert "into made and replace 4 files of a run there: config.yaml" in capsys.readouterr().out
+    assert "into made and replace 6 files of a run there: report.html" in capsys.readouterr().out
     assert snapshot(there / "made") == before
 
 
