@@ -90,6 +90,7 @@ ACROSS = {
     "test_architecture.py": "the house",
     "test_benchmark.py": "scripts/benchmark",
     "test_benchmark_begin.py": "scripts/benchmark begin",
+    "test_benchmark_junk.py": "scripts/benchmark junk",
     "test_cli.py": "__main__.py",
     "test_configs.py": "configs/",
     "test_docstrings.py": "shapes and errors in docstrings",

@@ -47,34 +47,31 @@ class Quality:
         found: what is to be said of it, None for a few particles, of which nothing is.
     """
 
-    probability: Tensor | None = None
-    junk: float | None = None
-    found: Finding | None = None
-
-    @property
-    def said(self) -> list[Finding]:
-        """``found``, where there is something."""
-        return [] if self.found is None else [self.found]
+    probability: Tensor | None
+    junk: float | None
+    found: Finding | None
 
 
 def particle_quality(
-    cross: Tensor, power: Tensor, misfit: Tensor, half: Tensor, noise_match: float
+    cross: Tensor, power: Tensor, misfit: Tensor, part: Tensor, noise_match: float
 ) -> Quality:
     """Judge n particles; all arguments (n,) but the last.
 
     Args:
         cross, power: inner products with the projection and of the projection, at scale 1; misfit: as said above, 0 of blank images.
-        half: half set, whose references may differ in scale; noise_match: what a search makes of noise, see ``noise_match``.
+        part: number of half set and optics group, whose particles may differ in contrast from others; noise_match: what a search makes of
+            noise, see ``noise_match``.
     """
     cross, power, misfit = (x.double() for x in (cross, power, misfit))
     sound = (power > 0) & (misfit > 0) & torch.isfinite(cross + misfit)
     if sound.sum() < MIN_PARTICLES:
-        return Quality()
+        return Quality(None, None, None)
     match = (cross * (2 / power.clamp_min(1e-30)).sqrt())[sound]
     amplitude = cross / power.clamp_min(1e-30)
-    for which in (0, 1):
-        mine = half == which
-        amplitude[mine] /= (cross[mine].sum() / power[mine].sum().clamp_min(1e-30)).clamp_min(1e-6)
+    amplitude /= amplitude[sound].median().clamp_min(1e-6)
+    for mine in (sound & (part == number) for number in part.unique()):
+        if mine.sum() >= MIN_PARTICLES // 2:
+            amplitude[mine] /= amplitude[mine].median().clamp_min(1e-6)
     points, groups, exponent = _groups(amplitude[sound], misfit[sound].log())
     of_noise = (noise_match + 1) * float((amplitude[sound] / match).nanmedian())
     good, same = _molecule(groups, exponent, of_noise)

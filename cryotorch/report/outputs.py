@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from cryotorch.report.fsc_files import write_fsc_files
 from cryotorch.report.sentences import line
 from cryotorch.report.summary import write_summary
 from cryotorch.results import IterationResult
+
+PROBABILITY = "cryotorchParticleProbability"
 
 
 def write_outputs(
@@ -63,6 +66,7 @@ def write_outputs(
     with replace_file(paths[-1]) as file:
         file.write(orientation_bild(rotation, box, result.pixel_size, radius).encode())
     if source is not None:
+        source = _without_probability(source)
         for ending in dict.fromkeys(formats):
             paths.append(folder / f"particles.{ending}")
             unseen = write_particles(paths[-1], source, result.particles, _columns(result))
@@ -71,6 +75,13 @@ def write_outputs(
     paths.append(folder / "summary.json")
     write_summary(paths[-1], result, extras)
     return paths
+
+
+def _without_probability(source: ParticleFile) -> ParticleFile:
+    """The file without what an earlier run said of its particles against another map."""
+    table = source.tables["particles"].copy()
+    table.pop(PROBABILITY, None)
+    return replace(source, tables={**source.tables, "particles": table})
 
 
 def _columns(result: IterationResult) -> dict[str, np.ndarray]:
@@ -82,7 +93,7 @@ def _columns(result: IterationResult) -> dict[str, np.ndarray]:
     if result.noise_factor is not None:
         columns["cryotorchNoiseFactor"] = result.noise_factor.double().numpy()
     if result.probability is not None:
-        columns["cryotorchParticleProbability"] = result.probability.double().numpy()
+        columns[PROBABILITY] = result.probability.double().numpy()
     if moved is None:
         return columns
     return columns | {

@@ -17,7 +17,7 @@ N = 2000
 def particles(
     junk: float, match: float, spread: float = 0.0, seed: int = 0, n: int = N
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Cross, power, misfit and half of n particles with a mean ``match`` in standard errors, contrast of a log-normal ``spread``; and which are none.
+    """Cross, power, misfit and half set of n particles with a mean ``match`` in standard errors, contrast of a log-normal ``spread``; and which are none.
 
     A third of the junk is noise, two thirds match half as well as particles and leave power.
     """
@@ -111,11 +111,17 @@ def test_a_blank_image_shows_nothing_and_few_particles_tell_nothing() -> None:
     assert judged(particles(0.2, 20, n=100)[0]) == Quality(None, None, None)
 
 
-def test_half_sets_may_differ_in_scale() -> None:
-    (cross, power, misfit, half), none = particles(0.2, 20)
-    quality = judged((torch.where(half == 0, 2 * cross, cross), power, misfit, half))
-    assert quality.probability is not None
-    assert float(((quality.probability < CUT) == none).double().mean()) > 0.97
+def test_optics_groups_and_half_sets_may_differ_in_contrast() -> None:
+    """Half of the contrast is no junk, where it is that of a whole group."""
+    for junk in (0.0, 0.2):
+        (cross, power, misfit, half), none = particles(junk, 30)
+        cross = torch.where(half == 0, 0.5 * cross, cross)
+        quality = judged((cross, power, misfit, half))
+        if junk:
+            assert quality.probability is not None
+            assert float(((quality.probability < CUT) == none).double().mean()) > 0.97
+        else:
+            assert quality.junk == 0 and quality.probability is None
 
 
 def test_the_match_of_noise_is_that_of_the_best_of_many() -> None:

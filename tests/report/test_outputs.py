@@ -62,6 +62,9 @@ def test_particles_keep_their_columns_and_take_the_new_poses(make, tmp_path: Pat
         assert shared_resolution(table, tmp_path) == pytest.approx(edge / 4, abs=1e-4)
         found = table.floats("cryotorchParticleProbability", tmp_path)
         assert found.tolist() == pytest.approx(probability.tolist(), abs=1e-4)
+        again = replace(told, probability=None)
+        write_outputs(tmp_path, again, read_particles(tmp_path / f"particles.{ending}"))
+        assert "cryotorchParticleProbability" not in (tmp_path / "particles.star").read_text()
     back = read_particles(tmp_path / "particles.star")
     assert list(back.tables["particles"]["myNote"]) == [f"note{i}" for i in range(6)]
     assert rotation_angle(back.particles.rotation, particles.rotation).max() < 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from cryotorch.ops.resolution.sharpening import Sharp
 from cryotorch.refinement.em.evaluate import Evaluation
 from cryotorch.refinement.em.expectation import EStepResult, Expectation
 from cryotorch.refinement.em.update import PoseChanges
-from cryotorch.refinement.particle_quality import Quality, noise_match, particle_quality
+from cryotorch.refinement.particle_quality import noise_match, particle_quality
 from cryotorch.refinement.pose_search.pose_error import error_factors
 from cryotorch.refinement.pose_search.pose_prior import PosePrior
 from cryotorch.refinement.settings import EMSettings
@@ -64,8 +65,7 @@ def outcome(
     updated = e_step.updated > 0
     factors = error_factors(e_step.sigma[updated], e_step.pose_difference[updated])
     sigma = state.particles.pose_sigma * factors
-    quality = _quality(state, settings, e_step)
-    return IterationResult(
+    result = IterationResult(
         iteration=state.iteration,
         pixel_size=settings.pixel_size,
         half_maps=made.half_maps.cpu(),
@@ -86,27 +86,30 @@ def outcome(
         shift_change=changes.shift_change[has_pose],
         seconds=dict(seconds),
         history=[dict(h) for h in state.history],
-        messages=[*messages, *quality.said, *warnings],
+        messages=[*messages, *warnings],
         final=bool(state.stopped),
         group=settings.group.cpu(),
         departures=departures,
         cutoff=None if made.cutoff is None else made.cutoff.cpu(),
         loud=changes.loud,
         noise_factor=changes.noise_factor[has_pose],
-        probability=quality.probability,
-        junk=quality.junk,
     )
+    return _with_quality(result, state, settings, e_step)
 
 
-def _quality(state: State, settings: EMSettings, e_step: EStepResult) -> Quality:
-    """What the particles of a run that ends are worth."""
-    if not state.stopped or not bool((e_step.updated > 0).all()):
-        return Quality()
+def _with_quality(
+    result: IterationResult, state: State, settings: EMSettings, e_step: EStepResult
+) -> IterationResult:
+    """The result with what its particles are worth, of a run that ends."""
+    if not result.final or not bool((e_step.updated > 0).all()):
+        return result
     extent = settings.search.shift_extent
     limit, symmetries = state.convergence.max_shells[-1], len(settings.group)
     noise = noise_match(limit, extent, settings.box, symmetries)
-    seen = e_step.cross, e_step.power, e_step.misfit
-    return particle_quality(*seen, state.particles.half, noise)
+    part = 2 * state.particles.optics_group + state.particles.half
+    quality = particle_quality(e_step.cross, e_step.power, e_step.misfit, part, noise)
+    messages = [*result.messages, *([quality.found] if quality.found else [])]
+    return replace(result, probability=quality.probability, junk=quality.junk, messages=messages)
 
 
 def _departures(state: State, settings: EMSettings) -> Departures | None:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cryotorch.ops.fourier.slices import merge_
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.masks.soft import soft_circle
+from cryotorch.ops.pose.scores import residual_power
 from cryotorch.particles import Batch
 from cryotorch.refinement.em import expectation as module
 from cryotorch.refinement.em.expectation import Expectation
@@ -118,7 +119,8 @@ def test_beyond_the_alignment_limit_nothing_is_predicted(
     batch = world.batches(20)[0]
     expectation.use(batch)
     observed = expectation.observe(batch)
-    residual = expectation._residual(observed.inside, expectation.search(observed).poses)
+    prediction = expectation._prediction(observed.inside, expectation.search(observed).poses)
+    residual = residual_power(observed.inside.spectrum, prediction)
     power, count = observed.images.spectrum.abs().square(), expectation._count(6.0)
     torch.testing.assert_close(residual[:, count:], power[:, count:])
     assert residual[:, :count].sum() < 0.04 * power[:, :count].sum()

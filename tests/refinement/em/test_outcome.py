@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from cryotorch.findings import codes
 from cryotorch.ops.geometry.rotations import from_rotation_vector
 from cryotorch.refinement.em import outcome
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.iteration import expect, maximize
 from cryotorch.refinement.runtime.ranks import Ranks
-from cryotorch.refinement.settings import LocalSettings, SearchExtent
+from cryotorch.refinement.settings import LocalSettings, SearchExtent, SearchSettings
 
 
 @pytest.fixture
@@ -72,3 +74,26 @@ def test_departures_are_counted_from_the_first_poses() -> None:
     assert (found.most_rotation, found.most_shift) == pytest.approx((40, 6))
     settings.local = None
     assert outcome._departures(None, settings) is None
+
+
+def test_particles_are_judged_at_the_end(of_one_batch, nothing_found) -> None:
+    """A fifth matches half as well and leaves twice as much: it is junk, and said so; an iteration in between tells nothing."""
+    state, _, result = of_one_batch
+    assert result.probability is None and result.junk is None
+    n = 600
+    draw = torch.Generator().manual_seed(2)
+    junk = torch.arange(n) % 5 == 0
+    amplitude = torch.where(junk, 0.5, 1.0) + 0.05 * torch.randn(n, generator=draw)
+    misfit = torch.where(junk, 2.0, 1.0) * (0.1 * torch.randn(n, generator=draw)).exp()
+    found = replace(
+        nothing_found(n), cross=200 * amplitude, power=torch.full((n,), 200.0), misfit=misfit
+    )
+    particles = SimpleNamespace(half=torch.arange(n) % 2, optics_group=torch.zeros(n))
+    state.particles = particles
+    settings = SimpleNamespace(search=SearchSettings(), group=torch.eye(3)[None], box=48)
+    last = outcome._with_quality(replace(result, final=True), state, settings, found)
+    assert last.probability is not None and torch.equal(last.probability < 0.5, junk)
+    assert last.junk == pytest.approx(0.2, abs=0.01)
+    assert codes(last.messages)[-1] == "junk"
+    some = replace(found, updated=(torch.arange(n) > 3).float())
+    assert outcome._with_quality(replace(result, final=True), state, settings, some).junk is None
