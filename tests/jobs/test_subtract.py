@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cryotorch.data.mrc import read_volume, write_stack, write_volume
-from cryotorch.data.particle_file import read_particles, write_particles
+from cryotorch.data.particle_file import read_particles, write_particles, write_tables
 from cryotorch.data.star import read_star, write_star
 from cryotorch.errors import InputError
 from cryotorch.jobs import local_refine, particles, reconstruct, simulate, subtract
@@ -111,6 +111,22 @@ def test_lists_lead_to_the_new_images_and_back(world: Path, tmp_path: Path) -> N
         )
     tables = [read_star(x)["optics"] for x in (world / "posed.star", out / "particles.star")]
     assert all(x in tables[1] for x in ("rlnMagMat00", "rlnBeamTiltX"))
+
+
+def test_a_cs_file_gives_the_same_images(world: Path, tmp_path: Path) -> None:
+    write_tables(world / "posed.cs", read_particles(world / "posed.star").tables)
+    for name in ("star", "cs"):
+        files = given(world) | dict(particles=world / f"posed.{name}", recenter_on_mask=True)
+        run(subtract, tmp_path / name, **files, write=[name])
+    first, second = (mrcfile.read(tmp_path / name / "particles.mrcs") for name in ("star", "cs"))
+    assert power(first - second) < 1e-6 * power(first)
+    star, cs = (read_particles(tmp_path / x / f"particles.{x}").particles for x in ("star", "cs"))
+    assert torch.allclose(star.shift, cs.shift, atol=1e-3) and torch.equal(star.half, cs.half)
+    out = dict(particles=tmp_path / "cs/particles.cs", originals=True)
+    run(particles, tmp_path / "back", **out)
+    back = read_particles(tmp_path / "back/particles.cs")
+    source = read_particles(world / "posed.star").particles
+    assert torch.allclose(back.particles.shift, source.shift, atol=1e-3) and back.box == BOX
 
 
 def test_maps_of_the_new_images_show_what_was_kept(world: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NEEDS = {
     "orientation_diagnostics": (625e6, 29.0),
     "ctf_refine": (550e6, 139.0),  # not measured: references as in a refinement
     "create_templates": (476e6, 15.5),
-    "subtract": (600e6, 139.0),
+    "subtract": (795e6, 186.0),
     "simulate": (600e6, 122.0),
     "classify": (600e6, 40.0),  # and what images and classes take
     "variability": (600e6, 100.0),  # and what its sums and images take
