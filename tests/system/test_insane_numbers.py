@@ -50,6 +50,10 @@ JOBS = {
     ),
     "particles": dict(particles="truth.star", restack="float16"),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
+    "variability": dict(
+        **dict(particles="many/truth.star", n_components=2, max_resolution=16),
+        **dict(iterations=2, n_frames=2),
+    ),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
     "orientation_diagnostics": dict(
         **dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
@@ -113,7 +117,11 @@ def test_sound_files_of_every_job(small: Path, tmp_path: Path, job: str) -> None
 
 
 @pytest.mark.parametrize(
-    "job", ["ab_initio", "homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"]
+    "job",
+    [
+        *("ab_initio", "homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"),
+        "variability",
+    ],
 )
 def test_one_image_of_1e38(small: Path, tmp_path: Path, job: str) -> None:
     files = copied(small, tmp_path / "in")
