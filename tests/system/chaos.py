@@ -53,6 +53,7 @@ AT_ONCE = {
     "validation_fsc": "volume=whole",
     "orientation_diagnostics": "volume=whole n_directions=300",
     "create_templates": "volume=whole n_templates=4",
+    "variability": "particles=set/truth.star n_components=2 iterations=4 n_frames=3",
     "volume_tools": "volume=set/truth.mrc threshold=0.3",
     "report": "runs=[whole]",
 }

@@ -54,6 +54,10 @@ JOBS = {
         **dict(recenter_on_mask=True, box_size=12),
     ),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
+    "variability": dict(
+        **dict(particles="many/truth.star", n_components=2, max_resolution=16),
+        **dict(iterations=2, n_frames=2),
+    ),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
     "orientation_diagnostics": dict(
         **dict(half_map_a="truth.mrc", half_map_b="initial.mrc"),
@@ -119,13 +123,8 @@ def test_sound_files_of_every_job(small: Path, tmp_path: Path, job: str) -> None
 @pytest.mark.parametrize(
     "job",
     [
-        "ab_initio",
-        "homo_refine",
-        "local_refine",
-        "reconstruct",
-        "ctf_refine",
-        "class2d",
-        "subtract",
+        *("ab_initio", "homo_refine", "local_refine", "reconstruct", "ctf_refine", "class2d"),
+        *("subtract", "variability"),
     ],
 )
 def test_one_image_of_1e38(small: Path, tmp_path: Path, job: str) -> None:

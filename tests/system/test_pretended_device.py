@@ -115,6 +115,11 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         dict(particles="{c1}/start.star", n_classes=2, iterations=2, epochs=1)
         | dict(max_resolution=16.0, shift_extent=8.0),
     ),
+    "variability": (
+        "variability",
+        dict(particles="{many}/truth.star", n_components=1, max_resolution=16.0)
+        | dict(iterations=2, n_frames=2),
+    ),
     "create_templates": ("create_templates", dict(volume="{c1}/truth.mrc", n_templates=6)),
     "simulate": ("simulate", dict(TINY, n_particles=6)),
 }

@@ -31,7 +31,11 @@ Tell = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Poses:
-    """Of all images in the specimen: rotation (n, 3, 3), shift_px (n, 2), half (n,) set."""
+    """Of all images, with the magnification undone.
+
+    Attributes:
+        rotation: (n, 3, 3); shift_px: (n, 2); half: (n,) set.
+    """
 
     rotation: Tensor
     shift_px: Tensor
@@ -40,7 +44,11 @@ class Poses:
 
 @dataclass(frozen=True)
 class Model:
-    """Mean and components (q, d, d, d) of a half set, and the standard deviation of the contrast."""
+    """What images are explained with.
+
+    Attributes:
+        maps: (q, d, d, d), the mean and then the components; spread: standard deviation of the contrast.
+    """
 
     maps: Tensor
     spread: float
@@ -160,7 +168,7 @@ def _joined(moments: list[_Moments]) -> _Moments:
 
 
 def batches(poses: Poses, settings: VariabilitySettings, half: int) -> tuple[Tensor, ...]:
-    """Rows of the images of a half set, so many at once."""
+    """Rows (r,) of the images of a half set, so many at once."""
     return torch.nonzero(poses.half == half)[:, 0].split(settings.at_once)
 
 

@@ -45,6 +45,9 @@ def _folder(name: str) -> Path:
         ("create_templates", dict(volume="gone.mrc"), "gone.mrc does not exist"),
         ("class2d", dict(particles="gone.star"), "gone.star does not exist"),
         ("class2d", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
+        ("variability", dict(particles="there.star", mask="gone.mrc"), "gone.mrc does not exist"),
+        ("variability", dict(particles="there.star", symmetry="Z"), "symmetry=Z cannot"),
+        ("variability", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
         ("volume_tools", dict(volume="there.mrc", symmetry="Z"), "symmetry=Z cannot"),
         ("simulate", dict(symmetry="Z"), "symmetry=Z cannot"),
         (
