@@ -58,7 +58,7 @@ def star(tmp_path: Path) -> Path:
 def test_there_and_back(star: Path, tmp_path: Path) -> None:
     summary = run(particles=star, out=tmp_path / "cs")
     assert sorted(p.name for p in (tmp_path / "cs").iterdir()) == [
-        *("config.yaml", "log.txt", "manifest.json", "particles.cs", "summary.json", PAGE),
+        *("config.yaml", "log.txt", "manifest.json", "particles.cs", PAGE, "summary.json"),
     ]
     assert summary["particles"] == 2 and summary["half_sets"] == [1, 1]
     assert summary["files"] == ["particles.cs"] and summary["has_pose"]

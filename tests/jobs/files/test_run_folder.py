@@ -18,6 +18,7 @@ from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.files.manifest import found, read_manifest
 from cryotorch.jobs.files.run_folder import BEFORE, RESULTS, checkpoints
+from cryotorch.jobs.pages.write import PAGES
 from cryotorch.jobs.refinement import trainer
 
 N = 40  # particles of conftest.py
@@ -33,8 +34,8 @@ def test_a_run_leaves_the_results_that_are_known_as_such(
     }
     table = (finished / "profile" / "iteration_001.txt").read_text(encoding="utf-8")
     assert all(f" {phase} " in table for phase in ("coarse", "polish", "insert", "transform"))
-    assert set(contents(finished)) == {*found(finished, RESULTS), "manifest.json"}
-    assert set(read_manifest(finished).files) == set(found(finished, RESULTS))
+    assert set(contents(finished)) == {*found(finished, (*RESULTS, *PAGES)), "manifest.json"}
+    assert set(read_manifest(finished).files) == set(found(finished, (*RESULTS, *PAGES)))
     assert left >= {
         "map.mrc",
         "map_sharp.mrc",
