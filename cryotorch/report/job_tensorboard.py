@@ -9,6 +9,7 @@ from pathlib import Path
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from cryotorch.report.style import Picture
 
@@ -36,6 +37,21 @@ def add_settings(writer: SummaryWriter, folder: Path | None) -> None:
         return
     indented = "\n".join(f"    {line}" for line in text.splitlines())  # as it stands, in Markdown
     writer.add_text("settings", indented, 0)
+
+
+def add_hyperparameters(
+    folder: Path, values: Mapping[str, str], metrics: Mapping[str, float]
+) -> str:
+    """What a run of a sweep differs in, and what came out, into its folder; the name of the new file."""
+    before = set(folder.glob("events.out.tfevents.*"))
+    named = {f"result/{name}": value for name, value in metrics.items()}
+    with SummaryWriter(str(folder)) as run:
+        for summary in hparams(dict(values), named):
+            run.file_writer.add_summary(summary)  # pyright: ignore[reportOptionalMemberAccess]
+        for tag, value in named.items():
+            run.add_scalar(tag, value, 0)
+    (new,) = set(folder.glob("events.out.tfevents.*")) - before
+    return new.name
 
 
 def write_tensorboard(
