@@ -256,7 +256,7 @@ def _run_hydra() -> None:
         folder = Path(folder or os.path.join("runs", "sweep", os.environ[_STARTED]))
         done = runs or found_runs(folder)  # in other processes
         if done:
-            print(finish(done, folder), f"Also in {folder}/sweep.txt", sep="\n")
+            print(finish(done, folder, names), f"Also in {folder}/sweep.txt", sep="\n")
     if any(run.error for run in runs):
         raise _SweepFailed
 

@@ -50,13 +50,34 @@ def write_fsc_text(path: Path, curves: Mapping[str, Tensor], band: Tensor | None
 
     The last one, ``noise_band``, is the FSC that noise in the tight mask stays below (d//2 + 1,).
     """
-    names = [name for name, curve in TEXT_COLUMNS.items() if curve in curves]
-    columns = [clean(curves[TEXT_COLUMNS[name]])[1:] for name in names]
+    names, columns = _columns(curves)
     if band is not None:
         names, columns = [*names, "noise_band"], [*columns, clean(band)[1:]]
     lines = ["\t".join(["wave_number", *names])]
     for shell, values in enumerate(zip(*columns, strict=True), start=1):
         lines.append("\t".join(f"{v:.6f}" for v in (shell, *values)))
+    _write(path, lines)
+
+
+def write_fsc_iterations(path: Path, iteration: int, curves: Mapping[str, Tensor]) -> None:
+    """The same of all iterations in one table: those before ``iteration`` stay, this one and what came after it are replaced."""
+    names, columns = _columns(curves)
+    lines = ["\t".join(["iteration", "wave_number", *names])]
+    before = path.read_text("utf-8").splitlines() if path.is_file() else []
+    if before[:1] == lines:
+        lines += [row for row in before[1:] if int(row.partition("\t")[0]) < iteration]
+    for shell, values in enumerate(zip(*columns, strict=True), start=1):
+        lines.append("\t".join([str(iteration), str(shell), *(f"{v:.4f}" for v in values)]))
+    _write(path, lines)
+
+
+def _columns(curves: Mapping[str, Tensor]) -> tuple[list[str], list[list[float]]]:
+    """Names and values of the columns that there are, from shell 1 on."""
+    names = [name for name, curve in TEXT_COLUMNS.items() if curve in curves]
+    return names, [clean(curves[TEXT_COLUMNS[name]])[1:] for name in names]
+
+
+def _write(path: Path, lines: list[str]) -> None:
     with replace_file(path) as file:
         file.write(("\n".join(lines) + "\n").encode())
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from cryotorch.report.style import Picture
 
@@ -40,27 +39,19 @@ def add_settings(writer: SummaryWriter, folder: Path | None) -> None:
     writer.add_text("settings", indented, 0)
 
 
-def read_curves(folder: Path) -> dict[str, list[float]]:
-    """The inverse of ``write_curves``: {} where nothing whole is found."""
-    curves: dict[str, list[float]] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for record in _records(path.read_bytes()):
-            for value in Event.FromString(record).summary.value:
-                if value.tag.startswith("fsc/"):
-                    curves.setdefault(value.tag[4:], []).append(value.simple_value)
-    return curves
-
-
-def _records(raw: bytes) -> Iterator[bytes]:
-    """Of a TFRecord file: each is its length (8 bytes), a checksum (4), itself, a checksum (4); a last one that is cut off is left out."""
-    place = 0
-    while place + 12 <= len(raw):
-        (length,) = struct.unpack_from("<Q", raw, place)
-        end = place + 12 + length
-        if end + 4 > len(raw):
-            return
-        yield raw[place + 12 : end]
-        place = end + 4
+def add_hyperparameters(
+    folder: Path, values: Mapping[str, str], metrics: Mapping[str, float]
+) -> str:
+    """What a run of a sweep differs in, and what came out, into its folder; the name of the new file."""
+    before = set(folder.glob("events.out.tfevents.*"))
+    named = {f"result/{name}": value for name, value in metrics.items()}
+    with SummaryWriter(str(folder)) as run:
+        for summary in hparams(dict(values), named):
+            run.file_writer.add_summary(summary)  # pyright: ignore[reportOptionalMemberAccess]
+        for tag, value in named.items():
+            run.add_scalar(tag, value, 0)
+    (new,) = set(folder.glob("events.out.tfevents.*")) - before
+    return new.name
 
 
 def write_tensorboard(

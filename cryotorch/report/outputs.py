@@ -14,7 +14,7 @@ from cryotorch.data.half_sets import SHARED_RESOLUTION
 from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.report.bild import orientation_bild
-from cryotorch.report.fsc_files import write_fsc_files
+from cryotorch.report.fsc_files import write_fsc_files, write_fsc_iterations
 from cryotorch.report.sentences import line
 from cryotorch.report.summary import write_summary
 from cryotorch.results import IterationResult
@@ -61,6 +61,8 @@ def write_outputs(
         paths.append(path)
     box = result.map.shape[-1]
     paths += write_fsc_files(folder, result.curves, box, result.pixel_size, result.band)
+    paths.append(folder / "fsc_iterations.txt")
+    write_fsc_iterations(paths[-1], result.iteration, result.curves)
     paths.append(folder / "orientations.bild")
     rotation, radius = result.particles.rotation.numpy(), 0.45 * box * result.pixel_size
     with replace_file(paths[-1]) as file:

@@ -42,19 +42,20 @@ RUNS = {
     "tight": "tight_mask",
     "corrected": "corrected",
 }
-_LEFT = ["seconds_left/middle", "seconds_left/least", "seconds_left/most"]
-_LAYOUT = {
-    "Refinement": {
-        "Resolution (Å), a colour for each mask": ["Multiline", [rf"^{BY_MASK}$"]],
-        "Rotation change (°), median": ["Multiline", [r"^change/rotation_deg$"]],
-        "Shift change (Å), median": ["Multiline", [r"^change/shift_A$"]],
-        "Seconds of an iteration": ["Multiline", [r"^seconds/total$"]],
-        "Seconds left, from least to most": ["Margin", _LEFT],
-    },
+# Charts, each of a value, its lower and its upper end. A value that is its own margin is drawn as it is; of a chart of the usual kind
+# TensorBoard leaves out the first iterations, as outliers, and smooths the rest.
+_MARGINS = {
+    "Resolution (Å), a colour for each mask": [BY_MASK] * 3,
+    "Rotation change (°), median": ["change/rotation_deg"] * 3,
+    "Shift change (Å), median": ["change/shift_A"] * 3,
+    "Uncertainty of the rotation (°), median": ["uncertainty/rotation_deg"] * 3,
+    "Seconds of an iteration": ["seconds/total"] * 3,
+    "Seconds left, from least to most": [f"seconds_left/{n}" for n in ("middle", "least", "most")],
 }
-READING = """Charts: set *Smoothing* to 0 and untick *Ignore outliers*, TensorBoard's own defaults, or it draws other numbers than there
-are and leaves the first ones out. In *Custom scalars* every mask has its colour; runs are named by the mask. *Images* has all FSC
-curves of an iteration in one figure with an axis in Å, and the resolution of all iterations. *Mesh*: the map at 22 % of its high
+_LAYOUT = {"Refinement": {title: ["Margin", tags] for title, tags in _MARGINS.items()}}
+READING = """*Custom scalars*: a colour for each mask, by the names of the runs. *Scalars* and *Time series* draw other numbers than there are and
+leave the first ones out until *Smoothing* is 0 and *Ignore outliers* unticked, which are TensorBoard's defaults. *Images* has all
+FSC curves of an iteration in one figure with an axis in Å, and the resolution of all iterations. *Mesh*: the map at 22 % of its high
 density, inside the FSC mask; the colour is the distance from the middle of the box, red near it, blue far from it."""
 _MATERIAL = {
     "lights": [

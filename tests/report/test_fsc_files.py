@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryotorch.report.fsc_files import clean, write_fsc_files, write_fsc_xml
+from cryotorch.report.fsc_files import (
+    clean,
+    write_fsc_files,
+    write_fsc_iterations,
+    write_fsc_xml,
+)
 from cryotorch.results import IterationResult
 
 BOX, PIXEL = 32, 2.5
@@ -63,6 +68,18 @@ def check_by_hand(path: Path, shells: int) -> None:
         assert [child.tag for child in point] == ["x", "y"]
         assert float(point[0].text) == pytest.approx(number / (BOX * PIXEL), abs=1e-6)
         assert -1 <= float(point[1].text) <= 1
+
+
+def test_the_curves_of_all_iterations(tmp_path: Path) -> None:
+    """A run that goes on from an earlier iteration replaces what it does again."""
+    path = tmp_path / "fsc_iterations.txt"
+    for iteration, value in ((1, 0.25), (2, 0.5), (3, 0.75), (2, 0.125)):
+        curves = {"tight": torch.tensor([1.0, value, -value])}
+        write_fsc_iterations(path, iteration, curves)
+    table = np.genfromtxt(path, names=True)
+    assert table.dtype.names == ("iteration", "wave_number", "fsc_tightmask")
+    assert table["iteration"].tolist() == [1, 1, 2, 2]
+    assert table["fsc_tightmask"].tolist() == [0.25, -0.25, 0.125, -0.125]
 
 
 def test_xml_keeps_emdbs_rules(result: IterationResult, tmp_path: Path) -> None:

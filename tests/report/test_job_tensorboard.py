@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from cryotorch.report.job_tensorboard import LiveBoard, write_tensorboard
+from cryotorch.report.job_tensorboard import LiveBoard, add_hyperparameters, write_tensorboard
 from cryotorch.report.style import Picture
 
 CURVES = {"tight": torch.tensor([1.0, 0.75, 0.25]), "no_mask": torch.tensor([1.0, 0.5, 0.0])}
@@ -42,6 +42,21 @@ def test_settings_are_text(tmp_path: Path) -> None:
     assert text.tensor_proto.string_val[0] == b"    job: sharpen\n    out: a*b*"
 
 
+def test_what_a_run_of_a_sweep_differs_in(tmp_path: Path) -> None:
+    """As the plugin of TensorBoard reads it back."""
+    write_tensorboard(tmp_path, {"resolution/tight": 3.5}, {}, {})
+    name = add_hyperparameters(tmp_path, {"seed": "1", "symmetry": "C4"}, {"resolution": 4.25})
+    assert (tmp_path / name).is_file()
+    found = events(tmp_path)
+    assert found.Scalars("result/resolution")[0].value == 4.25
+    data = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    started = HParamsPluginData.FromString(data).session_start_info
+    assert {k: v.string_value for k, v in started.hparams.items()} == {
+        "seed": "1",
+        "symmetry": "C4",
+    }
+
+
 def test_a_board_that_grows(tmp_path: Path) -> None:
     """All numbers, and pictures as long as drawing them takes a small part of the time."""
     drawn: list[int] = []
@@ -64,16 +79,3 @@ def test_a_board_that_grows(tmp_path: Path) -> None:
     board.add(4, {}, lambda: draw(4))
     board.close()
     assert [event.step for event in events(tmp_path).Images("plots/start")] == [1, 4]
-
-
-def test_curves_are_read_as_they_were_written(tmp_path: Path) -> None:
-    from cryotorch.report.job_tensorboard import read_curves, write_curves
-
-    curves = {"corrected": torch.linspace(1, 0, 9), "tight": torch.rand(9)}
-    write_curves(tmp_path, curves)
-    found = read_curves(tmp_path)
-    assert {name: pytest.approx(c.tolist()) for name, c in curves.items()} == found
-    (path,) = tmp_path.glob("events*")
-    path.write_bytes(path.read_bytes()[:-5])  # killed while it wrote
-    assert len(read_curves(tmp_path)["tight"]) == 8
-    assert read_curves(tmp_path / "none") == {}

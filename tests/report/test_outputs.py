@@ -23,7 +23,7 @@ MAPS = ("map", "map_sharp", "map_half_A", "map_half_B", "mask_refine", "mask_fsc
 def test_all_files_are_there_and_hold_the_result(result: IterationResult, tmp_path: Path) -> None:
     paths = write_outputs(tmp_path, result, extras={"device": "test"})
     expected = {f"{name}.mrc" for name in MAPS} | {f"fsc_{n}.xml" for n in result.curves}
-    expected |= {"fsc.txt", "orientations.bild", "summary.json"}
+    expected |= {"fsc.txt", "fsc_iterations.txt", "orientations.bild", "summary.json"}
     assert {p.name for p in paths} == expected == {p.name for p in tmp_path.iterdir()}
     assert paths[-1].name == "summary.json"
     volumes = dict(zip(MAPS, (result.map, result.map_sharp, *result.half_maps)))

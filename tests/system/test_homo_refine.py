@@ -147,6 +147,7 @@ def test_outputs_are_complete(whole: Run) -> None:
     files = {
         "particles.star",
         "fsc.txt",
+        "fsc_iterations.txt",
         "summary.json",
         "config.yaml",
         "log.txt",

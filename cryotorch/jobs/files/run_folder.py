@@ -47,7 +47,14 @@ BEFORE = (
 )
 # Everything that a run leaves behind, as patterns.
 RESULTS = (
-    *(CONFIG, "log.txt", "summary.json", "fsc.txt", *(f"fsc_{name}.xml" for name in CURVES)),
+    *(
+        CONFIG,
+        "log.txt",
+        "summary.json",
+        "fsc.txt",
+        "fsc_iterations.txt",
+        *(f"fsc_{name}.xml" for name in CURVES),
+    ),
     *(
         "map.mrc",
         "map_sharp.mrc",

@@ -7,8 +7,10 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+from cryotorch.errors import InputError
 
 MAX_NAME = 120  # characters of a folder's name
 SWEEP_RUN = "CRYOTORCH_SWEEP_RUN"  # number of the run of a sweep that further ranks are for
@@ -24,6 +26,7 @@ class Run:
     Attributes:
         name: the values in which it differs, such as ``seed=1``; out: its folder.
         error: why it failed, else "".
+        values: what it differs in from the others, by name.
         resolution: Å; iterations; seconds; warnings: sentences: what its summary says of these, else None.
     """
 
@@ -34,6 +37,7 @@ class Run:
     iterations: int | None = None
     seconds: float | None = None
     warnings: list[str] | None = field(default=None)
+    values: dict[str, str] = field(default_factory=dict)
 
 
 class Ranks:
@@ -96,8 +100,11 @@ def found_runs(folder: Path) -> list[Run]:
     ]
 
 
-def finish(runs: Sequence[Run], folder: Path) -> str:
-    """Fill in what the summaries say, write sweep.txt, sweep.json and a page over all, and return the table."""
+def finish(runs: Sequence[Run], folder: Path, names: Sequence[str] = ()) -> str:
+    """Fill in what the summaries say, write sweep.txt, sweep.json and a page over all, and return the table.
+
+    TensorBoard runs get the values of the swept ``names`` and the resolution, for its table of hyperparameters.
+    """
     from cryotorch.data.files import replace_file
     from cryotorch.jobs.pages.write import write_sweep_page
     from cryotorch.report.summary import write_json
@@ -105,6 +112,7 @@ def finish(runs: Sequence[Run], folder: Path) -> str:
     for run in runs:
         if not run.error:
             _read(run)
+            _compare(run, names)
     text = table(runs)
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / "sweep.txt") as file:
@@ -128,6 +136,31 @@ def _read(run: Run) -> None:
         told = (line for line in summary.get("messages", []) if line.startswith("WARNING"))
         said = [line.removeprefix("WARNING: ") for line in told]
     run.warnings = said
+
+
+def _compare(run: Run, names: Sequence[str]) -> None:
+    from cryotorch.jobs.config.parse import shown
+    from cryotorch.jobs.files.manifest import read_manifest
+    from cryotorch.jobs.files.resume import read_config
+    from cryotorch.report.job_tensorboard import add_hyperparameters
+
+    out = Path(run.out)
+    board, manifest = out / "tensorboard", read_manifest(out)
+    try:
+        config = read_config(out)
+    except InputError:
+        return
+    for name in names:
+        value: object = config
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        run.values[name] = shown(value)
+    if not run.values or manifest is None or not board.is_dir():
+        return
+    known = {"resolution": run.resolution, "seconds": run.seconds}
+    file = add_hyperparameters(board, run.values, {k: v for k, v in known.items() if v is not None})
+    names_now = (*manifest.files, f"tensorboard/{file}")
+    replace(manifest, files=names_now).write(out)
 
 
 def table(runs: Sequence[Run]) -> str:

@@ -27,7 +27,7 @@ HISTORY = {
 
 
 def fsc(run: RunFiles) -> dict[str, Any] | None:
-    """The curves of ``fsc.txt`` with their looks, and of the iterations that TensorBoard has; None where there are none.
+    """The curves of ``fsc.txt`` with their looks, and of all iterations; None where there are none.
 
     ``edge`` is that of the box, Å: shell s lies at s / edge.
     """
@@ -75,16 +75,16 @@ def _read_table(path: Path) -> dict[str, list[float]]:
 
 
 def _iterations(run: RunFiles) -> dict[str, dict[str, list[float]]]:
-    folders = sorted((run.path / "tensorboard").glob("iteration_*"))[-MOST_ITERATIONS:]
-    if not folders:
-        return {}
-    from cryotorch.report.job_tensorboard import read_curves  # its libraries take a second
-
-    found = {}
-    for folder in folders:
-        curves = {n: [round(v, 4) for v in c] for n, c in read_curves(folder).items()}
-        if curves:
-            found[str(int(folder.name.rpartition("_")[2]))] = curves
+    columns = _read_table(run.path / "fsc_iterations.txt")
+    numbers = columns.pop("iteration", [])
+    found: dict[str, dict[str, list[float]]] = {}
+    for number in sorted(set(numbers))[-MOST_ITERATIONS:]:
+        rows = [row for row, which in enumerate(numbers) if which == number]
+        found[str(int(number))] = {
+            TEXT_COLUMNS[name]: [1.0, *(values[row] for row in rows)]
+            for name, values in columns.items()
+            if name in TEXT_COLUMNS
+        }
     return found if len(found) > 1 else {}
 
 

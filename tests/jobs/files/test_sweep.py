@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cryotorch.jobs.files.manifest import Manifest, read_manifest
 from cryotorch.jobs.files.sweep import Run, finish, found_runs, run_name
 
 
@@ -61,3 +62,19 @@ def test_the_table_of_results(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "sweep.json").read_text())["runs"]
     assert kept[1]["resolution"] == 7.3149 and kept[1]["warnings"] == ["a turn"]
     assert kept[0]["iterations"] is None and kept[3]["error"] == "it must not be negative"
+
+
+def test_tensorboard_runs_get_what_differed(tmp_path: Path) -> None:
+    """Into a folder that the run owns as before, so that it can be replaced."""
+    run = summary(tmp_path, "seed=3", resolution=7.5, seconds=2.0)
+    out = Path(run.out)
+    (out / "config.yaml").write_text("job: homo_refine\nseed: 3\nsearch:\n  grid_step: null\n")
+    (out / "tensorboard").mkdir()
+    Manifest("homo_refine", ("config.yaml", "summary.json")).write(out)
+    finish([run], tmp_path, ["seed", "search.grid_step"])
+    assert run.values == {"seed": "3", "search.grid_step": "null"}
+    (file,) = (out / "tensorboard").iterdir()
+    manifest = read_manifest(out)
+    assert manifest is not None and manifest.owns(f"tensorboard/{file.name}")
+    kept = json.loads((tmp_path / "sweep.json").read_text())["runs"][0]
+    assert kept["values"] == run.values

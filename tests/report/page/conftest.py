@@ -21,7 +21,7 @@ import pytest
 from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import new_particle_file
 from cryotorch.report.figures import write_pictures
-from cryotorch.report.job_tensorboard import write_curves
+from cryotorch.report.fsc_files import write_fsc_iterations
 from cryotorch.report.outputs import write_outputs
 from cryotorch.report.page.run_files import RunFiles, read_run
 from cryotorch.report.style import new_figure, render
@@ -50,7 +50,7 @@ def write_run(folder: Path, result: IterationResult, **extras: object) -> RunFil
     write_outputs(folder, result, source, {"symmetry": "C1", **extras})
     for step in (1, 2, 3):
         earlier = {name: curve * step / 3 for name, curve in result.curves.items()}
-        write_curves(folder / "tensorboard" / f"iteration_{step:03d}", earlier)
+        write_fsc_iterations(folder / "fsc_iterations.txt", step, earlier)
     write_pictures({"fsc": render(new_figure(3, 2, "A figure"))}, folder / "plots")
     (folder / "config.yaml").write_text(CONFIG.format(out=folder))
     (folder / "log.txt").write_text("one line\n")
