@@ -78,9 +78,9 @@ def _iterations(run: RunFiles) -> dict[str, dict[str, list[float]]]:
     columns = _read_table(run.path / "fsc_iterations.txt")
     numbers = columns.pop("iteration", [])
     found: dict[str, dict[str, list[float]]] = {}
-    for number in sorted(set(numbers))[-MOST_ITERATIONS:]:
-        rows = [row for row, which in enumerate(numbers) if which == number]
-        found[str(int(number))] = {
+    for step in sorted(set(numbers))[-MOST_ITERATIONS:]:
+        rows = [row for row, which in enumerate(numbers) if which == step]
+        found[str(int(step))] = {
             TEXT_COLUMNS[name]: [1.0, *(values[row] for row in rows)]
             for name, values in columns.items()
             if name in TEXT_COLUMNS
