@@ -27,13 +27,13 @@ MIN_PARTICLES = 200  # fewer tell no groups
 FITTED = 10_000  # particles that Gaussians are fitted to at most
 STARTS = 0.05, 0.2, 0.5  # shares of junk that a fit begins with
 CUT = 0.5  # probability below which a particle is called junk
-EXPONENTS = (
-    1.0,
-    0.5,
-    0.0,
-)  # of amplitudes, of which that is taken which makes groups most Gaussian (Box & Cox 1964)
+# Powers of the amplitude: that is taken which makes groups most Gaussian (Box & Cox 1964).
+EXPONENTS = 1.0, 0.5, 0.0
 MIN_PRECISION, MIN_RECALL = 0.8, 0.6  # of the junk that is called so, for the cut to be worth it
 MIN_DISTANCE = 3.0  # standard deviations of the molecule's group to the middle of another one
+SAME_AMPLITUDE = (
+    0.8  # of the molecule's group, above which another one is a part of it, however narrow both are
+)
 MIN_ERRORS = 5.0  # standard errors by which a particle must match better than noise
 
 
@@ -134,7 +134,7 @@ def _starts(points: Tensor) -> list[Tensor]:
 def _molecule(groups: Gaussians, exponent: float, of_noise: float) -> tuple[int, Tensor]:
     """Which group the map is of, the one that explains most power; and which (k,) are parts of it.
 
-    Those are whose middle lies among its particles, and above the amplitude ``of_noise``, or above that of its own.
+    Those are whose middle lies among its particles, above the amplitude ``of_noise``, or which have nearly its amplitude or more.
     """
     value = groups.mean[:, 0]
     amplitude = value.clamp_min(0) ** (1 / exponent) if exponent else value.exp()
@@ -142,7 +142,7 @@ def _molecule(groups: Gaussians, exponent: float, of_noise: float) -> tuple[int,
     off = groups.mean - groups.mean[good]
     distance = (off * torch.linalg.solve(groups.covariance[good], off.T).T).sum(1).sqrt()
     near = (distance < MIN_DISTANCE) & (amplitude > of_noise)
-    return good, near | (amplitude >= amplitude[good])
+    return good, near | (amplitude >= SAME_AMPLITUDE * amplitude[good])
 
 
 def _told(probability: Tensor) -> Quality:

@@ -79,6 +79,13 @@ def test_no_junk_is_seen_where_there_is_none(spread: float) -> None:
         assert quality.found is not None and codes([quality.found]) == ["no_junk_apart"]
 
 
+def test_a_tenth_less_contrast_is_no_junk_where_noise_is_low() -> None:
+    """Groups that are narrow stand apart by next to nothing."""
+    (cross, power, misfit, half), _ = particles(0, 200)
+    cross = torch.where(torch.arange(N) % 3 == 0, 0.9 * cross, cross)
+    assert judged((cross, power, misfit, half)).junk == 0
+
+
 def test_it_is_said_where_particles_match_no_better_than_noise() -> None:
     for junk in (0.0, 0.2):
         quality = judged(particles(junk, 7)[0])
