@@ -173,7 +173,7 @@ class Chart {
     c.textAlign = "center";
     for (const [v, text] of x.ticks || (x.log ? logTicks(x.low, x.high) : ticks(x.low, x.high, (at.right - at.left) / 80))) {
       const place = px(v), half = c.measureText(text).width / 2;
-      if (place - half < last + 8 || place > at.right + 1 || place < at.left - 1) continue;
+      if (place - half < last + 8 || place + half > at.right + 13 || place < at.left - 1) continue;
       last = place + half;
       c.fillText(text, place, at.bottom + 13);
       c.strokeStyle = colour("faint");

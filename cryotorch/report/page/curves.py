@@ -53,6 +53,8 @@ def fsc(run: RunFiles) -> dict[str, Any] | None:
             "resolution": number(known.get(name)),
             "judged": name in known,
         }
+    if "corrected" in found and "resolution" in run.summary:  # what is claimed, if anything is
+        found["corrected"]["resolution"] = number(run.summary["resolution"])
     return {
         "edge": box * pixel_size,
         "nyquist": 2 * pixel_size,

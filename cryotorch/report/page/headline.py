@@ -82,16 +82,18 @@ def warnings(run: RunFiles) -> list[str]:
     return found
 
 
-def tiles(run: RunFiles) -> list[Tile]:
-    """The numbers of a run that a reader looks for first."""
+def tiles(run: RunFiles, count: int = 0) -> list[Tile]:
+    """The numbers of a run that a reader looks for first; ``count``: particles of its file, where the summary does not tell them."""
     found = [tile for tile in (_resolution(run), _states(run)) if tile is not None]
     for name, (title, form) in NUMBERS.items():
         value = number(look_up(run.summary, name))
         if value is not None:
-            even = number(look_up(run.summary, f"even_from.{name.removesuffix('_star')}"))
+            even = number(look_up(run.summary, f"even_from.{name}"))
             doubtful = even is not None and value < even
             note = _note(run, name) if even is None else f"even from {even:g} on"
             found.append(Tile(title, form(value), note, doubtful))
+    if count and not any(tile.name == "Particles" for tile in found):
+        found.append(Tile("Particles", _count(count)))
     total = _total(run)
     if total is not None:
         found.append(Tile("Time", seconds(total)))

@@ -23,8 +23,9 @@ const angstroms = (high) => LENGTHS.filter((d) => 1 / d <= high).map((d) => [1 /
 function fscSeries(run, iteration) {
   const of = run.fsc, earlier = of.iterations[iteration];
   return Object.entries(of.curves).filter(([name]) => !earlier || earlier[name]).map(([name, curve]) => {
-    const values = earlier ? earlier[name] : curve.values, unclaimed = name !== "corrected" && curve.judged ? " (not corrected)" : "";
-    const told = earlier || !curve.judged ? "" : curve.resolution === null ? ", no claim" : `, ${fixed(curve.resolution, 2)} Å${unclaimed}`;
+    const values = earlier ? earlier[name] : curve.values, claimed = of.curves.corrected && of.curves.corrected.resolution !== null;
+    const number = earlier || !curve.judged || !claimed ? "" : `, ${fixed(curve.resolution, 2)} Å${name === "corrected" ? "" : " (not corrected)"}`;
+    const told = name === "corrected" && !claimed && !earlier ? ", nothing to claim" : number;
     return { ...curve, legend: curve.label + told, x: values.map((_, s) => s / of.edge), y: values };
   });
 }
@@ -63,8 +64,9 @@ function drawFsc(host, runs) {
       chart.spec.band = step ? band && { x: band.map((_, s) => s / first.edge), y: band } : { x: first.band.map((_, s) => s / first.edge), y: first.band };
       chart.setSeries(fscSeries(runs[0], step));
     }, (k) => `${steps[k]} of ${steps[last]}`)[0]);
-  const claimed = "Of the curves, the corrected one is claimed; the others are not corrected for what a mask alone makes agree.";
-  host.append(el("p", { class: "note" }, (first.band.length ? "Grey: what noise stays below (3 standard errors). " : "") + (first.curves.corrected ? claimed : "")));
+  const corrected = first.curves.corrected, others = "the others are not corrected for what a mask alone makes agree.";
+  const claim = !corrected ? "" : corrected.resolution === null ? "No resolution is claimed, whatever single curves reach." : `Of the curves, the corrected one is claimed; ${others}`;
+  host.append(el("p", { class: "note" }, (first.band.length ? "Grey: what noise stays below (3 standard errors). " : "") + claim));
 }
 
 function drawHistory(host, runs) {
@@ -89,6 +91,8 @@ function drawHistory(host, runs) {
   }
 }
 
+// Whether there is a mask, and a map that it can lie over.
+const masked = (runs) => runs.some((r) => r.maps.some((m) => m.kind === "mask") && r.maps.some((m) => m.kind === "map"));
 const thirds = { xy: "z", xz: "y", yz: "x" };
 
 function drawSlices(host, runs) {
@@ -123,7 +127,7 @@ function drawSlices(host, runs) {
   controls.append(choice("Map", names, (v) => { state.name = v; views.forEach((view) => view.input.show()); draw(); })[0]);
   controls.lastChild.lastChild.value = state.name;
   if (SEVERAL) controls.append(choice("Plane", Object.keys(thirds).map((p) => [p, p]), (v) => { state.plane = v; views.forEach((view) => view.input.show()); draw(); })[0]);
-  if (runs.some((r) => r.maps.some((m) => m.kind === "mask"))) {
+  if (masked(runs)) {
     const box = el("input", { type: "checkbox", checked: true, onchange: () => { state.outline = box.checked; draw(); } });
     controls.append(el("label", {}, box, "Outline of the mask"));
   }
@@ -170,7 +174,7 @@ function drawSurface(host, runs) {
   controls.lastChild.lastChild.value = state.name;
   let waiting = 0;
   controls.append(slider("Level", -0.6, 0.7, 0, 0.02, (v) => { state.factor = 10 ** v; cancelAnimationFrame(waiting); waiting = requestAnimationFrame(contour); }, (v) => `× ${(10 ** v).toFixed(2)}`)[0]);
-  if (runs.some((r) => r.maps.some((m) => m.kind === "mask"))) {
+  if (masked(runs)) {
     const box = el("input", { type: "checkbox", checked: true, onchange: () => { state.masked = box.checked; contour(); } });
     controls.append(el("label", {}, box, "Only within the mask"));
   }

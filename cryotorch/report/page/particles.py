@@ -17,6 +17,7 @@ from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid, view
 
 FILES = ("particles.star", "particles.cs", "truth.star", "selected.star")
 MOST_BYTES = 300_000_000  # of a table that is read for the sake of a page
+MOST_VIEWS = 2_000_000  # with their copies; of more, every second or third particle shows the same
 LONGITUDES, LATITUDES = 120, 60
 BINS = 48
 # Column -> title and unit. What is positive and spread over decades is shown on a logarithmic axis.
@@ -73,7 +74,8 @@ def orientations(rotation: np.ndarray, symmetry: str = "C1") -> dict[str, Any]:
         group = point_group(symmetry).numpy()
     except ValueError:
         symmetry, group = "C1", np.eye(3)[None]
-    direction = np.einsum("ni,gij->gnj", viewing_directions(rotation), group).reshape(-1, 3)
+    some = rotation[:: max(1, len(rotation) * len(group) // MOST_VIEWS)]
+    direction = np.einsum("ni,gij->gnj", viewing_directions(some), group).reshape(-1, 3)
     _, edges, at = sphere_grid(LONGITUDES, LATITUDES)
     sigma = bandwidth(len(rotation))
     density = smooth_density(direction, None, at, sigma).clip(0)

@@ -44,7 +44,7 @@ def headline(of: Gathered) -> str:
     shown = "".join(
         f'<div class="tile{" doubtful" if t.doubtful else ""}"><span>{escape(t.name)}</span><b>{escape(t.value)}</b>'
         f"<small>{escape(t.note)}</small></div>\n"
-        for t in tiles(run)
+        for t in tiles(run, of.particles.count if of.particles else 0)
     )
     reading = run.summary.get("reading")
     read = f'<p class="reading">{escape(reading)}</p>\n' if isinstance(reading, str) else ""

@@ -51,6 +51,9 @@ def test_lists_and_other_summaries_are_no_claims(run: RunFiles) -> None:
     assert "Resolution" not in shown(run, resolution=[12.0, None])
     bare = replace(run, summary={"particles": "many", "box": True})
     assert tiles(bare) == []
+    assert [(t.name, t.value) for t in tiles(bare, 1200)] == [("Particles", "1,200")]
+    (even,) = tiles(replace(run, summary={"cfar": 0.4, "even_from": {"cfar": 0.5}}))
+    assert even.doubtful and even.note == "even from 0.5 on"
 
 
 def test_a_run_that_was_stopped_warns(run: RunFiles) -> None:

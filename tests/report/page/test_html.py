@@ -144,6 +144,7 @@ def test_sliders_move_through_the_map(page: Path, browser, result: IterationResu
     assert inside > 240 and browser.run(middle) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("dark", [False, True])
 def test_light_and_dark_on_a_desk_and_a_phone(
@@ -179,6 +180,10 @@ def test_runs_side_by_side(
     assert browser.run("document.querySelectorAll('[data-draw=slices] canvas').length") == 2
     assert browser.run("document.querySelectorAll('[data-draw=surface] canvas').length") == 2
     keep(browser.screenshot(tmp_path / "both.png"))
+    browser.open(write_page(tmp_path / "silent.html", other))
+    said = browser.run("document.querySelector('[data-draw=fsc]').textContent")
+    assert "Corrected, nothing to claim" in said and "No resolution is claimed" in said
+    assert "Å (not corrected)" not in said  # no number where nothing can be claimed
 
 
 def test_figures_stand_in_where_no_script_runs(page: Path) -> None:
