@@ -42,17 +42,17 @@ RUNS = {
     "tight": "tight_mask",
     "corrected": "corrected",
 }
-# Charts, each of a value, its lower and its upper end. A value that is its own margin is drawn as it is; of a chart of the usual kind
-# TensorBoard leaves out the first iterations, as outliers, and smooths the rest.
-_MARGINS = {
-    "Resolution (Å), a colour for each mask": [BY_MASK] * 3,
-    "Rotation change (°), median": ["change/rotation_deg"] * 3,
-    "Shift change (Å), median": ["change/shift_A"] * 3,
-    "Uncertainty of the rotation (°), median": ["uncertainty/rotation_deg"] * 3,
-    "Seconds of an iteration": ["seconds/total"] * 3,
-    "Seconds left, from least to most": [f"seconds_left/{n}" for n in ("middle", "least", "most")],
+# Charts of a value with margins, which are the value itself: so it is drawn as it is. Of a chart of the usual kind TensorBoard leaves
+# out the first iterations, as outliers, and smooths the rest. It shows the last chart first.
+_CHARTS = {
+    "Seconds left, at most": "seconds_left/most",
+    "Seconds of an iteration": "seconds/total",
+    "Uncertainty of the rotation (°), median": "uncertainty/rotation_deg",
+    "Shift change (Å), median": "change/shift_A",
+    "Rotation change (°), median": "change/rotation_deg",
+    "Resolution (Å), a colour for each mask": BY_MASK,
 }
-_LAYOUT = {"Refinement": {title: ["Margin", tags] for title, tags in _MARGINS.items()}}
+_LAYOUT = {"Refinement": {title: ["Margin", [tag] * 3] for title, tag in _CHARTS.items()}}
 READING = """*Custom scalars*: a colour for each mask, by the names of the runs. *Scalars* and *Time series* draw other numbers than there are and
 leave the first ones out until *Smoothing* is 0 and *Ignore outliers* unticked, which are TensorBoard's defaults. *Images* has all
 FSC curves of an iteration in one figure with an axis in Å, and the resolution of all iterations. *Mesh*: the map at 22 % of its high
@@ -90,7 +90,6 @@ def scalars(result: IterationResult) -> dict[str, float]:
     if result.time_left is not None:
         ends = zip(("least", "most"), result.time_left.seconds, strict=True)
         found |= {f"seconds_left/{name}": seconds for name, seconds in ends}
-        found["seconds_left/middle"] = sum(result.time_left.seconds) / 2
     if result.guinier.bfactor is not None:
         found["bfactor_fitted"] = result.guinier.bfactor
     known = ("iteration", "resolution", "rotation_change", "shift_change")

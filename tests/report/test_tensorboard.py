@@ -198,5 +198,4 @@ def test_short_iterations_get_what_there_is_time_for(make, monkeypatch) -> None:
 def test_the_time_left_is_a_pair_of_scalars_until_the_end(result: IterationResult) -> None:
     left = scalars(replace(result, time_left=TimeLeft((30.0, 90.0), (1, 3))))
     assert (left["seconds_left/least"], left["seconds_left/most"]) == (30.0, 90.0)
-    assert left["seconds_left/middle"] == 60.0
     assert not [tag for tag in scalars(result) if tag.startswith("seconds_left")]
