@@ -93,6 +93,7 @@ ACROSS = {
     "test_benchmark_junk.py": "scripts/benchmark junk",
     "test_cli.py": "__main__.py",
     "test_configs.py": "configs/",
+    "test_docs.py": "docs/",
     "test_docstrings.py": "shapes and errors in docstrings",
     "test_mutation.py": "scripts/mutants",
     "data/test_real_particle_files.py": "files of other programs, whoever reads them",

@@ -85,9 +85,12 @@ def summary(job: str) -> str:
 
 
 def examples(job: str) -> list[tuple[str, str]]:
-    """Commands to begin with, each with what it is for: ``# The demo: cryotorch job=homo_refine`` before the sections."""
+    """Commands to begin with, each with what it is for: ``# The demo: cryotorch job=homo_refine`` before the sections.
+
+    Lines that only name a part of a command (``...``) are for readers of the file.
+    """
     head = _job_file(job).read_text(encoding="utf-8").partition("# ---")[0]
-    return re.findall(r"^# (.+?): +(cryotorch .+)$", head, re.MULTILINE)
+    return re.findall(r"^# (.+?): +(cryotorch(?: [\w.]+=(?:'[^']*'|\S+))+)$", head, re.MULTILINE)
 
 
 def settings_class(job: str) -> type:

@@ -15,7 +15,7 @@ from cryotorch import __main__ as command_line
 from cryotorch import api
 from cryotorch.jobs.config import catalog
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([REPOSITORY / "README.md", *DOCS.glob("*.md")])
 LARGEST_PICTURE = 100_000  # bytes
