@@ -191,8 +191,9 @@ def test_jobs_give_the_same_maps(
     for key, volume in near.items():
         if job == "ab_initio":  # of sums in another order
             assert shared(volume, far[key]) > 0.999, key
-        elif job == "reconstruct":
-            assert float((far[key] - volume).abs().max()) < 1e-5 * float(volume.abs().max()), key
+        elif job in ("reconstruct", "variability"):
+            most = 1e-5 if job == "reconstruct" else 1e-4
+            assert float((far[key] - volume).abs().max()) < most * float(volume.abs().max()), key
         else:
             assert torch.equal(far[key], volume), key
     if job in ("validation_fsc", "orientation_diagnostics"):
