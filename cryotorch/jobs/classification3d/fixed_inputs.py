@@ -147,7 +147,7 @@ def in_pixels(settings: Classify, images: ParticleImages, group: Tensor) -> Hete
     box, pixel = images.box, images.pixel_size
     edge = box * pixel
     circle_fits(settings.particle_diameter, box, pixel)
-    limit = min(edge / settings.final_resolution, box / 2 - 0.5)
+    limit = min(edge / settings.final_resolution, box / 2 - 1)
     first = min(edge / settings.initial_resolution, limit)
     wish = f"a box of {edge:.4g} Å has no {LEAST_SHELLS} shells up to it"
     require(first >= LEAST_SHELLS, "initial_resolution", settings.initial_resolution, wish)

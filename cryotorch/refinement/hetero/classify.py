@@ -29,7 +29,7 @@ from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 
 HELD_OUT = 0.2  # of the images
-START_PASSES = 12
+START_PASSES, HOT = 12, 8  # of them at any temperature
 ANNEALED = 6  # passes over which the similarity falls to none
 CALM, MOVED = (
     0.05,
@@ -307,17 +307,11 @@ def _start(work: _Work, repeat: int, number: int, told: Callable[[float], None])
     draw = settings.generator(repeat, number)
     share = random_start(work.image, work.unseen, settings, draw)
     state = first_pass(share, work.groups, settings)
-    first = settings.ess * settings.n_classes
+    k = settings.n_classes
     for step in range(START_PASSES):
-        loud = LOUDEST if step < START_PASSES // 2 else 1.0
-        target = (
-            first
-            if loud > 1
-            else annealed_ess(
-                step - START_PASSES // 2, START_PASSES // 2, settings.ess, settings.n_classes
-            )
-        )
-        state, references = next_pass(work, state, False, max(1.0, target), loud)
+        loud = LOUDEST if step < HOT else 1.0
+        target = annealed_ess(max(0, step - HOT + 1), START_PASSES - HOT, settings.ess, k)
+        state, references = next_pass(work, state, False, target, loud)
         told((step + 1) / START_PASSES)
     share = log_shares(state.share)
     found = work.judged(references.merged, state.noise, False, free=False)
