@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cryotorch.refinement.settings import ImageGrid
 
-
 WHOLE = 0.499  # Fourier pixels beyond a shell's middle where it ends
 
 
