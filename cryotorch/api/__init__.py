@@ -40,6 +40,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
+from cryotorch.api.searched_classes import SearchedClasses, hetero_refine
 from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
@@ -59,6 +60,7 @@ __all__ = [
     "Particles",
     "Reconstruction",
     "Refined",
+    "SearchedClasses",
     "SelectedParticles",
     "SharpenResult",
     "Simulated",
@@ -67,6 +69,7 @@ __all__ = [
     "diagnose_orientations",
     "fit_map",
     "fsc",
+    "hetero_refine",
     "local_refine",
     "local_resolution",
     "make_mask",
