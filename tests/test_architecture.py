@@ -74,6 +74,9 @@ EXCUSED_TWINS = {
     "__main__.py": "tests/test_cli.py runs it as a user does",
     "version.py": "a number, which tests/system/test_wheel.py compares",
     "jobs/classification/settings.py": _CHECKED.format("tests/jobs/test_class2d.py"),
+    "jobs/classification3d/searched_settings.py": _CHECKED.format(
+        "tests/jobs/test_hetero_refine.py"
+    ),
     "jobs/ctf/settings.py": _CHECKED.format("tests/jobs/test_ctf_refine.py"),
     "jobs/curation/settings.py": _CHECKED.format("tests/jobs/test_particles.py"),
     "jobs/fsc/settings.py": _CHECKED.format("tests/jobs/test_validation_fsc.py"),

@@ -40,6 +40,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
+from cryotorch.api.searched_classes import SearchedClasses, hetero_refine
 from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.api.subtraction import Subtracted, subtract
 from cryotorch.api.variability import Variability, variability
@@ -61,6 +62,7 @@ __all__ = [
     "Particles",
     "Reconstruction",
     "Refined",
+    "SearchedClasses",
     "SelectedParticles",
     "SharpenResult",
     "Simulated",
@@ -71,6 +73,7 @@ __all__ = [
     "diagnose_orientations",
     "fit_map",
     "fsc",
+    "hetero_refine",
     "local_refine",
     "local_resolution",
     "make_mask",

@@ -48,6 +48,10 @@ JOBS = {
         **dict(particles="particles.star", n_classes=2, max_resolution=14, shift_extent=10),
         **dict(iterations=2, epochs=1),
     ),
+    "hetero_refine": dict(
+        **dict(particles="many/particles.star", volume="initial.mrc", n_classes=2, n_starts=1),
+        **dict(initial_resolution=30, final_resolution=14, max_passes=1, device="cpu"),
+    ),
     "particles": dict(particles="truth.star", restack="float16"),
     "subtract": dict(
         **dict(particles="truth.star", volume="truth.mrc", mask="mask.mrc"),

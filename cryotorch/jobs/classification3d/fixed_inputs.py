@@ -107,15 +107,15 @@ def read_inputs(given: Classify, device: torch.device) -> Inputs:
         log.info(line(finding))
     shared = min(x for x in (before, settings.split_resolution) if x is not None)
     _announce_memory(len(particles), algorithm, device)
-    masks = []
-    for name in ("solvent_mask", "mask"):
-        path, mask = getattr(settings, name), None
+    masks: dict[str, Tensor | None] = {"solvent_mask": None, "mask": None}
+    for name in masks:
+        path = getattr(settings, name)
         if path is not None:
             mask, wrong = load_mask(path, Grid(images.box, images.pixel_size), name)
+            masks[name] = mask.to(device)
             findings += wrong
             for finding in wrong:
                 log.info(line(finding))
-        masks.append(None if mask is None else mask.to(device))
     noise, loudest, _ = initial_noise(
         particles, noise_sample(images, particles), algorithm.grid, device
     )
@@ -125,8 +125,11 @@ def read_inputs(given: Classify, device: torch.device) -> Inputs:
         *(len(particles), images.box, images.pixel_size, settings.symmetry),
         *(settings.n_classes, device),
     )
-    where = settings, file, images, particles, number, spectra, algorithm
-    return Inputs(*where, *masks, shared, [f for f in findings if f.serious])
+    serious = [finding for finding in findings if finding.serious]
+    return Inputs(
+        *(settings, file, images, particles, number, spectra, algorithm),
+        *(masks["solvent_mask"], masks["mask"], shared, serious),
+    )
 
 
 def choose_box(settings: Classify, file: ParticleFile) -> int:
@@ -147,7 +150,7 @@ def in_pixels(settings: Classify, images: ParticleImages, group: Tensor) -> Hete
     box, pixel = images.box, images.pixel_size
     edge = box * pixel
     circle_fits(settings.particle_diameter, box, pixel)
-    limit = min(edge / settings.final_resolution, box / 2 - 0.5)
+    limit = min(edge / settings.final_resolution, box / 2 - 1)
     first = min(edge / settings.initial_resolution, limit)
     wish = f"a box of {edge:.4g} Å has no {LEAST_SHELLS} shells up to it"
     require(first >= LEAST_SHELLS, "initial_resolution", settings.initial_resolution, wish)

@@ -59,10 +59,8 @@ def classified(inputs: Inputs, team: Team, kept: Kept) -> tuple[Found, dict[str,
     damaged = {name: why for one in team.ask("damaged") for name, why in one.items()}
     if damaged:
         findings.append(damage.finding(damaged, len(inputs.particles)))
-    best = made.runs[made.best]
-    halves = made.halves.classes
     found = Found(
-        halves=halves,
+        halves=made.halves.classes,
         pixel_size=inputs.images.pixel_size,
         share=made.share,
         file=inputs.file,
@@ -71,8 +69,8 @@ def classified(inputs: Inputs, team: Team, kept: Kept) -> tuple[Found, dict[str,
         shared=inputs.shared,
         verdict=made.verdict,
         agreements=made.agreement,
-        shares=torch.stack([step.shares for step in best.last.steps]).cpu(),
-        changed=torch.tensor([step.changed for step in best.last.steps]),
+        shares=torch.stack([step.shares for step in made.steps]).cpu(),
+        changed=torch.tensor([step.changed for step in made.steps]),
         findings=findings,
     )
     return found, damaged

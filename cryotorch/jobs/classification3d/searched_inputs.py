@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cryotorch.data.files import host_memory
 from cryotorch.data.image_names import refuse_duplicates
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
@@ -18,6 +17,7 @@ from cryotorch.errors import InputError
 from cryotorch.findings import remark
 from cryotorch.jobs.classification3d.searched_settings import LEAST_IMAGES, HeteroRefine
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom, require
+from cryotorch.jobs.files.memory import memory_needed, require_room
 from cryotorch.jobs.initial_map.begin import asked_for
 from cryotorch.jobs.initial_map.inputs import INNER, OUTER, SHIFT_EXTENT, choose_box
 from cryotorch.jobs.inputs.device import pick_device
@@ -43,7 +43,13 @@ log = logging.getLogger("cryotorch")
 USUAL = 20.0  # Å: low-pass of initial maps of which nothing else is known
 LEAST_SHELLS = 3  # that initial maps have
 CLASS_MAPS = "map_class_*.mrc"  # of a run with several maps
-BYTES = 20.0  # of a coefficient of an image in memory, twice while one map is divided
+BYTES, BYTES_DIVIDED = (
+    20,
+    28,
+)  # of a coefficient of an image in memory, and more while one map is divided
+BYTES_PER_VOXEL = (
+    200  # of the box, for each class and half set: padded sums, maps, references, tables
+)
 SPHERE_EDGE = 0.05  # of the box
 MASK_FROM, MASK_THRESHOLD, MASK_NEAR, MASK_FAR, MASK_LOW_PASS = 15.0, 0.2, 6.0, 14.0, 12.0  # Å
 
@@ -109,7 +115,7 @@ def read_inputs(given: HeteroRefine, device: torch.device | None = None) -> Sear
     how, extent = in_pixels(settings, images, group, classes)
     noise, loudest, _ = initial_noise(particles, noise_sample(images, particles), how.grid, device)
     spectra = Spectra(images, particles, how.grid, noise[0], loudest, how.limit)
-    _require_room(spectra, classes)
+    _require_room(spectra, classes, device)
     log.info(
         "%d particles of %d pixels, %.4g Å, in %d class%s%s, on %s",
         *(n, images.box, images.pixel_size, classes, "" if classes == 1 else "es"),
@@ -245,15 +251,11 @@ def prepared(
     return made * found.factor[:, None, None, None]
 
 
-def _require_room(spectra: Spectra, classes: int) -> None:
-    """InputError where the truncated spectra of all images cannot stay in memory."""
-    need = BYTES * len(spectra) * spectra.count * (2 if classes > 1 else 1)
-    there = host_memory()
-    requirement = (
-        f"the images up to it need {need / 1e9:.2g} GB of memory, and there are {there / 1e9:.2g}: "
-        "choose a coarser one, or fewer particles"
-    )
-    finest = spectra.grid.pixel_size * spectra.grid.box
-    limit = (2 * spectra.count / torch.pi) ** 0.5
-    require(need <= there, "final_resolution", round(finest / limit, 2), requirement)
-    log.info("needs about %.2g GB of memory", (need + 6e8) / 1e9)
+def _require_room(spectra: Spectra, classes: int, device: torch.device) -> None:
+    """Say what is needed, and refuse what cannot fit."""
+    box = spectra.grid.box
+    maps = 2 * classes * BYTES_PER_VOXEL * float(box**3)
+    require_room(box, device, f"n_classes={classes} with a box of {box} pixels", maps / box**3)
+    each = BYTES + (BYTES_DIVIDED if classes > 1 else 0)
+    more = each * len(spectra) * spectra.count + maps
+    log.info(line(memory_needed("classify", box, device, more)))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cryotorch.ops.fourier.reconstruct import Sums, collect, shell_mean_weight, solve_lightly
+from cryotorch.ops.fourier.reconstruct import Sums, collect, solve_lightly
 from cryotorch.ops.fourier.slices import Accumulator, accumulator, insert_slices_, merge_
 from cryotorch.ops.fourier.symmetrise import symmetrise
-from cryotorch.ops.fourier.transforms import half_plane
+from cryotorch.ops.fourier.transforms import half_plane, shell_count, shell_sum
 
 MIN_INSERTED = 0.01  # posterior share of a class below which an image is left out of it
 Inserted = list[list[Accumulator]]  # of each half set and class
@@ -59,12 +59,11 @@ class ClassSums:
 
     def halves(self) -> ClassHalves:
         """The maps that the sums make. A class without any image is that of all classes."""
-        per_voxel = self.padding**3
         both = [_total(half) for half in self.sums]
         pooled = torch.stack([self._solved(one) for one in both])
         joint_pooled = self._solved(both[0] + both[1])
         weight = torch.stack(
-            [torch.stack([shell_mean_weight(one) for one in half]) for half in self.sums]
+            [torch.stack([weight_per_voxel(one) for one in half]) for half in self.sums]
         )
         empty = weight.sum(-1) <= 1e-6 * weight.sum((0, 1, 2))
         classes = torch.stack(
@@ -84,11 +83,31 @@ class ClassSums:
                 for k, (first, second) in enumerate(zip(*self.sums, strict=True))
             ]
         )
-        weight = weight.float() * per_voxel * len(self.group)
+        weight = weight.float() * len(self.group)
         return ClassHalves(classes, pooled, joint, joint_pooled, weight)
 
     def _solved(self, sums: Sums) -> Tensor:
         return solve_lightly(symmetrise(sums, self.group) if len(self.group) > 1 else sums)
+
+
+def weight_per_voxel(sums: Sums) -> Tensor:
+    """What images weigh in each shell (d // 2 + 1,) float64, mean per voxel of the unpadded transform.
+
+    The last shell that images reach, from which some of it has leaked, is like the one before.
+    """
+    padding, box = sums.padding, sums.box
+    total = shell_sum(sums.weight, padding * box)
+    count = shell_count(padding * box, sums.weight.device)
+    both = torch.nn.functional.pad(torch.stack([total, count.to(total)]), (padding, padding))
+    ends, place = padding // 2, padding * (1 + torch.arange(box // 2 + 1, device=total.device))
+    near = torch.zeros_like(both[:, place])
+    for step in range(-ends, ends + 1):
+        halved = 0.5 if 2 * ends == padding and abs(step) == ends else 1.0
+        near += halved * both[:, place + step]
+    weight = near[0] / near[1] * padding**3
+    last = min(int(sums.limit), box // 2)
+    weight[last] = weight[last - 1]
+    return weight
 
 
 def _total(sums: list[Sums]) -> Sums:

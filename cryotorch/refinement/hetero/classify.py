@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -29,7 +29,7 @@ from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 
 HELD_OUT = 0.2  # of the images
-START_PASSES = 12
+START_PASSES, HOT = 12, 8  # of them at any temperature
 ANNEALED = 6  # passes over which the similarity falls to none
 CALM, MOVED = (
     0.05,
@@ -60,14 +60,13 @@ class Step:
     Attributes:
         ess: mean effective number of classes of an image, at the temperature of the pass.
         changed: part of the images that changed class; shell: that the best FSC of the classes reaches.
-        shares: (k,) of the classes; flow: (k, k) images that went from a class to another.
+        shares: (k,) of the images that are most probably in each class.
     """
 
     ess: float
     changed: float
     shell: float
     shares: Tensor
-    flow: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,21 +116,15 @@ class Classified:
     """What came of it.
 
     Attributes:
-        share: (n, k) posteriors of all images; halves: half maps of all images.
-        best: which run it is; runs: all of them; agreement: of the best with each other one.
-        noise: as in ``Pass``.
+        share: (n, k) posteriors of all images, the class of most images first; halves: half maps of all images.
+        steps: of the best run; verdict: on it; agreement: of it with each other run.
     """
 
     share: Tensor
     halves: ClassHalves
-    best: int
-    runs: list[Run]
+    steps: list[Step]
+    verdict: Verdict
     agreement: list[Agreement]
-
-    @property
-    def verdict(self) -> Verdict:
-        """That of the best run."""
-        return self.runs[self.best].verdict
 
 
 def classify(
@@ -156,21 +149,19 @@ def classify(
             found = _run(work, repeat, told, kept)
             kept.put(f"runs/{repeat}", found)
         runs.append(found)
-    best = max(range(len(runs)), key=lambda number: runs[number].score)
-    mine = runs[best].last.share
-    classes = [run.last.share.argmax(1) for run in runs]
-    agreed = [
-        agreement(classes[best], other, settings.n_classes)
-        for number, other in enumerate(classes)
-        if number != best
-    ]
+    runs.sort(key=lambda run: -run.score)
+    best, *others = runs
+    order = of_images(best.last.share).argsort(descending=True)
+    share = final = best.last.share[:, order]
+    steps = [replace(step, shares=step.shares[order]) for step in best.last.steps]
+    mine, k = share.argmax(1), settings.n_classes
+    agreed = [agreement(mine, other.last.share.argmax(1), k) for other in others]
     told("maps", 0.0)
-    final = mine
     if settings.hard:
-        final = torch.nn.functional.one_hot(mine.argmax(1), settings.n_classes).float()
-    halves = work.maps(final, runs[best].last.noise, True)
+        final = torch.nn.functional.one_hot(mine, k).float()
+    halves = work.maps(final, best.last.noise, True)
     told("maps", 1.0)
-    return Classified(mine, halves, best, runs, agreed)
+    return Classified(share, halves, steps, best.verdict, agreed)
 
 
 def consensus(part: ClassPart, n: int, team: Team) -> Tensor:
@@ -191,11 +182,6 @@ class _Work:
         self.part, self.image, self.settings, self.team = part, image, settings, team
         self.unseen = held_out(image, settings)
         self.masks = {True: masks, False: masks.resampled(part.sums[False].box)}
-
-    @property
-    def groups(self) -> int:
-        """Of optics."""
-        return self.part.groups
 
     def maps(self, share: Tensor, noise: Tensor, fine: bool) -> ClassHalves:
         """The half maps of images with these shares (n, k)."""
@@ -244,8 +230,7 @@ def _run(work: _Work, repeat: int, told: Told, kept: Kept) -> Run:
     name = f"passes/{repeat}"
     state = kept.find(name, Pass)
     if state is None:
-        share = best.share
-        state = first_pass(share, work.groups, settings)
+        state = first_pass(best.share, work.part.groups, settings)
     while not finished(state, settings):
         state, _ = next_pass(work, state, True, _target(state.number, settings))
         kept.put(name, state)
@@ -290,14 +275,12 @@ def next_pass(
     evidence = found.evidence.double() * hottest + log_shares(before.share)
     share, _ = tempered(evidence, target)
     old, new = before.share.argmax(1), share.argmax(1)
-    k = settings.n_classes
-    flow = torch.bincount((old * k + new).cpu(), minlength=k * k).view(k, k).double()
     noise = before.noise
     if fine:
         noise = noise * noise_factors(found.power, found.count, settings.grid.box)
     shell = float(max(crossing_shell(curve, THRESHOLD) for curve in references.fsc))
     changed = float((old != new).double().mean())
-    step = Step(class_ess(share), changed, shell, of_images(share), flow)
+    step = Step(class_ess(share), changed, shell, of_images(share))
     made = Pass(share, noise, [*before.steps, step])
     return made, references
 
@@ -306,18 +289,12 @@ def _start(work: _Work, repeat: int, number: int, told: Callable[[float], None])
     settings = work.settings
     draw = settings.generator(repeat, number)
     share = random_start(work.image, work.unseen, settings, draw)
-    state = first_pass(share, work.groups, settings)
-    first = settings.ess * settings.n_classes
+    state = first_pass(share, work.part.groups, settings)
+    k = settings.n_classes
     for step in range(START_PASSES):
-        loud = LOUDEST if step < START_PASSES // 2 else 1.0
-        target = (
-            first
-            if loud > 1
-            else annealed_ess(
-                step - START_PASSES // 2, START_PASSES // 2, settings.ess, settings.n_classes
-            )
-        )
-        state, references = next_pass(work, state, False, max(1.0, target), loud)
+        loud = LOUDEST if step < HOT else 1.0
+        target = annealed_ess(max(0, step - HOT + 1), START_PASSES - HOT, settings.ess, k)
+        state, references = next_pass(work, state, False, target, loud)
         told((step + 1) / START_PASSES)
     share = log_shares(state.share)
     found = work.judged(references.merged, state.noise, False, free=False)

@@ -87,9 +87,9 @@ def pose_images(
         numerator[at], weight[at] = y * weighed, weighed * seen.gain
         power[at] = seen.precision * (y.real**2 + y.imag**2)
         tell(len(at))
-    moved = [v[rows].to(device) for v in (particles.rotation, particles.half)]
-    group = particles.optics_group[rows].to(device)
-    return PosedImages(numerator, weight, power, *moved, group, box)
+    of_rows = (particles.rotation, particles.half, particles.optics_group)
+    rotation, half, group = (values[rows].to(device) for values in of_rows)
+    return PosedImages(numerator, weight, power, rotation, half, group, box)
 
 
 def compare(

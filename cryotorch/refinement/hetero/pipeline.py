@@ -152,11 +152,10 @@ def divided(
     part.team.ask("pose", rotation, shift, rows, limit)
     assert divider.part is not None
     mask = refiner.mask(first.volumes.mean(0), first.limit)
-    own = replace(settings, limit=limit)
+    own = replace(settings, limit=limit, hard=False)
     image = divider.task.image[rows]
     found = classify(divider.part, image, Masks(mask, None), own, told, part.team, kept)
-    part.team.ask("insert", found.share, found.runs[found.best].last.noise, True)
-    references = refiner.references(divider.part.sums[True].halves(), limit)
+    references = refiner.references(found.halves, limit)
     share = first.share.new_zeros(len(first.share), first.share.shape[1] - 1 + k)
     share[:, k:] = first.share[:, 1:]
     share[rows, :k] = found.share.to(share) * first.share[rows, :1]

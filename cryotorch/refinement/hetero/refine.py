@@ -176,12 +176,13 @@ class Refiner:
 
     def finished(self, state: SearchPass) -> bool:
         """Whether nobody changes class any more, or enough passes were made."""
-        if state.number >= self.settings.most_passes:
+        made = len(state.changes)  # in this stage
+        if made >= self.settings.most_passes:
             return True
         calm = CALM if not self.junk else CALM_WITH_JUNK
         settled = state.changed < calm and abs(state.moved) <= MOVED
         least = ANNEALED if self.annealed else 1
-        return settled and state.number > least + (JUNK_FROM if self.junk else 0)
+        return settled and made > least + (JUNK_FROM if self.junk else 0)
 
 
 def posterior(found: Compared, before: Tensor, target: float, classes: int) -> tuple[Tensor, float]:
@@ -225,6 +226,6 @@ def passes(refiner: Refiner, state: SearchPass, name: str, told: Told, kept: Kep
             target = annealed_ess(state.number + 1, ANNEALED, settings.ess, state.classes)
         state = refiner.next_pass(state, target)
         kept.put(name, state)
-        told(name, state.number / settings.most_passes)
+        told(name, len(state.changes) / settings.most_passes)
     told(name, 1.0)
     return state

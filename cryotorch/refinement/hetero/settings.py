@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from cryotorch.refinement.settings import ImageGrid
 
+WHOLE = 0.499  # Fourier pixels beyond a shell's middle where it ends
+
 
 @dataclass(frozen=True)
 class HeteroSettings:
-    """Settings of several maps; frequencies in Fourier pixels.
+    """Settings of several maps; frequencies in Fourier pixels, up to whole shells.
 
     Attributes:
         grid: how images are sampled; group: (g, 3, 3) that is imposed on every class; n_classes: k.
@@ -39,6 +42,11 @@ class HeteroSettings:
     most_passes: int = 30
     padding: int = 2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Limits lie between shells: of a shell that is filled in part, nobody knows how much an image has of it."""
+        for name in ("limit", "first_limit"):
+            object.__setattr__(self, name, math.floor(getattr(self, name)) + WHOLE)
 
     def generator(self, *stage: int) -> torch.Generator:
         """Random numbers of a stage, which no other stage draws from."""

@@ -21,7 +21,7 @@ SAID = {
     ),
     "second_state": (
         "particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors ({gain:.3g} each, {images:,} of them): more than "
-        "one state is seen"
+        "one state is seen. Whether it is of the molecule, or of images, such as blurred ones, neighbours or damage, the difference maps show"
     ),
     "no_second_state": (
         "No second state is seen: {images:,} particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors only, and 5 are "

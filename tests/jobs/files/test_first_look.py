@@ -58,6 +58,8 @@ def _folder(name: str) -> Path:
         ("ab_initio", dict(particles="there.star", symmetry="Z"), "symmetry=Z cannot"),
         ("ab_initio", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
         ("ab_initio", dict(particles="there.star", like="gone"), "gone does not exist"),
+        ("hetero_refine", dict(particles="there.star", volume="gone.mrc"), "gone.mrc does not"),
+        ("hetero_refine", dict(particles="there.star"), "volume=null cannot"),
         ("particles", dict(particles=["there.star", "gone.star"]), "gone.star does not exist"),
         ("particles", dict(particles="there.star", expand_symmetry="Z"), "symmetry=Z cannot"),
         ("particles", dict(particles="there.star", subtract="gone.cs"), "gone.cs does not exist"),
