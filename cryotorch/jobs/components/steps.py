@@ -39,6 +39,9 @@ log = logging.getLogger("cryotorch")
 MASK_THRESHOLD, MASK_NEAR, MASK_FAR, MASK_LOW_PASS = 0.2, 10.0, 25.0, 15.0
 SPHERE = (0.7, 0.9)  # of half the box, where there is no density to make a mask of
 MOST_BY_FAULTS = 0.5  # of a component's power: what faults of the images explain
+COARSE = (
+    20.0  # Å: a component that half sets agree on no further may be background, ice or neighbours
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def analysed(read: ComponentInput) -> Made:
     damaged = damage.damaged_images(read.images, loud)
     if damaged:
         warnings.append(damage.finding(damaged, n))
-    warnings += _verdict(made)
+    warnings += _verdict(made, read.edge)
     for warning in warnings:
         log.log(logging.WARNING if warning.serious else logging.INFO, line(warning))
     serious = [warning for warning in warnings if warning.serious]
@@ -178,8 +181,8 @@ def resolution(made: Made, number: int, edge: float) -> float:
     return edge / shell if shell > 0 else math.inf
 
 
-def _verdict(made: Made) -> list[Finding]:
-    """Which components are real, and those that faults of the images explain."""
+def _verdict(made: Made, edge: float) -> list[Finding]:
+    """Which components are real, and those that need be no motion; ``edge``: Å, of the box."""
     k, count = len(made.real), int(made.real.sum())
     errors = [float(value) for value in made.gain.errors]
     if not count:
@@ -189,4 +192,7 @@ def _verdict(made: Made) -> list[Finding]:
         part = float(made.by_faults[number])
         if part > MOST_BY_FAULTS:
             found.append(Finding("component_by_faults", number=number + 1, part=part))
+        reached = resolution(made, number, edge)
+        if reached > COARSE:
+            found.append(Finding("component_coarse", number=number + 1, reached=reached))
     return found

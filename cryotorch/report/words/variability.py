@@ -22,6 +22,11 @@ SAID = {
         "differences in contrast and sharpness. No part need move for that; a mask on the part in question, with poses of "
         "job=local_refine for the rest, tells more"
     ),
+    "component_coarse": (
+        "The half sets agree on component {number} to {reached:.3g} Å only. So coarse a difference may be one of background, ice or "
+        "neighbours, or of views that are missing, as in symmetric particles that were not expanded: look whether it stays with a tight "
+        "mask and high_pass=40"
+    ),
     "variability_mask_sphere": "The mask is a soft sphere: {reason}",
     "variability_too_fine": (
         "max_resolution={asked:.3g} is finer than the {agree:.3g} Å that the half maps agree to at these poses: beyond that there is noise only"

@@ -21,16 +21,20 @@ def test_species_are_told_apart(made, species) -> None:
     assert abs(np.corrcoef(made.position[:, 0].numpy(), truth)[0, 1]) > 0.9
     assert float(made.components[0].norm()) ** 2 == pytest.approx(float(made.variance[0]), rel=1e-3)
     assert float(made.components[0][made.mask == 0].abs().max()) < 1e-6
-    assert resolution(made, 0, 160.0) < 25 and not made.warnings
+    assert resolution(made, 0, 160.0) < 20 and not made.warnings
     assert float(made.by_faults[0]) < MOST_BY_FAULTS
 
 
 def test_verdicts(made) -> None:
     none = replace(made, real=torch.tensor([False, False]))
-    assert codes(_verdict(none)) == ["no_component"]
+    assert codes(_verdict(none, 160.0)) == ["no_component"]
     faulty = replace(made, by_faults=torch.tensor([0.8, 0.1]))
-    assert codes(_verdict(faulty)) == ["components_real", "component_by_faults"]
-    assert codes(_verdict(made)) == ["components_real"]
+    assert codes(_verdict(faulty, 160.0)) == ["components_real", "component_by_faults"]
+    assert codes(_verdict(made, 160.0)) == ["components_real"]
+    curve = made.curve.clone()
+    curve[0, 4:] = 0  # 40 Å
+    coarse = replace(made, curve=curve)
+    assert codes(_verdict(coarse, 160.0)) == ["components_real", "component_coarse"]
 
 
 def test_finer_than_the_half_maps_agree_is_said(settings) -> None:
