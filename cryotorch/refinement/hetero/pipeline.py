@@ -196,7 +196,10 @@ def finish(refiner: Refiner, state: SearchPass, agreed: list[Agreement], told: T
 
 
 def judge(refiner: Refiner, state: SearchPass, share: Tensor, halves: ClassHalves) -> Verdict:
-    """What unseen images say of the classes, beside one map of any strength: that of all classes, or where these lie apart the best of them."""
+    """What unseen images say of the classes, beside one map of any strength: that of all classes, or where these lie apart the best of them.
+
+    share (n, j): posteriors; ``halves``: maps without the unseen.
+    """
     k, part = state.classes, refiner.part
     references = refiner.references(halves, state.limit)
     rows, wanted = torch.nonzero(refiner.unseen)[:, 0], refiner.wanted(state)
