@@ -38,6 +38,7 @@ COMMON = "max_iterations=3 split_resolution=25 minibatch_size=32 trainer=cpu"
 # Jobs that go on from stage to stage.
 STAGES = {
     "ab_initio": "particles=set/particles.star n_starts=2 max_particles=100 initial_resolution=40 final_resolution=20 device=cpu",
+    "classify": "particles=set/truth.star n_starts=1 final_resolution=14 half_sets=resplit device=cpu",
     "class2d": "particles=set/particles.star n_classes=3 iterations=2 max_resolution=14 shift_extent=10 device=cpu",
 }
 # Jobs that make their results in one go, for disks that fill up.
@@ -58,7 +59,11 @@ AT_ONCE = {
 PROCESSES = {1: "", 2: "trainer.devices=2 trainer.accelerator=cpu trainer.strategy=ddp"}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # What the same run leaves twice: maps, and particles as the last.
-MADE = {"ab_initio": ("map.mrc", "particles.star"), "class2d": ("classes.mrcs", "particles.star")}
+MADE = {
+    "ab_initio": ("map.mrc", "particles.star"),
+    "classify": ("map_class_1.mrc", "particles.star"),
+    "class2d": ("classes.mrcs", "particles.star"),
+}
 HALVES = ("map_half_A.mrc", "map_half_B.mrc", "particles.star")
 
 

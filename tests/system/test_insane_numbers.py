@@ -48,6 +48,10 @@ JOBS = {
         **dict(particles="particles.star", n_classes=2, max_resolution=14, shift_extent=10),
         **dict(iterations=2, epochs=1),
     ),
+    "classify": dict(
+        **dict(particles="many/truth.star", n_starts=1, n_repeats=1, max_passes=2),
+        **dict(final_resolution=14),
+    ),
     "particles": dict(particles="truth.star", restack="float16"),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),
