@@ -321,7 +321,7 @@ def test_a_body_is_turned_the_same_way_in_a_share(tmp_path: Path, files: dict[st
     out = make(tmp_path / "set", **files, hinge=HINGE, snr=None, n_particles=40, **turned)
     table = read_particles(out / "consensus.star").tables["particles"]
     other = torch.as_tensor(table["cryotorchSpecies"].astype(int)) == 2
-    turn, seen = relative(out)
+    turn, _ = relative(out)
     angle = torch.rad2deg(rotation_angle(turn, torch.eye(3).double()))
     assert int(other.sum()) == 20
     assert angle[other].tolist() == pytest.approx([40.0] * 20, abs=0.1)
