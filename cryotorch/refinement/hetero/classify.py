@@ -322,6 +322,11 @@ def _judged(work: _Work, state: Pass) -> tuple[float, Verdict]:
     shares = log_shares(state.share)
     plain = work.judged(references.merged, state.noise, True, free=False)
     score = float((plain.double() + shares).logsumexp(1).mean())
-    one = one_shape(references.merged, references.merged_pooled)
-    several, single = (work.judged(v, state.noise, True, True) for v in (references.merged, one))
-    return score, verdict(several, single, shares, work.image[work.unseen])
+    several = work.judged(references.merged, state.noise, True, True)
+    # images of nothing spoil the map of all: that of a class may be the better one map
+    singles = (references.merged_pooled, *references.merged)
+    verdicts = []
+    for one in singles:
+        single = work.judged(one_shape(references.merged, one), state.noise, True, True)
+        verdicts.append(verdict(several, single, shares, work.image[work.unseen]))
+    return score, min(verdicts, key=lambda found: found.gain)

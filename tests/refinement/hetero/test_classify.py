@@ -72,7 +72,7 @@ def test_a_run_goes_on_from_what_was_kept(two_states: Callable) -> None:
 
 
 def test_runs_are_compared(two_states: Callable) -> None:
-    world = two_states(300, snr=2.0, n_repeats=2)
+    world = two_states(400, snr=1.0, n_repeats=2, n_starts=2)
     found = classes_of(world)
     assert len(found.agreement) == 1 and found.agreement[0].beyond_chance > 0.9
 
