@@ -54,7 +54,7 @@ class Made:
         by_faults: (k,) part of the power that faults of the images explain.
         position, sigma: (n, k) coordinates of the particles and their standard deviations.
         contrast: standard deviation of the contrast that is left in the images.
-        mask: (d, d, d); limit: Fourier pixels that were compared; warnings, damaged: what to look at.
+        mask: (d, d, d); lowest, limit: Fourier pixels that were compared; warnings, damaged: what to look at.
     """
 
     mean: Tensor
@@ -68,6 +68,7 @@ class Made:
     sigma: Tensor
     contrast: float
     mask: Tensor
+    lowest: float
     limit: float
     warnings: list[Finding]
     damaged: dict[str, str]
@@ -169,6 +170,7 @@ def _reported(
         sigma=sigma,
         contrast=float(contrast.std()),
         mask=how.mask.cpu(),
+        lowest=how.lowest,
         limit=how.limit,
         warnings=[],
         damaged={},
@@ -177,7 +179,9 @@ def _reported(
 
 def resolution(made: Made, number: int, edge: float) -> float:
     """Å up to which the half sets agree on a component; infinite where they do not."""
-    shell = min(float(crossing_shell(made.curve[number])), made.limit)
+    curve = made.curve[number].clone()
+    curve[: math.ceil(made.lowest) + 1] = 1  # where components have nothing
+    shell = min(float(crossing_shell(curve)), made.limit)
     return edge / shell if shell > 0 else math.inf
 
 

@@ -35,6 +35,10 @@ def test_verdicts(made) -> None:
     curve[0, 4:] = 0  # 40 Å
     coarse = replace(made, curve=curve)
     assert codes(_verdict(coarse, 160.0)) == ["components_real", "component_coarse"]
+    curve = made.curve.clone()
+    curve[0, 1:3] = 0  # nothing there, by a high-pass
+    high = replace(made, curve=curve, lowest=3.0)
+    assert resolution(high, 0, 160.0) == resolution(made, 0, 160.0)
 
 
 def test_finer_than_the_half_maps_agree_is_said(settings) -> None:
