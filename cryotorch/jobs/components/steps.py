@@ -39,9 +39,8 @@ log = logging.getLogger("cryotorch")
 MASK_THRESHOLD, MASK_NEAR, MASK_FAR, MASK_LOW_PASS = 0.2, 10.0, 25.0, 15.0
 SPHERE = (0.7, 0.9)  # of half the box, where there is no density to make a mask of
 MOST_BY_FAULTS = 0.5  # of a component's power: what faults of the images explain
-COARSE = (
-    20.0  # Å: a component that half sets agree on no further may be background, ice or neighbours
-)
+COARSE = 20.0  # Å: what half sets agree on no further may be background, ice or neighbours
+MOST_SIGMA = 0.9  # error of a coordinate whose spread is 1, for a particle to be sorted by it
 
 
 @dataclass(frozen=True)
@@ -196,6 +195,9 @@ def _verdict(made: Made, edge: float) -> list[Finding]:
         part = float(made.by_faults[number])
         if part > MOST_BY_FAULTS:
             found.append(Finding("component_by_faults", number=number + 1, part=part))
+        sigma = float(made.sigma[:, number].mean())
+        if sigma > MOST_SIGMA:
+            found.append(Finding("component_faint", number=number + 1, sigma=sigma))
         reached = resolution(made, number, edge)
         if reached > COARSE:
             found.append(Finding("component_coarse", number=number + 1, reached=reached))

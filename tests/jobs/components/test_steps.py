@@ -31,6 +31,8 @@ def test_verdicts(made) -> None:
     faulty = replace(made, by_faults=torch.tensor([0.8, 0.1]))
     assert codes(_verdict(faulty, 160.0)) == ["components_real", "component_by_faults"]
     assert codes(_verdict(made, 160.0)) == ["components_real"]
+    faint = replace(made, sigma=0 * made.sigma + 0.95)
+    assert codes(_verdict(faint, 160.0)) == ["components_real", "component_faint"]
     curve = made.curve.clone()
     curve[0, 4:] = 0  # 40 Å
     coarse = replace(made, curve=curve)
