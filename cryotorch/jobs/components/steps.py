@@ -39,9 +39,8 @@ log = logging.getLogger("cryotorch")
 MASK_THRESHOLD, MASK_NEAR, MASK_FAR, MASK_LOW_PASS = 0.2, 10.0, 25.0, 15.0
 SPHERE = (0.7, 0.9)  # of half the box, where there is no density to make a mask of
 MOST_BY_FAULTS = 0.5  # of a component's power: what faults of the images explain
-COARSE = (
-    20.0  # Å: a component that half sets agree on no further may be background, ice or neighbours
-)
+COARSE = 20.0  # Å: what half sets agree on no further may be background, ice or neighbours
+MOST_SIGMA = 0.9  # error of a coordinate whose spread is 1, for a particle to be sorted by it
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Made:
         by_faults: (k,) part of the power that faults of the images explain.
         position, sigma: (n, k) coordinates of the particles and their standard deviations.
         contrast: standard deviation of the contrast that is left in the images.
-        mask: (d, d, d); limit: Fourier pixels that were compared; warnings, damaged: what to look at.
+        mask: (d, d, d); lowest, limit: Fourier pixels that were compared; warnings, damaged: what to look at.
     """
 
     mean: Tensor
@@ -68,6 +67,7 @@ class Made:
     sigma: Tensor
     contrast: float
     mask: Tensor
+    lowest: float
     limit: float
     warnings: list[Finding]
     damaged: dict[str, str]
@@ -169,6 +169,7 @@ def _reported(
         sigma=sigma,
         contrast=float(contrast.std()),
         mask=how.mask.cpu(),
+        lowest=how.lowest,
         limit=how.limit,
         warnings=[],
         damaged={},
@@ -177,7 +178,9 @@ def _reported(
 
 def resolution(made: Made, number: int, edge: float) -> float:
     """Å up to which the half sets agree on a component; infinite where they do not."""
-    shell = min(float(crossing_shell(made.curve[number])), made.limit)
+    curve = made.curve[number].clone()
+    curve[: math.ceil(made.lowest) + 1] = 1  # where components have nothing
+    shell = min(float(crossing_shell(curve)), made.limit)
     return edge / shell if shell > 0 else math.inf
 
 
@@ -192,6 +195,9 @@ def _verdict(made: Made, edge: float) -> list[Finding]:
         part = float(made.by_faults[number])
         if part > MOST_BY_FAULTS:
             found.append(Finding("component_by_faults", number=number + 1, part=part))
+        sigma = float(made.sigma[:, number].mean())
+        if sigma > MOST_SIGMA:
+            found.append(Finding("component_faint", number=number + 1, sigma=sigma))
         reached = resolution(made, number, edge)
         if reached > COARSE:
             found.append(Finding("component_coarse", number=number + 1, reached=reached))

@@ -27,6 +27,10 @@ SAID = {
         "neighbours, or of views that are missing, as in symmetric particles that were not expanded: look whether it stays with a tight "
         "mask and high_pass=40"
     ),
+    "component_faint": (
+        "Component {number} is there in all images together, and hardly in any one: the coordinate of a particle has an error of {sigma:.2f} "
+        "where the coordinates spread by 1. Do not sort particles by it"
+    ),
     "variability_mask_sphere": "The mask is a soft sphere: {reason}",
     "variability_too_fine": (
         "max_resolution={asked:.3g} is finer than the {agree:.3g} Å that the half maps agree to at these poses: beyond that there is noise only"

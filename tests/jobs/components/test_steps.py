@@ -31,10 +31,16 @@ def test_verdicts(made) -> None:
     faulty = replace(made, by_faults=torch.tensor([0.8, 0.1]))
     assert codes(_verdict(faulty, 160.0)) == ["components_real", "component_by_faults"]
     assert codes(_verdict(made, 160.0)) == ["components_real"]
+    faint = replace(made, sigma=0 * made.sigma + 0.95)
+    assert codes(_verdict(faint, 160.0)) == ["components_real", "component_faint"]
     curve = made.curve.clone()
     curve[0, 4:] = 0  # 40 Å
     coarse = replace(made, curve=curve)
     assert codes(_verdict(coarse, 160.0)) == ["components_real", "component_coarse"]
+    curve = made.curve.clone()
+    curve[0, 1:3] = 0  # nothing there, by a high-pass
+    high = replace(made, curve=curve, lowest=3.0)
+    assert resolution(high, 0, 160.0) == resolution(made, 0, 160.0)
 
 
 def test_finer_than_the_half_maps_agree_is_said(settings) -> None:

@@ -21,3 +21,7 @@ def test_none_is_a_warning_with_numbers() -> None:
     assert "by -0.3 standard errors, and 5 are needed" in said or "by -0.4" in said
     faulty = line(Finding("component_by_faults", number=2, part=0.74))
     assert "Component 2" in faulty and "74%" in faulty
+    faint = line(Finding("component_faint", number=1, sigma=0.97))
+    assert "error of 0.97" in faint and "Do not sort particles by it" in faint
+    coarse = line(Finding("component_coarse", number=1, reached=48.0))
+    assert "Component 1" not in coarse and "component 1 to 48 Å only" in coarse
