@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cryotorch.data.files import replace_file
@@ -51,12 +52,13 @@ def _write(path: Path, place: Path) -> None:
     from cryotorch.report.page.html import page_html
 
     found = gather(run_page(path, place))
-    with replace_file(path / PAGE) as file:
-        file.write(page_html(found.page.run.name, [found]).encode())
     script = view_script(found.page.run, found.grids)
     if script is not None:
         with replace_file(path / VIEW) as file:
             file.write(script.encode())
+        found = replace(found, page=run_page(path, place))  # which lists it
+    with replace_file(path / PAGE) as file:
+        file.write(page_html(found.page.run.name, [found]).encode())
 
 
 def write_comparison(file: Path, title: str, folders: Sequence[Path]) -> None:

@@ -34,10 +34,11 @@ def view_script(run: RunFiles, grids: Sequence[Grid]) -> str | None:
     else:
         shown = {grid.name for grid in maps}
     lines = ["# Open in a new session of ChimeraX: in its command line, or with a double click."]
-    number = 0
+    number, seen = 0, 0
     for grid in maps:
         number += 1
-        shade = SHADES[(number - 1) % len(SHADES)]
+        shade = SHADES[seen % len(SHADES)]
+        seen += grid.name in shown
         lines.append(f'open "{grid.name}"')
         lines.append(f"volume #{number} level {value(grid):.5g} step 1 color {shade}")
         lines += [] if grid.name in shown else [f"hide #{number} models"]

@@ -11,7 +11,7 @@ import yaml
 
 LONGEST_LOG = 40  # lines of log.txt that are shown, the last ones
 MOST_FILES = 400  # of a folder that is none of ours
-NOT_SHOWN = ("report.html", "view.cxc")  # they are made after the page
+PAGE = "report.html"  # does not list itself
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_run(path: Path, place: Path | None = None) -> RunFiles:
     for file in sorted(path.rglob("*")):
         inside = file.relative_to(path).parts
         hidden = any(part.startswith(".") for part in inside)
-        if hidden or not file.is_file() or file.name in NOT_SHOWN:
+        if hidden or not file.is_file() or file.name == PAGE:
             continue
         files.append(("/".join(inside), file.stat().st_size))
         if len(files) == MOST_FILES:

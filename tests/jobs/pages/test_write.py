@@ -30,6 +30,7 @@ def test_a_page_and_a_script(folder: Path) -> None:
     text = (folder / PAGE).read_text(encoding="utf-8")
     assert "<title>place</title>" in text and "Point symmetry" in text
     assert "cryotorch job=report runs=[final/place," in text and str(folder) not in text
+    assert '<a href="./view.cxc">' in text
     assert (folder / VIEW).read_text().startswith("# Open in a new session of ChimeraX")
 
 

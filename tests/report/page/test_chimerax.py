@@ -22,6 +22,7 @@ def test_maps_masks_and_orientations(run: RunFiles) -> None:
     level = float(re.search(r"volume #2 level (\S+) step 1", "\n".join(lines))[1])
     volume = read_volume(run.path / "map_sharp.mrc")[0].numpy()
     assert level == pytest.approx(0.22 * np.percentile(volume, 99.9), rel=1e-3)
+    assert "volume #2 level" in str(lines) and "step 1 color #b8c4d0" in str(lines)
     hidden = [line.split()[1] for line in lines if line.startswith("hide")]
     assert hidden == ["#1", "#3", "#4", "#5"] and lines[-1] == "view"
 

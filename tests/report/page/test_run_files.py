@@ -37,11 +37,11 @@ def test_damaged_files_count_as_missing(tmp_path: Path, text: str) -> None:
     assert run.job == "" and run.history == [] and run.name == "run_7"
 
 
-def test_hidden_files_and_pages_are_left_out(tmp_path: Path) -> None:
+def test_hidden_files_and_the_page_itself_are_left_out(tmp_path: Path) -> None:
     (tmp_path / ".before").mkdir()
     for name in (".before/map.mrc", ".lock", "report.html", "view.cxc", "map.mrc"):
         (tmp_path / name).touch()
-    assert read_run(tmp_path).names == ["map.mrc"]
+    assert read_run(tmp_path).names == ["map.mrc", "view.cxc"]
 
 
 def test_numbers() -> None:
