@@ -73,6 +73,7 @@ _CHECKED = "fields and checks only: {} and tests/jobs/config go through them"
 EXCUSED_TWINS = {
     "__main__.py": "tests/test_cli.py runs it as a user does",
     "version.py": "a number, which tests/system/test_wheel.py compares",
+    "jobs/classification3d/fixed_settings.py": _CHECKED.format("tests/jobs/test_classify.py"),
     "jobs/classification/settings.py": _CHECKED.format("tests/jobs/test_class2d.py"),
     "jobs/classification3d/searched_settings.py": _CHECKED.format(
         "tests/jobs/test_hetero_refine.py"

@@ -9,6 +9,7 @@ with a remedy. Results have ``save(folder)``, which writes their maps, curves, p
 from __future__ import annotations
 
 from cryotorch.api.classes import Classes, class2d
+from cryotorch.api.classes3d import MapClasses, classify
 from cryotorch.api.data import (
     read_images,
     read_map,
@@ -54,6 +55,7 @@ __all__ = [
     "InputError",
     "LocalResolutionResult",
     "Map",
+    "MapClasses",
     "Optics",
     "OrientationResult",
     "ParticleFile",
@@ -66,6 +68,7 @@ __all__ = [
     "Simulated",
     "ab_initio",
     "class2d",
+    "classify",
     "diagnose_orientations",
     "fit_map",
     "fsc",

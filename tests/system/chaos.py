@@ -39,6 +39,7 @@ COMMON = "max_iterations=3 split_resolution=25 minibatch_size=32 trainer=cpu"
 STAGES = {
     "ab_initio": "particles=set/particles.star n_starts=2 max_particles=100 initial_resolution=40 final_resolution=20 device=cpu",
     "hetero_refine": "particles=set/particles.star volume=set/initial.mrc n_classes=2 n_starts=1 max_passes=4 initial_resolution=30 final_resolution=16 device=cpu",
+    "classify": "particles=set/truth.star n_starts=1 final_resolution=14 half_sets=resplit device=cpu",
     "class2d": "particles=set/particles.star n_classes=3 iterations=2 max_resolution=14 shift_extent=10 device=cpu",
 }
 # Jobs that make their results in one go, for disks that fill up.
@@ -62,6 +63,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MADE = {
     "ab_initio": ("map.mrc", "particles.star"),
     "class2d": ("classes.mrcs", "particles.star"),
+    "classify": ("map_class_1.mrc", "particles.star"),
     "hetero_refine": ("map_class_1.mrc", "particles.star"),
 }
 HALVES = ("map_half_A.mrc", "map_half_B.mrc", "particles.star")

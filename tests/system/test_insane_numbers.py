@@ -52,6 +52,10 @@ JOBS = {
         **dict(particles="many/particles.star", volume="initial.mrc", n_classes=2, n_starts=1),
         **dict(initial_resolution=30, final_resolution=14, max_passes=1, device="cpu"),
     ),
+    "classify": dict(
+        **dict(particles="many/truth.star", n_starts=1, n_repeats=1, max_passes=2),
+        **dict(final_resolution=14),
+    ),
     "particles": dict(particles="truth.star", restack="float16"),
     "create_templates": dict(volume="truth.mrc", n_templates=2, low_pass=None),
     "volume_tools": dict(volume="truth.mrc", threshold=0.2, soften=12),

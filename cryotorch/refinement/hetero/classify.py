@@ -29,8 +29,11 @@ from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 
 HELD_OUT = 0.2  # of the images
-START_PASSES, HOT = 12, 8  # of them at any temperature
-ANNEALED = 6  # passes over which the similarity falls to none
+START_PASSES, STEADY = (
+    10,
+    0.01,
+)  # at most; part of the images that change class where a start has ended
+ANNEALED = 4  # passes over which the similarity falls to none
 CALM, MOVED = (
     0.05,
     1,
@@ -41,7 +44,12 @@ Told = Callable[[str, float], None]
 
 
 class Masks(NamedTuple):
-    """On all maps (d, d, d); focus (d, d, d): where classes may differ, None = everywhere."""
+    """Masks of maps.
+
+    Attributes:
+        solvent: (d, d, d) on all of them.
+        focus: (d, d, d) where classes may differ, None = everywhere.
+    """
 
     solvent: Tensor
     focus: Tensor | None = None
@@ -90,7 +98,11 @@ class Pass:
 
 @dataclass(frozen=True)
 class Start:
-    """Posteriors (n, k) that a start ends with, and the mean log-likelihood of unseen images."""
+    """What a start ends with.
+
+    Attributes:
+        share: (n, k) posteriors; score: mean log-likelihood of unseen images.
+    """
 
     share: Tensor
     score: float
@@ -289,13 +301,14 @@ def _start(work: _Work, repeat: int, number: int, told: Callable[[float], None])
     settings = work.settings
     draw = settings.generator(repeat, number)
     share = random_start(work.image, work.unseen, settings, draw)
-    state = first_pass(share, work.part.groups, settings)
-    k = settings.n_classes
-    for step in range(START_PASSES):
-        loud = LOUDEST if step < HOT else 1.0
-        target = annealed_ess(max(0, step - HOT + 1), START_PASSES - HOT, settings.ess, k)
-        state, references = next_pass(work, state, False, target, loud)
-        told((step + 1) / START_PASSES)
+    state, references = first_pass(share, work.part.groups, settings), None
+    target, changed = settings.ess * settings.n_classes, 1.0
+    while state.number < START_PASSES and changed > STEADY:
+        state, references = next_pass(work, state, False, max(1.0, target), LOUDEST)
+        changed = state.steps[-1].changed
+        told(state.number / START_PASSES)
+    told(1.0)
+    assert references is not None
     share = log_shares(state.share)
     found = work.judged(references.merged, state.noise, False, free=False)
     return Start(state.share, float((found.double() + share).logsumexp(1).mean()))
@@ -309,6 +322,11 @@ def _judged(work: _Work, state: Pass) -> tuple[float, Verdict]:
     shares = log_shares(state.share)
     plain = work.judged(references.merged, state.noise, True, free=False)
     score = float((plain.double() + shares).logsumexp(1).mean())
-    one = one_shape(references.merged, references.merged_pooled)
-    several, single = (work.judged(v, state.noise, True, True) for v in (references.merged, one))
-    return score, verdict(several, single, shares, work.image[work.unseen])
+    several = work.judged(references.merged, state.noise, True, True)
+    # images of nothing spoil the map of all: that of a class may be the better one map
+    singles = (references.merged_pooled, *references.merged)
+    verdicts = []
+    for one in singles:
+        single = work.judged(one_shape(references.merged, one), state.noise, True, True)
+        verdicts.append(verdict(several, single, shares, work.image[work.unseen]))
+    return score, min(verdicts, key=lambda found: found.gain)

@@ -1,7 +1,8 @@
 """Whether images ask for several maps: what those that are in no map make of them, beside one map of any strength.
 
 Images of one and the same map differ in contrast, and some show nothing: classes then have the map at different strengths. So each image is
-compared at the scale that suits it best, and the one map is tried as every class has it: with the amplitude of the class in each shell.
+compared at the scale that suits it best, and the one map is tried as every class has it: with the amplitude of the class in each shell. It is
+the map of all images, or that of any class, whichever explains the images best.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def verdict(classes: Tensor, one_map: Tensor, log_share: Tensor, image: Tensor) 
 
 
 def one_shape(classes: Tensor, pooled: Tensor) -> Tensor:
-    """The map of all classes (d, d, d) with the amplitude that it has in each class (k, d, d, d) in each shell: (k, d, d, d)."""
+    """One map (d, d, d) with the amplitude that it has in each class (k, d, d, d) in each shell: (k, d, d, d)."""
     box = pooled.shape[-1]
     one = torch.fft.rfftn(pooled)
     own = shell_sum((one.real**2 + one.imag**2), box).clamp_min(1e-30)

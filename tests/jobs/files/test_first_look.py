@@ -43,6 +43,8 @@ def _folder(name: str) -> Path:
         ("orientation_diagnostics", dict(volume="gone"), "volume=gone is not a folder"),
         ("reconstruct", dict(particles="there.star", symmetry="Q8"), "symmetry=Q8 cannot"),
         ("create_templates", dict(volume="gone.mrc"), "gone.mrc does not exist"),
+        ("classify", dict(particles="gone.star"), "gone.star does not exist"),
+        ("classify", dict(particles="there.star", symmetry="Z"), "symmetry=Z cannot"),
         ("class2d", dict(particles="gone.star"), "gone.star does not exist"),
         ("class2d", dict(particles="there.star", device="cuda"), "device=cuda cannot"),
         ("volume_tools", dict(volume="there.mrc", symmetry="Z"), "symmetry=Z cannot"),

@@ -301,3 +301,42 @@ def test_a_blank_or_negative_body_is_refused(tmp_path: Path, files: dict[str, st
 def test_an_input_is_not_overwritten(tmp_path: Path, phantoms: Path, files: dict[str, str]) -> None:
     with pytest.raises(InputError, match=r"truth_body1\.mrc is an input"):
         make(phantoms, **files, overwrite=True)
+
+
+def test_a_body_is_absent_in_a_share_of_the_particles(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    """Noise-free: images are one map's or the other's, on one grey scale."""
+    out = make(tmp_path / "set", **files, snr=None, second_body_states="absent")
+    species = read_particles(out / "truth.star").tables["particles"]["cryotorchSpecies"].astype(int)
+    assert sorted(species).count(2) == 8  # 0.4 of 20
+    both, one = (projections(out, name, "truth") for name in ("truth", "truth_species2"))
+    other = (species == 2)[:, None, None]
+    assert np.allclose(stack(out), np.where(other, one, both), atol=2e-3)
+    assert torch.equal(volume(out, "truth_species2"), volume(out, "truth_body1"))
+
+
+def test_a_body_is_turned_the_same_way_in_a_share(tmp_path: Path, files: dict[str, str]) -> None:
+    turned = dict(second_body_states="turned", second_body_rotation=40, second_body_share=0.5)
+    out = make(tmp_path / "set", **files, hinge=HINGE, snr=None, n_particles=40, **turned)
+    table = read_particles(out / "consensus.star").tables["particles"]
+    other = torch.as_tensor(table["cryotorchSpecies"].astype(int)) == 2
+    turn, _ = relative(out)
+    angle = torch.rad2deg(rotation_angle(turn, torch.eye(3).double()))
+    assert int(other.sum()) == 20
+    assert angle[other].tolist() == pytest.approx([40.0] * 20, abs=0.1)
+    assert float(angle[~other].max()) < 0.1
+    assert torch.allclose(turn[other], turn[other][:1], atol=2e-3)
+    # the map of the other state has these images
+    found, images = projections(out, "truth_species2", "truth"), stack(out)
+    apart = np.linalg.norm((images - found)[other.numpy()]) / np.linalg.norm(images[other.numpy()])
+    assert apart < 0.2
+    rigid = projections(out, "truth", "truth")
+    assert np.allclose(images[~other.numpy()], rigid[~other.numpy()], atol=2e-3)
+    moved = images[other.numpy()]
+    assert np.linalg.norm(moved - rigid[other.numpy()]) > 0.3 * np.linalg.norm(moved)
+
+
+def test_states_need_a_second_body() -> None:
+    with pytest.raises(InputError, match="second_body_states=turned cannot be used: it needs a"):
+        make_settings("simulate", out="x", second_body_states="turned")

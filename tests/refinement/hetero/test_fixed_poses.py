@@ -16,7 +16,7 @@ from cryotorch.refinement.hetero.fixed_poses import (
     residual_of_best,
     scale_free,
 )
-from cryotorch.refinement.hetero.references import make_references
+from cryotorch.refinement.hetero.references import OWN, make_references
 from cryotorch.refinement.image_terms import observe
 from cryotorch.refinement.image_weight import unlimited
 from cryotorch.refinement.settings import ImageGrid
@@ -101,7 +101,7 @@ def test_nobody_prefers_a_class_for_what_he_brought_there(two_states: Callable) 
     found = make_references(both, 0.0, world.masks.solvent, lenient=True)
     gain = 0.5
     volumes = gain * halves.classes * world.masks.solvent
-    influence = gain * world.masks.solvent.mean() / halves.weight.clamp_min(1e-30)
+    influence = OWN * gain * world.masks.solvent.mean() / halves.weight.clamp_min(1e-30)
     assert found.influence.shape == influence.shape
     given = [projectors(half, limit) for half in volumes]
     mine = share.argmax(1)

@@ -12,7 +12,7 @@ from cryotorch.ops.fourier.slices import projector
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.refinement.hetero import fixed_poses
-from cryotorch.refinement.hetero.references import make_references
+from cryotorch.refinement.hetero.references import OWN, make_references
 from tests.refinement.hetero.test_class_sums import sums_of
 
 
@@ -75,4 +75,4 @@ def test_what_an_image_finds_of_itself(two_states: Callable, symmetry: str) -> N
             p = fixed_poses._slices(some, projector(halves.classes[h, k] * mask, limit=limit))
             found += float(fixed_poses._cross(p, some.numerator).sum())
             told += float((some.weight * influence[h, k][shell]).sum())
-    assert found == pytest.approx(0.9 * told, rel=0.15)
+    assert found == pytest.approx(OWN * told, rel=0.12)

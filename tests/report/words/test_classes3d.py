@@ -1,0 +1,24 @@
+"""What is said of 3D classes."""
+
+from __future__ import annotations
+
+import math
+
+from cryotorch.findings import Finding, remark
+from cryotorch.report.sentences import line, say
+
+
+def test_a_class_without_resolution_has_none() -> None:
+    known = dict(number=2, share=0.405, size=327.4)
+    assert say(remark("class_3d", **known, resolution=8.204)) == (
+        "class 2: 40.5% of the particles, effective number 327, 8.20 Å"
+    )
+    assert say(remark("class_3d", **known, resolution=math.nan)).endswith("no resolution")
+
+
+def test_no_second_state_is_a_warning_that_says_what_was_compared() -> None:
+    said = line(Finding("no_second_state", classes=2, lead=-1.23, images=1400))
+    assert said.startswith("WARNING: No second state is seen: 1,400 particles")
+    assert "by -1.2 standard errors" in said and "do not use them" in said
+    seen = say(remark("second_state", classes=2, lead=10.9, gain=3.12, images=160))
+    assert seen.endswith("more than one state is seen")
