@@ -196,25 +196,27 @@ def finish(refiner: Refiner, state: SearchPass, agreed: list[Agreement], told: T
 
 
 def judge(refiner: Refiner, state: SearchPass, share: Tensor, halves: ClassHalves) -> Verdict:
-    """What unseen images say of the classes, beside one map of any strength: that of all classes, or where these lie apart the best of them.
+    """What unseen images say of the classes, beside one map of any strength: that of all classes, or of one, whichever is best.
 
     share (n, j): posteriors; ``halves``: maps without the unseen.
     """
     k, part = state.classes, refiner.part
     references = refiner.references(halves, state.limit)
     rows, wanted = torch.nonzero(refiner.unseen)[:, 0], refiner.wanted(state)
-    maps, like = references.merged, list(range(k))
-    if refiner.one_frame:
-        maps = torch.cat([maps, one_shape(references.merged, references.merged_pooled)])
-        like = like + like
-    parts = part.team.ask("judge classes", maps, torch.tensor(like), wanted, rows.cpu())
+    merged = references.merged
+    # images of nothing spoil the map of all: that of a class may be the better one map
+    singles = [references.merged_pooled, *merged] if refiner.one_frame else []
+    maps = torch.cat([merged, *(one_shape(merged, one) for one in singles)])
+    like = torch.arange(k).repeat(1 + len(singles))
+    parts = part.team.ask("judge classes", maps, like, wanted, rows.cpu())
     found = torch.cat(on(parts, part.device))
-    junk = found[:, len(maps) :]
-    several = torch.cat([found[:, :k], junk], 1)
-    if refiner.one_frame:
-        one = torch.cat([found[:, k : 2 * k], junk], 1)
-    else:
-        alone = [torch.cat([found[:, j, None].expand(-1, k), junk], 1) for j in range(k)]
-        one = max(alone, key=lambda evidence: float(evidence.logsumexp(1).mean()))
-    prior = log_prior(share, k)[: several.shape[1]]
-    return verdict(several, one, prior, refiner.image[refiner.unseen])
+    several, junk = found[:, :k], found[:, len(maps) :]
+    alone = list(found[:, k : len(maps)].split(k, 1)) if refiner.one_frame else []
+    alone = alone or [several[:, j, None].expand(-1, k) for j in range(k)]
+    prior = log_prior(share, k)[: k + junk.shape[1]]
+    image = refiner.image[refiner.unseen]
+
+    def beside(one: Tensor) -> Verdict:
+        return verdict(torch.cat([several, junk], 1), torch.cat([one, junk], 1), prior, image)
+
+    return min(map(beside, alone), key=lambda said: said.gain)

@@ -140,9 +140,11 @@ class Refiner:
         flow = torch.bincount((old * j + new).cpu(), minlength=j * j).view(j, j).double()
         changed = 1.0 if state.number == 0 else float((old != new).double().mean())
         noise = state.noise * noise_factors(power, count, self.settings.grid.box)
+        # of what states of one frame differ by, all comes back as far as is known: in the map of all classes each finds as much of itself
+        part = measured_part(found) if self.apart(k) else torch.ones_like(state.diluted)
         stable = update_stability(state.stable, found.turn, found.move, found.certain)
         return SearchPass(
-            *(references.volumes, limit, references.influence, measured_part(found)),
+            *(references.volumes, limit, references.influence, part),
             *(share, noise, found.before, stable, state.number + 1, class_ess(share), inverse),
             *(changed, limit - state.limit, flow, references.fsc),
             torch.cat([state.shares, sizes(share, k)[None].to(state.shares)]),
@@ -162,13 +164,17 @@ class Refiner:
         """What images are compared with next."""
         mask = self.mask(halves.joint, limit)
         split = self.settings.split
-        if self.one_frame:
+        if not self.apart(halves.classes.shape[1]):
             return make_references(halves, split, mask)
         apart = torch.zeros_like
         halves = replace(
             halves, pooled=apart(halves.pooled), joint_pooled=apart(halves.joint_pooled)
         )
         return make_references(halves, split, mask, lenient=True)
+
+    def apart(self, classes: int) -> bool:
+        """Whether each of so many maps is filtered by itself, and not by what it differs by from the map of all."""
+        return classes == 1 or not self.one_frame
 
     def seen(self, share: Tensor) -> Tensor:
         """The same shares (n, j), 0 for images that are in no map until the end."""
