@@ -31,7 +31,7 @@ def test_frames_go_from_percentile_to_percentile(made, read, tmp_path) -> None:
     assert len(list((tmp_path / "frames_1").iterdir())) == 5
     assert (tmp_path / "unshared_component_2.mrc").exists()
     assert not (tmp_path / "component_2.mrc").exists()
-    assert "open frames_1/frame_*.mrc vseries true" in (tmp_path / "view.cxc").read_text()
+    assert "open frames_1/frame_*.mrc vseries true" in (tmp_path / "components.cxc").read_text()
 
 
 def test_summary(made, read) -> None:
