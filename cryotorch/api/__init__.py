@@ -41,7 +41,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
-from cryotorch.api.searched_classes import SearchedClasses, hetero_refine
+from cryotorch.api.searched_classes import hetero_refine
 from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
@@ -62,7 +62,6 @@ __all__ = [
     "Particles",
     "Reconstruction",
     "Refined",
-    "SearchedClasses",
     "SelectedParticles",
     "SharpenResult",
     "Simulated",
