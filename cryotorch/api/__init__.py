@@ -41,7 +41,7 @@ from cryotorch.api.particles import (
     simulate,
 )
 from cryotorch.api.projection import project
-from cryotorch.api.searched_classes import SearchedClasses, hetero_refine
+from cryotorch.api.searched_classes import hetero_refine
 from cryotorch.api.selection import SelectedParticles, select_particles
 from cryotorch.api.subtraction import Subtracted, subtract
 from cryotorch.api.variability import Variability, variability
@@ -64,7 +64,6 @@ __all__ = [
     "Particles",
     "Reconstruction",
     "Refined",
-    "SearchedClasses",
     "SelectedParticles",
     "SharpenResult",
     "Simulated",

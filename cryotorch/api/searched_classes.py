@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from cryotorch.api.calls import checked
+from cryotorch.api.classes3d import MapClasses
 from cryotorch.api.inputs import (
     IN_MEMORY,
     MapLike,
     ParticlesLike,
-    Saved,
     files_of,
     path_of,
     saver,
     settings_of,
 )
 from cryotorch.jobs.config.parse import require
-from cryotorch.particles import Particles
 from cryotorch.report.sentences import said
-
-if TYPE_CHECKING:
-    from cryotorch.jobs.classification3d.results import Result
-
-
-@dataclass(frozen=True, eq=False)
-class SearchedClasses(Saved):
-    """Maps of several classes, and particles with class and pose; ``found`` holds all of it.
-
-    Attributes:
-        maps: (k, d, d, d), each filtered by the FSC of its half maps (2, k, d, d, d); pixel_size: Å.
-        resolution: (k,) Å that each class may claim, NaN where it is none.
-        share: (n, k) posterior of each particle, of junk in one more column where it was asked for.
-        particles: with the poses that were found against the most probable class.
-        second_state: whether particles that were in no map see more than one state, None for one class.
-        warnings: what to look at.
-    """
-
-    maps: Tensor
-    half_maps: Tensor
-    pixel_size: float
-    resolution: Tensor
-    share: Tensor
-    particles: Particles
-    second_state: bool | None
-    warnings: list[str]
-    found: Result
 
 
 @checked
@@ -59,8 +30,10 @@ def hetero_refine(
     volume: MapLike | list[MapLike],
     pixel_size: float | None = None,
     **settings: Any,
-) -> SearchedClasses:
+) -> MapClasses:
     """Several maps from initial maps, and class and pose of all particles: ``job=hetero_refine``, without its folder.
+
+    With ``junk=1`` the posteriors have one more column, of images that show no particle.
 
     Args:
         particles: a file of particles, or one that was read.
@@ -100,14 +73,14 @@ def hetero_refine(
         more = extras(inputs, damaged, seconds)
         write(folder, Path(str(given.out)), result, given.write, more)
 
-    return SearchedClasses(
+    return MapClasses(
+        found.verdict is not None and found.verdict.seen,
         torch.stack([one.map for one in result.classes]),
         found.halves.cpu(),
         found.pixel_size,
         torch.tensor([one.resolution for one in result.classes]),
-        found.share.cpu(),
         found.particles,
-        None if found.verdict is None else found.verdict.seen,
+        found.share.cpu(),
         said(finding for finding in result.findings if finding.serious),
         result,
         _save=saver(given, job.FILES, write_all),

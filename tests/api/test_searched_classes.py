@@ -29,7 +29,7 @@ def test_classes_are_those_of_the_job(
     n, box = len(found.particles), found.maps.shape[-1]
     assert found.share.shape == (n, 2) and found.half_maps.shape == (2, 2, box, box, box)
     torch.testing.assert_close(found.share.sum(1), torch.ones(n))
-    assert found.second_state is False and any("No second state" in w for w in found.warnings)
+    assert not found.several and any("No second state" in w for w in found.warnings)
 
 
 def test_what_cannot_be_used(folder: Path) -> None:
