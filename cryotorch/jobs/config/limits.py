@@ -157,7 +157,6 @@ LIMITS = {
     "snr": Limits(1e-9, 1e6),
     "soften": LENGTH,
     "spherical_aberration": Limits(-100, 100, " mm"),
-    "similarity": FRACTION,
     "sphere_edge": LENGTH,
     "split": Limits(1, 1000),
     "split_resolution": RESOLUTION,
