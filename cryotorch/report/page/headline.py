@@ -75,6 +75,8 @@ def warnings(run: RunFiles) -> list[str]:
     """What the user must look at, as the summary says it; an unfinished run is one."""
     said = run.summary.get("warnings")
     found = [str(text) for text in said] if isinstance(said, list) else []
+    lost = "it is damaged, and what it held is missing here"
+    found = [f"{name} of this run cannot be read: {lost}" for name in run.damaged] + found
     if not run.finished:
         done = run.summary.get("iterations")
         got = f"these are the results of iteration {done}" if done else "it has no results yet"
