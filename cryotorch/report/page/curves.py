@@ -56,7 +56,10 @@ def fsc(run: RunFiles) -> dict[str, Any] | None:
             "judged": name in known,
         }
     if "corrected" in found and "resolution" in run.summary:  # what is claimed, if anything is
-        found["corrected"]["resolution"] = number(run.summary["resolution"])
+        claimed = number(run.summary["resolution"])
+        found["corrected"]["resolution"] = claimed
+        if claimed is None:
+            found = {name: {**curve, "resolution": None} for name, curve in found.items()}
     return {
         "edge": edge,
         "nyquist": 2 * pixel_size,

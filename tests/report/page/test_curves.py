@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cryotorch.report.page.curves import fsc, history
@@ -17,6 +19,11 @@ def test_fsc_over_the_edge_of_the_box(run: RunFiles, result: IterationResult) ->
     assert len(corrected["values"]) == 17 and corrected["resolution"] == 9.41
     assert corrected["colour"] == "ink" and found["curves"]["tight"]["colour"] == "#E69F00"
     assert found["curves"]["randomised"]["judged"] is False
+
+
+def test_no_curve_has_a_resolution_where_none_is_claimed(run: RunFiles) -> None:
+    found = fsc(replace(run, summary={**run.summary, "resolution": None}))["curves"]
+    assert len(found) > 4 and {curve["resolution"] for curve in found.values()} == {None}
 
 
 def test_an_fsc_for_each_iteration(run: RunFiles, result: IterationResult) -> None:
