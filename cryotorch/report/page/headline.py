@@ -45,7 +45,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
     "real": ("Components that are real", _count),
-    "junk_share": ("Looks like junk", "{:.1%}".format),
+    "junk_share": ("Looks like junk", lambda value: f"{value:.1%}" if value else "none apart"),
     "particles": ("Particles", _count),
     "templates": ("Templates", _count),
     "iterations": ("Iterations", _count),
