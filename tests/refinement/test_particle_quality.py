@@ -52,6 +52,7 @@ def test_junk_is_found_whatever_its_share(junk: float, spread: float) -> None:
     assert float(called[none].double().mean()) > 0.9
     assert quality.junk == pytest.approx(float(none.double().mean()), abs=0.02)
     said = say(quality.found)
+    assert "a particle whose pose was not found" in said
     assert f"{quality.junk:.1%}" in said and "where='cryotorchParticleProbability > 0.5'" in said
 
 

@@ -45,7 +45,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
     "real": ("Components that are real", _count),
-    "junk_share": ("Looks like junk", "{:.1%}".format),
+    "junk_share": ("Looks like junk", lambda value: f"{value:.1%}" if value else "none apart"),
     "particles": ("Particles", _count),
     "templates": ("Templates", _count),
     "iterations": ("Iterations", _count),
@@ -122,6 +122,9 @@ def _note(run: RunFiles, name: str) -> str:
             return f"half sets of {sets[0]:,} and {sets[1]:,}"
         before = number(run.summary.get("of"))
         return "" if before is None else f"of {before:,.0f}"
+    if name == "junk_share":
+        alike = "so do a second species, a molecule without a part, and a pose that was not found"
+        return alike if run.summary.get(name) else ""
     if name == "bfactor":
         error = number(run.summary.get("bfactor_error"))
         fitted = number(run.summary.get("bfactor_fitted"))
