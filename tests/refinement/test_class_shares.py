@@ -12,6 +12,9 @@ def test_sizes_and_shares() -> None:
     share = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.4, 0.6]])
     assert of_images(share).tolist() == pytest.approx([2 / 3, 1 / 3])
     assert effective_size(share).tolist() == pytest.approx([2.4**2 / 2.16, 1.0])
+    # one image as good as alone among many that hardly count
+    few = torch.cat([torch.ones(1, 1), torch.full((100, 1), 1e-4)])
+    assert float(effective_size(few)[0]) == pytest.approx(1.0201, abs=1e-3)
 
 
 def test_assignments_agree_whatever_classes_are_called() -> None:

@@ -18,7 +18,7 @@ from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.particles import rows_of
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.particles import Particles
-from cryotorch.refinement.ab_initio.classes import effective_size, of_images
+from cryotorch.refinement.class_shares import effective_size, of_images
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections

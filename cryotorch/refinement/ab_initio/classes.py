@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.refinement.ab_initio.judge import MIN_LEAD
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
+from cryotorch.refinement.class_shares import EMPTY, effective_size, of_images
 
-EMPTY = 0.01  # of the images: a class with a smaller part of them has none
 # Correlation of two maps after a fit from which on they are taken for one: 0.8 is what different molecules of like size reach at these
 # resolutions.
 ALIKE = 0.9
-
-
-def effective_size(share: Tensor) -> Tensor:
-    """(k,) effective number of images of each class, (sum w)^2 / sum w^2 of its posterior shares w (n, k)."""
-    share = share.double()
-    return share.sum(0).square() / share.square().sum(0).clamp_min(1e-30)
-
-
-def of_images(share: Tensor) -> Tensor:
-    """(k,) part of the images that are most probably in each class; share (n, k)."""
-    return torch.bincount(share.argmax(1), minlength=share.shape[1]).double() / len(share)
 
 
 def class_findings(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -14,9 +13,7 @@ from cryotorch.ops.geometry.symmetry import rotate_volume
 from cryotorch.refinement.ab_initio.classes import (
     class_findings,
     correspondence,
-    effective_size,
     likeness,
-    of_images,
 )
 
 
@@ -28,16 +25,6 @@ def certain(*counts: int) -> Tensor:
     """(n, k) posteriors of images that are each in one class."""
     label = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     return torch.nn.functional.one_hot(label, len(counts)).float()
-
-
-def test_sizes_of_classes() -> None:
-    torch.testing.assert_close(effective_size(certain(30, 10)), torch.tensor([30.0, 10]).double())
-    halves = torch.full((40, 2), 0.5)
-    torch.testing.assert_close(effective_size(halves), torch.tensor([40.0, 40]).double())
-    # one image as good as alone among many that hardly count
-    few = torch.cat([torch.ones(1, 1), torch.full((100, 1), 1e-4)])
-    assert float(effective_size(few)[0]) == pytest.approx(1.0201, abs=1e-3)
-    assert of_images(certain(30, 10)).tolist() == [0.75, 0.25]
 
 
 def test_one_map_twice_is_told_and_two_molecules_are_not(begin: Callable) -> None:
