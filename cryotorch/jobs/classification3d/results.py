@@ -18,6 +18,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.data.particle_file import ParticleFile, write_particles
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
+from cryotorch.jobs.classification3d.other_causes import goes_with, lacking, move_between
 from cryotorch.jobs.fsc.claim import claim
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.half_maps import HalfMaps
@@ -45,7 +46,6 @@ MASK_SHAPE = (0.5, 6.0, 12.0)  # threshold, near and far (Å) of FSC masks
 SHOWN = 5  # classes in a figure, at most
 SAME = 0.02  # FSC that two maps may lack of what their halves promise, and be one
 REPEATED = 0.5  # agreement of two runs beyond chance from which on they found the same classes
-PROMISED = 0.5  # FSC of shells that are compared
 
 
 @dataclass(frozen=True)
@@ -129,21 +129,27 @@ def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
     if len(filled) < len(shares):
         empty = len(shares) - len(filled)
         findings.append(Finding("classes_empty", empty=empty, classes=len(shares)))
-    findings += said_of_all(found, classes, filled)
+    findings += said_of_all(found, classes, filled, seed)
     for finding in findings:
         log.info(line(finding))
     return Result(found, classes, _between(classes, found.pixel_size), findings)
 
 
-def said_of_all(found: Found, classes: list[Judged], filled: list[int]) -> list[Finding]:
-    """Whether there is more than one state, whether maps are alike, and whether another run finds the same."""
+def said_of_all(
+    found: Found, classes: list[Judged], filled: list[int], seed: int = 0
+) -> list[Finding]:
+    """Whether there is more than one state, whether it may be something else, and whether another run finds the same."""
     k, findings = len(classes), []
     if found.several:
         for at, first in enumerate(filled):
             for second in filled[at + 1 :]:
-                if alike(found.halves[:, first], found.halves[:, second]):
-                    pair = dict(first=first + 1, second=second + 1, classes=k)
-                    findings.append(Finding("maps_alike", **pair))
+                pair = dict(first=first + 1, second=second + 1)
+                both = (found.halves[:, first].cpu(), found.halves[:, second].cpu())
+                if alike(*both):
+                    findings.append(Finding("maps_alike", **pair, classes=k))
+                elif move := move_between(*both, found.pixel_size):
+                    findings.append(Finding("maps_moved", **pair, **move._asdict()))
+        findings += goes_with(found.share.argmax(1), found.file, seed)
         for other in found.agreements:
             values = dict(share=other.share, kappa=other.beyond_chance)
             same = other.beyond_chance >= REPEATED
@@ -162,20 +168,9 @@ def said_of_all(found: Found, classes: list[Judged], filled: list[int]) -> list[
 
 
 def alike(first: Tensor, second: Tensor) -> bool:
-    """Whether two maps, given as halves (2, d, d, d) each, differ no more than their halves do.
-
-    FSC(mean, mean') / sqrt(F' F'') = 1      F' = 2 F / (1 + F) of each mean by the FSC F of its halves
-    """
-    promised = torch.ones((), dtype=torch.float64)
-    for halves in (first, second):
-        curve = shell_correlation(*halves).clamp(0, 1)
-        promised = promised * (2 * curve / (1 + curve))
-    promised = promised.sqrt()[1:]
-    found = shell_correlation(first.mean(0), second.mean(0))[1:]
-    there = (promised < PROMISED).cumsum(0) == 0
-    if not bool(there.any()):
-        return True
-    return float((promised - found)[there].max()) < SAME
+    """Whether two maps, given as halves (2, d, d, d) each, differ no more than their halves do."""
+    missing = lacking(first, second)
+    return len(missing) == 0 or float(missing.max()) < SAME
 
 
 def _judged(

@@ -38,6 +38,14 @@ SAID = {
     "maps_alike": (
         "The maps of classes {first} and {second} differ no more than their half maps do: the particles do not support {classes} classes"
     ),
+    "maps_moved": (
+        "The map of class {second} is that of class {first}, turned by {angle:.3g}° and moved by {shift:.3g} Å: these are not two states but "
+        "particles whose poses are wrong. Find them anew, with job=homo_refine or hetero_refine"
+    ),
+    "classes_go_with": (
+        "The classes go with the {what} of the particles, {lead:.0f} standard deviations beyond chance. Unless the specimen is not the same there, "
+        "they may show what else is not: magnification, defocus, B-factor, ice, neighbours"
+    ),
     "class_unjudged": "Class {number} could not be judged: {reason}",
     "pose_halves_unknown": (
         "up to which resolution the half sets had the same reference when the poses were found is not known; what is claimed of a class assumes no "
