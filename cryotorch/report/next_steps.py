@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SMALL_CLASS, MOST_CLASSES = (
+    0.05,
+    3,
+)  # part of the particles of a class that is proposed, and how many are
 GOOD_FOR_CTF = 5.0  # Å; a coarser map says little about defocus and aberrations
 
 
@@ -114,14 +118,15 @@ def _after_refinement(done: Done) -> list[Step]:
             command = _command("class2d", particles=particles)
             steps.append(Step(command, "whether the images show particles"))
         return steps
-    if "junk" in done.codes or done.summary.get("junk_share"):
-        where = "cryotorchParticleProbability > 0.5"
-        command = _command("particles", particles=done.particles(), where=where)
-        steps.append(Step(command, "without what looks like junk"))
     if done.resolution <= GOOD_FOR_CTF and not done.settings.get("refine_defocus"):
         command = _command("ctf_refine", particles=done.particles(), volume=done.out)
         steps.append(Step(command, "defocus and aberrations from this map"))
-    return [*steps, *_of_maps(done), _of_region(done)]
+    steps += [*_of_maps(done), _of_region(done)]
+    if done.summary.get("junk_share"):
+        where = "cryotorchParticleProbability > 0.5"
+        command = _command("particles", particles=done.particles(), where=where)
+        steps.append(Step(command, "without what matches the map badly, once you have looked"))
+    return steps
 
 
 def _after_ab_initio(done: Done) -> list[Step]:
@@ -226,14 +231,19 @@ def _after_volume_tools(done: Done) -> list[Step]:
 
 
 def _after_classes(done: Done) -> list[Step]:
-    """The largest class, refined by itself, where the images ask for several."""
+    """The largest classes, each refined by itself, where the images ask for several."""
     classes = done.summary.get("classes") or []
-    if done.summary.get("second_state") is False or not classes:
+    if done.summary.get("second_state") is False:
         return []
-    best = max(classes, key=lambda one: one.get("share") or 0.0)["class"]
-    given = {"volume": done.file(f"map_class_{best}.mrc")} | done.symmetry()
-    listed = done.particles(f"particles_class_{best}")
-    return [Step(_command("homo_refine", particles=listed, **given), "the largest class")]
+    filled = [one for one in classes if (one.get("share") or 0.0) >= SMALL_CLASS]
+    steps = []
+    for one in sorted(filled, key=lambda one: -one["share"])[:MOST_CLASSES]:
+        number = one["class"]
+        given = {"volume": done.file(f"map_class_{number}.mrc")} | done.symmetry()
+        listed = done.particles(f"particles_class_{number}")
+        command = _command("homo_refine", particles=listed, **given)
+        steps.append(Step(command, f"class {number} by itself"))
+    return steps
 
 
 def _after_subtract(done: Done) -> list[Step]:

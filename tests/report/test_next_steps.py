@@ -44,7 +44,7 @@ CASES = [
         "homo_refine",
         {"resolution": 8.0, "junk_share": 0.1},
         REFINED,
-        "particles local_resolution orientation local_refine",
+        "local_resolution orientation local_refine particles",
     ),
     (
         "classify",

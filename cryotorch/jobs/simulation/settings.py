@@ -109,7 +109,7 @@ class Simulate:
     def _check_second_body(self) -> None:
         body, states = self.second_body, self.second_body_states
         alone = states == "continuous" or body is not None
-        require(alone, "second_body_states", states, "it needs a second_body")
+        require(alone, "second_body_states", states, "add second_body=phantom")
         if self.hinge is None:
             return
         place = "[" + ",".join(f"{x:g}" for x in self.hinge) + "]"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.report.page.run_files import RunFiles, number
 
+MOST_CLASSES = 6  # that are shown
 NO_CLAIM = "Nothing to claim"  # what such a warning begins with
 REASON = "no_resolution"  # entry of a summary that says why a job claims none
 
@@ -45,7 +46,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
     "real": ("Components that are real", _count),
-    "junk_share": ("Looks like junk", lambda value: f"{value:.1%}" if value else "none apart"),
+    "junk_share": ("Match the map badly", lambda value: f"{value:.1%}" if value else "none apart"),
     "particles": ("Particles", _count),
     "templates": ("Templates", _count),
     "iterations": ("Iterations", _count),
@@ -87,6 +88,7 @@ def warnings(run: RunFiles) -> list[str]:
 def tiles(run: RunFiles, count: int = 0) -> list[Tile]:
     """The numbers of a run that a reader looks for first; ``count``: particles of its file, where the summary does not tell them."""
     found = [tile for tile in (_resolution(run), _states(run)) if tile is not None]
+    found += _classes(run)
     for name, (title, form) in NUMBERS.items():
         value = number(look_up(run.summary, name))
         if value is not None:
@@ -100,6 +102,18 @@ def tiles(run: RunFiles, count: int = 0) -> list[Tile]:
     if total is not None:
         found.append(Tile("Time", seconds(total)))
     return found
+
+
+def _classes(run: RunFiles) -> list[Tile]:
+    """Share of the classes of maps, with what is claimed of each."""
+    found = []
+    for one in (run.summary.get("classes") or [])[:MOST_CLASSES]:
+        share, claimed = number(one.get("share")), number(one.get("resolution"))
+        if share is not None and "resolution" in one:
+            note = "no resolution is claimed" if claimed is None else f"{claimed:.2f} Å"
+            found.append(Tile(f"Class {one.get('class')}", f"{share:.1%}", note, claimed is None))
+    junk = number(run.summary.get("junk"))
+    return found if junk is None else [*found, Tile("Junk", f"{junk:.1%}")]
 
 
 def _states(run: RunFiles) -> Tile | None:

@@ -122,6 +122,7 @@ def _names(run: RunFiles) -> list[str]:
     order = list(LABELS)
     masks = [n for n in there if n not in order and _kind(n) == "mask"]
     maps = [n for n in there if n not in order and n not in masks]
+    maps.sort(key=lambda name: name.startswith("half"))  # halves of classes come after their maps
     known = [n for n in order if n in there]
     last = [n for n in known if _kind(n) != "map"] + masks
     chosen = [n for n in known if n not in last] + maps

@@ -6,7 +6,9 @@ import math
 
 
 def _class(number: int, share: float, size: float, resolution: float) -> str:
-    reached = f"{resolution:.2f} Å" if math.isfinite(resolution) else "no resolution"
+    reached = "no resolution can be claimed of it here"
+    if math.isfinite(resolution):
+        reached = f"{resolution:.2f} Å"
     return f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}, {reached}"
 
 
@@ -29,7 +31,8 @@ SAID = {
         "resolution may show one"
     ),
     "classes_repeat": (
-        "a second run, of other random beginnings, puts {share:.1%} of the particles into the same classes, {kappa:.2f} beyond chance"
+        "a second run, of other random beginnings, puts {share:.1%} of the particles into the same classes, {kappa:.2f} beyond chance: "
+        "they come back, which does not make them right"
     ),
     "classes_differ": (
         "A second run, of other random beginnings, puts only {share:.1%} of the particles into the same classes, {kappa:.2f} beyond chance: which "

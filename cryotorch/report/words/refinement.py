@@ -195,10 +195,10 @@ SAID = {
         "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
     ),
     "junk": (
-        "About {share:.1%} of the particles look like junk, no molecule of this map alone in its box: cryotorch job=particles particles=<this "
-        "folder>/particles.star where='cryotorchParticleProbability > {cut:g}' leaves {out:.1%} out, of which {precision:.0%} should be such, "
-        "and {recall:.0%} of all such are. A second species, a molecule that lacks a part and a particle whose pose was not found (far from the "
-        "middle of its box, for example) match as badly: look at some before they go"
+        "About {share:.1%} of the particles match this map badly and stand apart from the others: junk does (noise, dirt, neighbours), and so do another "
+        "species, a molecule that lacks a part, and a particle whose pose was not found, far from the middle of its box for example. Look at "
+        "some of them, or ask job=hetero_refine junk=1, before they go: cryotorch job=particles particles=<this folder>/particles.star "
+        "where='cryotorchParticleProbability > {cut:g}' leaves {out:.1%} out"
     ),
     "junk_too_few": (
         "About {images} of {particles} images match the map worse than the others, too few to tell junk from particles whose pose was not "

@@ -26,10 +26,10 @@ def test_numbers_have_their_units(run: RunFiles) -> None:
 
 
 def test_that_no_junk_stands_apart_is_no_share_of_it(run: RunFiles) -> None:
-    assert shown(run, junk_share=0.0)["Looks like junk"][0] == "none apart"
-    value, note, _ = shown(run, junk_share=0.104)["Looks like junk"]
+    assert shown(run, junk_share=0.0)["Match the map badly"][0] == "none apart"
+    value, note, _ = shown(run, junk_share=0.104)["Match the map badly"]
     assert value == "10.4%" and "a pose that was not found" in note
-    assert "Looks like junk" not in shown(run, junk_share=None)
+    assert "Match the map badly" not in shown(run, junk_share=None)
 
 
 def test_no_claim_reads_as_one(run: RunFiles) -> None:
