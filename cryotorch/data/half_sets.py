@@ -41,7 +41,7 @@ def read_half_sets(
         unknown = first == 0 and (table.raw(HALF) == table.raw(HALF)[0]).all()
         if needed and not unknown:
             raise InputError(
-                f"{error}: correct the column, or add half_sets=resplit to draw half sets anew."
+                f"{error}: correct the column, or add half_sets=resplit, in a job that has it, to draw half sets anew."
             ) from None
         return none, [remark("half_sets_unknown", reason=str(error))]
     if names == (first, first + 1):

@@ -144,6 +144,16 @@ class ParticleImages(Dataset):
             factor = factor * self._sign[index]
         return -factor if self.invert else factor
 
+    def as_stored(self, rows: np.ndarray) -> Tensor:
+        """Images (b, d, d) of rows (b,) of one box as their stacks have them, but for pixels that are not finite, which are replaced."""
+        images = torch.from_numpy(self._stacks.read(self._address[rows]))
+        lost = ~images.isfinite()
+        if lost.any():
+            if self._limits is None:  # all that was read so far came from a cache
+                self._limits = self._find_limits()
+            images = torch.where(lost, self._clean(rows)[0] / self.unit, images)
+        return images
+
     @property
     def stacks(self) -> list[Path]:
         """The files that images are still read from: none once they lie in a cache."""

@@ -45,15 +45,21 @@ def run(settings: Subtract) -> Path:
             prepared = prepare(settings)
             box, device = prepared.images.box, prepared.made.outside.device
             work_begins(settings, memory_needed("subtract", box, device))
-            for finding in write_files(settings, folder, prepared):
+            read = time.perf_counter() - started
+            for finding in write_files(settings, folder, prepared, read):
                 log.info(line(finding))
             log.info("Of what was subtracted %.1f %% is left in the images", 100 * prepared.left)
         tell_end(settings, started)
     return Path(str(settings.out))
 
 
-def write_files(settings: Subtract, folder: Path, prepared: Prepared) -> list[Finding]:
-    """Stacks, lists, picture and summary into ``folder``, from where they move to ``settings.out``; all that is to be said."""
+def write_files(
+    settings: Subtract, folder: Path, prepared: Prepared, read: float = 0.0
+) -> list[Finding]:
+    """Stacks, lists, picture and summary into ``folder``, from where they move to ``settings.out``; all that is to be said.
+
+    ``read``: seconds that it took to prepare.
+    """
     from cryotorch.jobs.subtraction.results import write
     from cryotorch.report.sentences import in_summary
     from cryotorch.report.summary import provenance, write_json
@@ -61,7 +67,7 @@ def write_files(settings: Subtract, folder: Path, prepared: Prepared) -> list[Fi
     started = time.perf_counter()
     entries, told = write(folder, str(settings.out), prepared)
     told = [*prepared.told, *told]
-    seconds = {"write": time.perf_counter() - started}
+    seconds = {"read": read, "write": time.perf_counter() - started}
     serious = in_summary(x for x in told if x.serious)
     write_json(folder / "summary.json", {**entries, **serious, "seconds": seconds, **provenance()})
     return told

@@ -34,6 +34,9 @@ MIN_DISTANCE = 3.0  # standard deviations of the molecule's group to the middle 
 SAME_AMPLITUDE = (
     0.8  # of the molecule's group, above which another one is a part of it, however narrow both are
 )
+MIN_JUNK = (
+    10.0  # particles; fewer have no shape, and a pose that was not found makes a few in any set
+)
 MIN_ERRORS = 5.0  # standard errors by which a particle must match better than noise
 
 
@@ -85,6 +88,10 @@ def particle_quality(
     points = torch.stack([points[:, 0].clamp(max=most), points[:, 1].clamp(min=least)], 1)
     probability = torch.zeros(len(cross))
     probability[sound] = groups.log_joint(points).softmax(1)[:, same].sum(1).float()
+    apart = float((1 - probability[sound]).sum())
+    if apart < MIN_JUNK:
+        few = remark("junk_too_few", images=max(round(apart), 1), particles=int(sound.sum()))
+        return Quality(None, None, few)
     return _told(probability)
 
 

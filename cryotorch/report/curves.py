@@ -69,17 +69,21 @@ def fsc_figure(
     """FSC curves (d//2 + 1,) of a box d with their resolutions (Å), the 0.143 line and Nyquist.
 
     ``onset``: shell where random phases begin, which is marked: the corrected curve may show a notch there.
-    ``band``: (d//2 + 1,) what noise stays below; what does not leave it resolves nothing. A resolution of NaN is not claimed.
+    ``band``: (d//2 + 1,) what noise stays below; what does not leave it resolves nothing. A resolution of NaN is not claimed, and then the other curves' are not
+    shown either.
     """
     figure = new_figure(7.6, 4.2, title, subtitle)
     axes = add_panel(figure, 0.65, 0.5, 4.75, 2.6)
     nyquist = 0.5 / pixel_size
+    claimed = next((n for n in CLAIMED if n in resolutions), None)
+    claims = claimed is not None and math.isfinite(resolutions[claimed])
     for name in (n for n in CURVES if n in curves):
         text, colour, width, dashes = CURVE_LOOK[name]
         if name in resolutions:
             at_best = "≤ " if _ends_above(curves[name]) else ""
-            known = math.isfinite(resolutions[name])
-            text += f", {at_best}{resolutions[name]:.2f} Å" if known else ", nothing to claim"
+            known = claims and math.isfinite(resolutions[name])
+            number = f", {at_best}{resolutions[name]:.2f} Å" if known else ""
+            text += ", nothing to claim" if name == claimed and not claims else number
         x = frequencies(len(curves[name]), pixel_size, box)
         axes.plot(
             x, curves[name].numpy(), color=colour, linewidth=width, linestyle=dashes, label=text
@@ -95,8 +99,7 @@ def fsc_figure(
     axes.axvline(nyquist, color=style.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     note = f"Nyquist {1 / nyquist:.2f} Å"
     axes.text(1.012 * nyquist, 0.98, note, fontsize=8, color=style.FAINT, rotation=90, va="top")
-    claimed = next((n for n in CLAIMED if n in resolutions), None)
-    if claimed is not None and math.isfinite(resolutions[claimed]):
+    if claimed is not None and claims:
         _mark_claim(figure, axes, curves[claimed], resolutions[claimed], box * pixel_size)
     if onset is not None and "corrected" in curves and onset < len(curves["corrected"]):
         place = onset / (box * pixel_size)

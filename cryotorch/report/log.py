@@ -15,9 +15,12 @@ from cryotorch.results import IterationResult, told
 
 
 def iteration_line(result: IterationResult) -> str:
-    """``Iteration  7   7.84 Å   (no mask 9.60 Å)   rotation 1.24°   shift 0.41 Å   5.3 s, 377 particles/s``: medians of the changes."""
+    """``Iteration  7   7.84 Å   (no mask 9.60 Å)   rotation 1.24°   shift 0.41 Å   5.3 s, 377 particles/s``: medians of the changes.
+
+    Where nothing is claimed, no curve's own resolution stands beside that.
+    """
     parts = [f"Iteration {result.iteration:2d}", f"{told(result.resolution):>8}"]
-    if "no_mask" in result.resolutions:
+    if "no_mask" in result.resolutions and math.isfinite(result.resolution):
         parts.append(f"(no mask {result.resolutions['no_mask']:.2f} Å)")
     for name, values, unit in (
         ("rotation", result.rotation_change, "°"),

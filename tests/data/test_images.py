@@ -464,3 +464,17 @@ def test_what_grey_values_are_multiplied_by(particle_set, normalize):
     level = expected[:, outside(BOX)].mean(1)
     assert torch.allclose(batch.double(), expected - level[:, None, None], atol=1e-4)
     assert bool((images.grey(rows) < 0).all())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_as_stored_but_for_what_is_not_finite(particle_set, tmp_path, cached):
+    file = read_particles(particle_set.write())
+    with np.errstate(all="ignore"), mrcfile.open(particle_set.stack, "r+") as stack:
+        stack.data[4, 7, 9] = np.inf
+        plain = np.array(stack.data[[4, 0]], np.float32)
+    images = ParticleImages(file, cache_dir=tmp_path / "cache" if cached else None)
+    images[list(range(N))]
+    found = images.as_stored(np.array([4, 0])).numpy()
+    assert np.argwhere(found != plain).tolist() == [[0, 7, 9]]
+    usual = plain[0][np.isfinite(plain[0])]
+    assert abs(found[0, 7, 9] - np.median(usual)) < 5 * usual.std()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_side_by_side(runs: list[str], tmp_path: Path) -> None:
 def test_a_killed_run_gets_its_page(runs: list[str], tmp_path: Path) -> None:
     text = work(tmp_path / "one", runs[1:])
     assert "<title>killed</title>" in text and "This run has not come to its end" in text
+
+
+def test_a_damaged_summary_is_said(runs: list[str], tmp_path: Path) -> None:
+    (Path(runs[0]) / "summary.json").write_text('{"resolution": 3.1, "parti')
+    text = work(tmp_path / "both", runs)
+    assert "summary.json of this run cannot be read" in text and "3.1" not in text
+    (Path(runs[0]) / "checkpoints").mkdir()
+    (Path(runs[0]) / "checkpoints" / "last.ckpt").touch()
+    text = work(tmp_path / "one", runs[:1])
+    assert "summary.json of this run cannot be read" in text
+    assert "not come to its end" not in text and "resume=true</code>" not in text
+    (row,) = json.loads((tmp_path / "one" / "summary.json").read_text())["runs"]
+    assert row["said"].startswith("homo_refine, summary.json of this run cannot be read")
+
+
+def test_names_that_are_no_text(runs: list[str], tmp_path: Path) -> None:
+    open(os.fsencode(runs[0]) + b"/\xff.mrc", "wb").close()
+    assert "%FF.mrc" in work(tmp_path / "one", runs[:1])
 
 
 def test_bad_input(runs: list[str], tmp_path: Path) -> None:

@@ -52,7 +52,20 @@ def test_junk_is_found_whatever_its_share(junk: float, spread: float) -> None:
     assert float(called[none].double().mean()) > 0.9
     assert quality.junk == pytest.approx(float(none.double().mean()), abs=0.02)
     said = say(quality.found)
+    assert "a particle whose pose was not found" in said
     assert f"{quality.junk:.1%}" in said and "where='cryotorchParticleProbability > 0.5'" in said
+
+
+@pytest.mark.parametrize("lost", [1, 3, 6])
+def test_a_few_poses_that_were_not_found_are_no_junk(lost: int) -> None:
+    for seed in range(3):
+        (cross, power, misfit, half), _ = particles(0, 20, 0.1, seed, 500)
+        cross[:lost] *= 0.2
+        misfit[:lost] *= 1.6
+        quality = judged((cross, power, misfit, half))
+        assert quality.probability is None and not quality.junk
+        assert quality.found is not None and not quality.found.serious
+    assert "too few to tell junk from particles whose pose" in say(quality.found)
 
 
 def test_of_particles_with_0_8_four_fifths_are_good() -> None:

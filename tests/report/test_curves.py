@@ -60,6 +60,12 @@ def test_fsc_figure_marks_resolutions_at_the_end_of_a_curve() -> None:
     assert not [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
 
 
+def test_fsc_figure_names_no_resolution_where_none_is_claimed(result: IterationResult) -> None:
+    none = replace(result, resolutions={**result.resolutions, "corrected": float("nan")})
+    told = texts(curves.fsc(none).axes[0])
+    assert not [text for text in told if "Å" in text] and "Corrected, nothing to claim" in told
+
+
 def test_guinier_figure_draws_the_fitted_line(result: IterationResult) -> None:
     figure = curves.guinier(result)
     axes = figure.axes[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,12 @@ def test_line_has_resolution_changes_and_seconds(result: IterationResult) -> Non
     assert iteration_line(result) == (
         "Iteration  4     9.41 Å   (no mask 13.30 Å)   rotation  1.25°   shift  0.40 Å      2.5 s"
     )
+
+
+def test_no_curve_has_a_resolution_where_none_is_claimed(result: IterationResult) -> None:
+    none = replace(result, resolution=math.nan)
+    assert not math.isfinite(none.resolution)
+    assert " Å)" not in iteration_line(none) and "no resolution   rotation" in iteration_line(none)
 
 
 def test_line_tells_how_many_particles_a_second(result: IterationResult) -> None:

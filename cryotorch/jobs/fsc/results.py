@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def table(found: Validation) -> list[str]:
-    """Curve by curve the resolutions, and the mask that was used."""
-    lines = [f"{'':18}FSC = {THRESHOLD:g}     FSC = {STRICTER:g}"]
+    """Curve by curve the resolutions, where one is claimed, and the mask that was used."""
+    lines = [f"{'':18}FSC = {THRESHOLD:g}     FSC = {STRICTER:g}"] if found.claims else []
     for name, curve in found.curves.items():
-        if name in found.resolutions[THRESHOLD]:
+        if found.claims and name in found.resolutions[THRESHOLD]:
             cells = [_cell(curve, t, reached[name]) for t, reached in found.resolutions.items()]
             lines.append(f"{CURVE_LOOK[name][0]:18}{cells[0]:>11}{cells[1]:>14}")
     lines.append(f"Mask: {found.mask}")

@@ -36,12 +36,12 @@ def _set(name: str, value: object) -> Callable[[RunFiles], bool]:
 CITATIONS = (
     Citation(
         "Half sets that are refined apart: Scheres & Chen 2012, Nature Methods 9, 853, doi:10.1038/nmeth.2115",
-        _job(*REFINEMENTS),
+        _job(*REFINEMENTS, "classify", "hetero_refine"),
     ),
     Citation(
         "Marginalisation over poses, and the Wiener filter by the FSC: Scheres 2012, Journal of Structural Biology 180, 519, "
         "doi:10.1016/j.jsb.2012.09.006, and Journal of Molecular Biology 415, 406, doi:10.1016/j.jmb.2011.11.010",
-        _job(*REFINEMENTS, "ab_initio", "class2d"),
+        _job(*REFINEMENTS, "ab_initio", "class2d", "classify", "hetero_refine"),
     ),
     Citation(
         "Annealing: Rose 1998, Proceedings of the IEEE 86, 2210, doi:10.1109/5.726788",
@@ -78,8 +78,22 @@ CITATIONS = (
         lambda run: run.job == "ctf_refine" or run.config.get("refine_optics") is True,
     ),
     Citation(
-        "Curvature of the Ewald sphere: Russo & Henderson 2018, Ultramicroscopy 187, 56, doi:10.1016/j.ultramic.2018.01.001",
+        "Curvature of the Ewald sphere: Russo & Henderson 2018, Ultramicroscopy 187, 26, doi:10.1016/j.ultramic.2017.11.001",
         lambda run: run.config.get("ewald") not in (None, False),
+    ),
+    Citation(
+        "Classes of 3D maps by maximum likelihood: Scheres et al. 2007, Nature Methods 4, 27, doi:10.1038/nmeth992",
+        _job("classify", "hetero_refine"),
+    ),
+    Citation(
+        "Signal subtraction: Bai et al. 2015, eLife 4, e11182, doi:10.7554/eLife.11182",
+        _job("subtract"),
+    ),
+    Citation(
+        "Probabilistic principal components: Tipping & Bishop 1999, Journal of the Royal Statistical Society B 61, 611, "
+        "doi:10.1111/1467-9868.00196; of maps, Punjani & Fleet 2021, Journal of Structural Biology 213, 107702, "
+        "doi:10.1016/j.jsb.2021.107702",
+        _job("variability"),
     ),
     Citation(
         "ChimeraX, where its scripts are used: Meng et al. 2023, Protein Science 32, e4792, doi:10.1002/pro.4792",

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.files.resume import CONFIG
 from cryotorch.jobs.pages.write import MOST_RUNS
-from cryotorch.report.page.headline import tiles
+from cryotorch.report.page.headline import tiles, warnings
 from cryotorch.report.page.run_files import read_run
 
 MARKS = (CONFIG, "summary.json", "manifest.json")  # one of them makes a folder that of a run
@@ -42,5 +42,7 @@ def entry(folder: Path) -> dict[str, object]:
     run = read_run(folder)
     claim = next((t for t in tiles(run) if t.name == "Resolution"), None)
     said = "it judges no resolution" if claim is None else f"{claim.value} ({claim.note})"
+    if run.damaged or not run.finished:
+        said = warnings(run)[0] + ("" if claim is None else f"; {said}")
     job = run.job or "unknown job"
     return {"run": str(folder), "job": run.job, "said": f"{job}, {said}"}

@@ -55,10 +55,10 @@ def _write(path: Path, place: Path) -> None:
     script = view_script(found.page.run, found.grids)
     if script is not None:
         with replace_file(path / VIEW) as file:
-            file.write(script.encode())
+            file.write(script.encode(errors="surrogateescape"))
         found = replace(found, page=run_page(path, place))  # which lists it
     with replace_file(path / PAGE) as file:
-        file.write(page_html(found.page.run.name, [found]).encode())
+        file.write(page_html(found.page.run.name, [found]).encode(errors="replace"))
 
 
 def write_comparison(file: Path, title: str, folders: Sequence[Path]) -> None:
@@ -68,7 +68,7 @@ def write_comparison(file: Path, title: str, folders: Sequence[Path]) -> None:
 
     runs = [gather(run_page(f, f), len(folders), k) for k, f in enumerate(folders)]
     with replace_file(file) as page:
-        page.write(page_html(title, runs).encode())
+        page.write(page_html(title, runs).encode(errors="replace"))
 
 
 def run_page(path: Path, place: Path):

@@ -68,13 +68,19 @@ def cut_of(prepared: Prepared, particles: ParticleList) -> Cut:
 
 def new_images(prepared: Prepared, cut: Cut, rows: np.ndarray) -> Iterator[Tensor]:
     """The images of some rows (m,), all of one box and pixel size, in parts (b, d, d)."""
-    box, step = int(cut.old[rows[0]]), _at_once(prepared, int(cut.old[rows[0]]))
+    step = _at_once(prepared, int(cut.old[rows[0]]))
     for part in np.split(rows, range(step, len(rows), step)):
-        less = prepared.made.projections(
-            torch.from_numpy(part), box, float(cut.pixel_size[part[0]])
-        )
+        stored = prepared.stored(part)
+        less = subtracted(prepared, stored, part, float(cut.pixel_size[part[0]]))
         less /= prepared.images.grey(part.tolist())[:, None, None]
-        yield _cut_out(prepared.stored(part) - less, cut, part)
+        yield _cut_out(stored - less, cut, part)
+
+
+def subtracted(prepared: Prepared, stored: Tensor, rows: np.ndarray, pixel_size: float) -> Tensor:
+    """What is subtracted from ``stored`` images (b, d, d) of rows (b,), on the grey scale of batches; nothing from blank ones, which stay so."""
+    less = prepared.made.projections(torch.from_numpy(rows), stored.shape[-1], pixel_size)
+    less[(stored == stored[:, :1, :1]).flatten(1).all(1)] = 0
+    return less
 
 
 def remembered(particles: ParticleList, names: np.ndarray, cut: Cut) -> ParticleList:

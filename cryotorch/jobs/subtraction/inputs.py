@@ -73,8 +73,8 @@ class Prepared:
     told: list[Finding]
 
     def stored(self, rows: np.ndarray) -> Tensor:
-        """The images (b, d, d) of rows (b,) as they are in their files."""
-        return torch.from_numpy(self.stacks.read(self.file.particles.address.numpy()[rows]))
+        """The images (b, d, d) of rows (b,) as they are in their files, see ``ParticleImages.as_stored``."""
+        return self.images.as_stored(rows)
 
 
 def prepare(config: Subtract) -> Prepared:
@@ -143,7 +143,8 @@ class _Sample:
         for half, rows in self.rows:
             images = self.images[rows.tolist()]
             if less is not None:
-                images = images - less.projections(rows, self.images.box, self.images.pixel_size)
+                taken = less.projections(rows, self.images.box, self.images.pixel_size)
+                images = images - taken * images.flatten(1).any(1)[:, None, None]  # not of blank
             yield Batch(rows, images, half if self.one_map else 1 - half)
 
 

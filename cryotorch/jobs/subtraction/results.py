@@ -14,7 +14,7 @@ from cryotorch.data.particle_file import write_tables
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.curation.originals import originals
 from cryotorch.jobs.files.output_folder import require_disk
-from cryotorch.jobs.subtraction.images import Cut, cut_of, new_images, remembered
+from cryotorch.jobs.subtraction.images import Cut, cut_of, new_images, remembered, subtracted
 from cryotorch.jobs.subtraction.inputs import Prepared
 from cryotorch.ops.fourier.filters import low_pass_gain
 from cryotorch.ops.fourier.transforms import half_plane, pack, unpack
@@ -83,10 +83,9 @@ def _picture(prepared: Prepared, cut: Cut) -> Picture:
     """Some images, what is left of them, and what was subtracted, protein bright, before they are moved and cut."""
     same = np.flatnonzero((cut.old == cut.old[0]) & (cut.pixel_size == cut.pixel_size[0]))
     rows = same[np.linspace(0, len(same) - 1, min(SHOWN, len(same))).astype(int)]
-    box, size = int(cut.old[0]), float(cut.pixel_size[0])
-    stored = prepared.stored(rows)
+    size, stored = float(cut.pixel_size[0]), prepared.stored(rows)
     grey = prepared.images.grey(rows.tolist())[:, None, None]
-    less = prepared.made.projections(torch.from_numpy(rows), box, size)
+    less = subtracted(prepared, stored, rows, size)
     images = torch.cat([stored * grey, stored * grey - less, less])
     captions = [f"{what} {row + 1}" for what in ("image", "kept of", "less") for row in rows]
     title = f"{len(rows)} images, what is kept, what is subtracted"

@@ -8,7 +8,7 @@ the phase chi of the contrast transfer function sin(chi) and the height z(k) abo
 
 which is sin(chi) V(k, 0) where z vanishes, and has Y(-k) = conj Y(k). What lies at z' along the beam is seen as by a
 defocus less by sign z', so that sign says which way the beam went. It cannot be known from the images' geometry (files do not
-say, and each mirroring on the way changes it): both must be tried (Russo & Henderson 2018, doi:10.1016/j.ultramic.2018.01.001).
+say, and each mirroring on the way changes it): both must be tried (Russo & Henderson 2018, doi:10.1016/j.ultramic.2017.11.001).
 """
 
 from __future__ import annotations

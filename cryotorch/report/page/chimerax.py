@@ -23,9 +23,10 @@ def view_script(run: RunFiles, grids: Sequence[Grid]) -> str | None:
     """
     if run.has(COLOURED):
         return (run.path / COLOURED).read_text("utf-8")
-    maps = [grid for grid in grids if grid.kind == "map" and grid.level is not None]
-    masks = [grid for grid in grids if grid.kind == "mask"]
-    bild = [name for name in run.names if name.endswith(".bild")]
+    named = [grid for grid in grids if _can_be_quoted(grid.name)]
+    maps = [grid for grid in named if grid.kind == "map" and grid.level is not None]
+    masks = [grid for grid in named if grid.kind == "mask"]
+    bild = [name for name in run.names if name.endswith(".bild") and _can_be_quoted(name)]
     if not maps and not masks and not bild:
         return None
     order = [name for name in FIRST if name in [grid.name for grid in maps]]
@@ -52,6 +53,11 @@ def view_script(run: RunFiles, grids: Sequence[Grid]) -> str | None:
         lines += [f'open "{name}"', f"hide #{number} models"]
     lines += ["lighting soft", "view"]
     return "\n".join(lines) + "\n"
+
+
+def _can_be_quoted(name: str) -> bool:
+    """Whether a name is no more than a name between the quotes of a command."""
+    return '"' not in name and name.isprintable()
 
 
 def value(grid: Grid) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def fsc(run: RunFiles) -> dict[str, Any] | None:
     """
     columns = _read_table(run.path / "fsc.txt")
     box, pixel_size = (number(run.summary.get(name)) for name in ("box", "pixel_size"))
-    if not columns or not box or not pixel_size:
+    edge = number((box or 0) * (pixel_size or 0))
+    if not columns or not edge or not pixel_size:
         return None
     found: dict[str, Any] = {}
     resolutions = run.summary.get("resolutions")
@@ -54,9 +56,12 @@ def fsc(run: RunFiles) -> dict[str, Any] | None:
             "judged": name in known,
         }
     if "corrected" in found and "resolution" in run.summary:  # what is claimed, if anything is
-        found["corrected"]["resolution"] = number(run.summary["resolution"])
+        claimed = number(run.summary["resolution"])
+        found["corrected"]["resolution"] = claimed
+        if claimed is None:
+            found = {name: {**curve, "resolution": None} for name, curve in found.items()}
     return {
-        "edge": box * pixel_size,
+        "edge": edge,
         "nyquist": 2 * pixel_size,
         "threshold": number(run.summary.get("threshold")) or 0.143,
         "curves": found,
@@ -66,14 +71,15 @@ def fsc(run: RunFiles) -> dict[str, Any] | None:
 
 
 def _read_table(path: Path) -> dict[str, list[float]]:
-    """Columns of a table of tab-separated numbers below their names; {} where it is none."""
+    """Columns of a table of tab-separated numbers below their names; {} where it is none, or one is not finite."""
     try:
         head, *lines = path.read_text("utf-8").splitlines()
         rows = [[float(v) for v in line.split("\t")] for line in lines]
         columns = dict(zip(head.split("\t"), map(list, zip(*rows, strict=True)), strict=True))
     except (OSError, ValueError):
         return {}
-    return columns
+    finite = all(isfinite(value) for row in rows for value in row)
+    return columns if finite else {}
 
 
 def _iterations(run: RunFiles) -> dict[str, dict[str, list[float]]]:

@@ -45,7 +45,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
     "real": ("Components that are real", _count),
-    "junk_share": ("Looks like junk", "{:.1%}".format),
+    "junk_share": ("Looks like junk", lambda value: f"{value:.1%}" if value else "none apart"),
     "particles": ("Particles", _count),
     "templates": ("Templates", _count),
     "iterations": ("Iterations", _count),
@@ -75,6 +75,8 @@ def warnings(run: RunFiles) -> list[str]:
     """What the user must look at, as the summary says it; an unfinished run is one."""
     said = run.summary.get("warnings")
     found = [str(text) for text in said] if isinstance(said, list) else []
+    lost = "it is damaged, and what it held is missing here"
+    found = [f"{name} of this run cannot be read: {lost}" for name in run.damaged] + found
     if not run.finished:
         done = run.summary.get("iterations")
         got = f"these are the results of iteration {done}" if done else "it has no results yet"
@@ -120,6 +122,9 @@ def _note(run: RunFiles, name: str) -> str:
             return f"half sets of {sets[0]:,} and {sets[1]:,}"
         before = number(run.summary.get("of"))
         return "" if before is None else f"of {before:,.0f}"
+    if name == "junk_share":
+        alike = "so do a second species, a molecule without a part, and a pose that was not found"
+        return alike if run.summary.get(name) else ""
     if name == "bfactor":
         error = number(run.summary.get("bfactor_error"))
         fitted = number(run.summary.get("bfactor_fitted"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from cryotorch.report.page.curves import HISTORY, history
 from cryotorch.report.page.run_files import RunFiles, number
@@ -138,7 +140,7 @@ def files(run: RunFiles) -> str:
     rows = []
     for name, size in run.files:
         programs, what = opens(name)
-        link = escape(name, quote=True).replace("%", "%25").replace("#", "%23").replace("?", "%3F")
+        link = quote(os.fsencode(name))
         cells = (f'<a href="./{link}">{escape(name)}</a>', f"{_size(size)}", what, programs)
         rows.append(
             f'<tr><td class="name">{cells[0]}</td><td class="number">{cells[1]}</td><td>{escape(what)}</td><td>{escape(programs)}</td>'

@@ -196,8 +196,13 @@ SAID = {
     ),
     "junk": (
         "About {share:.1%} of the particles look like junk, no molecule of this map alone in its box: cryotorch job=particles particles=<this "
-        "folder>/particles.star where='cryotorchParticleProbability > {cut:g}' leaves {out:.1%} out, of which {precision:.0%} should be junk, "
-        "and {recall:.0%} of all junk is. A second species looks the same, so look at some before they go"
+        "folder>/particles.star where='cryotorchParticleProbability > {cut:g}' leaves {out:.1%} out, of which {precision:.0%} should be such, "
+        "and {recall:.0%} of all such are. A second species, a molecule that lacks a part and a particle whose pose was not found (far from the "
+        "middle of its box, for example) match as badly: look at some before they go"
+    ),
+    "junk_too_few": (
+        "About {images} of {particles} images match the map worse than the others, too few to tell junk from particles whose pose was not "
+        "found, so cryotorchParticleProbability is not written"
     ),
     "no_junk_apart": (
         "No images stand apart from the others as junk by how well they match the map, so cryotorchParticleProbability is not written"

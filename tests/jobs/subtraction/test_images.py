@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,21 @@ def test_what_is_left_is_what_the_mask_keeps(subtraction_set: Path) -> None:
     left = left - left.mean(1, keepdim=True)
     outside = whole.projections(one, 32, 4.0) - wanted
     assert float(left.square().sum() / outside.square().sum()) < 0.04
+
+
+def test_blank_images_stay_blank_and_do_not_count(subtraction_set: Path, tmp_path: Path) -> None:
+    """A third of the images blank: nothing is subtracted from these, nor do they say that too much was subtracted."""
+    shutil.copytree(subtraction_set, tmp_path / "set")
+    with mrcfile.open(tmp_path / "set" / "particles.mrcs", mode="r+") as stack:
+        stack.data[::3] = 7.0
+        stack.data[10, 3, 4] = np.inf
+    whole, prepared, cut = made(subtraction_set)[0], *made(tmp_path / "set")
+    rows = np.array([9, 10, 12])
+    found, stored = torch.cat(list(new_images(prepared, cut, rows))), prepared.stored(rows)
+    assert torch.equal(found[[0, 2]], stored[[0, 2]]) and found.isfinite().all()
+    assert float((found[1] - stored[1]).std()) > 0.1 * float(stored[1].std())
+    assert prepared.match.factor == pytest.approx(whole.match.factor, abs=0.02)
+    assert abs(prepared.left) < 0.05
 
 
 def test_moved_and_cut(subtraction_set: Path) -> None:

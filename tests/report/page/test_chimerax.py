@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -30,6 +31,13 @@ def test_maps_masks_and_orientations(run: RunFiles) -> None:
 def test_colours_by_local_resolution_have_their_own_script(run: RunFiles) -> None:
     (run.path / "local_resolution.cxc").write_text("open it\n")
     assert view_script(read_run(run.path), []) == "open it\n"
+
+
+def test_a_name_is_no_command(run: RunFiles) -> None:
+    (run.path / 'a"; exit; "b.bild').touch()
+    shutil.copy(run.path / "map.mrc", run.path / "x\nexit\n.mrc")
+    found = read_run(run.path)
+    assert "exit" not in view_script(found, maps(found).grids)
 
 
 def test_nothing_to_open(run: RunFiles) -> None:

@@ -25,6 +25,13 @@ def test_numbers_have_their_units(run: RunFiles) -> None:
     assert found["Time"][0] == "10.0 s"
 
 
+def test_that_no_junk_stands_apart_is_no_share_of_it(run: RunFiles) -> None:
+    assert shown(run, junk_share=0.0)["Looks like junk"][0] == "none apart"
+    value, note, _ = shown(run, junk_share=0.104)["Looks like junk"]
+    assert value == "10.4%" and "a pose that was not found" in note
+    assert "Looks like junk" not in shown(run, junk_share=None)
+
+
 def test_no_claim_reads_as_one(run: RunFiles) -> None:
     said = ["Odd", "Nothing to claim: the half maps agree no further than noise may"]
     value, note, doubtful = shown(run, resolution=None, warnings=said)["Resolution"]

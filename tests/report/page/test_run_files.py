@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_damaged_files_count_as_missing(tmp_path: Path, text: str) -> None:
         (tmp_path / name).write_text(text)
     run = read_run(tmp_path, Path("elsewhere/run_7"))
     assert run.job == "" and run.history == [] and run.name == "run_7"
+    names = ("config.yaml", "summary.json", "manifest.json")
+    read = text == '{"history": 3}', text in ("", "{", "\0\1", "- a: [", "[1, 2]")
+    assert read[0] != read[1] and run.damaged == (() if read[0] else names)
+
+
+def test_a_damaged_summary_does_not_say_whether_the_run_has_ended(run: RunFiles) -> None:
+    whole = (run.path / "summary.json").read_text()
+    assert run.damaged == ()
+    (run.path / "summary.json").write_text(whole[: len(whole) // 2])
+    half = read_run(run.path)
+    assert half.damaged == ("summary.json",) and half.finished and half.job == "homo_refine"
+
+
+def test_entries_that_hold_what_no_job_writes_are_left_out(tmp_path: Path) -> None:
+    entries = {"findings": "x", "classes": [3], "half_sets": [1.5], "files": [None], "steps": [{}]}
+    (tmp_path / "summary.json").write_text(json.dumps(entries))
+    assert read_run(tmp_path).summary == {"steps": [{}]}
 
 
 def test_hidden_files_and_the_page_itself_are_left_out(tmp_path: Path) -> None:
@@ -45,5 +63,5 @@ def test_hidden_files_and_the_page_itself_are_left_out(tmp_path: Path) -> None:
 
 
 def test_numbers() -> None:
-    values = (3, 2.5, True, "4", None, float("nan"), float("inf"), [1])
-    assert [number(v) for v in values] == [3.0, 2.5, *[None] * 6]
+    values = (3, 2.5, True, "4", None, float("nan"), float("inf"), [1], 10**400)
+    assert [number(v) for v in values] == [3.0, 2.5, *[None] * 7]

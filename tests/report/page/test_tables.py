@@ -20,7 +20,9 @@ def test_iterations(run: RunFiles) -> None:
 def test_files_are_links_that_hold_whatever_a_name_may_be(run: RunFiles) -> None:
     odd = 'a" onclick="x<b>#1%.mrc'
     text = tables.files(replace(run, files=((odd, 1_234_567), ("map.mrc", 12))))
-    assert 'href="./a&quot; onclick=&quot;x&lt;b&gt;%231%25.mrc"' in text and "<b>" not in text
+    assert 'href="./a%22%20onclick%3D%22x%3Cb%3E%231%25.mrc"' in text and "<b>" not in text
+    more = tables.files(replace(run, files=(("plots/it's 50%.png", 1), ("é\udcff.mrc", 1))))
+    assert 'href="./plots/it%27s%2050%25.png"' in more and 'href="./%C3%A9%FF.mrc"' in more
     assert "1.2 MB" in text and "12 B" in text and "ChimeraX" in text
 
 
