@@ -11,9 +11,9 @@ from tqdm import tqdm
 from cryotorch.findings import Finding
 from cryotorch.jobs.classification3d.fixed_inputs import Inputs
 from cryotorch.jobs.classification3d.results import Found
-from cryotorch.jobs.initial_map.steps import StageBar
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.maps import looks_inverted
+from cryotorch.jobs.stages.bar import StageBar
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.refinement.hetero.classify import Masks, classify, consensus
 from cryotorch.refinement.hetero.fixed_poses import pose_images

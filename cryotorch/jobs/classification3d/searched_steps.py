@@ -13,8 +13,8 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.classification3d import results
 from cryotorch.jobs.classification3d.results import Found
 from cryotorch.jobs.classification3d.searched_inputs import SearchedInput
-from cryotorch.jobs.initial_map.steps import StageBar
 from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.stages.bar import StageBar
 from cryotorch.ops.resolution.claims import Background
 from cryotorch.particles import Particles
 from cryotorch.refinement.hetero.pipeline import Divider, Refined, refine, take_part

@@ -6,13 +6,13 @@ import logging
 from dataclasses import dataclass
 
 from torch import Tensor
-from tqdm import tqdm
 
 from cryotorch.findings import Finding
 from cryotorch.jobs.initial_map.inputs import Inputs
 from cryotorch.jobs.initial_map.others import OthersPart, find_others
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.maps import looks_inverted
+from cryotorch.jobs.stages.bar import StageBar
 from cryotorch.refinement.ab_initio.pipeline import AbInitio, reconstruct, take_part
 from cryotorch.refinement.class_search import Found
 from cryotorch.refinement.runtime.kept import Kept
@@ -39,28 +39,6 @@ class Made:
     findings: list[Finding]
     damaged: dict[str, str]
     fit: tuple[float, float | None] | None = None
-
-
-class StageBar:
-    """A bar per stage with the time left."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._stage = ""
-
-    def __call__(self, stage: str, done: float) -> None:
-        """A stage is done so far, 0 to 1."""
-        if self._bar is None or stage != self._stage:
-            self.close()
-            form = "{desc} {percentage:3.0f}% |{bar:30}| {elapsed}, {remaining} left"
-            self._bar = tqdm(total=1000, desc=stage, bar_format=form, disable=None)
-            self._stage = stage
-        self._bar.update(round(1000 * done) - self._bar.n)
-
-    def close(self) -> None:
-        """End the bar."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 def make_maps(inputs: Inputs, team: Team | None = None, kept: Kept | None = None) -> Made:

@@ -28,12 +28,12 @@ from cryotorch.refinement.ab_initio.narrow_stage import (
     limit_of,
     next_pass,
     search_all,
-    with_noise,
 )
 from cryotorch.refinement.ab_initio.settings import AbInitioSettings
 from cryotorch.refinement.ab_initio.soft_stage import Course, SoftResult
 from cryotorch.refinement.ab_initio.trials import Imposed, Told, TrialPart, Trials, split
 from cryotorch.refinement.class_search import ClassSearch, Found
+from cryotorch.refinement.noise_factors import with_noise
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cryotorch.ops.fourier.resample import resample_volume
 from cryotorch.ops.resolution.fsc import THRESHOLD, crossing_shell
-from cryotorch.refinement.ab_initio.narrow_stage import noise_factors
 from cryotorch.refinement.class_shares import Agreement, agreement, of_images
 from cryotorch.refinement.hetero.class_sums import ClassHalves
 from cryotorch.refinement.hetero.part import ClassPart, Compared
@@ -25,6 +24,7 @@ from cryotorch.refinement.hetero.references import References, make_references
 from cryotorch.refinement.hetero.settings import HeteroSettings
 from cryotorch.refinement.hetero.starts import random_start
 from cryotorch.refinement.hetero.verdict import Verdict, one_shape, verdict
+from cryotorch.refinement.noise_factors import noise_factors
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 

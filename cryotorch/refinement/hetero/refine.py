@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from cryotorch.ops.resolution.fsc import THRESHOLD, crossing_shell
-from cryotorch.refinement.ab_initio.narrow_stage import noise_factors
 from cryotorch.refinement.class_search import Before
 from cryotorch.refinement.hetero.class_sums import ClassHalves
 from cryotorch.refinement.hetero.posterior import annealed_ess, class_ess, log_shares, tempered
 from cryotorch.refinement.hetero.references import References, make_references
 from cryotorch.refinement.hetero.searched import Compared, SearchedPart, Wanted, measured_part
 from cryotorch.refinement.hetero.settings import HeteroSettings
+from cryotorch.refinement.noise_factors import noise_factors
 from cryotorch.refinement.pose_search.stable_poses import stable_poses, update_stability
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import on

@@ -18,12 +18,12 @@ from cryotorch.ops.fourier.image_model import predict
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.pose.scores import Observation, residual_power
-from cryotorch.refinement.ab_initio.narrow_stage import noise_power, with_noise
 from cryotorch.refinement.class_search import AT_ONCE, Before, ClassSearch, Found
 from cryotorch.refinement.hetero.class_sums import ClassSums, merge_all
 from cryotorch.refinement.hetero.fixed_poses import MOST_OF_ITSELF
 from cryotorch.refinement.hetero.junk import junk_evidence, mean_power
 from cryotorch.refinement.hetero.settings import HeteroSettings
+from cryotorch.refinement.noise_factors import noise_power, with_noise
 from cryotorch.refinement.pose_search.search import Poses
 from cryotorch.refinement.runtime.team import Team, on
 

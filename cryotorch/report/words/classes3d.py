@@ -22,12 +22,13 @@ SAID = {
         "or particle_diameter is wrong"
     ),
     "second_state": (
-        "particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors ({gain:.3g} each, {images:,} of them): more than "
-        "one state is seen. Whether it is of the molecule, or of images, such as blurred ones, neighbours or damage, the difference maps show"
+        "particles that are in no map prefer {classes} maps to one, of any contrast, sharpness and size, by {lead:.1f} standard errors ({gain:.3g} "
+        "each, {images:,} of them): more than one state is seen. Whether it is of the molecule, or of images, such as wrong poses, neighbours or "
+        "damage, the difference maps show"
     ),
     "no_second_state": (
-        "No second state is seen: {images:,} particles that are in no map prefer {classes} maps to one by {lead:.1f} standard errors only, and 5 are "
-        "asked for. The classes are no more than a division of alike particles: do not use them. More particles, a focus mask or another "
+        "No second state is seen: {images:,} particles that are in no map prefer {classes} maps to one, of any contrast, sharpness and size, by "
+        "{lead:.1f} standard errors only, and 5 are asked for. The classes are no more than a division of alike particles: do not use them. More particles, a focus mask or another "
         "resolution may show one"
     ),
     "classes_repeat": (

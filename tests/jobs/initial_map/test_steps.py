@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mrcfile
-import pytest
 import torch
-from tqdm import tqdm
 
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import read_particles
 from cryotorch.data.star import read_star, write_star
-from cryotorch.jobs.initial_map import steps
-from cryotorch.jobs.initial_map.steps import StageBar
 from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.rotations import rotation_angle
@@ -71,14 +66,3 @@ def test_contrast_that_should_have_been_inverted(
     assert any("protein is dark in it" in said for said in dark.summary["warnings"])
     right = begin(tmp_path / "right", 6, 1, invert=True, **given)
     assert right.summary["warnings"] == []
-
-
-def test_a_bar_for_each_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        steps, "tqdm", lambda **given: tqdm(**given | dict(disable=False, file=io.StringIO()))
-    )
-    bar = StageBar()
-    for stage, done in (("starts", 0.5), ("starts", 1.0), ("poses", 0.5)):
-        bar(stage, done)
-    bar.close()
-    assert bar._bar is not None and (bar._bar.desc, bar._bar.n) == ("poses", 500)

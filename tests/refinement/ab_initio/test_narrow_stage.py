@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group
@@ -17,10 +16,7 @@ from cryotorch.refinement.ab_initio.narrow_stage import (
     NarrowPart,
     limit_of,
     next_pass,
-    noise_factors,
-    noise_power,
     search_all,
-    with_noise,
 )
 from cryotorch.refinement.class_search import ClassSearch
 from cryotorch.refinement.runtime.team import Team
@@ -71,19 +67,3 @@ def test_a_pass_from_the_truth_stays_there(begin: Callable) -> None:
     assert float(curve[1:7].min()) > 0.9 and state.passes == 2
     # the images had noise of 1 and are told so
     assert float(state.noise[0, 2:8].mean()) == pytest.approx(1, abs=0.1)
-
-
-def test_noise_of_groups_is_told_apart(begin: Callable) -> None:
-    world = begin(100, snr=None)
-    m = half_plane(24).count(6.0)
-    residual = torch.ones(100, m)
-    residual[50:] = 4.0
-    group = torch.arange(100) // 50
-    count = torch.bincount(group, minlength=3)
-    factor = noise_factors(noise_power(world.images, residual, group, 3), count, 24)
-    torch.testing.assert_close(factor[0, 1:6], torch.ones(5))
-    torch.testing.assert_close(factor[1, 1:6], torch.full((5,), 4.0))
-    torch.testing.assert_close(factor[2], torch.ones(13))
-    changed = with_noise(world.images, factor, group)
-    ratio = world.images.precision / changed.precision
-    assert float(ratio[:50].max()) == pytest.approx(1) and float(ratio[50:, 0].min()) == 4.0

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cryotorch.ops.fourier.filters import filter_shells
-from cryotorch.refinement.hetero.verdict import one_shape, verdict
+from cryotorch.ops.masks.soft import soft_sphere
+from cryotorch.refinement.hetero.verdict import one_shape, resized, verdict
 
 
 def test_the_gain_is_told_in_standard_errors() -> None:
@@ -47,3 +48,17 @@ def test_one_map_at_the_strength_of_each_class() -> None:
     found = one_shape(torch.stack([filter_shells(pooled, weight), other]), pooled)
     torch.testing.assert_close(found[0], filter_shells(pooled, weight), rtol=1e-3, atol=1e-4)
     assert float(found[1].square().sum()) < 0.1 * float(other.square().sum())
+
+
+def test_one_map_at_the_size_of_each_class() -> None:
+    """Micrographs of another magnification show the map larger: no other state."""
+    pooled = soft_sphere(32, 8.0, 4.0) - 0.8 * soft_sphere(32, 4.0, 3.0)
+    larger = resized(pooled, 1.02)
+    at = torch.arange(32) - 16.0
+    radius = [float((v.sum((0, 1)) * at**2).sum() / v.sum()) ** 0.5 for v in (pooled, larger)]
+    assert radius[1] / radius[0] == pytest.approx(1.02, abs=2e-3)
+    found = one_shape(torch.stack([pooled, 0.5 * larger]), pooled)
+    # shells end where the corners of the transform begin
+    pooled, larger = (filter_shells(one, torch.ones(17)) for one in (pooled, larger))
+    torch.testing.assert_close(found[0], pooled, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found[1], 0.5 * larger, rtol=1e-3, atol=1e-4)
