@@ -160,5 +160,5 @@ def _told(probability: Tensor) -> Quality:
     recall = float(junk[called].sum() / junk.sum().clamp_min(1e-12))
     if precision < MIN_PRECISION or recall < MIN_RECALL:
         return Quality(None, None, remark("junk_not_told"))
-    found = remark("junk", share=share, cut=CUT, out=out, precision=precision, recall=recall)
+    found = remark("junk", share=share, cut=CUT, out=out)
     return Quality(probability, share, found)

@@ -51,8 +51,4 @@ SAID = {
         "they may show what else is not: magnification, defocus, B-factor, ice, neighbours"
     ),
     "class_unjudged": "Class {number} could not be judged: {reason}",
-    "pose_halves_unknown": (
-        "up to which resolution the half sets had the same reference when the poses were found is not known; what is claimed of a class assumes no "
-        "finer than {resolution:g} Å"
-    ),
 }
