@@ -13,6 +13,7 @@ from cryotorch.refinement.hetero.grey_scale import grey_scale
 C1 = point_group("C1")
 
 
+@pytest.mark.slow  # a minute
 def test_the_scale_of_the_images_is_found(begin: Callable) -> None:
     world = begin(80, snr=1.0)
     found = grey_scale(40 * world.volume[None], world.images, 7.0, C1, 2.0)
