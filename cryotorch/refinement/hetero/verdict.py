@@ -3,7 +3,8 @@
 Images of one and the same map differ in contrast, and some show nothing: classes then have the map at different strengths. Micrographs differ
 in magnification: classes then have it at different sizes. So each image is compared at the scale that suits it best, and the one map is tried
 as every class has it: of the size of the class, with its amplitude in each shell. It is the map of all images, or that of any class, whichever
-explains the images best.
+explains the images best. Against the map of one of two states only images of the other gain anything, so that a state in a part p of h images
+reaches sqrt(h p / (1 - p)) standard errors at most: a rare one, or few images, are not enough however clear it is.
 """
 
 from __future__ import annotations

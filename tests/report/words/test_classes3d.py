@@ -13,7 +13,9 @@ def test_a_class_without_resolution_has_none() -> None:
     assert say(remark("class_3d", **known, resolution=8.204)) == (
         "class 2: 40.5% of the particles, effective number 327, 8.20 Å"
     )
-    assert say(remark("class_3d", **known, resolution=math.nan)).endswith("no resolution can be claimed of it here")
+    assert say(remark("class_3d", **known, resolution=math.nan)).endswith(
+        "no resolution can be claimed of it here"
+    )
 
 
 def test_no_second_state_is_a_warning_that_says_what_was_compared() -> None:
