@@ -333,7 +333,10 @@ def test_a_dry_run_ends_well_and_leaves_nothing(tmp_path: Path) -> None:
     given = ("box_size=16", "pixel_size=6", "n_particles=12", "resolution=14", "out=new")
     done = run("job=simulate", "dry_run=true", *given, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
-    assert "nothing was written. A run would write into new: particles.mrcs" in done.stdout
+    assert (
+        "nothing was written. A run would write into new: report.html, view.cxc, particles.mrcs"
+        in done.stdout
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -58,6 +58,12 @@ def unlimited(box: int) -> Tensor:
     return torch.full((len(band_edges(box)) - 1,), torch.inf)
 
 
+@lru_cache(maxsize=16)
+def _widths(box: int, device: str) -> Tensor:
+    """Coefficients of each band, which are no copies for every batch."""
+    return torch.tensor(_places(box)).diff().to(device)
+
+
 def band_power(power: Tensor, box: int) -> Tensor:
     """Mean (b, n) over each band of the first coefficients (b, m) of images; bands beyond them are left out."""
     places = [place for place in _places(box) if place < power.shape[1]] + [power.shape[1]]
@@ -110,7 +116,7 @@ def misfit(ratio: Tensor, prediction: Tensor, images: Observation) -> Tensor:
     """Mean (b,) of the residual's ratios (b, bands) weighed as the power of the prediction (b, m) over that of noise; 0 where there is none."""
     power = (prediction.real**2 + prediction.imag**2) * images.precision
     weight = band_power(power, images.box)
-    weight = weight * torch.tensor(_places(images.box), device=weight.device).diff()
+    weight = weight * _widths(images.box, str(weight.device))
     return (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-30)
 
 

@@ -62,7 +62,9 @@ def test_a_set_without_variability(tmp_path: Path) -> None:
     assert max(one["errors"] for one in told["components"]) < 4
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "mean.mrc" in names and "components.png" in names
-    assert not {n for n in names if n.startswith(("component_", "frames", "unshared", "view"))}
+    assert not {
+        n for n in names if n.startswith(("component_", "frames", "unshared", "components.cxc"))
+    }
     star = read_star(tmp_path / "out" / "particles.star")["particles"]
     assert not [label for label in star if "Component" in label]
 

@@ -30,6 +30,7 @@ from cryotorch.ops.geometry.rotations import euler_to_matrix, rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group, symmetry_correlation
 from cryotorch.ops.resolution.fsc import shell_correlation
 from cryotorch.report.figures import FIGURES, OPTIONAL
+from cryotorch.report.tensorboard import MAP
 from cryotorch.results import CURVES
 
 N, BOX, PIXEL = 240, 32, 3.0
@@ -241,7 +242,7 @@ def test_tensorboard_shows_every_iteration(whole: Run) -> None:
     }
     assert 3 in found
     assert {"plots/fsc", "plots/slices"} <= set(tags["images"])
-    assert "map_VERTEX" in tags["tensors"]
+    assert f"{MAP}_VERTEX" in tags["tensors"]
 
 
 def test_killed_and_resumed_it_ends_with_the_same_bits(whole: Run, tiny: Path) -> None:

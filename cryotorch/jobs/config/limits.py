@@ -107,6 +107,7 @@ LIMITS = {
     "n_directions": Limits(12, 100_000),
     "n_frames": Limits(2, 200),
     "n_particles": Limits(1, 10_000_000),
+    "n_repeats": Limits(1, 100),
     "n_starts": Limits(1, 100, ", or auto"),
     "n_templates": Limits(1, 1000),
     "new_pixel_size": SIZE,

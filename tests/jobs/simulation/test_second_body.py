@@ -341,5 +341,7 @@ def test_a_body_is_turned_the_same_way_in_a_share(tmp_path: Path, files: dict[st
 
 
 def test_states_need_a_second_body() -> None:
-    with pytest.raises(InputError, match="second_body_states=turned cannot be used: it needs a"):
+    with pytest.raises(
+        InputError, match="second_body_states=turned cannot be used: add second_body"
+    ):
         make_settings("simulate", out="x", second_body_states="turned")

@@ -23,4 +23,4 @@ def test_no_second_state_is_a_warning_that_says_what_was_compared() -> None:
     assert said.startswith("WARNING: No second state is seen: 1,400 particles")
     assert "by -1.2 standard errors" in said and "do not use them" in said
     seen = say(remark("second_state", classes=2, lead=10.9, gain=3.12, images=160))
-    assert seen.endswith("more than one state is seen")
+    assert "more than one state is seen. Whether it is of the molecule" in seen
