@@ -72,7 +72,7 @@ def band_power(power: Tensor, box: int) -> Tensor:
 
 def over_all(ratio: Tensor, box: int) -> Tensor:
     """Mean (b,) over all coefficients of ratios (b, n) of bands."""
-    size = torch.tensor(_places(box)).diff().to(ratio)
+    size = _widths(box, str(ratio.device)).to(ratio)
     return ratio @ (size / size.sum())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.classification3d.fixed_settings import LEAST_IMAGES, Classify
 from cryotorch.jobs.config.parse import circle_fits, in_angstrom, require
 from cryotorch.jobs.files.memory import memory_needed, require_room
+from cryotorch.jobs.initial_map.inputs import INNER, OUTER, choose_box
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.jobs.inputs.masks import load_mask
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
@@ -32,9 +32,7 @@ from cryotorch.refinement.spectra import Spectra
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
-PIXELS_PER_DETAIL = 3  # of final_resolution, in a box chosen here
-LEAST_BOX, LEAST_SHELLS = 24, 3
-INNER, OUTER = 0.85, 0.99  # of half the box: soft window of the images
+LEAST_SHELLS = 3
 BYTES_PER_COEFFICIENT = 16 + 12  # of an image, and while it is read
 BYTES_PER_VOXEL = 40  # of the box, for each class: half maps, references, their tables
 SUMS_BYTES = 2 * 12 / 2  # per voxel of the padded box, for each class
@@ -130,15 +128,6 @@ def read_inputs(given: Classify, device: torch.device) -> Inputs:
         *(settings, file, images, particles, number, spectra, algorithm),
         *(masks["solvent_mask"], masks["mask"], shared, serious),
     )
-
-
-def choose_box(settings: Classify, file: ParticleFile) -> int:
-    """The box in pixels: ``PIXELS_PER_DETAIL`` for the final resolution, or the one that is asked for."""
-    if settings.box_size != "auto":
-        return settings.box_size
-    edge = file.box * file.pixel_size
-    wanted = 2 * math.ceil(PIXELS_PER_DETAIL * edge / settings.final_resolution / 2)
-    return min(max(wanted, LEAST_BOX), file.box - file.box % 2)
 
 
 def in_pixels(settings: Classify, images: ParticleImages, group: Tensor) -> HeteroSettings:
