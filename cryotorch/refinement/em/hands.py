@@ -36,6 +36,7 @@ from cryotorch.refinement.state import State
 
 HAND_RESOLUTION = 8.0  # Å: maps that agree so far have the same hand
 CLEAR_ERRORS = 4.0  # standard errors by which another frame must agree better; of noise it has an error of about 1
+MOVE_ERRORS = 3.0  # by which one other frame must do so for a half set to move: apart for an iteration more, both lose the shells that tell it
 CLEAR_CORRELATION = 0.5  # such a correlation beyond doubt, which must show a hand
 MIN_SHELLS = 3
 MAX_CORRELATION = 0.9999  # beyond it the maps' own interpolation counts
@@ -192,7 +193,7 @@ def align_frames(
         return min(found, key=lambda pair: pair[0], default=(0.0, None))
 
     doubt, frame = worst(inside, math.ceil(settings.split))
-    if doubt <= -CLEAR_ERRORS:
+    if doubt <= -errors_to_move(len(every)):
         before = resize_volume(state.references.mean(0), box) * sphere
         half = int(_closer(inside[0], before, frame) >= _closer(inside[1], before, frame))
         which = dict(half="AB"[half], other="AB"[1 - half], mirrored=frame.mirrored)
@@ -264,6 +265,11 @@ def finest_initial_shell(settings: EMSettings) -> float:
 def unseen(settings: EMSettings) -> int:
     """The first shell of the initial map that the first iteration did not see: what is found there is not what was put in."""
     return math.floor(settings.schedule.first_limit) + 1
+
+
+def errors_to_move(n_frames: int) -> float:
+    """Standard errors that the best of several frames exceeds in noise as rarely as one exceeds ``MOVE_ERRORS``."""
+    return math.sqrt(MOVE_ERRORS**2 + 2 * math.log(max(n_frames, 1)))
 
 
 def _initial_map(state: State, box: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from cryotorch.ops.geometry.symmetry import point_group, symmetrise_volume
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.models.phantom import phantom
 from cryotorch.ops.resolution.fsc import shell_correlation
+from cryotorch.refinement.em import hands
 from cryotorch.refinement.em.expectation import Expectation
 from cryotorch.refinement.em.hands import Frame, align_frames, compare, frames, judge_hands
 from cryotorch.refinement.em.iteration import expect, maximize
@@ -130,6 +132,29 @@ def test_the_initial_map_as_given_decides_the_frame(symmetry: str, simulate: Cal
         state.initial_map = given
         result = maximize(expectation, ALONE)
         assert not changes(result), result.messages
+
+
+@pytest.mark.parametrize(
+    "symmetry, errors, moved",
+    [("I", 3.1, True), ("I", 2.9, False), ("D2", 3.1, False), ("D2", 3.8, True)],
+)
+def test_doubt_moves_a_half_set_as_soon_as_noise_would_not(
+    symmetry: str, errors: float, moved: bool, simulate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Icosahedral half sets that part at 3.6 errors lose in the next iteration what tells their hands, and never find together."""
+    world = simulate(60, 4.0, symmetry=symmetry, split=4.0)
+    _, expectation = with_frame(world, Frame(IDENTITY, False))
+    monkeypatch.setattr(hands, "compare", lambda *_: SimpleNamespace(doubt=-errors))
+    result = maximize(expectation, ALONE)
+    assert [c.code for c in changes(result)] == ["half_set_moved"] * moved
+
+
+def test_more_frames_need_more_errors() -> None:
+    """The best of n normal numbers is as rarely beyond the limit as one is beyond 3."""
+    rare = math.erfc(3 / math.sqrt(2))
+    for n in (1, 3, 7, 16):
+        several = n * math.erfc(hands.errors_to_move(n) / math.sqrt(2))
+        assert 0.7 * rare < several < 1.01 * rare
 
 
 def test_half_maps_in_one_frame_stay(simulate: Callable) -> None:
