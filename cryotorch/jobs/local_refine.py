@@ -42,6 +42,7 @@ def prepare(config: LocalRefine, file, images, group):
         warn_if_hard,
         warn_if_inverted,
     )
+    from cryotorch.jobs.inputs.source_run import doubts
     from cryotorch.jobs.refinement.freedom import describe, extent_of, place_text
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.jobs.refinement.settings import em_settings
@@ -86,4 +87,5 @@ def prepare(config: LocalRefine, file, images, group):
     log.info("fulcrum %s", place_text(corner, images.pixel_size))
     log.info("%s", describe(extent, images.pixel_size))
     extras = {"fulcrum_voxels": corner, "half_sets_from": say(note)}
-    return Inputs(settings, volume, particles, [note, source], extras)
+    earlier = doubts(config.particles, config.volume)
+    return Inputs(settings, volume, particles, [note, source, *earlier], extras, earlier)

@@ -320,6 +320,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
         "passes": len(found.changed),
         "changed_in_last_pass": float(found.changed[-1]) if len(found.changed) else None,
         "shared_resolution": found.shared,
+        "shells": {"shared": found.known.shared, "inserted": found.known.inserted},
         "symmetry": found.known.symmetry,
         "box": found.halves.shape[-1],
         "pixel_size": found.pixel_size,

@@ -17,8 +17,9 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
+from cryotorch.jobs.files.manifest import summary_of
 from cryotorch.jobs.inputs.device import pick_device
-from cryotorch.jobs.inputs.half_maps import background, summary_of
+from cryotorch.jobs.inputs.half_maps import background
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import (
     load_box_mask,

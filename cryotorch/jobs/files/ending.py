@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import textwrap
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 
 from cryotorch.jobs.config.parse import to_yaml
-from cryotorch.jobs.files.manifest import Manifest, found, job_name, read_manifest
+from cryotorch.jobs.files.manifest import Manifest, found, job_name, read_manifest, summary_of
 from cryotorch.jobs.files.ranks import rank
 from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.report.next_steps import next_steps
@@ -45,7 +44,7 @@ def tell_end(settings: Any, started: float) -> None:
     manifest = read_manifest(out) or Manifest("")
     files = found(out, manifest.patterns or manifest.files)
     given = yaml.safe_load(to_yaml(settings))
-    about = job_name(settings), str(settings.out), _summary(out), given, files
+    about = job_name(settings), str(settings.out), summary_of(out), given, files
     for said in last_lines(*about, time.perf_counter() - started):
         log.info("%s", said)
 
@@ -95,11 +94,3 @@ def _named(files: Sequence[str]) -> str:
     if not shown:
         return ""
     return f": {', '.join(shown)}" + (f" and {others} others" if others > 1 else "")
-
-
-def _summary(out: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

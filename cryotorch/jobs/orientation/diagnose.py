@@ -16,11 +16,13 @@ from tqdm import tqdm
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import require
+from cryotorch.jobs.files.manifest import summary_of
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.half_map_advice import masked_advice
 from cryotorch.jobs.fsc.mask import FscMask, find_mask, sphere_mask
-from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of
+from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.particles import load_particles
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution import conical_fsc as cones
@@ -172,7 +174,9 @@ def diagnose(
         requirement = f"no slice of the {counted} particles passes any of the directions there, take a smaller one"
         require(bool(slices.any()), "sampling_radius", settings.sampling_radius, requirement)
         sampling = sampling_compensation(slices)
-    said = advice(maps, judged, made, pixel_size, halves.known)
+    seen = doubts(views.path) if views is not None else ()
+    known = halves.known._replace(earlier=tuple(dict.fromkeys([*halves.known.earlier, *seen])))
+    said = advice(maps, judged, made, pixel_size, known)
     masked_before = bool(masked_advice(maps))  # directions can be compared all the same
     refusal = not said.claims and not masked_before
     warnings = list(said.warnings)  # the mask that flatters the whole shells flatters the cones too

@@ -9,8 +9,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from cryotorch.findings import Finding
-from cryotorch.jobs.fsc.advice import Advice, advice, insignificance, nothing_shared
+from cryotorch.jobs.fsc.advice import Advice, advice, heard, insignificance, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
+from cryotorch.jobs.inputs.source_run import bars
 from cryotorch.jobs.refinement.duplicates import NONE_TWICE, Twins, over_ranks, twins
 from cryotorch.jobs.refinement.start_advice import NOTHING, Beginning, initial_map_advice
 from cryotorch.jobs.refinement.views_advice import views_advice
@@ -67,14 +68,15 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
     numbers = Judged(curves, result.band, onset, shell, result.resolutions)
     if not result.final:
         nothing = insignificance(numbers, box * result.pixel_size, known)
-        return Advice(not nothing and not nothing_shared(curves["no_mask"]), [])
+        claims = not nothing and not nothing_shared(curves["no_mask"])
+        return Advice(claims and not bars(start.warnings), [])
     made = FscMask(result.mask_fsc, mask)
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
     own = [message for message in result.messages if message.serious]
     found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
     if found.claims and shell is not None:
         found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
-    return Advice(found.claims, [*start.warnings, *own, *found_now])
+    return heard(Advice(found.claims, [*own, *found_now]), start.warnings)
 
 
 def with_twins(found: Advice, twice: Twins) -> Advice:

@@ -25,6 +25,7 @@ from cryotorch.jobs.inputs.reference import (
     warn_if_hard,
     warn_if_inverted,
 )
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.subtraction.settings import Subtract
 from cryotorch.ops.fourier.filters import filter_shells
 from cryotorch.particles import Batch, Particles
@@ -95,7 +96,7 @@ def prepare(config: Subtract) -> Prepared:
     warn_if_inverted(maps.mean(0), str(settings.volume))
     mask = load_box_mask(str(settings.mask), str(settings.volume), file, images)
     warn_if_hard(mask, str(settings.mask))
-    told = [source.plus(compared=True)]
+    told = [source.plus(compared=True), *doubts(settings.particles, settings.volume)]
     if one_map:
         told.append(Finding("one_map_subtracted", file=f"volume={settings.volume}"))
         particles = particles.replace(half=torch.zeros_like(particles.half))

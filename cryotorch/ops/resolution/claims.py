@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.host import to_host
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
@@ -33,12 +34,14 @@ class Background(NamedTuple):
         shared: shell up to which both half sets were aligned to the same reference, 0 = not at all.
         inserted: shell up to which images were inserted.
         symmetry: the group's name.
+        earlier: what the runs that made them doubt.
     """
 
     group: Tensor | None = None
     shared: float = 0.0
     inserted: float = math.inf
     symmetry: str = "C1"
+    earlier: tuple[Finding, ...] = ()
 
 
 UNKNOWN = Background()
