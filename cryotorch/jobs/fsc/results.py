@@ -108,11 +108,11 @@ def write_summary(
         "threshold": THRESHOLD,
         "ended_by": found.ended_by or None,
         f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
-        "limited_by_nyquist": last == box // 2,
+        "limited_by_nyquist": last == box // 2 if found.claims else None,
         "random_phases": {
             "from_shell": found.onset if random else None,
             "from_resolution": box * pixel_size / found.onset if random else None,
-            "fsc_at_resolution": float(found.curves["randomised"][last]),
+            "fsc_at_resolution": float(found.curves["randomised"][last]) if found.claims else None,
         },
         "mask": _mask_summary(found, settings, pixel_size),
         "symmetry": found.known.symmetry,

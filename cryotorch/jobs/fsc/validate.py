@@ -19,7 +19,7 @@ from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.map_grid import Grid
-from cryotorch.ops.resolution.claims import Background, judge
+from cryotorch.ops.resolution.claims import Background, judge, unclaimed
 from cryotorch.ops.resolution.fsc import (
     RANDOMISE_BELOW,
     THRESHOLD,
@@ -44,7 +44,7 @@ class Validation:
         first: the mask before any tightening; mask: the one behind the tight and corrected curves.
         curves: name -> (d//2 + 1,) FSC, on the CPU.
         band: (d//2 + 1,) FSC that noise in the mask stays below.
-        resolutions: threshold -> curve -> Å, curve "randomised" left out.
+        resolutions: threshold -> curve -> Å, curve "randomised" left out; all NaN where nothing can be claimed.
         onset: first shell with random phases, d//2 + 1 if there is none.
         warnings: what is wrong with half maps, mask and curves.
         seconds: phase -> wall seconds.
@@ -116,8 +116,9 @@ def validate(
     claims, warnings = advice(maps, judged, mask, pixel_size, halves.known, adjustable)
     curves = {name: curve.cpu() for name, curve in judged.curves.items()}
     stricter = {n: resolution(curves[n], box, pixel_size, STRICTER) for n in judged.resolutions}
-    reached = judged.resolutions | ({} if claims else {"corrected": math.nan})
-    resolutions = {THRESHOLD: reached, STRICTER: stricter}
+    resolutions = {THRESHOLD: dict(judged.resolutions), STRICTER: stricter}
+    if not claims:
+        resolutions = {threshold: unclaimed(reached) for threshold, reached in resolutions.items()}
     times.append(("curves", time.perf_counter()))
     seconds = {"mask": 0.0, "curves": 0.0, "tighten": 0.0}
     for (_, start), (name, end) in pairwise(times):

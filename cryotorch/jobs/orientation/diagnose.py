@@ -70,7 +70,7 @@ class Diagnosis:
     Attributes:
         mask: behind all curves; mask_file: where it was read, or None.
         directions: (n, 3), one of each pair +-u; curves: (n, d//2 + 1); band: the same, what noise in a cone stays below.
-        resolutions: (n,) Å, NaN where a curve never leaves the noise.
+        resolutions: (n,) Å, NaN where a curve never leaves the noise, and of all where nothing can be claimed.
         empty: (n,) bool, where the masked half maps hold next to no power.
         fsc: (d//2 + 1,) of all directions, with the mask and not corrected for it, as ``curves`` are; together: Å that it reaches, ended
             as those of directions are, NaN where it never leaves the noise.
@@ -99,6 +99,11 @@ class Diagnosis:
     reading: Finding
     warnings: list[Finding]
     seconds: dict[str, float]
+
+    @property
+    def claims(self) -> bool:
+        """Whether a resolution can be claimed, of the whole and so of any direction."""
+        return math.isfinite(self.resolution)
 
 
 def load_views(settings: OrientationDiagnostics) -> Views | None:
@@ -190,10 +195,10 @@ def diagnose(
         directions,
         curves,
         band,
-        resolutions,
+        resolutions if said.claims else torch.full_like(resolutions, math.nan),
         empty,
         fsc.cpu(),
-        float(together),
+        float(together) if said.claims else math.nan,
         judged.resolution if said.claims else math.nan,
         judged.ended_by if said.claims else "",
         cfar,

@@ -15,7 +15,7 @@ from cryotorch.jobs.inputs.source_run import bars
 from cryotorch.jobs.refinement.duplicates import NONE_TWICE, Twins, over_ranks, twins
 from cryotorch.jobs.refinement.start_advice import NOTHING, Beginning, initial_map_advice
 from cryotorch.jobs.refinement.views_advice import views_advice
-from cryotorch.ops.resolution.claims import Background, Judged
+from cryotorch.ops.resolution.claims import Background, Judged, unclaimed
 from cryotorch.ops.resolution.fsc import first_randomised_shell
 from cryotorch.ops.resolution.sharpening import fit_doubts
 from cryotorch.refinement.em.module import Refinement
@@ -93,7 +93,7 @@ def with_advice(result: IterationResult, found: Advice, said: set[Finding]) -> I
     if not found.claims:
         history = [*result.history[:-1], {**result.history[-1], "resolution": math.nan}]
         changes |= {"resolution": math.nan, "history": history}
-        changes["resolutions"] = {**result.resolutions, "corrected": math.nan}
+        changes["resolutions"] = unclaimed(result.resolutions)
     return replace(result, **changes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ class Judged(NamedTuple):
         band: (d//2 + 1,) what noise in the mask stays below, see ``significance.noise_band``.
         onset: first shell with random phases.
         shell: that the corrected curve may be said to reach, None = nothing to claim.
-        resolutions: name -> Å where the curve falls below 0.143, "corrected" what is claimed, NaN where that is nothing.
+        resolutions: name -> Å where the curve falls below 0.143, "corrected" what is claimed; all NaN where that is nothing.
     """
 
     curves: dict[str, Tensor]
@@ -160,8 +161,15 @@ def conclude(
         if not shown_together(curves["no_mask"], free, known.shared, shell):
             shell = None
     reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}
-    reached["corrected"] = math.nan if shell is None else box * pixel_size / shell
+    reached = (
+        unclaimed(reached) if shell is None else reached | {"corrected": box * pixel_size / shell}
+    )
     return Judged(curves, band, onset, shell, reached)
+
+
+def unclaimed(resolutions: Mapping[str, float]) -> dict[str, float]:
+    """Resolutions by name where nothing may be claimed: NaN, as one of a single curve would be taken for a claim."""
+    return dict.fromkeys(resolutions, math.nan)
 
 
 def _where_tested(band: Tensor, randomised: Tensor, onset: int) -> Tensor:

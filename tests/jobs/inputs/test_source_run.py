@@ -170,5 +170,11 @@ def test_nothing_is_claimed_of_half_maps_whose_poses_claim_nothing(
     )
     found = json.loads((out / "summary.json").read_text())
     assert found["resolution"] is None and found["ended_by"] is None
+    assert set(found["resolutions"].values()) == set(found["resolutions_at_0.5"].values()) == {None}
+    assert (
+        found["limited_by_nyquist"] is None and found["random_phases"]["fsc_at_resolution"] is None
+    )
+    events = b"".join(p.read_bytes() for p in (out / "tensorboard").rglob("events*"))
+    assert b"resolution/" not in events and b"fsc/no_mask" in events
     assert found["warnings"][-1].startswith("Nothing to claim: homo_refine in void")
     assert "Resolution: none can be claimed" in (out / "log.txt").read_text()
