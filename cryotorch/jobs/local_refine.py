@@ -39,6 +39,7 @@ def prepare(config: LocalRefine, file, images, group):
     from cryotorch.jobs.inputs.reference import (
         load_box_mask,
         load_references,
+        mask_keeps,
         warn_if_hard,
         warn_if_inverted,
     )
@@ -84,8 +85,10 @@ def prepare(config: LocalRefine, file, images, group):
         ),
     )
     corner = [f + images.box // 2 for f in extent.fulcrum]
+    kept = mask_keeps(volume, mask, images.pixel_size)
+    log.info(line(kept))
     log.info("fulcrum %s", place_text(corner, images.pixel_size))
     log.info("%s", describe(extent, images.pixel_size))
-    extras = {"fulcrum_voxels": corner, "half_sets_from": say(note)}
+    extras = {"fulcrum_voxels": corner, "half_sets_from": say(note), "mask_keeps": kept["share"]}
     earlier = doubts(config.particles, config.volume)
     return Inputs(settings, volume, particles, [note, source, *earlier], extras, earlier)

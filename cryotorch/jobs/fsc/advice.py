@@ -15,7 +15,7 @@ from cryotorch.jobs.fsc.half_map_advice import (
     offset_advice,
     power_advice,
 )
-from cryotorch.jobs.fsc.mask import HARD_EDGE, at_faces
+from cryotorch.jobs.fsc.mask import FOCUS, HARD_EDGE, at_faces
 from cryotorch.jobs.inputs.maps import looks_inverted
 from cryotorch.jobs.inputs.source_run import NONE_CLAIMED, bars
 from cryotorch.ops.resolution.claims import Background, Judged
@@ -115,7 +115,8 @@ def _advice(
         kind = "fixed"
     if kind != "sphere":
         of_mask = mask_advice(mask.mask, kind)
-        if not looks_inverted(maps.mean(0)):  # else it is around the wrong density
+        # else it is around the wrong density; and one around a part is to leave out the rest
+        if kind != FOCUS and not looks_inverted(maps.mean(0)):
             of_mask += density_advice(maps, mask.mask, pixel_size, curves["no_mask"], kind)
     of_curves = curve_advice(curves, box, pixel_size, judged.onset, kind)
     of_maps = power_advice(maps, judged.shell, pixel_size) + offset_advice(maps, mask.mask)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
-from cryotorch.jobs.fsc.mask import mask_summary
+from cryotorch.jobs.fsc.mask import GIVEN, mask_summary
 from cryotorch.jobs.fsc.validate import STRICTER, Validation
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import low_pass
@@ -130,7 +130,7 @@ def _mask_summary(
     found: Validation, settings: ValidationFsc, pixel_size: float
 ) -> dict[str, object]:
     mask, generated = found.mask, found.mask.kind == "generated"
-    file = settings.mask if mask.kind == "given" else None
+    file = settings.mask if mask.kind in GIVEN else None
     return mask_summary(mask, file, pixel_size) | {
         "threshold": settings.threshold if generated else None,
         "relative_threshold": settings.relative_threshold if generated else None,

@@ -18,7 +18,6 @@ from cryotorch.jobs.fsc import mask as fsc_mask
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.ops.resolution.claims import Background, judge, unclaimed
 from cryotorch.ops.resolution.fsc import (
     RANDOMISE_BELOW,
@@ -94,7 +93,7 @@ def validate(
     times = [("", time.perf_counter())]
     maps, pixel_size = halves.maps.to(device), halves.pixel_size
     box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
-    mask = first = _first_mask(settings, maps, halves.grid)
+    mask = first = _first_mask(settings, maps, halves)
     times.append(("mask", time.perf_counter()))
     if no_mask is None:
         log.info("FSC without a mask")
@@ -138,18 +137,22 @@ def validate(
     )
 
 
-def _first_mask(settings: ValidationFsc, maps: Tensor, grid: Grid) -> FscMask:
+def _first_mask(settings: ValidationFsc, maps: Tensor, halves: HalfMaps) -> FscMask:
     """The mask that the settings ask for, before tightening."""
     if settings.generates:
         if settings.mask is not None:
             log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
         lengths = settings.mask_near, settings.mask_far
         return fsc_mask.make_mask(
-            maps.mean(0), grid.pixel_size, settings.threshold, *lengths, settings.relative_threshold
+            maps.mean(0),
+            halves.pixel_size,
+            settings.threshold,
+            *lengths,
+            settings.relative_threshold,
         )
     if settings.mask is not None:
         corrected = settings.pixel_size is not None
-        return fsc_mask.given_mask(settings.mask, grid, corrected, maps.device)
+        return fsc_mask.given_mask(settings.mask, halves, corrected, maps.device)
     log.info("No mask: a soft sphere as wide as the box stands in for the tight one")
     return fsc_mask.sphere_mask(maps[0])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
-from cryotorch.jobs.files.manifest import summary_of
+from cryotorch.jobs.files.manifest import read_manifest, summary_of
 from cryotorch.jobs.inputs.map_grid import Grid, grid_of
 from cryotorch.jobs.inputs.maps import load_map
 from cryotorch.jobs.inputs.source_run import doubts, run_of
@@ -57,6 +57,13 @@ class HalfMaps:
     def corner(self) -> tuple[float, float, float]:
         """Where they lie in the coordinates of models, Å: results on their grid are written there too."""
         return self.grid.corner
+
+    @property
+    def made_by(self) -> str:
+        """The job of ours that left them, "" where none did."""
+        folder = run_of(self.paths[0]) if self.paths else None
+        manifest = None if folder is None else read_manifest(folder)
+        return "" if manifest is None else manifest.job
 
     @property
     def in_summary(self) -> dict[str, object]:

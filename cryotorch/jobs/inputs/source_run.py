@@ -13,7 +13,13 @@ from cryotorch.jobs.files.manifest import read_manifest, summary_of
 # What is not passed on, as it says nothing of maps and poses as such: of masks, and of what each job judges itself of its half maps,
 JUDGED_AGAIN = (
     *("mask_at_faces", "mask_tiny", "mask_leaves_out", "mask_cuts", "mask_hard", "no_mask_made"),
-    *("mask_keeps_all", "curve_dips", "random_phases_agree", "random_phases_late", "never_falls"),
+    *(
+        "nothing_to_subtract",
+        "curve_dips",
+        "random_phases_agree",
+        "random_phases_late",
+        "never_falls",
+    ),
     *("unequal_power", "solvent_offset", "half_maps_inverted", "map_inverted"),
 )
 # of how a map was sharpened or filtered.

@@ -32,7 +32,7 @@ class JudgeClaims(Callback):
     """Puts what ``advice`` says of half maps into the result that all reports are made of; comes before them.
 
     Args:
-        mask: kind of the FSC mask, "given" or "generated".
+        mask: kind of the FSC mask, as of ``FscMask``.
         start: what the run began with.
     """
 

@@ -22,6 +22,7 @@ from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import (
     load_box_mask,
     load_references,
+    mask_keeps,
     warn_if_hard,
     warn_if_inverted,
 )
@@ -55,7 +56,7 @@ class Prepared:
 
     Attributes:
         settings, file, images, particles: of the input; stacks: its files.
-        mask: (d, d, d) of what is kept; one_map: whether both half sets have the same map.
+        mask: (d, d, d) of what is kept; kept: how much of the density is in it; one_map: whether both half sets have the same map.
         made: what is subtracted; match: of the images and the whole map.
         left: what of it the images still hold afterwards, as a part of it; negative where too much was subtracted.
         told: what is to be said.
@@ -67,6 +68,7 @@ class Prepared:
     stacks: Stacks
     particles: Particles
     mask: Tensor
+    kept: Finding
     one_map: bool
     made: Subtraction
     match: Match
@@ -97,6 +99,9 @@ def prepare(config: Subtract) -> Prepared:
     mask = load_box_mask(str(settings.mask), str(settings.volume), file, images)
     warn_if_hard(mask, str(settings.mask))
     told = [source.plus(compared=True), *doubts(settings.particles, settings.volume)]
+    kept = mask_keeps(maps, mask, images.pixel_size)
+    if kept["all"]:
+        told.append(Finding("nothing_to_subtract", share=kept["share"]))
     if one_map:
         told.append(Finding("one_map_subtracted", file=f"volume={settings.volume}"))
         particles = particles.replace(half=torch.zeros_like(particles.half))
@@ -113,7 +118,7 @@ def prepare(config: Subtract) -> Prepared:
     if abs(left) > MUCH_LEFT and abs(after.errors) > MIN_POSE_MATCH:
         told.append(Finding("subtraction_incomplete", left=left))
     known = settings, file, images, Stacks(file.stacks), particles
-    return Prepared(*known, mask, one_map, made, match, left, told)
+    return Prepared(*known, mask, kept, one_map, made, match, left, told)
 
 
 class _Sample:

@@ -30,6 +30,13 @@ def _from_map(file: str, compared: bool) -> str:
     return f"both half sets {'with' if compared else 'start from'} the map {file}"
 
 
+def _mask_keeps(share: float, all: bool) -> str:
+    text = f"the mask keeps {share:.0%} of the density that both half maps share"
+    if not all:
+        return text
+    return f"{text}: next to nothing is left to subtract, and it is the whole molecule that is refined, not a part of it"
+
+
 def _earlier(job: str, run: str) -> str:
     return f"{job} in {PurePath(run).name}, where this comes from,"
 
@@ -55,6 +62,12 @@ def _earlier_bars(job: str, run: str) -> str:
 
 
 SAID = {
+    # masks on a part
+    "mask_keeps": _mask_keeps,
+    "nothing_to_subtract": (
+        "The mask keeps {share:.0%} of the density that both half maps share: next to nothing is subtracted. Give a mask around the part that is "
+        "to be kept"
+    ),
     # the runs before
     "earlier_warning": _earlier_warning,
     "earlier_unfinished": _earlier_unfinished,
