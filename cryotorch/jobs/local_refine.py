@@ -86,9 +86,8 @@ def prepare(config: LocalRefine, file, images, group):
     )
     corner = [f + images.box // 2 for f in extent.fulcrum]
     kept = mask_keeps(volume, mask, images.pixel_size)
-    log.info(line(kept))
     log.info("fulcrum %s", place_text(corner, images.pixel_size))
     log.info("%s", describe(extent, images.pixel_size))
     extras = {"fulcrum_voxels": corner, "half_sets_from": say(note), "mask_keeps": kept["share"]}
     earlier = doubts(config.particles, config.volume)
-    return Inputs(settings, volume, particles, [note, source, *earlier], extras, earlier)
+    return Inputs(settings, volume, particles, [note, source, kept, *earlier], extras, earlier)

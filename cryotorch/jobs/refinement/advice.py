@@ -102,7 +102,9 @@ def sharpening_advice(result: IterationResult) -> list[Finding]:
     fit = result.guinier
     if fit.bfactor is None or fit.applied != fit.bfactor or not (doubts := fit_doubts(fit)):
         return []
-    return [Finding("run_bfactor_uncertain", bfactor=fit.bfactor, doubts=tuple(doubts))]
+    return [
+        Finding("run_bfactor_uncertain", bfactor=fit.bfactor, error=fit.error, doubts=tuple(doubts))
+    ]
 
 
 def convergence_advice(result: IterationResult) -> list[Finding]:

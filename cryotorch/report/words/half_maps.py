@@ -109,8 +109,8 @@ def _mask_leaves_out(share: float, kind: str) -> str:
     )
 
 
-def _bfactor_uncertain(bfactor: float, doubts: str, wider: float | None) -> str:
-    return f"The fitted B-factor of {bfactor:.0f} Å² is uncertain, {doubts}: look at guinier.png and slices.png, {_choose(wider)}"
+def _bfactor_uncertain(bfactor: float, error: float, doubts: str, wider: float | None) -> str:
+    return f"The fitted B-factor of {bfactor:.0f} ± {error:.0f} Å² is uncertain, {doubts}: look at guinier.png and slices.png, {_choose(wider)}"
 
 
 def _fit_refused(reason: str, wider: float | None) -> str:
@@ -242,6 +242,7 @@ SAID = {
     "fit_short": "of the shells only {shells} lie between {coarsest:g} Å and {resolution:.1f} Å",
     "nothing_claimed": "no resolution can be claimed",
     "few_shells": "it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å",
+    "undetermined": "it is less than two standard errors from zero, so that the fit does not determine it",
     "steep": "below {limit:g} Å² a map is mostly its noise",
     "other_bfactor": "the {map} map has {bfactor:.0f} Å²",
     "fit_refused": _fit_refused,

@@ -24,7 +24,7 @@ from cryotorch.report.sentences import in_summary, say
 NO_HAND = Finding("no_hand", resolution=8.0, symmetry="O")
 NOISE = Finding("within_noise", level=0.2, resolution=9.0, symmetric=False)
 TINY = Finding("mask_tiny", fraction=0.001, kind="given")
-STEEP = Finding("run_bfactor_uncertain", bfactor=-900.0, doubts=())
+STEEP = Finding("run_bfactor_uncertain", bfactor=-900.0, error=80.0, doubts=())
 HALVES = ("map_half_A.mrc", "map_half_B.mrc")
 BOX, PIXEL = 36, 3.0
 
