@@ -17,6 +17,7 @@ LISTS = {
     "steps": "Steps",
     "classes": "Classes",
     "starts": "Starts",
+    "symmetric_starts": "Starts with the symmetry imposed",
     "optics_groups": "Optics groups",
 }
 COLUMNS: dict[str, tuple[str, str, int | None]] = {
