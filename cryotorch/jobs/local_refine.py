@@ -74,12 +74,11 @@ def prepare(config: LocalRefine, file, images, group):
     warn_if_hard(mask, config.mask)
     extent = extent_of(config, mask, images.pixel_size, file.pixel_size)
     settings = em_settings(config, images, group)
+    user_mask = None if config.mask_mode == "none" else mask
     settings = replace(
         settings,
         shared=images.box * images.pixel_size / shared if shared else 0.0,
-        mask=replace(
-            settings.mask, user_mask=None if config.mask_mode == "none" else mask, fsc_mask=mask
-        ),
+        mask=replace(settings.mask, user_mask=user_mask, fsc_mask=mask),
         local=LocalSettings(
             extent, config.recenter_rotations, config.recenter_shifts, config.subtract
         ),

@@ -15,7 +15,7 @@ import yaml
 from cryotorch.jobs.config.parse import to_yaml
 from cryotorch.jobs.files.manifest import Manifest, found, job_name, read_manifest, summary_of
 from cryotorch.jobs.files.ranks import rank
-from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
+from cryotorch.ops.resolution.claims import LIMIT_ENDS, NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.report.next_steps import next_steps
 from cryotorch.results import told
 
@@ -24,6 +24,7 @@ WIDTH = 110  # characters of a warning that is said again
 NAMED = 6  # files that are named
 MINOR = (".xml", ".json", ".yaml", ".txt", ".png")  # endings of files that are counted only
 BOUNDS = {
+    LIMIT_ENDS: " or better, images were used no further",
     NYQUIST_ENDS: ", the limit of the pixel size",
     NOISE_ENDS: ", beyond it the half maps agree no further than noise may",
 }

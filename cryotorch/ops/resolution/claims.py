@@ -82,21 +82,25 @@ class Judged(NamedTuple):
         return ended_by(self.curves["corrected"], self.shell)
 
 
-THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS = "threshold", "noise", "nyquist"
+THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS, LIMIT_ENDS = "threshold", "noise", "nyquist", "limit"
 # As a remark beside a resolution.
 ENDED = {
     THRESHOLD_ENDS: f"corrected FSC = {THRESHOLD:g}",
     NOISE_ENDS: "beyond it the corrected FSC lies within noise, 3 standard errors",
+    LIMIT_ENDS: "at least that: images were used no further",
     NYQUIST_ENDS: f"the corrected FSC never falls below {THRESHOLD:g}, the pixel size is the limit",
 }
 
 
 def ended_by(curve: Tensor, shell: int, threshold: float = THRESHOLD) -> str:
-    """Whether the threshold, noise or Nyquist ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
+    """Whether the threshold, noise, Nyquist or the limit up to which images were used ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
 
-    A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's.
+    A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's. Where
+    no image was used, a curve is zero.
     """
     last = len(curve) - 1
+    if shell < last and not bool(curve[shell + 1 :].any()):
+        return LIMIT_ENDS
     above = float(curve[min(shell + 1, last)]) >= threshold
     if not above:
         return THRESHOLD_ENDS
