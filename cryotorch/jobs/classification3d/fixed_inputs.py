@@ -83,7 +83,7 @@ def read_inputs(given: Classify, device: torch.device) -> Inputs:
     if given.particles is None:
         raise InputError("job=classify needs particles: add particles=<file with poses>")
     group, keep = symmetry_group(given.symmetry), given.half_sets == "keep"
-    file = load_particles(given.particles, given.class_, need_half_sets=keep)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=keep)
     if not file.particles.has_pose:
         raise InputError(
             f"{given.particles} has no orientations (_rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi; alignments3D/pose in a .cs "

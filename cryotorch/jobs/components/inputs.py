@@ -72,7 +72,7 @@ def load(given: Variability) -> ComponentInput:
             f"with job=particles expand_symmetry={given.symmetry} and give these with symmetry=C1"
         )
     keep = given.half_sets == "keep"
-    file = load_particles(given.particles, given.class_, need_half_sets=keep)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=keep)
     if not file.particles.has_pose:
         raise InputError(
             f"{given.particles} has no orientations, and variability is looked for at known poses: find them with job=homo_refine"

@@ -79,7 +79,7 @@ def load(config: CtfRefine) -> CtfInput:
     whole = not Path(config.volume).is_dir()
     requirement = f"volume={config.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
     require(not whole or config.max_resolution is not None, "max_resolution", None, requirement)
-    file = load_particles(config.particles, config.class_, need_half_sets=False)
+    file = load_particles(config.particles, config.class_, config, need_half_sets=False)
     settings = in_angstrom(config, file.pixel_size)
     particles = _checked(file, config, whole)
     micrograph = _micrographs(file, config) if settings.astigmatism == "micrograph" else None

@@ -91,7 +91,7 @@ def read_inputs(
     """Read and check everything that a refinement starts from; ``refuse`` raises InputError for stacks that lie where they must not."""
     group = symmetry_group(config.symmetry)
     keep = config.half_sets == "keep"
-    file = load_particles(config.particles, config.class_, need_half_sets=keep)
+    file = load_particles(config.particles, config.class_, config, need_half_sets=keep)
     refuse(file.stacks)
     optics = ignore(
         file.particles.optics,

@@ -87,7 +87,7 @@ def prepare(config: Subtract) -> Prepared:
         InputError: no poses, no half sets for half maps, a box that does not fit, or images that do not show the map.
     """
     device, one_map = pick_device(config.device), not Path(str(config.volume)).is_dir()
-    file = load_particles(str(config.particles), config.class_, need_half_sets=not one_map)
+    file = load_particles(str(config.particles), config.class_, config, need_half_sets=not one_map)
     settings = in_angstrom(config, file.pixel_size)
     particles = _checked(file, settings, one_map)
     cache = (settings.cache_dtype, settings.cache_limit)
