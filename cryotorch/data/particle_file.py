@@ -284,7 +284,7 @@ def try_tables(path: str | Path, tables: dict[str, Table]) -> None:
 def updated_tables(
     path: str | Path, source: ParticleFile, particles: Particles, extra: Mapping[str, np.ndarray]
 ) -> dict[str, Table]:
-    """The tables of a source with what is known of its particles now, for a file in this place."""
+    """The tables of a source with what its ``particles`` are now, ``extra`` columns (n,) too, for a file in this place; ValueError for other rows."""
     table = source.tables["particles"].copy()
     if len(particles) != table.rows:
         raise ValueError(f"{len(particles)} particles for the {table.rows} rows of {source.path}.")

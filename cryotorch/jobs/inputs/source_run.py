@@ -9,6 +9,7 @@ from typing import Any
 
 from cryotorch.findings import Finding, Value
 from cryotorch.jobs.files.manifest import read_manifest, summary_of
+from cryotorch.report.sentences import plain, say
 
 # What is not passed on, as it says nothing of maps and poses as such: of masks, and of what each job judges itself of its half maps,
 JUDGED_AGAIN = (
@@ -59,13 +60,30 @@ def run_of(path: str | Path) -> Path | None:
     return folder if owned else None
 
 
+def doubts_of_result(job: str, findings: Iterable[Finding], claims: bool) -> list[Finding]:
+    """The same of a result in memory, of what ``job`` found in this program."""
+    rows = [(plain(finding), say(finding)) for finding in findings]
+    return _passed_on(rows, claims, dict(job=job, run=""))
+
+
 def _of_run(folder: Path) -> list[Finding]:
     """What the summary of a run says, and what the runs before it said."""
     summary, manifest = summary_of(folder), read_manifest(folder)
-    job = "" if manifest is None else manifest.job
-    about: dict[str, Value] = dict(job=job, run=str(folder))
+    about: dict[str, Value] = dict(job=manifest.job if manifest else "", run=str(folder))
     rows = list(zip(_entries(summary, "findings"), _entries(summary, "warnings"), strict=False))
     rows = [(row, str(said)) for row, said in rows if isinstance(row, dict)]
+    judged = "shells" in summary and "resolution" in summary
+    found = _passed_on(rows, not judged or summary["resolution"] is not None, about)
+    if summary.get("final") is False:
+        done = summary.get("iterations")
+        found.append(Finding("earlier_unfinished", **about, iterations=done))
+    return found
+
+
+def _passed_on(
+    rows: list[tuple[dict[str, Any], str]], claims: bool, about: dict[str, Value]
+) -> list[Finding]:
+    """What is passed on of findings, each as a row of a summary and in words; ``claims``: whether the run does, or judges none."""
     found, reasons, before = [], [], []
     for row, said in rows:
         code = str(row.get("code"))
@@ -75,15 +93,10 @@ def _of_run(folder: Path) -> list[Finding]:
             reasons.append(said)
         elif code not in (*JUDGED_AGAIN, *OF_FILTERS, NONE_CLAIMED):
             found.append(Finding("earlier_warning", **about, of=code, said=said))
-    if summary.get("final") is False:
-        found.insert(
-            0, Finding("earlier_unfinished", **about, iterations=summary.get("iterations"))
-        )
-    if "shells" in summary and "resolution" in summary and summary["resolution"] is None:
-        if reasons:
-            found.append(Finding("earlier_claims_none", **about, said="; ".join(reasons)))
-        elif not bars(before):
-            found.append(Finding("earlier_bars", **about))
+    if not claims and reasons:
+        found.append(Finding("earlier_claims_none", **about, said="; ".join(reasons)))
+    elif not claims and not bars(before):
+        found.append(Finding("earlier_bars", **about))
     return [*before, *found]
 
 

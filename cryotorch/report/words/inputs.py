@@ -38,7 +38,8 @@ def _mask_keeps(share: float, all: bool) -> str:
 
 
 def _earlier(job: str, run: str) -> str:
-    return f"{job} in {PurePath(run).name}, where this comes from,"
+    place = f" in {PurePath(run).name}" if run else ""
+    return f"{job}{place}, where this comes from,"
 
 
 def _earlier_warning(job: str, run: str, of: str, said: str) -> str:

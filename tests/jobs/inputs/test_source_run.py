@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from cryotorch.api.particles import Reconstruction
 from cryotorch.data.mrc import write_volume
 from cryotorch.findings import Finding, codes
 from cryotorch.jobs import local_resolution, sharpen, validation_fsc
@@ -16,9 +18,10 @@ from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.files.manifest import Manifest
 from cryotorch.jobs.fsc.advice import Advice, heard
 from cryotorch.jobs.inputs.half_maps import load_half_maps
-from cryotorch.jobs.inputs.source_run import bars, doubts, run_of
+from cryotorch.jobs.inputs.source_run import bars, doubts, doubts_of_result, run_of
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.ops.models.phantom import phantom
+from cryotorch.ops.resolution.claims import UNKNOWN
 from cryotorch.report.sentences import in_summary, say
 
 NO_HAND = Finding("no_hand", resolution=8.0, symmetry="O")
@@ -119,6 +122,21 @@ def test_what_claims_nothing_for_other_reasons_claims_nothing_later(tmp_path: Pa
     assert say(found.warnings[-1]).startswith("Nothing to claim: homo_refine in refined")
     second = run(tmp_path / "second", *found.warnings, resolution=None, job="reconstruct")
     assert doubts(second) == earlier  # once, and of the run that knows why
+
+
+def test_results_in_memory_pass_on_the_same(tmp_path: Path) -> None:
+    earlier = doubts(run(tmp_path / "refined", NO_HAND))
+    (before, own) = doubts_of_result(
+        "reconstruct", [*earlier, TINY, Finding("hands_differ", errors=5.0)], True
+    )
+    assert before == earlier[0] and own["of"] == "hands_differ"
+    assert say(own).startswith("reconstruct, where this comes from, warned: half map B")
+    assert codes(doubts_of_result("refine", [NOISE], False)) == ["earlier_claims_none"]
+    halves = torch.zeros(2, 8, 8, 8)
+    judged = SimpleNamespace(warnings=[NO_HAND], claims=False, known=UNKNOWN)
+    made = Reconstruction(*(halves[0], halves, halves[0], 2.0, judged, None), _save=print)
+    known = made.halves[2]
+    assert codes(known.earlier) == ["earlier_warning", "earlier_bars"]
 
 
 @pytest.fixture(scope="module")
