@@ -104,7 +104,7 @@ class IterationResult:
         mask_refine: mask that multiplied the reference, or None.
         mask_fsc: mask behind the tight and corrected curves.
         curves: name (see CURVES) -> (s,) FSC per shell, shell 0 = 1.
-        resolutions: name -> Å at the first crossing of 0.143 ("randomised" left out), "corrected" what is claimed.
+        resolutions: name -> Å at the first crossing of 0.143 ("randomised" left out), "corrected" what is claimed; all NaN where nothing is.
         resolution: Å, the one that is claimed (corrected), NaN where nothing can be claimed.
         noise: (2, g, s) sigma2 per half set, optics group and shell.
         guinier: the fit behind map_sharp.

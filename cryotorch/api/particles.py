@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from cryotorch.api.inputs import (
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
 from cryotorch.jobs.config.parse import in_angstrom
+from cryotorch.jobs.inputs.source_run import doubts_of_result
 from cryotorch.ops.resolution.claims import Background
 from cryotorch.particles import Particles
 from cryotorch.report.sentences import said
@@ -106,7 +108,9 @@ class Refined(WithHalfMaps):
         """Half map A and B, and what they have in common."""
         known = Background(self.result.group, self.result.shared, self.result.inserted)
         a, b = (Map(half, self.result.pixel_size) for half in self.half_maps)
-        return a, b, known._replace(symmetry=self.symmetry)
+        claims = math.isfinite(self.result.resolution)
+        earlier = tuple(doubts_of_result("refine", self.result.warnings, claims))
+        return a, b, known._replace(symmetry=self.symmetry, earlier=earlier)
 
     @property
     def particles(self) -> Particles:
@@ -209,7 +213,8 @@ class Reconstruction(WithHalfMaps):
     def halves(self) -> tuple[Map, Map, Background]:
         """Half map A and B, and what they have in common."""
         a, b = (Map(half, self.pixel_size) for half in self.half_maps)
-        return a, b, self.fsc.known
+        doubted = doubts_of_result("reconstruct", self.fsc.warnings, self.fsc.claims)
+        return a, b, self.fsc.known._replace(earlier=tuple(doubted))
 
     @property
     def resolution(self) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cryotorch.data.aberrations import updated_optics
 from cryotorch.data.cryosparc.alignments import rows_of_class
 from cryotorch.data.cryosparc.fields import in_fields
-from cryotorch.data.cryosparc.file import is_cs, write_cs
+from cryotorch.data.cryosparc.file import is_cs, refuse_names, write_cs
 from cryotorch.data.cryosparc.passthrough import read_joined
 from cryotorch.data.cryosparc.tables import to_fields, to_tables
 from cryotorch.data.grids import boxes_of_groups, several_grids
@@ -30,7 +30,7 @@ from cryotorch.data.particle_tables import (
     upgraded,
 )
 from cryotorch.data.stacks import Stacks
-from cryotorch.data.star import NotStarError, read_star, write_star
+from cryotorch.data.star import NotStarError, read_star, star_bytes, write_star
 from cryotorch.data.table import Table
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
@@ -269,11 +269,28 @@ def write_particles(
 
     Raises ValueError for particles that are not the rows of ``source``.
     """
-    path = Path(path)
+    return write_tables(path, updated_tables(path, source, particles, extra or {}))
+
+
+def try_tables(path: str | Path, tables: dict[str, Table]) -> None:
+    """Raises InputError where ``write_tables`` would, without writing."""
+    if Path(path).suffix.lower() == ".cs":
+        refuse_names(path, to_fields(tables, path)[0])
+    else:
+        for _ in star_bytes(path, tables):
+            pass
+
+
+def updated_tables(
+    path: str | Path, source: ParticleFile, particles: Particles, extra: Mapping[str, np.ndarray]
+) -> dict[str, Table]:
+    """The tables of a source with what its ``particles`` are now, ``extra`` columns (n,) too, for a file in this place; ValueError for other rows."""
     table = source.tables["particles"].copy()
     if len(particles) != table.rows:
         raise ValueError(f"{len(particles)} particles for the {table.rows} rows of {source.path}.")
-    table["rlnImageName"] = format_names(particles.address.numpy(), source.stacks, path.parent)
+    table["rlnImageName"] = format_names(
+        particles.address.numpy(), source.stacks, Path(path).parent
+    )
     if particles.has_pose:
         for label, angle in zip(ANGLES, matrix_to_euler(particles.rotation.double()), strict=True):
             table[label] = _degrees(angle)
@@ -290,10 +307,9 @@ def write_particles(
     if not torch.equal(particles.defocus, source.particles.defocus):
         for label, values in _defocus_columns(particles).items():
             table[label] = values
-    for label, values in (extra or {}).items():
-        table[label] = values
+    table.update(extra)
     optics = updated_optics(source.tables["optics"], source.particles.optics, particles.optics)
-    return write_tables(path, {**source.tables, "optics": optics, "particles": table})
+    return {**source.tables, "optics": optics, "particles": table}
 
 
 def write_tables(path: str | Path, tables: dict[str, Table]) -> list[Finding]:

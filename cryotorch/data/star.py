@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -250,21 +250,27 @@ def write_star(path: str | Path, blocks: dict[str, Table]) -> None:
         InputError: not writable, or a label or value that a STAR file cannot hold.
     """
     with replace_file(path) as file:
-        for name, table in blocks.items():
-            file.write(b"\n# version 30001\n\n%s\n\n" % _word("data_" + name, path))
-            labels = [_word("_" + label, path) for label in table]
-            if table.single:
-                for label, name in zip(labels, table, strict=True):
-                    file.write(b"%s  %s\n" % (label.ljust(41), _values(table, name, 0, path)[0]))
-            elif labels:
-                file.write(b"loop_ \n")
-                for number, label in enumerate(labels, 1):
-                    file.write(b"%s #%d \n" % (label, number))
-                for start in range(0, table.rows, ROWS_AT_ONCE):
-                    columns = [_values(table, name, start, path) for name in table]
-                    rows = map(b" ".join, zip(*columns, strict=True))
-                    file.write(b"\n".join(rows) + b"\n")
-            file.write(b"\n")
+        for part in star_bytes(path, blocks):
+            file.write(part)
+
+
+def star_bytes(path: str | Path, blocks: dict[str, Table]) -> Iterator[bytes]:
+    """What ``write_star`` writes, part by part; InputError as there."""
+    for name, table in blocks.items():
+        yield b"\n# version 30001\n\n%s\n\n" % _word("data_" + name, path)
+        labels = [_word("_" + label, path) for label in table]
+        if table.single:
+            for label, name in zip(labels, table, strict=True):
+                yield b"%s  %s\n" % (label.ljust(41), _values(table, name, 0, path)[0])
+        elif labels:
+            yield b"loop_ \n"
+            for number, label in enumerate(labels, 1):
+                yield b"%s #%d \n" % (label, number)
+            for start in range(0, table.rows, ROWS_AT_ONCE):
+                columns = [_values(table, name, start, path) for name in table]
+                rows = map(b" ".join, zip(*columns, strict=True))
+                yield b"\n".join(rows) + b"\n"
+        yield b"\n"
 
 
 def _word(name: str, path: str | Path) -> bytes:

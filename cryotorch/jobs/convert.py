@@ -46,6 +46,7 @@ def run(settings: Convert) -> Path:
     from cryotorch.jobs.files.ending import tell_end
     from cryotorch.jobs.files.output_folder import new_files
     from cryotorch.jobs.inputs.image_names import lead_from
+    from cryotorch.jobs.inputs.source_run import doubts
     from cryotorch.report.run_log import RunLog
     from cryotorch.report.sentences import WARNING, in_summary, say
     from cryotorch.report.summary import provenance, write_json
@@ -64,7 +65,7 @@ def run(settings: Convert) -> Path:
             )
             warnings = list(file.messages)
             file, told, _ = lead_from(file, settings.project, Path(settings.out))
-            warnings += told
+            warnings += [*told, *doubts(settings.particles)]
             work_begins(settings)
             names = [f"particles.{ending}" for ending in dict.fromkeys(formats)]
             for name in names:

@@ -39,9 +39,11 @@ def prepare(config: LocalRefine, file, images, group):
     from cryotorch.jobs.inputs.reference import (
         load_box_mask,
         load_references,
+        mask_keeps,
         warn_if_hard,
         warn_if_inverted,
     )
+    from cryotorch.jobs.inputs.source_run import doubts
     from cryotorch.jobs.refinement.freedom import describe, extent_of, place_text
     from cryotorch.jobs.refinement.run import Inputs
     from cryotorch.jobs.refinement.settings import em_settings
@@ -72,18 +74,19 @@ def prepare(config: LocalRefine, file, images, group):
     warn_if_hard(mask, config.mask)
     extent = extent_of(config, mask, images.pixel_size, file.pixel_size)
     settings = em_settings(config, images, group)
+    user_mask = None if config.mask_mode == "none" else mask
     settings = replace(
         settings,
         shared=images.box * images.pixel_size / shared if shared else 0.0,
-        mask=replace(
-            settings.mask, user_mask=None if config.mask_mode == "none" else mask, fsc_mask=mask
-        ),
+        mask=replace(settings.mask, user_mask=user_mask, fsc_mask=mask),
         local=LocalSettings(
             extent, config.recenter_rotations, config.recenter_shifts, config.subtract
         ),
     )
     corner = [f + images.box // 2 for f in extent.fulcrum]
+    kept = mask_keeps(volume, mask, images.pixel_size)
     log.info("fulcrum %s", place_text(corner, images.pixel_size))
     log.info("%s", describe(extent, images.pixel_size))
-    extras = {"fulcrum_voxels": corner, "half_sets_from": say(note)}
-    return Inputs(settings, volume, particles, [note, source], extras)
+    extras = {"fulcrum_voxels": corner, "half_sets_from": say(note), "mask_keeps": kept["share"]}
+    earlier = doubts(config.particles, config.volume)
+    return Inputs(settings, volume, particles, [note, source, kept, *earlier], extras, earlier)

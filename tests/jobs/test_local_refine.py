@@ -136,6 +136,10 @@ def test_poses_come_nearer_to_the_truth_and_stay_within_the_extents(
     assert turned.max() <= 12.01 and moved.max() <= 4.01 and turned.max() > 3
     summary = json.loads((out / "summary.json").read_text())
     assert summary["fulcrum_voxels"] == pytest.approx([12, 12, 12], abs=0.01)
+    share, log = summary["mask_keeps"], (out / "log.txt").read_text()
+    assert f"the mask keeps {share:.0%} of the density that both half maps share" in log
+    assert ("it is the whole molecule that is refined" in log) == (share >= 0.95)
+    assert not any("leaves out" in warning for warning in summary["warnings"])
     assert (out / "plots" / "departures.png").is_file()
     # the region's mask is the one that judges
     torch.testing.assert_close(

@@ -195,6 +195,12 @@ def test_a_fit_of_few_shells_is_applied_with_a_warning(folder: Path, tmp_path: P
     assert found["guinier"]["shells"] == 7 and "it rests on 7 shells from 9.8 to 6.7 Å" in warning
     assert warning.endswith("give bfactor=<Å²>, or fit_from=15")
     assert f"Applied: B = {found['bfactor']:.4g} Å² (fitted)" in log
+    error = found["guinier"]["error"]
+    assert error == found["bfactor_error"] > 0 and f"± {error:.0f} Å²" in warning
+    assert (
+        f"fitted: {found['bfactor']:.0f} ± {error:.0f} Å²".replace("-", "−")
+        in (out / "report.html").read_text()
+    )
     named = job(tmp_path / "named", volume=str(folder), fit_to=6.5, bfactor=-150)
     assert not any("B-factor" in said for said in summary(named)["warnings"])
     assert "Applied: B = -150 Å² (given)" in (named / "log.txt").read_text()

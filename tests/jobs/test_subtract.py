@@ -80,9 +80,13 @@ def test_all_and_nothing(world: Path, tmp_path: Path) -> None:
     before = mrcfile.read(world / "particles.mrcs")
     summary = run(subtract, tmp_path / "all", **given(world, "all.mrc"))
     assert summary["seconds"]["read"] > 0.01 and summary["seconds"]["write"] > 0
+    assert summary["mask_keeps"] > 0.999
+    assert any(w.startswith("The mask keeps 100% of the density") for w in summary["warnings"])
     assert np.array_equal(mrcfile.read(tmp_path / "all/particles.mrcs"), before)
     summary = run(subtract, tmp_path / "nothing", **given(world, "nothing.mrc"))
     after = mrcfile.read(tmp_path / "nothing/particles.mrcs")
+    assert summary["mask_keeps"] < 0.05
+    assert not any(w.startswith("The mask keeps") for w in summary["warnings"])
     assert power(after) < 1e-3 * power(before)
     assert abs(summary["left"]) < 0.01 and summary["grey_scale"] == pytest.approx(1, abs=0.02)
 

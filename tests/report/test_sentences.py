@@ -49,9 +49,9 @@ def test_findings_have_the_values_that_their_sentences_need() -> None:
 
 def test_a_finding_is_said_with_those_that_it_holds() -> None:
     doubts = (Finding("few_shells", shells=7, coarse=9.96, fine=6.8), Finding("steep", limit=-1000))
-    found = Finding("bfactor_uncertain", bfactor=-1500.2, doubts=doubts, wider=15.0)
+    found = Finding("bfactor_uncertain", bfactor=-1500.2, error=90.0, doubts=doubts, wider=15.0)
     assert say(found) == (
-        "The fitted B-factor of -1500 Å² is uncertain, it rests on 7 shells from 10.0 to 6.8 Å; below -1000 Å² a map is mostly its noise: "
+        "The fitted B-factor of -1500 ± 90 Å² is uncertain, it rests on 7 shells from 10.0 to 6.8 Å; below -1000 Å² a map is mostly its noise: "
         "look at guinier.png and slices.png, give bfactor=<Å²>, or fit_from=15"
     )
     assert plain(found)["doubts"][1] == {"code": "steep", "limit": -1000}

@@ -11,6 +11,7 @@ import ast
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -67,11 +68,7 @@ def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
     dtype = np.dtype([(name, x.dtype.newbyteorder("<"), x.shape[1:]) for name, x in fields.items()])
     n = len(next(iter(fields.values())))
     about = {"descr": dtype.descr, "fortran_order": False, "shape": (n,)}
-    strange = [name for name in fields if not _is_name(name) or not name.isascii()]
-    if strange:
-        raise InputError(
-            f"'{strange[0]}' cannot be the name of a field in {path}: rename that column in plain letters."
-        )
+    refuse_names(path, fields)
     step = max(1, BYTES_AT_ONCE // max(1, dtype.itemsize))
     with replace_file(path) as file:
         try:
@@ -85,6 +82,15 @@ def write_cs(path: str | Path, fields: dict[str, np.ndarray]) -> None:
             for name, values in fields.items():
                 rows[name] = values[start : start + step]
             file.write(rows.view(np.uint8).data if dtype.itemsize else b"")
+
+
+def refuse_names(path: str | Path, fields: Iterable[str]) -> None:
+    """Raises InputError for a field name that the header cannot hold."""
+    strange = [name for name in fields if not _is_name(name) or not name.isascii()]
+    if strange:
+        raise InputError(
+            f"'{strange[0]}' cannot be the name of a field in {path}: rename that column in plain letters."
+        )
 
 
 def _read_numpy(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:

@@ -53,7 +53,7 @@ def load(given: Class2d, device: torch.device | None = None) -> ClassInput:
         InputError: too few particles, or lengths that do not fit the box.
     """
     device = device or pick_device(given.device)
-    file = load_particles(given.particles, given.class_, need_half_sets=False)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=False)
     settings = in_angstrom(given, file.pixel_size)
     box = _box(settings, file)
     cache = (settings.cache_dtype, settings.cache_limit)

@@ -19,6 +19,7 @@ from cryotorch.jobs.initial_map.inputs import INNER, OUTER, choose_box
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.jobs.inputs.masks import load_mask
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed, shared_before
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.ops.resolution.claims import Background
@@ -47,7 +48,7 @@ class Inputs:
         particles: with half sets; number: (n,) of the image that each shows.
         spectra: of any particles; algorithm: settings in pixels.
         solvent, focus: masks (d, d, d), None where they are not given.
-        shared: Å up to which half sets have the same maps; findings: that are said already.
+        shared: Å up to which half sets have the same maps; findings: that are said already, to be repeated at the end.
     """
 
     settings: Classify
@@ -68,7 +69,9 @@ class Inputs:
         edge = self.images.box * self.images.pixel_size
         algorithm = self.algorithm
         symmetry = self.settings.symmetry.upper()
-        return Background(algorithm.group, edge / self.shared, algorithm.limit, symmetry)
+        return Background(
+            algorithm.group, edge / self.shared, algorithm.limit, symmetry, tuple(self.findings)
+        )
 
 
 def read_inputs(given: Classify, device: torch.device) -> Inputs:
@@ -80,7 +83,7 @@ def read_inputs(given: Classify, device: torch.device) -> Inputs:
     if given.particles is None:
         raise InputError("job=classify needs particles: add particles=<file with poses>")
     group, keep = symmetry_group(given.symmetry), given.half_sets == "keep"
-    file = load_particles(given.particles, given.class_, need_half_sets=keep)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=keep)
     if not file.particles.has_pose:
         raise InputError(
             f"{given.particles} has no orientations (_rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi; alignments3D/pose in a .cs "
@@ -101,6 +104,7 @@ def read_inputs(given: Classify, device: torch.device) -> Inputs:
     particles, note = assign_half_sets(file.particles, not keep, settings.seed)
     before, presumed = shared_before(file, settings.shared_resolution, not keep)
     findings = [*counted_over(particles, group, settings.symmetry), *presumed]
+    findings += doubts(given.particles)
     for finding in (note, *findings):
         log.info(line(finding))
     shared = min(x for x in (before, settings.split_resolution) if x is not None)

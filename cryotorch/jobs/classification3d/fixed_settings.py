@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cryotorch.jobs.config.parse import Length, require
+from cryotorch.jobs.config.parse import Length, ends_finer, require
 
 LEAST_IMAGES = 50  # per class: fewer determine none
 
@@ -53,6 +53,4 @@ class Classify:
         require(box == "auto" or box % 2 == 0, "box_size", box, "it must be even")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         require(k >= 2, "n_classes", k, "two classes at least; one map is job=reconstruct")
-        coarse, fine = self.initial_resolution, self.final_resolution
-        wish = f"it must be finer than initial_resolution={coarse:g}"
-        require(fine < coarse, "final_resolution", fine, wish)
+        ends_finer(self.initial_resolution, self.final_resolution)

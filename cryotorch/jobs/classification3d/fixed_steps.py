@@ -46,7 +46,7 @@ def take_part(inputs: Inputs, team: Team) -> ClassPart:
 def classified(inputs: Inputs, team: Team, kept: Kept) -> tuple[Found, dict[str, str]]:
     """The classes of all particles, on rank 0, and which images are damaged; others ``take_part`` and serve."""
     part = take_part(inputs, team)
-    pooled, findings = consensus(part, len(inputs.particles), team), []
+    pooled, findings = consensus(part, len(inputs.particles), team), list(inputs.findings)
     if looks_inverted(pooled.cpu()):
         invert = "false" if inputs.settings.invert else "true"
         findings.append(Finding("contrast_inverted", invert=invert))

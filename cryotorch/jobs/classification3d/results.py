@@ -24,7 +24,7 @@ from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.particles import rows_of
 from cryotorch.ops.fourier.filters import filter_shells, fsc_weight
-from cryotorch.ops.resolution.claims import Background
+from cryotorch.ops.resolution.claims import ENDED, Background
 from cryotorch.ops.resolution.fsc import resolution, shell_correlation
 from cryotorch.particles import Particles
 from cryotorch.refinement.class_shares import EMPTY, Agreement, effective_size, of_images
@@ -93,11 +93,13 @@ class Judged(NamedTuple):
     Attributes:
         map: (d, d, d) of both halves, filtered by their FSC.
         resolution: Å that may be claimed, NaN where nothing can be; curves: name -> (d // 2 + 1,) FSC.
+        ended_by: what ends it, see ``ops.resolution.claims.ended_by``; "" where nothing can be claimed.
     """
 
     map: Tensor
     resolution: float
     curves: Mapping[str, Tensor]
+    ended_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
         findings.append(remark("junk_class", share=shares.pop(), particles=len(found.share)))
     for number, (share, size, judged) in enumerate(zip(shares, sizes[:k], classes, strict=True), 1):
         about = dict(number=number, share=share, size=size, resolution=judged.resolution)
-        findings.append(remark("class_3d", **about))
+        findings.append(remark("class_3d", **about, ended_by=judged.ended_by))
     filled = [number for number, share in enumerate(shares) if share >= EMPTY]
     if len(filled) < len(shares):
         empty = len(shares) - len(filled)
@@ -186,7 +188,9 @@ def _judged(
         return Judged(mean, math.nan, curves), warning
     curves = {name: curve.cpu() for name, curve in claimed.judged.curves.items()}
     weight = fsc_weight(curves["corrected"]).to(claimed.mean)
-    return Judged(filter_shells(claimed.mean, weight).cpu(), claimed.resolution, curves), None
+    ended_by = claimed.judged.ended_by if claimed.claims else ""
+    volume = filter_shells(claimed.mean, weight).cpu()
+    return Judged(volume, claimed.resolution, curves, ended_by), None
 
 
 def _between(classes: list[Judged], pixel_size: float) -> Tensor:
@@ -296,6 +300,8 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
             "share": share,
             "effective_particles": size,
             "resolution": judged.resolution if math.isfinite(judged.resolution) else None,
+            "ended_by": judged.ended_by or None,
+            "bounded_by": ENDED.get(judged.ended_by),
         }
         for number, (share, size, judged) in enumerate(
             zip(shares[:k], sizes[:k], result.classes, strict=True), 1
@@ -320,6 +326,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
         "passes": len(found.changed),
         "changed_in_last_pass": float(found.changed[-1]) if len(found.changed) else None,
         "shared_resolution": found.shared,
+        "shells": {"shared": found.known.shared, "inserted": found.known.inserted},
         "symmetry": found.known.symmetry,
         "box": found.halves.shape[-1],
         "pixel_size": found.pixel_size,

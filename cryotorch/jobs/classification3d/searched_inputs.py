@@ -86,7 +86,7 @@ def read_inputs(given: HeteroRefine, device: torch.device | None = None) -> Sear
     classes = _number_of_classes(given, paths)
     group, device = symmetry_group(given.symmetry), device or pick_device(given.device)
     keep = given.half_sets == "keep"
-    file = load_particles(given.particles, given.class_, need_half_sets=keep)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=keep)
     refuse_duplicates(file.particles.address.numpy(), file.stacks, file.path)
     settings = in_angstrom(given, file.pixel_size)
     initial = settings.initial_resolution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cryotorch.jobs.config.parse import Length, require
+from cryotorch.jobs.config.parse import Length, ends_finer, require
 
 LEAST_IMAGES = 50  # per class: fewer determine none
 
@@ -53,10 +53,7 @@ class HeteroRefine:
         require(box == "auto" or box % 2 == 0, "box_size", box, "it must be even")
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         require(self.volume != [], "volume", "[]", "name the maps of the classes, or one map")
-        coarse, fine = self.initial_resolution, self.final_resolution
-        if coarse != "auto" and not isinstance(fine, str) and not isinstance(coarse, str):
-            wish = f"it must be finer than initial_resolution={coarse:g}"
-            require(fine < coarse, "final_resolution", fine, wish)
+        ends_finer(self.initial_resolution, self.final_resolution)
         known = self.mask_mode != "static" or self.mask is not None
         require(known, "mask_mode", self.mask_mode, "it needs a mask, add mask=<file>")
         used = self.mask is None or self.mask_mode == "static"

@@ -12,11 +12,13 @@ from torch import Tensor
 from cryotorch.data.images import ParticleImages
 from cryotorch.data.particle_file import ParticleFile
 from cryotorch.errors import InputError
+from cryotorch.findings import Finding
 from cryotorch.jobs.components.settings import Variability
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.files.memory import memory_needed, memory_of, require_room, sums_memory
 from cryotorch.jobs.inputs.device import pick_device
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.fourier.transforms import half_plane
 from cryotorch.particles import Particles
@@ -38,7 +40,8 @@ AT_ONCE = 256  # images
 
 @dataclass(frozen=True)
 class ComponentInput:
-    """Everything that is known before the first map; ``how`` in pixels, without a mask; image (n,): which recorded image a row shows."""
+    """Everything that is known before the first map; ``how`` in pixels, without a mask; image (n,): which recorded image a row shows;
+    earlier: what the runs that the poses come from doubt."""
 
     settings: Variability
     file: ParticleFile
@@ -48,6 +51,7 @@ class ComponentInput:
     poses: Poses
     how: VariabilitySettings
     device: torch.device
+    earlier: list[Finding]
 
     @property
     def edge(self) -> float:
@@ -68,7 +72,7 @@ def load(given: Variability) -> ComponentInput:
             f"with job=particles expand_symmetry={given.symmetry} and give these with symmetry=C1"
         )
     keep = given.half_sets == "keep"
-    file = load_particles(given.particles, given.class_, need_half_sets=keep)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=keep)
     if not file.particles.has_pose:
         raise InputError(
             f"{given.particles} has no orientations, and variability is looked for at known poses: find them with job=homo_refine"
@@ -79,6 +83,7 @@ def load(given: Variability) -> ComponentInput:
     images = ParticleImages(file, box, settings.cache_dir, settings.invert, *cache)
     particles, note = assign_half_sets(file.particles, not keep, settings.seed)
     log.info(line(note))
+    earlier = doubts(given.particles)
     image = image_numbers(particles)
     few = min(len(image[particles.half == half].unique()) for half in (0, 1))
     requirement = f"half sets of {few} images tell {few // MIN_IMAGES} components at most"
@@ -93,7 +98,7 @@ def load(given: Variability) -> ComponentInput:
     )
     shift_px = _in_the_specimen(particles, particles.shift / images.pixel_size)
     poses = Poses(particles.rotation, shift_px, particles.half)
-    return ComponentInput(settings, file, images, particles, image, poses, how, device)
+    return ComponentInput(settings, file, images, particles, image, poses, how, device, earlier)
 
 
 def in_pixels(settings: Variability, images: ParticleImages) -> VariabilitySettings:

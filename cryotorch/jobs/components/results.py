@@ -114,7 +114,7 @@ def summary(read: ComponentInput, made: Made, seconds: float) -> dict[str, objec
             "errors": float(made.gain.errors[j]),
             "variance": float(made.variance[j]),
             "relative_power": float(made.variance[j] / (made.mean * made.mask).square().sum()),
-            "resolution": _finite(resolution(made, j, edge)),
+            "resolution": _finite(resolution(made, j, edge)) if made.real[j] else None,
             "by_faults": float(made.by_faults[j]),
             "mean_sigma": float(made.sigma[:, j].mean()),
         }

@@ -89,6 +89,7 @@ def analysed(read: ComponentInput) -> Made:
         spectra = Spectra(read.images, read.particles, how.grid, noise[0], most, how.limit)
         means = half_means(spectra, read.poses, how, bar.update)
         how, warnings = _arranged(read, means)
+        warnings = [*read.earlier, *warnings]
         measure_noise_(spectra, read.poses, means, how, bar.update)
         found = find_components(spectra, read.poses, means, how, bar.update)
         gain = gains(spectra, read.poses, read.image, found, how, bar.update)

@@ -126,6 +126,15 @@ def mask_widths(settings: Any) -> None:
     require(ordered, "mask_far", far, f"it must be above mask_near={shown(near)}")
 
 
+def ends_finer(first: Any, last: Any) -> None:
+    """Raises InputError unless final_resolution is finer than initial_resolution, where that is a length; pixels and Å as for ``mask_widths``."""
+    if first == "auto" or in_pixels(first) != in_pixels(last):
+        return
+    finer = parse_length(last, 1.0) < parse_length(first, 1.0)
+    wish = f"it must be finer than initial_resolution={shown(first)}"
+    require(finer, "final_resolution", last, wish)
+
+
 def to_yaml(settings: object) -> str:
     """The settings as the text of a YAML file, for the run folder."""
     values = {spelled(name): value for name, value in asdict(settings).items()}

@@ -17,8 +17,9 @@ from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import in_angstrom, require
 from cryotorch.jobs.ctf.settings import OPTICS, CtfRefine
+from cryotorch.jobs.files.manifest import summary_of
 from cryotorch.jobs.inputs.device import pick_device
-from cryotorch.jobs.inputs.half_maps import background, summary_of
+from cryotorch.jobs.inputs.half_maps import background
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import (
     load_box_mask,
@@ -78,7 +79,7 @@ def load(config: CtfRefine) -> CtfInput:
     whole = not Path(config.volume).is_dir()
     requirement = f"volume={config.volume} is one map, whose resolution is not known: add max_resolution=<Å>, or give a run folder"
     require(not whole or config.max_resolution is not None, "max_resolution", None, requirement)
-    file = load_particles(config.particles, config.class_, need_half_sets=False)
+    file = load_particles(config.particles, config.class_, config, need_half_sets=False)
     settings = in_angstrom(config, file.pixel_size)
     particles = _checked(file, config, whole)
     micrograph = _micrographs(file, config) if settings.astigmatism == "micrograph" else None

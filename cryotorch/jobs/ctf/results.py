@@ -15,6 +15,7 @@ from cryotorch.data.particle_file import write_particles
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.ctf.inputs import SIGMAS, CtfInput
 from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.ops.ctf.aberration_fit import spherical_factor, tilt_factor
 from cryotorch.ops.ctf.aberrations import antisymmetric_phase, symmetric_phase
 from cryotorch.ops.ctf.defocus_fit import to_form
@@ -70,7 +71,8 @@ def write(
     new = found.particles.replace(half=inputs.file.particles.half)  # drawn ones mean nothing
     groups = _groups(inputs, found)
     phases = {g: _phases(fit, inputs, begun, g) for g, fit in enumerate(found.groups)}
-    warnings = _warnings(inputs, found, groups, phases)
+    warnings = [*doubts(settings.particles, settings.volume)]
+    warnings += _warnings(inputs, found, groups, phases)
     for group in groups:
         for name, number in group["numbers"].items():
             log.info("optics group %s: %s", group["name"], say(number_finding(name, number)))

@@ -9,7 +9,7 @@ import numpy as np
 from cryotorch.data.cryosparc.file import is_cs
 from cryotorch.data.files import replace_file
 from cryotorch.data.half_sets import HALF
-from cryotorch.data.particle_file import write_tables
+from cryotorch.data.particle_file import try_tables, write_tables
 from cryotorch.findings import Finding
 from cryotorch.jobs.curation.choose import parts_of
 from cryotorch.jobs.curation.particle_list import ParticleList
@@ -52,6 +52,8 @@ def write(folder: Path, course: Course, settings: Particles) -> list[str]:
     names = []
     for stem, particles in parts(course, settings).items():
         if settings.restack is not None:
+            for ending in formats:  # before the images, which take long
+                try_tables(Path(settings.out) / f"{stem}.{ending}", particles.tables)
             size = (settings.restack, settings.restack_size)
             particles, stacks = restacked(particles, folder, stem, *size)
             images = f"{len(np.unique(particles.image, axis=0)):,} images"

@@ -22,6 +22,7 @@ from cryotorch.jobs.curation.originals import returned
 from cryotorch.jobs.curation.particle_list import ParticleList, read_list
 from cryotorch.jobs.curation.poses import columns_of, expanded, one_of_each_image, recentred
 from cryotorch.jobs.curation.settings import Particles
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.ops.geometry.symmetry import point_group
 
 CLEAR_GAIN = 0.0  # nats per value by which Gaussians must be preferred to one
@@ -141,7 +142,7 @@ def read_all(settings: Particles, say: Callable[[Step], None]) -> Course:
     whole, more = join(lists, settings.join_optics == "match", dropped)
     if settings.one_per_image:  # they will not be there twice
         more = [x for x in more if x.code != "images_joined_twice"]
-    told = list(dict.fromkeys([*told, *more]))
+    told = list(dict.fromkeys([*told, *more, *doubts(*files_of(settings))]))
     course = Course(whole, whole, np.arange(len(whole)), say, told=told)
     names = ", ".join(Path(one.path).name for one in lists)
     counts = " + ".join(f"{len(one):,}" for one in lists) if len(lists) > 1 else "all"

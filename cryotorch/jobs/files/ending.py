@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import textwrap
@@ -14,9 +13,9 @@ from typing import Any
 import yaml
 
 from cryotorch.jobs.config.parse import to_yaml
-from cryotorch.jobs.files.manifest import Manifest, found, job_name, read_manifest
+from cryotorch.jobs.files.manifest import Manifest, found, job_name, read_manifest, summary_of
 from cryotorch.jobs.files.ranks import rank
-from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
+from cryotorch.ops.resolution.claims import LIMIT_ENDS, NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.report.next_steps import next_steps
 from cryotorch.results import told
 
@@ -25,6 +24,7 @@ WIDTH = 110  # characters of a warning that is said again
 NAMED = 6  # files that are named
 MINOR = (".xml", ".json", ".yaml", ".txt", ".png")  # endings of files that are counted only
 BOUNDS = {
+    LIMIT_ENDS: " or better, images were used no further",
     NYQUIST_ENDS: ", the limit of the pixel size",
     NOISE_ENDS: ", beyond it the half maps agree no further than noise may",
 }
@@ -45,7 +45,7 @@ def tell_end(settings: Any, started: float) -> None:
     manifest = read_manifest(out) or Manifest("")
     files = found(out, manifest.patterns or manifest.files)
     given = yaml.safe_load(to_yaml(settings))
-    about = job_name(settings), str(settings.out), _summary(out), given, files
+    about = job_name(settings), str(settings.out), summary_of(out), given, files
     for said in last_lines(*about, time.perf_counter() - started):
         log.info("%s", said)
 
@@ -95,11 +95,3 @@ def _named(files: Sequence[str]) -> str:
     if not shown:
         return ""
     return f": {', '.join(shown)}" + (f" and {others} others" if others > 1 else "")
-
-
-def _summary(out: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

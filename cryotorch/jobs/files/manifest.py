@@ -58,6 +58,17 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
+def summary_of(folder: Path | None) -> dict[str, Any]:
+    """The summary of a run folder, empty where there is none."""
+    try:
+        found = (
+            json.loads((folder / "summary.json").read_text(encoding="utf-8")) if folder else None
+        )
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a relative path fits one of the patterns, part by part; a pattern of a folder fits all below it."""
     parts = name.split("/")

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.files.dry_run import nothing_kept
-from cryotorch.jobs.files.first_look import refuse_values
+from cryotorch.jobs.files.first_look import refuse_missing, refuse_values
 from cryotorch.jobs.files.folder_lock import FolderLock
 from cryotorch.jobs.files.manifest import (
     Manifest,
@@ -52,7 +52,7 @@ def new_files(
             in use, or cannot be written, now or later.
     """
     inputs = list(inputs)
-    refuse_values(settings, inputs)
+    missing = refuse_values(settings, inputs)
     if settings.out is None:
         raise InputError("out=null cannot be used here: name a folder for the results")
     out, patterns = Path(settings.out), [*PAGES, *patterns]
@@ -61,6 +61,7 @@ def new_files(
     lock = FolderLock(out)
     if settings.dry_run:
         lock.refuse_held()
+        refuse_missing(settings, missing)
         with nothing_kept(out, patterns) as folder:
             yield folder
     try:

@@ -16,7 +16,7 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.config.parse import shown, to_yaml
 from cryotorch.jobs.files.dry_run import tell_plan, work_begins
 from cryotorch.jobs.files.fingerprint import FIXED, Fingerprint, OtherRun, other_run
-from cryotorch.jobs.files.first_look import refuse_values
+from cryotorch.jobs.files.first_look import refuse_missing, refuse_values
 from cryotorch.jobs.files.folder_lock import FolderLock
 from cryotorch.jobs.files.manifest import (
     MANIFEST,
@@ -119,7 +119,7 @@ class RunFolder:
         self._new, self._opened = False, False
         self._made: list[Path] = []
         inputs = list(inputs)
-        refuse_values(settings, inputs)
+        self._missing = refuse_values(settings, inputs)
         if rank() == 0:
             refuse_place(self.path)
             self.refuse_inputs(inputs)
@@ -137,6 +137,7 @@ class RunFolder:
                 self._take()
             if rank() == 0:
                 self._check()
+                refuse_missing(self._settings, self._missing)
         except BaseException:
             self._lock.release()
             raise

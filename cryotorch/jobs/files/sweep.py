@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.files.manifest import summary_of
 
 MAX_NAME = 120  # characters of a folder's name
 SWEEP_RUN = "CRYOTORCH_SWEEP_RUN"  # number of the run of a sweep that further ranks are for
@@ -123,10 +123,7 @@ def finish(runs: Sequence[Run], folder: Path, names: Sequence[str] = ()) -> str:
 
 
 def _read(run: Run) -> None:
-    try:
-        summary = json.loads((Path(run.out) / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
+    summary = summary_of(Path(run.out))
     run.resolution, run.iterations = summary.get("resolution"), summary.get("iterations")
     seconds = summary.get("seconds")
     total = seconds.get("total") if isinstance(seconds, dict) else seconds

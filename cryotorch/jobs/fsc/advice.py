@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ from cryotorch.jobs.fsc.half_map_advice import (
     offset_advice,
     power_advice,
 )
-from cryotorch.jobs.fsc.mask import HARD_EDGE, at_faces
+from cryotorch.jobs.fsc.mask import FOCUS, HARD_EDGE, at_faces
 from cryotorch.jobs.inputs.maps import looks_inverted
+from cryotorch.jobs.inputs.source_run import NONE_CLAIMED, bars
 from cryotorch.ops.resolution.claims import Background, Judged
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
@@ -51,7 +53,7 @@ DOUBTFUL = 0.9  # corrected FSC at Nyquist that few data reach
 
 
 class Advice(NamedTuple):
-    """Whether a resolution may be claimed, and everything there is to say."""
+    """Whether a resolution may be claimed, and everything there is to say; where nothing may, its reason last."""
 
     claims: bool
     warnings: list[Finding]
@@ -65,11 +67,33 @@ def advice(
     known: Background,
     adjustable: bool = True,
 ) -> Advice:
-    """Everything there is to say about half maps (2, d, d, d), what was judged of them, and the mask.
+    """Everything there is to say about half maps (2, d, d, d), what was judged of them, and the mask, after what the runs that made them said.
 
     Half maps that cannot be judged hear why; what is said about a mask would lead astray then. ``adjustable``: whether
     the job has the parameters that shape a mask made here.
     """
+    return heard(_advice(maps, judged, mask, pixel_size, known, adjustable), known.earlier)
+
+
+def heard(found: Advice, earlier: Sequence[Finding]) -> Advice:
+    """What is said of half maps in view of what the runs before doubt: what claims nothing there for reasons that no half maps show claims
+    nothing here, and a claim under another mask stands beside that the run itself claims none."""
+    barred = bars(earlier)
+    before = [finding for finding in earlier if finding not in barred]
+    if not found.claims:
+        before = [finding for finding in before if finding.code != NONE_CLAIMED]
+        barred = [finding for finding in barred if not found.warnings]
+    return Advice(found.claims and not bars(earlier), [*before, *found.warnings, *barred])
+
+
+def _advice(
+    maps: Tensor,
+    judged: Judged,
+    mask: FscMask,
+    pixel_size: float,
+    known: Background,
+    adjustable: bool,
+) -> Advice:
     box, curves = maps.shape[-1], judged.curves
     if same_map(curves["no_mask"]):
         return Advice(False, [Finding("same_map", level=IDENTICAL_FSC)])
@@ -91,7 +115,8 @@ def advice(
         kind = "fixed"
     if kind != "sphere":
         of_mask = mask_advice(mask.mask, kind)
-        if not looks_inverted(maps.mean(0)):  # else it is around the wrong density
+        # else it is around the wrong density; and one around a part is to leave out the rest
+        if kind != FOCUS and not looks_inverted(maps.mean(0)):
             of_mask += density_advice(maps, mask.mask, pixel_size, curves["no_mask"], kind)
     of_curves = curve_advice(curves, box, pixel_size, judged.onset, kind)
     of_maps = power_advice(maps, judged.shell, pixel_size) + offset_advice(maps, mask.mask)

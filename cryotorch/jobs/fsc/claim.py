@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from cryotorch.findings import Finding
 from cryotorch.jobs.fsc.advice import advice
 from cryotorch.jobs.fsc.mask import FscMask, find_mask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.ops.resolution.claims import ENDED, Judged, judge
+from cryotorch.ops.resolution.claims import ENDED, Judged, judge, unclaimed
 from cryotorch.ops.resolution.fsc import resolution, shell_correlation
 from cryotorch.results import told
 
@@ -27,7 +26,7 @@ class Claim(NamedTuple):
         maps: (2, d, d, d); mean: (d, d, d) of both.
         made: the mask and how it came about; mask_file: where it was read, or None.
         judged: curves and what they reach; claims: whether a resolution may be claimed.
-        resolutions: name -> Å, "corrected" what is claimed, NaN where nothing can be.
+        resolutions: name -> Å, "corrected" what is claimed; all NaN where nothing can be.
         warnings: what is wrong with half maps, mask and curves.
     """
 
@@ -73,8 +72,7 @@ def claim(
     log.info("Mask: %s", made)
     judged = judge(maps, pixel_size, made.mask, known=known, seed=seed, no_mask=no_mask)
     claims, warnings = advice(maps, judged, made, pixel_size, known)
-    resolutions = judged.resolutions | ({} if claims else {"corrected": math.nan})
-    reason = f"{ENDED[judged.ended_by]}; " if claims else ""
-    log.info("Resolution: %s (%swithout mask %.2f Å)",
-             told(resolutions["corrected"]), reason, resolutions["no_mask"])  # fmt: skip
+    resolutions = judged.resolutions if claims else unclaimed(judged.resolutions)
+    about = f" ({ENDED[judged.ended_by]}; without mask {told(bare)})" if claims else ""
+    log.info("Resolution: %s%s", told(resolutions["corrected"]), about)
     return Claim(maps, mean, made, mask_file, judged, claims, resolutions, warnings)

@@ -12,7 +12,6 @@ from torch import Tensor
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.jobs.inputs.maps import looks_inverted
 from cryotorch.jobs.inputs.masks import load_mask
 from cryotorch.ops.masks.soft import (
@@ -33,6 +32,11 @@ log = logging.getLogger("cryotorch")
 INVERTED = Finding("half_maps_inverted")
 MASK_LOW_PASS = 12.0  # Å: noise in an unfiltered mean would fray the mask
 HARD_EDGE = 0.05  # value of a mask on the faces of its box that makes a hard edge there
+FOCUS = "focus"
+GIVEN = ("given", FOCUS)  # kinds of masks that are read
+FOCUSED = (
+    "local_refine"  # the job whose half maps are worth something in a part of the molecule only
+)
 WIDEST = 20.0  # Å: a wider edge reaches far into the solvent and disturbs nothing less
 
 
@@ -42,7 +46,7 @@ class FscMask:
 
     Attributes:
         mask: (d, d, d) from 0 to 1.
-        kind: generated, given or sphere.
+        kind: generated, given, focus (given, around a part of the molecule) or sphere.
         near, far: Å from ``region`` to where the mask begins and ends to fall; None where nobody said.
         region: (d, d, d) bool, the density that a generated mask grows around.
         tightened: whether it was; candidates: masks that were tried for it; reason: why that ended, else None.
@@ -68,9 +72,10 @@ class FscMask:
         share = f"{self.fraction:.1%} of the box"
         if self.kind == "sphere":
             return f"a soft sphere, {share}"
-        how = f"{self.kind}{', tightened' if self.tightened else ''}"
+        kind = "given, around a part" if self.kind == FOCUS else self.kind
+        how = f"{kind}{', tightened' if self.tightened else ''}"
         if self.near is not None:
-            of = " of its core" if self.kind == "given" else ""
+            of = " of its core" if self.kind in GIVEN else ""
             how += f", 1 within {self.near:.3g} Å and 0 beyond {self.far:.3g} Å{of}"
         return f"{how}, {share}"
 
@@ -138,10 +143,11 @@ def _shape(near: float, far: float) -> str:
     return f"1 within {near:.3g} Å, 0 beyond {far:.3g} Å"
 
 
-def given_mask(path: str, grid: Grid, any_pixel_size: bool, device: torch.device) -> FscMask:
-    """The mask in a file, on the grid of half maps."""
-    mask, warnings = load_mask(path, grid, any_pixel_size=any_pixel_size)
-    return FscMask(mask.to(device), "given", warnings=warnings)
+def given_mask(path: str, halves: HalfMaps, trusted: bool, device: torch.device) -> FscMask:
+    """The mask in a file, on the grid of half maps; ``trusted``: its pixel size may differ, as the user gave one."""
+    mask, warnings = load_mask(path, halves.grid, any_pixel_size=trusted)
+    kind = FOCUS if halves.made_by == FOCUSED else "given"
+    return FscMask(mask.to(device), kind, warnings=warnings)
 
 
 def sphere_mask(like: Tensor) -> FscMask:
@@ -169,7 +175,7 @@ def tightened(
     found = tighten(maps, pixel_size, region, onset, near, far, draw, _tell, no_mask)
     log.info("    %s", say(found.reason))
     tried = replace(start, candidates=list(found.candidates), reason=found.reason)
-    if start.kind == "given":
+    if start.kind in GIVEN:
         reached = min(c.resolution for c in found.candidates if c.accepted)
         if reached >= _reached(start.mask, maps, pixel_size, onset, settings.seed, no_mask):
             log.info("    The given mask stays, none of these is better")
@@ -177,7 +183,7 @@ def tightened(
     elif start.kind == "generated" and (found.near, found.far) == (near, far):
         return tried
     # what was said about the file is no longer true of the mask
-    warnings = [] if start.kind == "given" else start.warnings
+    warnings = [] if start.kind in GIVEN else start.warnings
     shape = {"mask": found.mask, "near": found.near, "far": found.far}
     return replace(tried, **shape, tightened=True, warnings=warnings)
 
@@ -222,7 +228,7 @@ def find_mask(
     path = given or (str(beside) if beside is not None and beside.is_file() else None)
     if path is not None:
         log.info("Mask %s", path)
-        return given_mask(path, halves.grid, trusted, mean.device), path
+        return given_mask(path, halves, trusted, mean.device), path
     return softened(make_mask(mean, halves.pixel_size, *shape), halves.pixel_size, bare), None
 
 

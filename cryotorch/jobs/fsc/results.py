@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from cryotorch.data.mrc import write_volume
-from cryotorch.jobs.fsc.mask import mask_summary
+from cryotorch.jobs.fsc.mask import GIVEN, mask_summary
 from cryotorch.jobs.fsc.validate import STRICTER, Validation
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.ops.fourier.filters import low_pass
@@ -108,11 +108,11 @@ def write_summary(
         "threshold": THRESHOLD,
         "ended_by": found.ended_by or None,
         f"resolutions_at_{STRICTER:g}": found.resolutions[STRICTER],
-        "limited_by_nyquist": last == box // 2,
+        "limited_by_nyquist": last == box // 2 if found.claims else None,
         "random_phases": {
             "from_shell": found.onset if random else None,
             "from_resolution": box * pixel_size / found.onset if random else None,
-            "fsc_at_resolution": float(found.curves["randomised"][last]),
+            "fsc_at_resolution": float(found.curves["randomised"][last]) if found.claims else None,
         },
         "mask": _mask_summary(found, settings, pixel_size),
         "symmetry": found.known.symmetry,
@@ -130,7 +130,7 @@ def _mask_summary(
     found: Validation, settings: ValidationFsc, pixel_size: float
 ) -> dict[str, object]:
     mask, generated = found.mask, found.mask.kind == "generated"
-    file = settings.mask if mask.kind == "given" else None
+    file = settings.mask if mask.kind in GIVEN else None
     return mask_summary(mask, file, pixel_size) | {
         "threshold": settings.threshold if generated else None,
         "relative_threshold": settings.relative_threshold if generated else None,

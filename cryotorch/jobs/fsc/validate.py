@@ -18,8 +18,7 @@ from cryotorch.jobs.fsc import mask as fsc_mask
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.jobs.inputs.map_grid import Grid
-from cryotorch.ops.resolution.claims import Background, judge
+from cryotorch.ops.resolution.claims import Background, judge, unclaimed
 from cryotorch.ops.resolution.fsc import (
     RANDOMISE_BELOW,
     THRESHOLD,
@@ -44,7 +43,7 @@ class Validation:
         first: the mask before any tightening; mask: the one behind the tight and corrected curves.
         curves: name -> (d//2 + 1,) FSC, on the CPU.
         band: (d//2 + 1,) FSC that noise in the mask stays below.
-        resolutions: threshold -> curve -> Å, curve "randomised" left out.
+        resolutions: threshold -> curve -> Å, curve "randomised" left out; all NaN where nothing can be claimed.
         onset: first shell with random phases, d//2 + 1 if there is none.
         warnings: what is wrong with half maps, mask and curves.
         seconds: phase -> wall seconds.
@@ -94,7 +93,7 @@ def validate(
     times = [("", time.perf_counter())]
     maps, pixel_size = halves.maps.to(device), halves.pixel_size
     box, edge = maps.shape[-1], maps.shape[-1] * pixel_size
-    mask = first = _first_mask(settings, maps, halves.grid)
+    mask = first = _first_mask(settings, maps, halves)
     times.append(("mask", time.perf_counter()))
     if no_mask is None:
         log.info("FSC without a mask")
@@ -116,8 +115,9 @@ def validate(
     claims, warnings = advice(maps, judged, mask, pixel_size, halves.known, adjustable)
     curves = {name: curve.cpu() for name, curve in judged.curves.items()}
     stricter = {n: resolution(curves[n], box, pixel_size, STRICTER) for n in judged.resolutions}
-    reached = judged.resolutions | ({} if claims else {"corrected": math.nan})
-    resolutions = {THRESHOLD: reached, STRICTER: stricter}
+    resolutions = {THRESHOLD: dict(judged.resolutions), STRICTER: stricter}
+    if not claims:
+        resolutions = {threshold: unclaimed(reached) for threshold, reached in resolutions.items()}
     times.append(("curves", time.perf_counter()))
     seconds = {"mask": 0.0, "curves": 0.0, "tighten": 0.0}
     for (_, start), (name, end) in pairwise(times):
@@ -137,18 +137,22 @@ def validate(
     )
 
 
-def _first_mask(settings: ValidationFsc, maps: Tensor, grid: Grid) -> FscMask:
+def _first_mask(settings: ValidationFsc, maps: Tensor, halves: HalfMaps) -> FscMask:
     """The mask that the settings ask for, before tightening."""
     if settings.generates:
         if settings.mask is not None:
             log.info("mask=%s is not used: generate_mask=true makes a new one", settings.mask)
         lengths = settings.mask_near, settings.mask_far
         return fsc_mask.make_mask(
-            maps.mean(0), grid.pixel_size, settings.threshold, *lengths, settings.relative_threshold
+            maps.mean(0),
+            halves.pixel_size,
+            settings.threshold,
+            *lengths,
+            settings.relative_threshold,
         )
     if settings.mask is not None:
         corrected = settings.pixel_size is not None
-        return fsc_mask.given_mask(settings.mask, grid, corrected, maps.device)
+        return fsc_mask.given_mask(settings.mask, halves, corrected, maps.device)
     log.info("No mask: a soft sphere as wide as the box stands in for the tight one")
     return fsc_mask.sphere_mask(maps[0])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from cryotorch.findings import Finding
+from cryotorch.jobs.files.manifest import summary_of
 
 log = logging.getLogger("cryotorch")
 USUAL = 30.0  # Å: low-pass of an initial map of which nothing else is known
@@ -23,11 +23,7 @@ def asked(findings: Iterable[Finding]) -> float | None:
 
 def asked_for(volume: str | None) -> float | None:
     """The same, of the run whose folder ``volume`` names; None where it is none, or asks for nothing."""
-    path = Path(volume or "") / "summary.json"
-    try:
-        found = json.loads(path.read_text())[ENTRY]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = summary_of(Path(volume or "")).get(ENTRY)
     if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
         return None
     log.info("initial_resolution=%.2g, as the run in %s asks for", found, volume)

@@ -72,7 +72,7 @@ def read_inputs(given: AbInitio, device: torch.device | None = None) -> Inputs:
     if given.particles is None:
         raise InputError("job=ab_initio needs particles: add particles=<file>")
     group, device = symmetry_group(given.symmetry), device or pick_device(given.device)
-    file = load_particles(given.particles, given.class_, need_half_sets=False)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=False)
     n = len(file.particles)
     least = LEAST_IMAGES * given.n_classes
     if n < least:

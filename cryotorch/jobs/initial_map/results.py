@@ -18,6 +18,7 @@ from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.particles import rows_of
 from cryotorch.ops.geometry.placement import flip_hand
 from cryotorch.particles import Particles
+from cryotorch.refinement.ab_initio.pipeline import Start
 from cryotorch.refinement.class_shares import effective_size, of_images
 from cryotorch.report.figures import write_pictures
 from cryotorch.report.job_tensorboard import write_tensorboard
@@ -45,6 +46,8 @@ def write(folder: Path, inputs: Inputs, made: Made, seconds: dict[str, float]) -
     pictures = draw(inputs, made)
     write_pictures(pictures, folder)
     scores = {f"starts/{s.number + 1}": s.judgement.score for s in made.result.starts}
+    imposed = made.result.symmetric
+    scores |= {f"symmetric_starts/{s.number + 1}": s.judgement.score for s in imposed}
     shares = {f"share/class_{k}": float(x) for k, x in enumerate(_shares(made), 1)}
     write_tensorboard(folder / "tensorboard", {**scores, **shares}, pictures, {})
     write_json(folder / "summary.json", summary(inputs, made, seconds))
@@ -113,13 +116,18 @@ def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:
     final = inputs.settings.final_resolution
     title = f"Ab-initio map{'s' if len(made.maps) > 1 else ''}, used to {final:g} Å"
     subtitle = f"{len(inputs.rows):,} particles, {inputs.images.box} px of {inputs.images.pixel_size:.4g} Å"
-    starts = {}
-    for start in made.result.starts[:SHOWN]:
-        name = f"Start {start.number + 1}, score {start.judgement.score:.3g}"
-        starts[name] = projections(start.soft.maps.volumes[0].cpu())
-    below = "projections of the first class; agreement with the best: " + ", ".join(
-        f"{start.agreement:.2f}" for start in made.result.starts[:SHOWN]
-    )
+    starts, agreements = {}, []
+    for series, kind in (
+        (made.result.starts[:SHOWN], "Start"),
+        (made.result.symmetric, "Symmetric start"),
+    ):
+        for start in series:
+            name = f"{kind} {start.number + 1}, score {start.judgement.score:.4g}"
+            starts[name] = projections(start.soft.maps.volumes[0].cpu())
+        if series:
+            agreements.append(", ".join(f"{start.agreement:.2f}" for start in series))
+    below = "projections of the first class; agreement with the best: "
+    below += "; with the symmetry imposed ".join(agreements)
     particles = posed(inputs, made)
     direction = viewing_directions(particles.rotation.numpy())
     error = np.degrees(particles.pose_sigma[:, 0].numpy())
@@ -131,18 +139,22 @@ def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:
     return {name: render(figure) for name, figure in figures.items()}
 
 
-def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, object]:
-    """``summary.json``. No resolution is claimed, of no class: the halves of its particles were aligned to one map, to all that it shows."""
-    settings, result = inputs.settings, made.result
-    starts = [
+def _starts(starts: list[Start]) -> list[dict[str, object]]:
+    """Starts as entries of the summary."""
+    return [
         {
             "number": start.number + 1,
             "score": start.judgement.score,
             "lead_standard_errors": start.judgement.lead,
             "agreement_with_best": start.agreement,
         }
-        for start in result.starts
+        for start in starts
     ]
+
+
+def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, object]:
+    """``summary.json``. No resolution is claimed, of no class: the halves of its particles were aligned to one map, to all that it shows."""
+    settings, result = inputs.settings, made.result
     axes = result.axes and {
         "correlation": result.axes.correlation,
         "runner_up": result.axes.runner_up,
@@ -166,8 +178,9 @@ def summary(inputs: Inputs, made: Made, seconds: dict[str, float]) -> dict[str, 
         ],
         # 1: each particle in one class; the number of classes: all as likely
         "classes_per_particle": float((1 / made.found.share.square().sum(1)).mean()),
-        "starts": starts,
+        "starts": _starts(result.starts),
         "best_start": result.best + 1,
+        "symmetric_starts": _starts(result.symmetric),
         "like": settings.like,
         "model": settings.model,
         "fit": made.fit,

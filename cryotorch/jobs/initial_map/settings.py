@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cryotorch.jobs.config.parse import Length, require
+from cryotorch.jobs.config.parse import Length, ends_finer, require
 
 LEAST_IMAGES = 100  # per map: fewer determine none
 LEAST_BATCH = 20  # images per map
@@ -52,9 +52,7 @@ class AbInitio:
         require(self.write != [], "write", "[]", "name a format, write=[star] for example")
         alone = self.like is None or self.model is None
         require(alone, "model", self.model, f"like={self.like} chooses the hand, give one of both")
-        coarse, fine = self.initial_resolution, self.final_resolution
-        wish = f"it must be finer than initial_resolution={coarse:g}"
-        require(fine < coarse, "final_resolution", fine, wish)
+        ends_finer(self.initial_resolution, self.final_resolution)
         most, batch, least = self.max_particles, self.minibatch_size, LEAST_IMAGES * self.n_classes
         wish = f"at least {least} are needed, {LEAST_IMAGES} for each map"
         require(most == "auto" or most >= least, "max_particles", most, wish)

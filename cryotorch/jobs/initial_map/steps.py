@@ -64,11 +64,13 @@ def make_maps(inputs: Inputs, team: Team | None = None, kept: Kept | None = None
         findings.append(Finding("contrast_inverted", invert="false" if settings.invert else "true"))
     if damaged:
         findings.append(damage.finding(damaged, len(inputs.particles)))
-    for start in result.starts:
-        log.info(
-            "start %d: score %.3g, agrees to %.2f with the best, unseen images prefer it to shapeless maps by %.1f standard errors",
-            *(start.number + 1, start.judgement.score, start.agreement, start.judgement.lead),
-        )
+    for series, starts_of in (("start", result.starts), ("symmetric start", result.symmetric)):
+        for start in starts_of:
+            log.info(
+                "%s %d: score %.4g, agrees to %.2f with the best, unseen images prefer it to shapeless maps by %.1f standard errors",
+                *(series, start.number + 1, start.judgement.score),
+                *(start.agreement, start.judgement.lead),
+            )
     for finding in findings:
         log.info(line(finding))
     return Made(result, result.maps, found, findings, damaged)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor
 
 from cryotorch.errors import InputError
+from cryotorch.jobs.files.manifest import read_manifest, summary_of
 from cryotorch.jobs.inputs.map_grid import Grid, grid_of
 from cryotorch.jobs.inputs.maps import load_map
+from cryotorch.jobs.inputs.source_run import doubts, run_of
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.resolution.claims import UNKNOWN, Background
 
@@ -56,6 +57,13 @@ class HalfMaps:
     def corner(self) -> tuple[float, float, float]:
         """Where they lie in the coordinates of models, Å: results on their grid are written there too."""
         return self.grid.corner
+
+    @property
+    def made_by(self) -> str:
+        """The job of ours that left them, "" where none did."""
+        folder = run_of(self.paths[0]) if self.paths else None
+        manifest = None if folder is None else read_manifest(folder)
+        return "" if manifest is None else manifest.job
 
     @property
     def in_summary(self) -> dict[str, object]:
@@ -104,20 +112,10 @@ def load_half_maps(
             f"{paths[0]} and {paths[1]} are the same map, their FSC is 1 everywhere: give two independent half maps"
         )
     known = background(folder or _run_of(paths), symmetry, len(a))
+    known = known._replace(earlier=tuple(doubts(folder, *paths)))
     if len(known.group) > 1:
         log.info("%d copies by symmetry count as one where noise is judged", len(known.group))
     return HalfMaps(torch.stack([a, b]), size_a, paths, folder, known)
-
-
-def summary_of(folder: Path | None) -> dict:
-    """The summary of a run folder, empty where there is none."""
-    try:
-        found = (
-            json.loads((folder / "summary.json").read_text(encoding="utf-8")) if folder else None
-        )
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def background(folder: Path | None, symmetry: str | None, box: int) -> Background:
@@ -174,6 +172,8 @@ def half_paths(
 def _run_of(paths: tuple[Path, Path]) -> Path | None:
     """The run folder that two half maps which were named one by one lie in, as its summary knows what they have in common."""
     a, b = paths
+    if (made := run_of(a)) is not None and made == run_of(b):
+        return made
     names = any(a.match(x) and b.match(y) for x, y in HALF_NAMES)
     return (
         a.parent

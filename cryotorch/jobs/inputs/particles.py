@@ -5,24 +5,41 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from cryotorch.data.half_sets import SHARED_RESOLUTION, shared_resolution
 from cryotorch.data.images import ParticleImages
-from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.data.particle_file import (
+    ParticleFile,
+    read_particles,
+    try_tables,
+    updated_tables,
+)
 from cryotorch.findings import Finding, remark
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 
 
-def load_particles(path: str | Path, of_class: int | None, **needs: bool) -> ParticleFile:
+def load_particles(
+    path: str | Path, of_class: int | None, written: Any = None, **needs: bool
+) -> ParticleFile:
     """A particle file, or the particles of one class in it; what is worth knowing is logged.
 
-    ``needs`` are those of ``read_particles``, which see for InputError.
+    Args:
+        written: settings with ``out`` and the formats ``write`` of a job that writes these particles in the end; None where none are.
+        needs: those of ``read_particles``, which see for InputError.
+
+    Raises:
+        InputError: it cannot be used, or could not be written in the end.
     """
     file = read_particles(path, of_class=of_class, **needs)
+    if written is not None and written.out is not None:
+        for ending in dict.fromkeys(written.write):
+            path = Path(written.out) / f"particles.{ending}"
+            try_tables(path, updated_tables(path, file, file.particles, {}))
     for message in file.messages:
         log.info(line(message))
     return file

@@ -31,10 +31,13 @@ from cryotorch.jobs.inputs.maps import check_blank, looks_inverted
 from cryotorch.jobs.inputs.masks import HARD, SOFT, check_mask
 from cryotorch.ops.fourier.transforms import resize_volume
 from cryotorch.ops.masks.soft import edge_width
+from cryotorch.ops.resolution.fsc import resolution, shell_correlation
+from cryotorch.ops.resolution.shared_density import left_out, shared_density
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 PER_KDA = 1210.0  # Å³: protein has 1.35 g / cm³ (doi:10.1110/ps.04688204)
+KEEPS_ALL = 0.95  # of the density, from which on a mask on a part keeps all
 MIN_KDA = 10.0  # smaller regions are not known to be refined
 CALIBRATION_ERROR = (
     0.01  # a pixel size of the same box that differs by less is that of the particles
@@ -162,6 +165,13 @@ def _grid(
     own = grid_of(path, expected if fits else stated)
     refined = Grid(images.box, images.pixel_size)
     return _around(list(own.middle), refined, own.stated) if fits else own
+
+
+def mask_keeps(maps: Tensor, mask: Tensor, pixel_size: float) -> Finding:
+    """The part of the density shared by maps of both half sets (2, d, d, d) that a mask on a part (d, d, d) keeps."""
+    coarse = resolution(shell_correlation(*maps), maps.shape[-1], pixel_size, 0.5)
+    share = 1 - left_out(shared_density(maps, pixel_size, coarse), mask)
+    return remark("mask_keeps", share=share, all=share >= KEEPS_ALL)
 
 
 def warn_if_inverted(volume: Tensor, path: str | Path) -> None:

@@ -16,11 +16,13 @@ from tqdm import tqdm
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding, remark
 from cryotorch.jobs.config.parse import require
+from cryotorch.jobs.files.manifest import summary_of
 from cryotorch.jobs.fsc.advice import advice, nothing_shared
 from cryotorch.jobs.fsc.half_map_advice import masked_advice
 from cryotorch.jobs.fsc.mask import FscMask, find_mask, sphere_mask
-from cryotorch.jobs.inputs.half_maps import HalfMaps, summary_of
+from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.particles import load_particles
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.geometry.rotations import fibonacci_directions
 from cryotorch.ops.resolution import conical_fsc as cones
@@ -68,7 +70,7 @@ class Diagnosis:
     Attributes:
         mask: behind all curves; mask_file: where it was read, or None.
         directions: (n, 3), one of each pair +-u; curves: (n, d//2 + 1); band: the same, what noise in a cone stays below.
-        resolutions: (n,) Å, NaN where a curve never leaves the noise.
+        resolutions: (n,) Å, NaN where a curve never leaves the noise, and of all where nothing can be claimed.
         empty: (n,) bool, where the masked half maps hold next to no power.
         fsc: (d//2 + 1,) of all directions, with the mask and not corrected for it, as ``curves`` are; together: Å that it reaches, ended
             as those of directions are, NaN where it never leaves the noise.
@@ -97,6 +99,11 @@ class Diagnosis:
     reading: Finding
     warnings: list[Finding]
     seconds: dict[str, float]
+
+    @property
+    def claims(self) -> bool:
+        """Whether a resolution can be claimed, of the whole and so of any direction."""
+        return math.isfinite(self.resolution)
 
 
 def load_views(settings: OrientationDiagnostics) -> Views | None:
@@ -172,7 +179,9 @@ def diagnose(
         requirement = f"no slice of the {counted} particles passes any of the directions there, take a smaller one"
         require(bool(slices.any()), "sampling_radius", settings.sampling_radius, requirement)
         sampling = sampling_compensation(slices)
-    said = advice(maps, judged, made, pixel_size, halves.known)
+    seen = doubts(views.path) if views is not None else ()
+    known = halves.known._replace(earlier=tuple(dict.fromkeys([*halves.known.earlier, *seen])))
+    said = advice(maps, judged, made, pixel_size, known)
     masked_before = bool(masked_advice(maps))  # directions can be compared all the same
     refusal = not said.claims and not masked_before
     warnings = list(said.warnings)  # the mask that flatters the whole shells flatters the cones too
@@ -186,10 +195,10 @@ def diagnose(
         directions,
         curves,
         band,
-        resolutions,
+        resolutions if said.claims else torch.full_like(resolutions, math.nan),
         empty,
         fsc.cpu(),
-        float(together),
+        float(together) if said.claims else math.nan,
         judged.resolution if said.claims else math.nan,
         judged.ended_by if said.claims else "",
         cfar,

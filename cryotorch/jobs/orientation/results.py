@@ -57,7 +57,8 @@ def table(found: Diagnosis) -> list[str]:
     if found.cfar is not None:
         best, median, worst = map(told, _resolutions(found).values())
         spread = f"Resolution by direction: {best} to {worst}, median {median}; of all together {told(found.together)} ({KIND})"
-        lines = [spread, f"Resolution: {_claimed(found)}", f"cFAR: {found.cfar:.2f}"]
+        lines = [f"Resolution: {_claimed(found)}", f"cFAR: {found.cfar:.2f}"]
+        lines = [spread, *lines] if found.claims else lines
     if found.sampling is not None:
         lines[-1] += f"     SCF*: {found.sampling.scf_star:.2f}"
         lines[-1] += f" ({found.sampling.unsampled:.1%} of the sphere without any slice)"
@@ -190,14 +191,15 @@ def _page(found: Diagnosis, halves: HalfMaps, settings: OrientationDiagnostics) 
             f"radius {settings.sampling_radius:g} Fourier pixels, {sampling.mean:.1f} slices per point, {sampling.unsampled:.1%} "
             "of the sphere without any"
         )
-    if cfar is not None:
+    if cfar is not None and found.claims:
         best, median, worst = map(told, _resolutions(found).values())
         note = f"median {median}, together {told(found.together)}; uncorrected"
         facts["Curves of directions"] = f"{KIND}, all together {told(found.together)}"
         span = f"{best.removesuffix(' Å')} – {worst}"
         scores.append(Score("Resolution by direction", span, note, None))
-        facts["Resolution"] = _claimed(found)
         facts["Noise in a cone"] = _noise_in_cones(found, box * pixel_size)
+    if cfar is not None:
+        facts["Resolution"] = _claimed(found)
     place = halves.folder or (halves.paths[0].parent if halves.paths else None)
     origin = f"Half maps of {place}" if place else "Half maps in memory"
     return Page(origin, scores, say(found.reading), said(found.warnings), facts, EXPLANATIONS)
@@ -240,7 +242,9 @@ def write_summary(
         "reading": say(found.reading),
         "even_from": {"cfar": EVEN_CFAR, "scf_star": EVEN_SCF},
         **_of_directions(found, box * pixel_size),
-        "unresolved_directions": float(found.resolutions.isnan().double().mean()),
+        "unresolved_directions": float(found.resolutions.isnan().double().mean())
+        if found.claims
+        else None,
         "empty_directions": float(found.empty.double().mean()),
         "threshold": THRESHOLD,
         "cone_angle": settings.cone_angle,
@@ -260,7 +264,7 @@ def write_summary(
 def _of_directions(found: Diagnosis, edge: float) -> dict[str, object]:
     """Resolutions in Å, the direction of the worst in degrees, and the resolutions of whole shells; null without a score."""
     names = ("directional_resolution", "worst_direction", "resolution_all_together", "resolution")
-    if found.cfar is None:
+    if found.cfar is None or not found.claims:
         return {name: None for name in names}
     x, y, z = found.directions[int(found.resolutions.argmax())].tolist()
     worst = {"rot": math.degrees(math.atan2(y, x)), "tilt": math.degrees(math.acos(z))}

@@ -69,7 +69,7 @@ def reconstructed(given: Reconstruct, started: float) -> Reconstructed:
     """Everything but the files; ``started``: on time.perf_counter."""
     device, group = pick_device(given.device), symmetry_group(given.symmetry)
     keep = given.half_sets == "keep"
-    file = load_particles(given.particles, given.class_, need_half_sets=keep)
+    file = load_particles(given.particles, given.class_, given, need_half_sets=keep)
     _check_poses(given, file.particles.has_pose)
     settings = in_angstrom(given, file.pixel_size)
     cache = (settings.cache_dtype, settings.cache_limit)

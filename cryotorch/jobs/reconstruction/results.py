@@ -23,6 +23,7 @@ from cryotorch.jobs.fsc.settings import ValidationFsc
 from cryotorch.jobs.fsc.validate import Validation, validate
 from cryotorch.jobs.inputs.half_maps import HalfMaps
 from cryotorch.jobs.inputs.maps import looks_inverted
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.ops.fourier.reconstruct import Sums, solve, solve_lightly
 from cryotorch.ops.resolution.claims import Background
@@ -86,6 +87,7 @@ def judge(
     merged = sums.pop(0)
     merged += sums.pop(0)
     known = Background(symmetry_group(settings.symmetry), symmetry=settings.symmetry.upper())
+    known = known._replace(earlier=tuple(doubts(settings.particles)))
     if shared is not None:
         known = known._replace(shared=len(maps[0]) * pixel_size / shared)
     halves = HalfMaps(torch.stack(maps), pixel_size, known=known)

@@ -9,12 +9,13 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from cryotorch.findings import Finding
-from cryotorch.jobs.fsc.advice import Advice, advice, insignificance, nothing_shared
+from cryotorch.jobs.fsc.advice import Advice, advice, heard, insignificance, nothing_shared
 from cryotorch.jobs.fsc.mask import FscMask
+from cryotorch.jobs.inputs.source_run import bars
 from cryotorch.jobs.refinement.duplicates import NONE_TWICE, Twins, over_ranks, twins
 from cryotorch.jobs.refinement.start_advice import NOTHING, Beginning, initial_map_advice
 from cryotorch.jobs.refinement.views_advice import views_advice
-from cryotorch.ops.resolution.claims import Background, Judged
+from cryotorch.ops.resolution.claims import Background, Judged, unclaimed
 from cryotorch.ops.resolution.fsc import first_randomised_shell
 from cryotorch.ops.resolution.sharpening import fit_doubts
 from cryotorch.refinement.em.module import Refinement
@@ -31,7 +32,7 @@ class JudgeClaims(Callback):
     """Puts what ``advice`` says of half maps into the result that all reports are made of; comes before them.
 
     Args:
-        mask: kind of the FSC mask, "given" or "generated".
+        mask: kind of the FSC mask, as of ``FscMask``.
         start: what the run began with.
     """
 
@@ -67,14 +68,15 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
     numbers = Judged(curves, result.band, onset, shell, result.resolutions)
     if not result.final:
         nothing = insignificance(numbers, box * result.pixel_size, known)
-        return Advice(not nothing and not nothing_shared(curves["no_mask"]), [])
+        claims = not nothing and not nothing_shared(curves["no_mask"])
+        return Advice(claims and not bars(start.warnings), [])
     made = FscMask(result.mask_fsc, mask)
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
     own = [message for message in result.messages if message.serious]
     found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
     if found.claims and shell is not None:
         found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
-    return Advice(found.claims, [*start.warnings, *own, *found_now])
+    return heard(Advice(found.claims, [*own, *found_now]), start.warnings)
 
 
 def with_twins(found: Advice, twice: Twins) -> Advice:
@@ -91,7 +93,7 @@ def with_advice(result: IterationResult, found: Advice, said: set[Finding]) -> I
     if not found.claims:
         history = [*result.history[:-1], {**result.history[-1], "resolution": math.nan}]
         changes |= {"resolution": math.nan, "history": history}
-        changes["resolutions"] = {**result.resolutions, "corrected": math.nan}
+        changes["resolutions"] = unclaimed(result.resolutions)
     return replace(result, **changes)
 
 
@@ -100,7 +102,9 @@ def sharpening_advice(result: IterationResult) -> list[Finding]:
     fit = result.guinier
     if fit.bfactor is None or fit.applied != fit.bfactor or not (doubts := fit_doubts(fit)):
         return []
-    return [Finding("run_bfactor_uncertain", bfactor=fit.bfactor, doubts=tuple(doubts))]
+    return [
+        Finding("run_bfactor_uncertain", bfactor=fit.bfactor, error=fit.error, doubts=tuple(doubts))
+    ]
 
 
 def convergence_advice(result: IterationResult) -> list[Finding]:

@@ -28,6 +28,7 @@ from cryotorch.jobs.files.ranks import rank, starter
 from cryotorch.jobs.files.ranks import started as started_processes
 from cryotorch.jobs.files.resume import resuming
 from cryotorch.jobs.files.run_folder import RunFolder, damaged_checkpoint
+from cryotorch.jobs.fsc.mask import FOCUS
 from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.symmetry import symmetry_group
 from cryotorch.jobs.refinement.advice import JudgeClaims
@@ -90,7 +91,7 @@ def read_inputs(
     """Read and check everything that a refinement starts from; ``refuse`` raises InputError for stacks that lie where they must not."""
     group = symmetry_group(config.symmetry)
     keep = config.half_sets == "keep"
-    file = load_particles(config.particles, config.class_, need_half_sets=keep)
+    file = load_particles(config.particles, config.class_, config, need_half_sets=keep)
     refuse(file.stacks)
     optics = ignore(
         file.particles.optics,
@@ -228,6 +229,7 @@ def first_module(
 def judge_of(inputs: Inputs) -> JudgeClaims:
     """What judges the half maps of every iteration."""
     kind = "generated" if inputs.settings.mask.fsc_mask is None else "given"
+    kind = kind if inputs.settings.local is None else FOCUS
     return JudgeClaims(kind, began_with(inputs.volume, inputs.settings, inputs.warnings))
 
 

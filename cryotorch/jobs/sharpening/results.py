@@ -89,6 +89,9 @@ def write_summary(
         "resolutions": found.resolutions,
         "threshold": THRESHOLD,
         "bfactor": next(iter(found.maps)) if alone else list(found.maps),
+        "bfactor_fitted": fit.bfactor,
+        "bfactor_error": fit.error,
+        "bfactor_refused": fit.reason and say(fit.reason),
         "guinier": {
             "map": settings.guinier_map,
             "bfactor": fit.bfactor,

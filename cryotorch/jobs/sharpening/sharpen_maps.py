@@ -149,7 +149,8 @@ def _bfactors(
     doubts = tuple(_doubts(settings, fit, other))
     if not doubts:
         return [fit.bfactor], []
-    uncertain = Finding("bfactor_uncertain", bfactor=fit.bfactor, doubts=doubts, wider=wider)
+    fitted = dict(bfactor=fit.bfactor, error=fit.error)
+    uncertain = Finding("bfactor_uncertain", **fitted, doubts=doubts, wider=wider)
     return [fit.bfactor], [uncertain]
 
 

@@ -22,9 +22,11 @@ from cryotorch.jobs.inputs.particles import load_particles, normalize_needed
 from cryotorch.jobs.inputs.reference import (
     load_box_mask,
     load_references,
+    mask_keeps,
     warn_if_hard,
     warn_if_inverted,
 )
+from cryotorch.jobs.inputs.source_run import doubts
 from cryotorch.jobs.subtraction.settings import Subtract
 from cryotorch.ops.fourier.filters import filter_shells
 from cryotorch.particles import Batch, Particles
@@ -54,7 +56,7 @@ class Prepared:
 
     Attributes:
         settings, file, images, particles: of the input; stacks: its files.
-        mask: (d, d, d) of what is kept; one_map: whether both half sets have the same map.
+        mask: (d, d, d) of what is kept; kept: how much of the density is in it; one_map: whether both half sets have the same map.
         made: what is subtracted; match: of the images and the whole map.
         left: what of it the images still hold afterwards, as a part of it; negative where too much was subtracted.
         told: what is to be said.
@@ -66,6 +68,7 @@ class Prepared:
     stacks: Stacks
     particles: Particles
     mask: Tensor
+    kept: Finding
     one_map: bool
     made: Subtraction
     match: Match
@@ -84,7 +87,7 @@ def prepare(config: Subtract) -> Prepared:
         InputError: no poses, no half sets for half maps, a box that does not fit, or images that do not show the map.
     """
     device, one_map = pick_device(config.device), not Path(str(config.volume)).is_dir()
-    file = load_particles(str(config.particles), config.class_, need_half_sets=not one_map)
+    file = load_particles(str(config.particles), config.class_, config, need_half_sets=not one_map)
     settings = in_angstrom(config, file.pixel_size)
     particles = _checked(file, settings, one_map)
     cache = (settings.cache_dtype, settings.cache_limit)
@@ -95,7 +98,10 @@ def prepare(config: Subtract) -> Prepared:
     warn_if_inverted(maps.mean(0), str(settings.volume))
     mask = load_box_mask(str(settings.mask), str(settings.volume), file, images)
     warn_if_hard(mask, str(settings.mask))
-    told = [source.plus(compared=True)]
+    told = [source.plus(compared=True), *doubts(settings.particles, settings.volume)]
+    kept = mask_keeps(maps, mask, images.pixel_size)
+    if kept["all"]:
+        told.append(Finding("nothing_to_subtract", share=kept["share"]))
     if one_map:
         told.append(Finding("one_map_subtracted", file=f"volume={settings.volume}"))
         particles = particles.replace(half=torch.zeros_like(particles.half))
@@ -112,7 +118,7 @@ def prepare(config: Subtract) -> Prepared:
     if abs(left) > MUCH_LEFT and abs(after.errors) > MIN_POSE_MATCH:
         told.append(Finding("subtraction_incomplete", left=left))
     known = settings, file, images, Stacks(file.stacks), particles
-    return Prepared(*known, mask, one_map, made, match, left, told)
+    return Prepared(*known, mask, kept, one_map, made, match, left, told)
 
 
 class _Sample:

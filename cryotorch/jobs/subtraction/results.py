@@ -109,6 +109,7 @@ def _entries(prepared: Prepared, cut: Cut, stacks: list[str]) -> dict[str, objec
         "volume": str(Path(str(s.volume)).resolve()),
         "one_map": prepared.one_map,
         "mask": str(Path(str(s.mask)).resolve()),
+        "mask_keeps": prepared.kept["share"],
         "box": int(cut.new[0]),
         "pixel_size": float(cut.pixel_size[0]),
         "center": cut.point.tolist(),

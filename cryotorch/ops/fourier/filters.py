@@ -13,6 +13,7 @@ from cryotorch.ops.host import to_device
 from cryotorch.results import Guinier
 
 SMALLEST_CORRELATION = 1e-4  # FSC below which a shell is taken to hold nothing
+MOST_CORRELATED = 0.9  # residuals of next shells: beyond that few shells tell no correlation
 
 
 def low_pass(
@@ -120,9 +121,20 @@ def guinier_fit(
         centred = x[used] - x[used].mean()
         slope = float((centred * y[used]).sum() / centred.square().sum())
         bfactor, intercept = 4 * slope, float(y[used].mean()) - slope * float(x[used].mean())
-        left = (y[used] - intercept - slope * x[used]).square().sum() / (int(used.sum()) - 2)
-        error = 4 * float((left / centred.square().sum()).sqrt())
+        left = y[used] - intercept - slope * x[used]
+        scatter = left.square().sum() / (int(used.sum()) - 2)
+        error = 4 * float((scatter / centred.square().sum()).sqrt()) * _inflation(left)
     return Guinier(x.float(), y.float(), used, bfactor, intercept, reason, error)
+
+
+def _inflation(left: Tensor) -> float:
+    """By how much the standard error of a slope grows as its residuals (s,) go together from shell to shell: sqrt((1 + r) / (1 - r)).
+
+    r is their correlation with the next one, 0 at least: the structure bends a Guinier plot over several shells.
+    """
+    r = float((left[1:] * left[:-1]).sum() / left.square().sum().clamp_min(1e-30))
+    r = min(max(r, 0.0), MOST_CORRELATED)
+    return math.sqrt((1 + r) / (1 - r))
 
 
 def sharpen(

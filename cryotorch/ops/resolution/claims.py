@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from cryotorch.findings import Finding
 from cryotorch.ops.host import to_host
 from cryotorch.ops.resolution.fsc import (
     NEXT_TO_ONSET,
@@ -33,12 +35,14 @@ class Background(NamedTuple):
         shared: shell up to which both half sets were aligned to the same reference, 0 = not at all.
         inserted: shell up to which images were inserted.
         symmetry: the group's name.
+        earlier: what the runs that made them doubt.
     """
 
     group: Tensor | None = None
     shared: float = 0.0
     inserted: float = math.inf
     symmetry: str = "C1"
+    earlier: tuple[Finding, ...] = ()
 
 
 UNKNOWN = Background()
@@ -51,7 +55,7 @@ class Judged(NamedTuple):
         band: (d//2 + 1,) what noise in the mask stays below, see ``significance.noise_band``.
         onset: first shell with random phases.
         shell: that the corrected curve may be said to reach, None = nothing to claim.
-        resolutions: name -> Å where the curve falls below 0.143, "corrected" what is claimed, NaN where that is nothing.
+        resolutions: name -> Å where the curve falls below 0.143, "corrected" what is claimed; all NaN where that is nothing.
     """
 
     curves: dict[str, Tensor]
@@ -78,21 +82,25 @@ class Judged(NamedTuple):
         return ended_by(self.curves["corrected"], self.shell)
 
 
-THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS = "threshold", "noise", "nyquist"
+THRESHOLD_ENDS, NOISE_ENDS, NYQUIST_ENDS, LIMIT_ENDS = "threshold", "noise", "nyquist", "limit"
 # As a remark beside a resolution.
 ENDED = {
     THRESHOLD_ENDS: f"corrected FSC = {THRESHOLD:g}",
     NOISE_ENDS: "beyond it the corrected FSC lies within noise, 3 standard errors",
+    LIMIT_ENDS: "at least that: images were used no further",
     NYQUIST_ENDS: f"the corrected FSC never falls below {THRESHOLD:g}, the pixel size is the limit",
 }
 
 
 def ended_by(curve: Tensor, shell: int, threshold: float = THRESHOLD) -> str:
-    """Whether the threshold, noise or Nyquist ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
+    """Whether the threshold, noise, Nyquist or the limit up to which images were used ends a curve (s,) that may be said to reach a shell, see ``fsc.claimed_shell``.
 
-    A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's.
+    A curve that is still above the threshold in the next shell has been ended by the band of noise. The last shell is Nyquist's. Where
+    no image was used, a curve is zero.
     """
     last = len(curve) - 1
+    if shell < last and not bool(curve[shell + 1 :].any()):
+        return LIMIT_ENDS
     above = float(curve[min(shell + 1, last)]) >= threshold
     if not above:
         return THRESHOLD_ENDS
@@ -157,8 +165,15 @@ def conclude(
         if not shown_together(curves["no_mask"], free, known.shared, shell):
             shell = None
     reached = {n: resolution(c, box, pixel_size) for n, c in curves.items() if n != "randomised"}
-    reached["corrected"] = math.nan if shell is None else box * pixel_size / shell
+    reached = (
+        unclaimed(reached) if shell is None else reached | {"corrected": box * pixel_size / shell}
+    )
     return Judged(curves, band, onset, shell, reached)
+
+
+def unclaimed(resolutions: Mapping[str, float]) -> dict[str, float]:
+    """Resolutions by name where nothing may be claimed: NaN, as one of a single curve would be taken for a claim."""
+    return dict.fromkeys(resolutions, math.nan)
 
 
 def _where_tested(band: Tensor, randomised: Tensor, onset: int) -> Tensor:

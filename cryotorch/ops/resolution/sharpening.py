@@ -16,6 +16,7 @@ SPHERE = 0.95  # of half the box, where the soft sphere begins to fall
 FIT_FROM = 10.0  # Å
 ORDER = 8
 FEW_SHELLS = 10  # shells: a line through fewer is led by what the structure does there
+SURE = 2.0  # standard errors that a B-factor is from zero, where the fit determines one
 STEEP = -1000.0  # Å²: B-factors beyond it make noise of a map
 
 
@@ -55,6 +56,8 @@ def fit_doubts(fit: Guinier) -> list[Finding]:
     if shells < FEW_SHELLS:
         coarse, fine = fit.inverse_d2[fit.used].rsqrt()[[0, -1]].tolist()
         doubts.append(Finding("few_shells", shells=shells, coarse=coarse, fine=fine))
+    if fit.bfactor is not None and fit.error is not None and abs(fit.bfactor) < SURE * fit.error:
+        doubts.append(Finding("undetermined"))
     if fit.bfactor is not None and fit.bfactor < STEEP:
         doubts.append(Finding("steep", limit=STEEP))
     return doubts

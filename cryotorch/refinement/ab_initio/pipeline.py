@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from cryotorch.findings import Finding, remark
-from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.placement import shift_volume
 from cryotorch.ops.geometry.symmetry import rotate_volume, symmetrise_volume
 from cryotorch.ops.geometry.symmetry_axes import Axes, find_axes
 from cryotorch.ops.pose.scores import Observation
-from cryotorch.refinement.ab_initio.classes import class_findings, correspondence
+from cryotorch.refinement.ab_initio.classes import class_findings, correspondence, likeness
 from cryotorch.refinement.ab_initio.judge import Judgement
 from cryotorch.refinement.ab_initio.narrow_stage import (
     Narrow,
@@ -66,6 +65,7 @@ class AbInitio:
         maps: (k, d, d, d), largest class first; share: (k,).
         found: class and pose of every image; axes: of the symmetry, None for C1.
         starts: all of them; best: number of the one that went on.
+        symmetric: starts with the symmetry imposed, one of which went on in its place; [] where there were none.
         noise: (groups, d // 2 + 1) how many times the noise is what it was assumed to be.
         findings: what there is to say about it.
     """
@@ -78,6 +78,7 @@ class AbInitio:
     best: int
     noise: Tensor
     findings: list[Finding] = field(default_factory=list)
+    symmetric: list[Start] = field(default_factory=list)
 
 
 def reconstruct(
@@ -106,7 +107,7 @@ def reconstruct(
     if len(settings.group) > 1:
         symmetric = impose_symmetry(best, settings, team, kept)
     soft, judgement = symmetric.soft, symmetric.judgement
-    findings = [*judge_starts(tried, best, judgement, symmetric.settled), *symmetric.findings]
+    findings = [*judge_starts(tried, best, symmetric), *symmetric.findings]
     narrow = kept.find("narrow", Narrow)
     if narrow is None:
         narrow = Narrow.begun(soft.maps.volumes, judgement.share, part.groups)
@@ -124,7 +125,7 @@ def reconstruct(
     findings += class_findings(narrow.maps[order], found.share, leads, settings)
     return AbInitio(
         *(narrow.maps[order], found.share.mean(0), found, symmetric.axes),
-        *(tried, best.number, narrow.noise, findings),
+        *(tried, best.number, narrow.noise, findings, symmetric.starts),
     )
 
 
@@ -156,13 +157,13 @@ def search_others(
 
 @dataclass(frozen=True)
 class Symmetric:
-    """A start with the symmetry that was asked for, what unseen images say of it, its axes, and whether starts with it agree."""
+    """A start with the symmetry that was asked for, what unseen images say of it, its axes, and starts with it."""
 
     soft: SoftResult
     judgement: Judgement
     axes: Axes | None = None
     findings: list[Finding] = field(default_factory=list)
-    settled: bool = False
+    starts: list[Start] = field(default_factory=list)
 
 
 def impose_symmetry(best: Start, settings: AbInitioSettings, team: Team, kept: Kept) -> Symmetric:
@@ -172,15 +173,15 @@ def impose_symmetry(best: Start, settings: AbInitioSettings, team: Team, kept: K
     if shown and len(settings.group) < POLYHEDRAL:
         return Symmetric(soft, best.judgement, axes, [about_axes])
     trials = Trials(team, kept, SYMMETRIC_STARTS, Imposed(soft, shown))
-    soft, judgement, about_starts = symmetric_stage(trials, settings)
-    settled = not about_starts.serious
+    tried, best_one, about_starts = symmetric_stage(trials, settings)
+    soft, judgement, settled = best_one.soft, best_one.judgement, not about_starts.serious
     if not shown:
         findings = [ball(settings), about_starts]
     elif settled and axes.lowest > AXES_HINTED:
         findings = [about_starts]
     else:
         findings = [about_axes, about_starts]
-    return Symmetric(soft, judgement, axes, findings, settled)
+    return Symmetric(soft, judgement, axes, findings, tried)
 
 
 def ball(settings: AbInitioSettings) -> Finding:
@@ -191,24 +192,33 @@ def ball(settings: AbInitioSettings) -> Finding:
 
 def symmetric_stage(
     trials: Trials, settings: AbInitioSettings
-) -> tuple[SoftResult, Judgement, Finding]:
-    """Starts with the symmetry imposed; the one that unseen images like best."""
-    course = Course.with_symmetry(settings)
-    made = [trials(number) for number in range(trials.most)]
-    tried = [(one.soft, one.judgement) for one in made]
-    best = max(tried, key=lambda pair: pair[1].score)
-    pixel_size = settings.grid.pixel_size
-    resolution = settings.grid.box / course.limits[1] * pixel_size
-    volume = best[0].maps.volumes[0]
-    alike = sum(
-        pair is best
-        or fit_map(pair[0].maps.volumes[0], volume, pixel_size, resolution).correlation >= AGREE
-        for pair in tried
-    )
-    count = dict(starts=len(tried), alike=alike)
+) -> tuple[list[Start], Start, Finding]:
+    """Starts with the symmetry imposed, the one that unseen images like best, and what there is to say of them."""
+    one = [trials(number) for number in range(trials.most)]
+    made = [Start(number, x.soft, x.judgement) for number, x in enumerate(one)]
+    best = max(made, key=lambda start: start.judgement.score)
+    limit = Course.with_symmetry(settings).limits[1]
+    volume = best.soft.maps.volumes[0]
+    tried = [
+        replace(
+            start,
+            agreement=1.0
+            if start is best
+            else likeness(start.soft.maps.volumes[0], volume, limit, settings),
+        )
+        for start in made
+    ]
+    alike, scores = sum(start.agreement >= AGREE for start in tried), _scores(tried)
+    about = dict(starts=len(tried), best=best.number + 1, alike=alike, lead=best.judgement.lead)
     if alike >= MIN_STARTS:
-        return *best, remark("symmetric_starts", **count)
-    return *best, Finding("symmetric_starts", **count)
+        return tried, best, remark("symmetric_starts", **about, **scores)
+    return tried, best, Finding("symmetric_starts", **about, **scores)
+
+
+def _scores(starts: list[Start]) -> dict[str, float]:
+    """The least and the highest, which those of other limits cannot be compared with."""
+    scores = [start.judgement.score for start in starts]
+    return dict(low=min(scores), high=max(scores))
 
 
 def run_starts(
@@ -247,25 +257,15 @@ def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
     return correspondence(start.soft.maps.volumes, best.soft.maps.volumes, weight, limit, settings)
 
 
-def judge_starts(
-    tried: list[Start], best: Start, judgement: Judgement, settled: bool
-) -> list[Finding]:
-    """What the starts say together, and unseen images of the map that came of the best; ``settled``: later starts agree."""
+def judge_starts(tried: list[Start], best: Start, symmetric: Symmetric) -> list[Finding]:
+    """What the starts say together, and unseen images of the map that came of the best, or of those with the symmetry imposed."""
+    judgement, imposed = symmetric.judgement, bool(symmetric.starts)
     alike = sum(start.agreement >= AGREE for start in tried)
-    scores = [start.judgement.score for start in tried]
-    findings = [
-        remark(
-            "starts",
-            starts=len(tried),
-            best=best.number + 1,
-            alike=alike,
-            low=min(scores),
-            high=max(scores),
-        )
-    ]
+    about = dict(starts=len(tried), best=best.number + 1, alike=alike, imposed=imposed)
+    findings = [remark("starts", **about, **_scores(tried))]
     if not judgement.shows_structure:
         findings.append(Finding("no_structure", lead=judgement.lead))
-    elif alike < MIN_STARTS <= len(tried) and not settled:
+    elif alike < MIN_STARTS <= len(tried) and not imposed:
         findings.append(Finding("starts_disagree", starts=len(tried)))
     return findings
 

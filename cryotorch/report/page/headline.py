@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cryotorch.ops.resolution.claims import NOISE_ENDS, NYQUIST_ENDS
+from cryotorch.ops.resolution.claims import LIMIT_ENDS, NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.report.page.run_files import RunFiles, number
 
 MOST_CLASSES = 6  # that are shown
@@ -111,6 +111,7 @@ def _classes(run: RunFiles) -> list[Tile]:
         share, claimed = number(one.get("share")), number(one.get("resolution"))
         if share is not None and "resolution" in one:
             note = "no resolution is claimed" if claimed is None else f"{claimed:.2f} Å"
+            note += ", or better" if one.get("ended_by") == LIMIT_ENDS else ""
             found.append(Tile(f"Class {one.get('class')}", f"{share:.1%}", note, claimed is None))
     junk = number(run.summary.get("junk"))
     return found if junk is None else [*found, Tile("Junk", f"{junk:.1%}")]
@@ -167,6 +168,7 @@ def _resolution(run: RunFiles) -> Tile | None:
     if value is None:
         return Tile("Resolution", "no resolution is claimed", _reason(run), True)
     ends = {
+        LIMIT_ENDS: "or better: images were used no further",
         NYQUIST_ENDS: "limited by the pixel size: the curve has not fallen at Nyquist",
         NOISE_ENDS: "beyond it the half maps agree no further than noise may",
     }

@@ -17,6 +17,7 @@ LISTS = {
     "steps": "Steps",
     "classes": "Classes",
     "starts": "Starts",
+    "symmetric_starts": "Starts with the symmetry imposed",
     "optics_groups": "Optics groups",
 }
 COLUMNS: dict[str, tuple[str, str, int | None]] = {
@@ -30,6 +31,7 @@ COLUMNS: dict[str, tuple[str, str, int | None]] = {
     "share": ("Share of the particles", "%", 1),
     "effective_particles": ("Effective number of particles", "", 0),
     "resolution": ("Resolution", "Å", 2),
+    "bounded_by": ("What ends it", "", None),
     "resolution_limit": ("Limit", "Å", 2),
     "score": ("Score per particle", "", 2),
     "lead_standard_errors": ("Lead over shapeless maps", "standard errors", 1),

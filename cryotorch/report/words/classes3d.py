@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+from cryotorch.ops.resolution.claims import LIMIT_ENDS
 
-def _class(number: int, share: float, size: float, resolution: float) -> str:
+
+def _class(number: int, share: float, size: float, resolution: float, ended_by: str) -> str:
     reached = "no resolution can be claimed of it here"
     if math.isfinite(resolution):
         reached = f"{resolution:.2f} Å"
+    if ended_by == LIMIT_ENDS:
+        reached += " or better: the search went no further than final_resolution"
     return f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}, {reached}"
 
 

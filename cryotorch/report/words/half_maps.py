@@ -36,6 +36,7 @@ REMEDIES = {
         f"{VALIDATE} a lower threshold makes one that holds more",
     ),
 }
+REMEDIES["focus"] = REMEDIES["given"]  # one around a part of the molecule
 SHARED_IMAGES = ". Few data are so good: check that no particle is in both half sets"
 
 
@@ -75,6 +76,8 @@ def _random_phases_agree(fsc: float, level: float, kind: str) -> str:
 
 
 def _mask_cuts(resolution: float, kind: str) -> str:
+    if kind == "focus":
+        return f"Without the mask the half maps agree further, to {resolution:.2f} Å: the part inside it is resolved worse than what lies around it"
     return (
         f"Without a mask the half maps agree further, to {resolution:.2f} Å: the mask cuts density off, give or "
         f"make a wider one ({remedy(kind).wider})"
@@ -92,7 +95,7 @@ def _mask_tiny(fraction: float, kind: str) -> str:
     check = "check that the mask belongs to this map"
     return (
         f"The mask covers {fraction:.2%} of the box only: "
-        f"{check if kind == 'given' else f'{remedy(kind).more}, or {check}'}"
+        f"{check if kind in ('given', 'focus') else f'{remedy(kind).more}, or {check}'}"
     )
 
 
@@ -106,8 +109,8 @@ def _mask_leaves_out(share: float, kind: str) -> str:
     )
 
 
-def _bfactor_uncertain(bfactor: float, doubts: str, wider: float | None) -> str:
-    return f"The fitted B-factor of {bfactor:.0f} Å² is uncertain, {doubts}: look at guinier.png and slices.png, {_choose(wider)}"
+def _bfactor_uncertain(bfactor: float, error: float, doubts: str, wider: float | None) -> str:
+    return f"The fitted B-factor of {bfactor:.0f} ± {error:.0f} Å² is uncertain, {doubts}: look at guinier.png and slices.png, {_choose(wider)}"
 
 
 def _fit_refused(reason: str, wider: float | None) -> str:
@@ -239,6 +242,7 @@ SAID = {
     "fit_short": "of the shells only {shells} lie between {coarsest:g} Å and {resolution:.1f} Å",
     "nothing_claimed": "no resolution can be claimed",
     "few_shells": "it rests on {shells} shells from {coarse:.1f} to {fine:.1f} Å",
+    "undetermined": "it is less than two standard errors from zero, so that the fit does not determine it",
     "steep": "below {limit:g} Å² a map is mostly its noise",
     "other_bfactor": "the {map} map has {bfactor:.0f} Å²",
     "fit_refused": _fit_refused,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 
-def _starts(starts: int, best: int, alike: int, low: float, high: float) -> str:
+def _starts(starts: int, best: int, alike: int, low: float, high: float, imposed: bool) -> str:
+    without = "without symmetry: " if imposed else ""
     if starts == 1:
-        return f"one random start, with a score of {high:.3g}: whether others lead to the same map is not known"
+        return f"{without}one random start, with a score of {high:.3g}: whether others lead to the same map is not known"
+    goes_on = "starts with the symmetry imposed begin from it" if imposed else "goes on"
     return (
-        f"start {best} of {starts} goes on; {alike} of them show one map. Scores, the mean log-likelihood of particles that no "
-        f"start has seen, from {low:.3g} to {high:.3g}"
+        f"{without}start {best} of {starts} {'is the best, ' if imposed else ''}{goes_on}; {alike} of them show one map. Scores, the mean "
+        f"log-likelihood of particles that no start has seen, from {low:.3g} to {high:.3g}"
     )
 
 
@@ -18,12 +20,18 @@ def _hand_fitted(given: str, mirrored: bool, correlation: float, other: float | 
     return text + (": it was mirrored, and the poses with it" if mirrored else "")
 
 
-def _symmetric_starts(starts: int, alike: int) -> str:
+def _symmetric_starts(
+    starts: int, best: int, alike: int, lead: float, low: float, high: float
+) -> str:
+    text = (
+        f"with the symmetry imposed: start {best} of {starts} goes on, which particles that it has not seen prefer to a shapeless map by "
+        f"{lead:.1f} standard errors (scores from {low:.4g} to {high:.4g}, not to be compared with those of starts without symmetry); "
+    )
     if alike > 1:
-        return f"{alike} of {starts} starts with the symmetry imposed show one map"
+        return f"{text}{alike} of them show one map"
     return (
-        f"The {starts} starts with the symmetry imposed led to different maps, so that the best one may be wrong: refine it and see whether it "
-        "reaches detail, and try another seed"
+        f"W{text[1:]}the others do not show its detail, so that it may be wrong. All particles made the map from there: refine it, and "
+        "where that reaches no finer detail try another seed"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 
 def _images_damaged(damaged: int, images: int, examples: str, more: bool) -> str:
     look = "looks" if damaged == 1 else "look"
@@ -28,7 +30,50 @@ def _from_map(file: str, compared: bool) -> str:
     return f"both half sets {'with' if compared else 'start from'} the map {file}"
 
 
+def _mask_keeps(share: float, all: bool) -> str:
+    text = f"the mask keeps {share:.0%} of the density that both half maps share"
+    if not all:
+        return text
+    return f"{text}: next to nothing is left to subtract, and it is the whole molecule that is refined, not a part of it"
+
+
+def _earlier(job: str, run: str) -> str:
+    place = f" in {PurePath(run).name}" if run else ""
+    return f"{job}{place}, where this comes from,"
+
+
+def _earlier_warning(job: str, run: str, of: str, said: str) -> str:
+    return f"{_earlier(job, run)} warned: {said}"
+
+
+def _earlier_unfinished(job: str, run: str, iterations: int | None) -> str:
+    done = "" if iterations is None else f" (these are the results of iteration {iterations})"
+    return f"{_earlier(job, run)} has not come to its end{done}, and what it may doubt is not known"
+
+
+def _earlier_claims_none(job: str, run: str, said: str) -> str:
+    return (
+        f"{_earlier(job, run)} claims no resolution: {said}. What is claimed here rests on another mask or other parameters: say so "
+        "wherever it is quoted"
+    )
+
+
+def _earlier_bars(job: str, run: str) -> str:
+    return f"Nothing to claim: {_earlier(job, run)} claims no resolution for reasons that half maps do not show, see its warnings"
+
+
 SAID = {
+    # masks on a part
+    "mask_keeps": _mask_keeps,
+    "nothing_to_subtract": (
+        "The mask keeps {share:.0%} of the density that both half maps share: next to nothing is subtracted. Give a mask around the part that is "
+        "to be kept"
+    ),
+    # the runs before
+    "earlier_warning": _earlier_warning,
+    "earlier_unfinished": _earlier_unfinished,
+    "earlier_claims_none": _earlier_claims_none,
+    "earlier_bars": _earlier_bars,
     "images_damaged": _images_damaged,
     # half sets
     "half_sets_mixed": (

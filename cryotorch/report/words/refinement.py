@@ -191,7 +191,7 @@ SAID = {
         "map_sharp.mrc is weighted and filtered but not sharpened: {reason}; job=sharpen makes others (fit_from=15, bfactor=<Å²>)."
     ),
     "run_bfactor_uncertain": (
-        "map_sharp.mrc has the fitted B-factor of {bfactor:.0f} Å², which is uncertain, {doubts}: look at guinier.png "
+        "map_sharp.mrc has the fitted B-factor of {bfactor:.0f} ± {error:.0f} Å², which is uncertain, {doubts}: look at guinier.png "
         "and slices.png; job=sharpen volume=<this folder> bfactor=<Å²> makes others"
     ),
     "junk": (

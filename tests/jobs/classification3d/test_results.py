@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from cryotorch.data.mrc import read_volume
 from cryotorch.data.particle_file import ParticleFile, read_particles
+from cryotorch.findings import Finding
 from cryotorch.jobs import simulate
 from cryotorch.jobs.classification3d import results
 from cryotorch.jobs.classification3d.results import Found, alike, judge_classes, write
@@ -94,6 +96,24 @@ def test_what_is_seen_is_written(file: ParticleFile, molecules: Tensor, tmp_path
     assert pixel == pytest.approx(PIXEL) and volume.shape == (BOX, BOX, BOX)
     assert (tmp_path / "classes.png").stat().st_size > 10_000
     assert (tmp_path / "fsc_class_1.txt").read_text().startswith("wave_number")
+
+
+def test_a_resolution_that_the_search_cut_off_is_told_as_a_bound(
+    file: ParticleFile, molecules: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    capped = replace(
+        found_of(file, molecules, 9.0),
+        known=Background(torch.eye(3)[None], 2.0, 8.0, earlier=(Finding("earlier_unfinished"),)),
+    )
+    said = results.summary(judge_classes(capped, torch.device("cpu"), 0), {})
+    for one in said["classes"]:
+        assert one["resolution"] == pytest.approx(BOX * PIXEL / 7) and one["ended_by"] == "limit"
+        assert "images were used no further" in one["bounded_by"]
+    assert caplog.text.count(f"{BOX * PIXEL / 7:.2f} Å or better: the search went no further") == 2
+    barred = replace(capped, known=capped.known._replace(earlier=(Finding("earlier_bars"),)))
+    said = results.summary(judge_classes(barred, torch.device("cpu"), 0), {})
+    assert [(one["resolution"], one["ended_by"]) for one in said["classes"]] == [(None, None)] * 2
 
 
 def test_one_state_is_not_shown_as_two(

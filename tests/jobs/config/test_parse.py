@@ -12,6 +12,7 @@ import yaml
 
 from cryotorch.errors import InputError
 from cryotorch.jobs.config import catalog
+from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.config.parse import in_angstrom, to_yaml
 
 
@@ -130,3 +131,11 @@ def test_a_long_value_is_cut_in_the_sentence() -> None:
     with pytest.raises(InputError) as caught:
         homo_refine(max_iterations=np.arange(1000))
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("job", ["ab_initio", "classify", "hetero_refine"])
+def test_resolutions_with_units_are_compared_where_they_can_be(job: str) -> None:
+    make_settings(job, initial_resolution="3nm", final_resolution="10px")
+    make_settings(job, initial_resolution="8px", final_resolution="4px")
+    with pytest.raises(InputError, match="must be finer than initial_resolution=3nm"):
+        make_settings(job, initial_resolution="3nm", final_resolution=40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def test_what_is_wrong_is_told_in_the_same_words(
         with pytest.raises(InputError) as refused:
             run(job, dry_run=dry_run, **given)
         said.append(str(refused.value))
-    assert said[0] == said[1]
+    gone = re.fullmatch("File (.+) does not exist: check the name.", said[1])
+    assert said[0] == said[1] if gone is None else f"{gone[1]} is not there" in said[0]
     assert snapshot(there).keys() == before.keys()
 
 
@@ -176,3 +178,35 @@ def test_a_job_that_does_not_say_where_its_work_begins(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="work_begins"), nothing_kept(tmp_path, []):
         pass
     work_begins(make_settings("sharpen"))
+
+
+@pytest.mark.parametrize(
+    ("job", "given", "said"),
+    [
+        ("homo_refine", dict(particles="particles.star", volume="begun"),
+         "volume=begun is not there, .* parameters, out and particles=particles.star are sound"),
+        ("validation_fsc", dict(volume="refined", mask="soft.mrc"),
+         "volume=refined and mask=soft.mrc are not there, .* needs them .*; parameters and out are sound"),
+        ("reconstruct", dict(particles="refined/particles.star"),
+         "particles=refined/particles.star is not there, .* check this one again after that"),
+        ("classify", dict(particles="gone.star"), "particles=gone.star is not there"),
+    ],
+)  # fmt: skip
+def test_inputs_of_a_command_to_come_are_told_after_all_else(
+    job: str, given: dict, said: str, there: Path
+) -> None:
+    before = snapshot(there)
+    with pytest.raises(InputError, match=said):
+        run(job, **given, out="new", dry_run=True)
+    with pytest.raises(InputError, match="out=taken already holds"):
+        run(job, **given, out="taken", dry_run=True)
+    with pytest.raises(InputError, match="symmetry=Z9 cannot be used"):
+        run(job, **given, out="new", symmetry="Z9", dry_run=True)
+    with pytest.raises(InputError, match=r"does not exist|is not a folder"):
+        run(job, **given, out="new")
+    assert snapshot(there) == before
+
+
+def test_particles_that_are_there_are_read_though_the_map_is_not(there: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.mrc"):
+        run("homo_refine", particles="a.mrc", volume="begun", out="new", dry_run=True)

@@ -161,6 +161,10 @@ def test_what_a_mask_leaves_out(halves: Callable, tight: Callable, said_of: Call
     assert "mask_leaves_out" not in codes(said_of(-maps, half))
     (given,) = [w for w in said_of(maps, half, "given") if w.code == "mask_leaves_out"]
     assert "job=volume_tools" in say(given) and "unless it is to cover a part" in say(given)
+    # one that is around a part on purpose
+    assert "mask_leaves_out" not in codes(said_of(maps, half, "focus"))
+    (cut,) = curve_advice(healthy(no_mask=falling(22)), BOX, PIXEL, ONSET, "focus")
+    assert "wider" not in say(cut) and "the part inside it is resolved worse" in say(cut)
 
 
 def test_noise_outside_a_mask_is_not_density_left_out(halves: Callable, tight: Callable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
 from cryotorch.findings import codes
 from cryotorch.jobs.config.catalog import make_settings
+from cryotorch.jobs.files.manifest import Manifest
 from cryotorch.jobs.fsc.mask import (
     FscMask,
     at_faces,
@@ -24,7 +26,6 @@ from cryotorch.jobs.fsc.mask import (
     tightened,
 )
 from cryotorch.jobs.inputs.half_maps import HalfMaps
-from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.fsc import first_randomised_shell, shell_correlation
 
@@ -127,5 +128,10 @@ def test_the_mask_given_goes_before_that_of_the_folder_and_that_before_a_new_one
     assert path == f"{tmp_path}/mask_fsc.mrc" and torch.equal(made.mask, soft_sphere(BOX, 14, 4))
     made, path = find_mask(named, BALL, 5.0, None, False, shape)
     assert path is None and (made.kind, made.near, made.far) == ("generated", 6, 15)
-    grid = Grid(BOX, PIXEL)
-    assert given_mask(mine, grid, False, torch.device("cpu")).kind == "given"
+    assert given_mask(mine, named, False, torch.device("cpu")).kind == "given"
+    for job, kind in (("homo_refine", "given"), ("local_refine", "focus")):
+        Manifest(job, ("a.mrc",)).write(tmp_path)
+        write_volume(tmp_path / "a.mrc", BALL, PIXEL)
+        halves = replace(inside, paths=(tmp_path / "a.mrc", tmp_path / "b.mrc"))
+        made = given_mask(mine, halves, False, torch.device("cpu"))
+        assert made.kind == kind and str(made).startswith("given")

@@ -11,12 +11,12 @@ import torch
 
 from cryotorch.data.mrc import write_volume
 from cryotorch.errors import InputError
+from cryotorch.jobs.files.manifest import summary_of
 from cryotorch.jobs.inputs.half_maps import (
     HalfMaps,
     background,
     half_paths,
     load_half_maps,
-    summary_of,
 )
 from cryotorch.jobs.inputs.map_grid import Grid
 

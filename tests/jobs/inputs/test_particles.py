@@ -13,6 +13,7 @@ from cryotorch.data.mrc import write_stack
 from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
 from cryotorch.findings import Finding
+from cryotorch.jobs.config.catalog import make_settings
 from cryotorch.jobs.inputs.particles import load_particles, shared_before
 
 
@@ -67,3 +68,31 @@ def test_nothing_known_says_what_a_claim_presumes(tmp_path: Path) -> None:
     file = read_particles(particles(tmp_path, "rlnRandomSubset", ["1", "2", "1", "2"]))
     found, (note,) = shared_before(file, None, resplit=False)
     assert found is None and note.code == "shared_unknown" and not note.serious
+
+
+@pytest.mark.parametrize(
+    ("ending", "column", "value", "said"),
+    [
+        (
+            "star",
+            "rlnNote",
+            "both \" and ' of them",
+            "out/particles.star cannot hold .* in _rlnNote",
+        ),
+        ("star", "rlnNote", "two\nlines", "take out the line ends"),
+        ("cs", "rlnNoté", "1", "cannot be the name of a field in .*out/particles.cs"),
+    ],
+)
+def test_what_could_not_be_written_in_the_end_is_told_when_it_is_read(
+    tmp_path: Path, ending: str, column: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = read_particles(
+        particles(tmp_path, "rlnRandomSubset", ["1", "2"] * 2), need_half_sets=False
+    )
+    file.tables["particles"][column] = [value] * 4
+    monkeypatch.setattr("cryotorch.jobs.inputs.particles.read_particles", lambda *_, **__: file)
+    settings = make_settings("subtract", out=str(tmp_path / "out"), write=[ending])
+    with pytest.raises(InputError, match=said):
+        load_particles("any.star", None, settings)
+    assert not (tmp_path / "out").exists()
+    assert load_particles("any.star", None) is file  # a job that writes no list

@@ -46,7 +46,7 @@ def test_the_table_spans_the_directions(found: Diagnosis) -> None:
     assert (score, reading) == ("cFAR: 0.62", say(found.reading))
     assert table(replace(found, cfar=None)) == ["cFAR: none", say(found.reading)]
     none = replace(found, ended_by="", resolution=math.nan)
-    assert table(none)[1] == "Resolution: none can be claimed"
+    assert table(none)[0] == "Resolution: none can be claimed"
 
 
 def test_a_direction_without_a_resolution_is_the_worst(found: Diagnosis) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from cryotorch.findings import Finding
 from cryotorch.ops.fourier.filters import (
+    _inflation,
     filter_shells,
     fsc_weight,
     guinier_fit,
@@ -124,6 +125,27 @@ def test_guinier_recovers_a_planted_bfactor_from_noisy_halves(planted):
     assert unsharpened.bfactor > fit.bfactor + 1  # without the weight noise lifts the tail
 
 
+@pytest.mark.parametrize("together", [0.0, 0.7])
+def test_the_error_of_a_b_factor_covers_residuals_that_go_together(together: float) -> None:
+    """Lines of slope zero with residuals of an autoregression: a quarter at most lies beyond two standard errors, of plain ones a third at least."""
+    draw = torch.Generator().manual_seed(2)
+    x = (torch.arange(12, 42).double() / 120).square()
+    x -= x.mean()
+    beyond, plain = [], []
+    for _ in range(400):
+        e = [torch.randn((), generator=draw, dtype=torch.float64)]
+        for step in torch.randn(29, generator=draw, dtype=torch.float64):
+            e.append(together * e[-1] + math.sqrt(1 - together**2) * step)
+        y = torch.stack(e) - torch.stack(e).mean()
+        slope = float((x * y).sum() / x.square().sum())
+        left = y - slope * x
+        error = math.sqrt(float(left.square().sum() / 28 / x.square().sum()))
+        plain.append(abs(slope) > 2 * error)
+        beyond.append(abs(slope) > 2 * error * _inflation(left))
+    assert sum(beyond) / 400 < (0.07 if together == 0 else 0.25)
+    assert together == 0 or sum(plain) / 400 > 0.35
+
+
 def test_guinier_fit_is_scipys_line():
     """Slope, intercept and standard error, over the shells from 10 Å to 3 Å."""
     box, volume = 48, noise(48)
@@ -135,7 +157,9 @@ def test_guinier_fit_is_scipys_line():
     x = (1 / d**2)[fit.used]
     y = (fsc_weight(curve) * radial_amplitude(volume)).log()[fit.used]
     line = scipy.stats.linregress(x.numpy(), y.numpy())
-    found = (fit.bfactor / 4, fit.intercept, fit.error / 4)
+    left = y.numpy() - line.intercept - line.slope * x.numpy()
+    r = min(max((left[1:] * left[:-1]).sum() / (left**2).sum(), 0), 0.9)
+    found = (fit.bfactor / 4, fit.intercept, fit.error / 4 / math.sqrt((1 + r) / (1 - r)))
     assert found == pytest.approx((line.slope, line.intercept, line.stderr), rel=1e-5)
     # 42 Å: the shell at 10.5 Å is too coarse, the next one at 8.4 Å is not
     coarse = guinier_fit(noise(28), torch.ones(15), 1.5, resolution=4.0)

@@ -10,6 +10,7 @@ from cryotorch.ops.geometry.symmetry import point_group, rotate_volume
 from cryotorch.ops.masks.soft import soft_sphere
 from cryotorch.ops.resolution.claims import (
     ENDED,
+    LIMIT_ENDS,
     NOISE_ENDS,
     NYQUIST_ENDS,
     THRESHOLD_ENDS,
@@ -26,6 +27,7 @@ from cryotorch.ops.resolution.fsc import claimed_shell
         ([1, 0.9, 0.6, 0.30, 0.1], [1, 0.2, 0.2, 0.20, 0.2], 3, THRESHOLD_ENDS),
         ([1, 0.9, 0.6, 0.19, 0.1], [1, 0.2, 0.2, 0.20, 0.2], 2, NOISE_ENDS),
         ([1, 0.9, 0.6, 0.55, 0.1], [1, 0.2, 0.2, 0.60, 0.6], 2, NOISE_ENDS),  # too few numbers
+        ([1, 0.9, 0.6, 0.00, 0.0], [1, 0.2, 0.2, 0.20, 0.2], 2, LIMIT_ENDS),
         ([1, 0.9, 0.6, 0.30, 0.2], [1, 0.1, 0.1, 0.10, 0.1], 4, NYQUIST_ENDS),
     ],
 )

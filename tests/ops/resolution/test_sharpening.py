@@ -83,5 +83,8 @@ def test_doubts_about_a_b_factor() -> None:
     (steep,) = fit_doubts(fit(-1500.0))
     assert steep.code == "steep" and steep.values == dict(limit=-1000.0)
     assert codes(fit_doubts(fit(-1500.0, 7))) == ["few_shells", "steep"]
+    vague = replace(fit(-100.0), error=51.0)
+    assert codes(fit_doubts(vague)) == ["undetermined"]
+    assert fit_doubts(replace(vague, error=49.0)) == []
     gone = refused(replace(fit(-100.0), error=3.0))
     assert (gone.bfactor, gone.error, gone.reason.code) == (None, None, "nothing_claimed")

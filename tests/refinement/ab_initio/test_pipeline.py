@@ -44,6 +44,21 @@ def test_noise_is_told(begin: Callable) -> None:
     assert "no_structure" in codes(made.findings)
 
 
+def test_noise_with_a_polyhedral_symmetry_is_told_with_both_series_of_starts(
+    begin: Callable,
+) -> None:
+    world = begin(200, noise_only=True, group=point_group("O"), soft_steps=8, passes=1)
+    made = reconstruct(world.images, world.group, world.settings, 2)
+    assert codes(made.findings)[:2] == ["starts", "no_structure"]
+    assert "starts_disagree" not in codes(made.findings)
+    assert made.findings[0]["imposed"] and len(made.starts) == 2
+    assert [start.number for start in made.symmetric] == [0, 1, 2]
+    best = max(made.symmetric, key=lambda start: start.judgement.score)
+    assert best.agreement == 1 and sum(s.agreement == 1 for s in made.symmetric) == 1
+    (about,) = [f for f in made.findings if f.code == "symmetric_starts"]
+    assert about["lead"] == best.judgement.lead < 5 and about["best"] == best.number + 1
+
+
 def test_maps_are_turned_onto_the_axes(begin: Callable) -> None:
     world = begin(20, symmetry="D3")
     group = point_group("D3")

@@ -47,6 +47,7 @@ def test_no_claim_reads_as_one(run: RunFiles) -> None:
         ({"ended_by": "noise"}, "beyond it the half maps agree no further than noise may"),
         ({"ended_by": "nyquist"}, "limited by the pixel size"),
         ({"resolution": 5.0, "nyquist": 5.0, "ended_by": None}, "limited by the pixel size"),
+        ({"ended_by": "limit"}, "or better: images were used no further"),
         ({"ended_by": "threshold"}, "FSC = 0.143, corrected for the mask"),
     ],
 )

@@ -10,10 +10,12 @@ from cryotorch.report.sentences import line, say
 
 def test_a_class_without_resolution_has_none() -> None:
     known = dict(number=2, share=0.405, size=327.4)
-    assert say(remark("class_3d", **known, resolution=8.204)) == (
+    assert say(remark("class_3d", **known, resolution=8.204, ended_by="threshold")) == (
         "class 2: 40.5% of the particles, effective number 327, 8.20 Å"
     )
-    assert say(remark("class_3d", **known, resolution=math.nan)).endswith(
+    capped = say(remark("class_3d", **known, resolution=8.0, ended_by="limit"))
+    assert capped.endswith("8.00 Å or better: the search went no further than final_resolution")
+    assert say(remark("class_3d", **known, resolution=math.nan, ended_by="")).endswith(
         "no resolution can be claimed of it here"
     )
 

@@ -35,8 +35,9 @@ def test_a_dip_without_a_mask_is_not_the_masks() -> None:
 
 def test_how_a_b_factor_may_be_chosen() -> None:
     doubts = (Finding("steep", limit=-1000.0),)
-    uncertain = Finding("bfactor_uncertain", bfactor=-1200.0, doubts=doubts, wider=None)
+    uncertain = Finding("bfactor_uncertain", bfactor=-1200.0, error=90.4, doubts=doubts, wider=None)
     assert say(uncertain).endswith("give bfactor=<Å²>")
+    assert say(uncertain).startswith("The fitted B-factor of -1200 ± 90 Å² is uncertain")
     assert say(uncertain.plus(wider=15.0)).endswith("give bfactor=<Å²>, or fit_from=15")
 
 

@@ -7,13 +7,27 @@ from cryotorch.report.sentences import say
 
 
 def test_one_start_is_not_compared() -> None:
-    told = dict(best=1, alike=1, low=9.61, high=9.61)
+    told = dict(best=1, alike=1, low=9.61, high=9.61, imposed=False)
     assert say(remark("starts", starts=1, **told)) == (
         "one random start, with a score of 9.61: whether others lead to the same map is not known"
     )
     several = say(remark("starts", starts=3, **(told | dict(best=2, alike=2, high=11.2))))
     assert several.startswith("start 2 of 3 goes on; 2 of them show one map.")
     assert several.endswith("from 9.61 to 11.2")
+    two = say(remark("starts", starts=2, **(told | dict(alike=2, imposed=True))))
+    assert two.startswith(
+        "without symmetry: start 1 of 2 is the best, starts with the symmetry imposed begin from it"
+    )
+
+
+def test_starts_with_the_symmetry_imposed_are_a_series_of_their_own() -> None:
+    told = dict(starts=3, best=3, lead=6.21, low=20.72, high=20.75)
+    alike = say(remark("symmetric_starts", alike=2, **told))
+    assert "start 3 of 3 goes on" in alike and "6.2 standard errors" in alike
+    assert "(scores from 20.72 to 20.75, not to be compared" in alike
+    assert alike.endswith("2 of them show one map")
+    apart = say(Finding("symmetric_starts", alike=1, **told))
+    assert apart.startswith("With the symmetry imposed") and "another seed" in apart
 
 
 def test_the_hand_that_fits_is_told_with_both_correlations() -> None:
