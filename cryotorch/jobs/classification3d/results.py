@@ -35,7 +35,7 @@ from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_text
 from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections
-from cryotorch.report.sentences import in_summary, line
+from cryotorch.report.sentences import in_summary, line, say
 from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
@@ -82,6 +82,12 @@ class Found:
         return self.share.shape[1] > self.halves.shape[1]
 
     @property
+    def names(self) -> list[str]:
+        """Of the columns of ``share``."""
+        maps = [f"class {number}" for number in range(1, 1 + self.halves.shape[1])]
+        return [*maps, *(["junk"] if self.junk else [])]
+
+    @property
     def several(self) -> bool:
         """Whether more than one state is seen, or nobody has asked."""
         return self.verdict is None or self.verdict.seen
@@ -92,12 +98,13 @@ class Judged(NamedTuple):
 
     Attributes:
         map: (d, d, d) of both halves, filtered by their FSC.
-        resolution: Å that may be claimed, NaN where nothing can be; curves: name -> (d // 2 + 1,) FSC.
+        resolution: Å that may be claimed, NaN where nothing can be, with the reason; curves: name -> (d // 2 + 1,) FSC.
     """
 
     map: Tensor
     resolution: float
     curves: Mapping[str, Tensor]
+    reason: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
         findings.append(remark("junk_class", share=shares.pop(), particles=len(found.share)))
     for number, (share, size, judged) in enumerate(zip(shares, sizes[:k], classes, strict=True), 1):
         about = dict(number=number, share=share, size=size, resolution=judged.resolution)
+        about["reason"] = judged.reason
         findings.append(remark("class_3d", **about))
     filled = [number for number, share in enumerate(shares) if share >= EMPTY]
     if len(filled) < len(shares):
@@ -183,10 +191,12 @@ def _judged(
         mean = halves.mean(0).cpu()
         curves = {"no_mask": shell_correlation(*halves).cpu()}
         warning = Finding("class_unjudged", number=number, reason=str(refused))
-        return Judged(mean, math.nan, curves), warning
+        return Judged(mean, math.nan, curves, warning), warning
     curves = {name: curve.cpu() for name, curve in claimed.judged.curves.items()}
     weight = fsc_weight(curves["corrected"]).to(claimed.mean)
-    return Judged(filter_shells(claimed.mean, weight).cpu(), claimed.resolution, curves), None
+    reason = None if claimed.claims or not claimed.warnings else claimed.warnings[-1]
+    filtered = filter_shells(claimed.mean, weight).cpu()
+    return Judged(filtered, claimed.resolution, curves, reason), None
 
 
 def _between(classes: list[Judged], pixel_size: float) -> Tensor:
@@ -210,7 +220,8 @@ def write(folder: Path, out: Path, result: Result, formats: list[str], extras: M
     write_lists(folder, out, found, formats)
     pictures = draw(result)
     write_pictures(pictures, folder)
-    scalars = {f"share/class_{k}": x for k, x in enumerate(of_images(found.share).tolist(), 1)}
+    shares = zip(found.names, of_images(found.share).tolist(), strict=True)
+    scalars = {f"share/{name.replace(' ', '_')}": share for name, share in shares}
     write_tensorboard(folder / "tensorboard", scalars, pictures, {})
     write_json(folder / "summary.json", summary(result, extras))
 
@@ -264,7 +275,7 @@ def draw(result: Result) -> dict[str, Picture]:
     subtitle = f"slices through voxel ({x}, {y}, {z}), where they differ most; each row has its own grey scale"
     return {
         "classes": render(image_figure(rows, edge, title, subtitle)),
-        "class_flow": render(flow_figure(found.shares, found.changed)),
+        "class_flow": render(flow_figure(found.shares, found.changed, found.names)),
     }
 
 
@@ -296,6 +307,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
             "share": share,
             "effective_particles": size,
             "resolution": judged.resolution if math.isfinite(judged.resolution) else None,
+            "no_resolution": judged.reason and say(judged.reason),
         }
         for number, (share, size, judged) in enumerate(
             zip(shares[:k], sizes[:k], result.classes, strict=True), 1

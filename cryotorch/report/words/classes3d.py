@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 
-def _class(number: int, share: float, size: float, resolution: float) -> str:
-    reached = "no resolution can be claimed of it here"
-    if math.isfinite(resolution):
-        reached = f"{resolution:.2f} Å"
+def _class(number: int, share: float, size: float, resolution: float, reason: object) -> str:
+    reached = f"{resolution:.2f} Å"
+    if not math.isfinite(resolution):
+        reached = f"no resolution can be claimed of it here. {reason or ''}".rstrip(". ")
     return f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}, {reached}"
 
 
