@@ -208,4 +208,4 @@ def _reason(run: RunFiles) -> str:
 def short_reason(text: str) -> str:
     """What a warning says is the matter, without what may be done about it."""
     matter = text.removeprefix(NO_CLAIM).lstrip(": ")
-    return matter.partition(": ")[0]
+    return matter.partition(": ")[0].partition(". ")[0]

@@ -52,9 +52,13 @@ function drawFsc(host, runs) {
     },
   });
   if (SEVERAL) {
-    const [label, select] = choice("Curve", kinds, (kind) => chart.setSeries(compare(kind)));
+    const show = (kind) => {
+      chart.spec.y.label = `FSC, ${new Map(kinds).get(kind).toLowerCase()}`;
+      chart.setSeries(compare(kind));
+    };
+    const [label, select] = choice("Curve", kinds, show);
     select.value = kinds.some(([k]) => k === "corrected") ? "corrected" : kinds[0][0];
-    chart.setSeries(compare(select.value));
+    show(select.value);
     controls.append(label);
     return;
   }
@@ -120,10 +124,10 @@ function drawSlices(host, runs) {
       empty.textContent = map ? "" : `no ${names.find(([n]) => n === state.name)[1].toLowerCase()} in this run`;
       if (map) drawSlice(canvas, map, plane || state.plane, place(at, map.m), maskOf(run));
     }
-    const map = runs.map(of).find(Boolean), grey = map.window.map((b) => short(map.low + (b / 255) * (map.high - map.low)));
+    const map = runs.map(of).find(Boolean), grey = map.window.map((b) => map.low + (b / 255) * (map.high - map.low)).map((v) => short(Math.abs(v) < 1e-6 * (map.high - map.low) ? 0 : v));
     const scale = map.kind === "angstrom" ? `colours: bright ${short(map.high * map.ends[0] / 255)} Å to dark ${short(map.high * map.ends[1] / 255)} Å, grey where nothing is said` : `black ${grey[0]}, white ${grey[1]}`;
     const size = `${map.box} voxels along an edge, shown on ${map.m} of ${short(map.edge / map.m)} Å`;
-    note.textContent = `${map.name}: ${size}; ${SEVERAL ? "each run on its own grey scale" : scale}. ${maskOf(runs[0]) ? "Orange: where the mask is one half." : ""}`;
+    note.textContent = `${map.name}: ${size}; ${SEVERAL ? `${state.plane} planes, each run on its own grey scale` : scale}. ${maskOf(runs[0]) ? "Orange: where the mask is one half." : ""}`;
   }
   controls.append(choice("Map", names, (v) => { state.name = v; views.forEach((view) => view.input.show()); draw(); })[0]);
   controls.lastChild.lastChild.value = state.name;
@@ -334,11 +338,26 @@ theme.addEventListener("click", () => {
 });
 dark.addEventListener("change", redraw);
 let before = "", width = 0;
-// The layout of paper is that of the screen while all is drawn again for it: canvases know no other width.
-window.addEventListener("beforeprint", () => { before = root.dataset.theme || ""; root.dataset.theme = "light"; root.classList.add("printing"); redraw(); });
-window.addEventListener("afterprint", () => { before ? (root.dataset.theme = before) : delete root.dataset.theme; root.classList.remove("printing"); redraw(); });
+// The layout of paper is that of the screen while all is drawn again for it: canvases know no other width. What WebGL draws now is not printed, a copy is.
+window.addEventListener("beforeprint", () => {
+  before = root.dataset.theme || "";
+  root.dataset.theme = "light";
+  root.classList.add("printing");
+  redraw();
+  for (const canvas of document.querySelectorAll("[data-draw=surface] canvas:not([hidden])")) {
+    const copy = el("canvas", { class: "copy", width: canvas.width, height: canvas.height });
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    canvas.before(copy);
+  }
+});
+window.addEventListener("afterprint", () => {
+  before ? (root.dataset.theme = before) : delete root.dataset.theme;
+  root.classList.remove("printing");
+  document.querySelectorAll("canvas.copy").forEach((copy) => copy.remove());
+  redraw();
+});
 new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; redraw(); } }).observe(root);
-for (const button of document.querySelectorAll(".copy")) {
+for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => { await navigator.clipboard.writeText(button.previousSibling.textContent); button.textContent = "Copied"; });
 }
