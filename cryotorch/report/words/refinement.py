@@ -113,13 +113,25 @@ def _time_left(least: float, most: float, fewest: int, many: int, ctf: bool) -> 
     return f"{_between(least, most)} left, for {_iterations(fewest, many)}{besides}"
 
 
-def _time_guessed(
-    limit: float, images: float, least: float, most: float, fewest: int, many: int, ctf: bool
+def _time_guessed(limit: float, images: float) -> str:
+    return f"About {lasting(images)} for the images of this iteration, at {limit:.3g} Å; when all will be done is foreseen at its end"
+
+
+def _time_foreseen(
+    limit: float,
+    images: float,
+    least: float,
+    most: float,
+    fewest: int,
+    many: int,
+    ctf: bool,
+    solved: bool,
 ) -> str:
-    besides = "M-steps and what refining the CTF takes" if ctf else "M-steps"
+    left_out = [*([] if solved else ["M-steps"]), *(["what refining the CTF takes"] if ctf else [])]
+    besides = f"; {' and '.join(left_out)} not counted" if left_out else ""
     return (
-        f"About {lasting(images)} for the images of this iteration, at {limit:.3g} Å; {_between(least, most)} until the end if, as is usual, "
-        f"{_iterations(fewest, many)} do, finer ones taking longer, {besides} not counted"
+        f"About {lasting(images)} for the images of the first iteration, at {limit:.3g} Å; {_between(least, most)} for all, as "
+        f"{_iterations(fewest, many)} may do and finer ones take longer{besides}. Other work on this machine lengthens it"
     )
 
 
@@ -138,6 +150,7 @@ SAID = {
     "grey_scale": _grey_scale,
     # an iteration
     "time_guessed": _time_guessed,
+    "time_foreseen": _time_foreseen,
     "time_left": _time_left,
     "pruning": (
         "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "
