@@ -86,6 +86,9 @@ def _not_converged(resolution: str | None, poses: str | None) -> str:
     )
 
 
+COUNTED = (0.7, 1.3)  # by how much what the first images take is off
+
+
 def lasting(seconds: float) -> str:
     """About so long: a number of two digits with its unit."""
     for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
@@ -135,6 +138,11 @@ def _time_foreseen(
     )
 
 
+def _time_counted(seconds: float) -> str:
+    least, most = (lasting(seconds * factor) for factor in COUNTED)
+    return f"The images take {least if least == most else f'{least} to {most}'} from here, by the first of them; other work on this machine lengthens it"
+
+
 def _resolution_jumped(before: float, now: float) -> str:
     return f"the resolution went from {told(before)} to {told(now)}"
 
@@ -151,6 +159,7 @@ SAID = {
     # an iteration
     "time_guessed": _time_guessed,
     "time_foreseen": _time_foreseen,
+    "time_counted": _time_counted,
     "time_left": _time_left,
     "pruning": (
         "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "
