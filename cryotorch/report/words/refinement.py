@@ -143,6 +143,10 @@ def _time_counted(seconds: float) -> str:
     return f"The images take {least if least == most else f'{least} to {most}'} from here, by the first of them; other work on this machine lengthens it"
 
 
+def _stage_left(stage: str, seconds: float) -> str:
+    return f"{stage}: {lasting(seconds)} more at this pace, less where it ends before all its passes are made"
+
+
 def _resolution_jumped(before: float, now: float) -> str:
     return f"the resolution went from {told(before)} to {told(now)}"
 
@@ -160,6 +164,7 @@ SAID = {
     "time_guessed": _time_guessed,
     "time_foreseen": _time_foreseen,
     "time_counted": _time_counted,
+    "stage_left": _stage_left,
     "time_left": _time_left,
     "pruning": (
         "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "
