@@ -8,7 +8,7 @@ work there and here: products of the coarse search by band limit, grid step and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from cryotorch.ops.fourier.transforms import half_plane
@@ -171,7 +171,10 @@ def time_left(
         for number, step in enumerate(ordered):
             many = searched if number == 0 or len(past) < 2 else min(searched, pace.searched)
             begins = cost.first and number == len(past) == 0
-            spent += seconds_of(step, begins, many, particles, cost, settings)
+            # How many candidates the first search leaves to climb is not known: as many as later ones, at least.
+            few = pace is SLOW and cost.first and not begins
+            known = replace(cost, first=False) if few else cost
+            spent += seconds_of(step, begins, many, particles, known, settings)
         seconds.append(spent)
         iterations.append(len(ordered))
         ctf |= any(step.refine_ctf for step in ordered)
