@@ -25,7 +25,7 @@ from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import build, closest
 from cryotorch.jobs.config.process import collect_rarely, keep_freed_memory
 from cryotorch.jobs.files.ranks import refuse_several, starter
-from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name
+from cryotorch.jobs.files.sweep import Ranks, Run, finish, found_runs, run_name, verdict
 from cryotorch.version import __version__
 
 _STARTED = "CRYOTORCH_STARTED"
@@ -256,7 +256,7 @@ def _run_hydra() -> None:
         folder = Path(folder or os.path.join("runs", "sweep", os.environ[_STARTED]))
         done = runs or found_runs(folder)  # in other processes
         if done:
-            print(finish(done, folder, names), f"Also in {folder}/sweep.txt", sep="\n")
+            print(finish(done, folder, names), verdict(done, folder), sep="\n")
     if any(run.error for run in runs):
         raise _SweepFailed
 

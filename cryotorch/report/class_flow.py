@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -10,15 +12,15 @@ from cryotorch.report import style
 from cryotorch.report.style import add_panel, label, legend, new_figure
 
 
-def flow_figure(shares: Tensor, changed: Tensor) -> Figure:
-    """Shares of the classes (p, k) after each pass, and the part of the images that changed class in it (p,)."""
+def flow_figure(shares: Tensor, changed: Tensor, names: Sequence[str]) -> Figure:
+    """Shares of the classes (p, k), of these ``names``, after each pass, and the part of the images that changed class in it (p,)."""
     figure = new_figure(
         7.0, 3.6, "Classes, pass by pass", "share of the particles, and those that changed class"
     )
     axes = add_panel(figure, 0.65, 0.5, 4.4, 2.2)
     passes = np.arange(1, len(shares) + 1)
-    for number, values in enumerate(shares.T.tolist(), 1):
-        axes.plot(passes, values, linewidth=1.6, label=f"class {number}")
+    for name, values in zip(names, shares.T.tolist(), strict=True):
+        axes.plot(passes, values, linewidth=1.6, label=name)
     look = {"color": style.INK, "linewidth": 1.2, "linestyle": (0, (2, 2))}
     axes.plot(passes, changed.tolist(), label="changed class", **look)
     axes.set_ylim(0, 1)

@@ -54,8 +54,10 @@ _CHARTS = {
 }
 _LAYOUT = {"Refinement": {title: ["Margin", [tag] * 3] for title, tag in _CHARTS.items()}}
 READING = """*Custom scalars*: a colour for each mask, by the names of the runs. *Scalars* and *Time series* draw other numbers than there are and
-leave the first ones out until *Smoothing* is 0 and *Ignore outliers* unticked, which are TensorBoard's defaults. *Images* has all
-FSC curves of an iteration in one figure with an axis in Å, and the resolution of all iterations. *Mesh*: the map at 22 % of its high
+leave the first ones out until *Smoothing* is 0 and *Ignore outliers* unticked, which are TensorBoard's defaults: the address
+`http://localhost:6006/?smoothing=0#timeseries` begins without smoothing. *Images* has all FSC curves of an iteration in one figure with an
+axis in Å, and the resolution of all iterations; the other figures are drawn as far as that takes a twentieth of the time, in quick runs only at
+the end. *HPARAMS*, of a sweep's folder, is its table. *Mesh*: the map at 22 % of its high
 density, inside the FSC mask; the colour is the distance from the middle of the box, red near it, blue far from it."""
 _MATERIAL = {
     "lights": [
@@ -86,12 +88,12 @@ def scalars(result: IterationResult) -> dict[str, float]:
         "seconds/total": seconds_of(result),
         **{f"seconds/{phase}": value for phase, value in result.seconds.items()},
     }
-    found["bfactor"] = result.guinier.applied
+    found["sharpening/bfactor"] = result.guinier.applied
     if result.time_left is not None:
         ends = zip(("least", "most"), result.time_left.seconds, strict=True)
         found |= {f"seconds_left/{name}": seconds for name, seconds in ends}
     if result.guinier.bfactor is not None:
-        found["bfactor_fitted"] = result.guinier.bfactor
+        found["sharpening/bfactor_fitted"] = result.guinier.bfactor
     known = ("iteration", "resolution", "rotation_change", "shift_change")
     last = result.history[-1] if result.history else {}
     news = (n for n in last if n not in known and not n.startswith("seconds"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,3 +89,41 @@ def result() -> IterationResult:
 def make():
     """The builder itself, for results that differ."""
     return make_result
+
+
+# What ChimeraX 1.6 to 1.9 take, as their user guide has it: command and its arguments.
+COLOUR, MODEL, NUMBER = "#[0-9a-fA-F]{6}", r"#\d+", r"-?\d+(\.\d+)?(e[+-]?\d+)?"
+CHIMERAX = (
+    r'open "(?P<file>[^"]+)"',
+    r"open (?P<series>\S+\*\S*) vseries true name \w+",
+    rf"volume {MODEL}( style (surface|mesh|image))?( level {NUMBER})?( step \d+)?( color {COLOUR})?",
+    rf"(hide|show) {MODEL} models",
+    rf"color sample {MODEL} map {MODEL} palette {NUMBER},{COLOUR}(:{NUMBER},{COLOUR})+",
+    rf"key {COLOUR}:{NUMBER}( {COLOUR}:{NUMBER})+",
+    rf"vseries play {MODEL} loop (true|false) direction (forward|backward|oscillate) maxFrameRate \d+",
+    r"lighting (simple|full|soft)",
+    r"view",
+    r"#.*",
+)
+
+
+@pytest.fixture
+def check_chimerax() -> Callable[[str, Path], int]:
+    """Asserts that ChimeraX knows each line of a script in a folder, that its files are there and its models open; how many models it opens."""
+
+    def check(text: str, folder: Path) -> int:
+        models = 0
+        for line in text.splitlines():
+            found = next((m for form in CHIMERAX if (m := re.fullmatch(form, line))), None)
+            assert found, f"ChimeraX knows no such command: {line}"
+            named = found.groupdict()
+            if file := named.get("file"):
+                assert (folder / file).is_file(), line
+            if series := named.get("series"):
+                assert list(folder.glob(series)), line
+            models += line.startswith("open ")
+            used = [] if line.startswith("#") else re.findall(r" #(\d+)(?= |$)", line)
+            assert all(1 <= int(number) <= models for number in used), line
+        return models
+
+    return check

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -28,7 +31,14 @@ def test_curves_end_at_the_limit() -> None:
     assert render(figure).height > 300
 
 
-def test_the_script_opens_every_series_and_plays_the_first() -> None:
+def test_the_script_opens_every_series_and_plays_the_first(
+    check_chimerax: Callable[[str, Path], int], tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        (tmp_path / f"frames_{number}").mkdir()
+        (tmp_path / f"frames_{number}" / "frame_000.mrc").touch()
+    script = frames_script(2, 1.23e-05)
+    assert check_chimerax(script, tmp_path) == 2
     said = frames_script(2, 0.0123).splitlines()
     assert said.count("vseries play #1 loop true direction oscillate maxFrameRate 10") == 1
     assert "volume #2 level 0.0123 step 1" in said and "hide #2 models" in said

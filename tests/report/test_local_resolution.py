@@ -45,6 +45,15 @@ def test_what_has_no_value_has_no_colour_and_counts_as_coarser():
     assert figure.axes[-1].get_title() == "median 6.0 Å"  # between the columns of 5.8 and 6.2
 
 
+def test_chimerax_knows_the_commands(check_chimerax, tmp_path):
+    for name in ("map sharp.mrc", "local.mrc"):
+        (tmp_path / name).touch()
+    inside = np.linspace(3, 7, 1001)
+    assert check_chimerax(chimerax_script("map sharp.mrc", "local.mrc", inside), tmp_path) == 2
+    with pytest.raises(AssertionError, match="no such command"):
+        check_chimerax("colour #1 red", tmp_path)
+
+
 def test_chimerax_colours_one_map_by_the_other():
     inside = np.linspace(3, 7, 1001)
     lines = chimerax_script("map sharp.mrc", "local.mrc", inside, (4.0, 8.0)).splitlines()

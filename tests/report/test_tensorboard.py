@@ -75,7 +75,7 @@ def log(make, tmp_path_factory: pytest.TempPathFactory):
 def test_scalars_have_the_iteration_as_step(log) -> None:
     _, _, events = log
     assert {
-        *("resolution/claimed", "resolution/no_mask", "resolution/corrected", "bfactor"),
+        *("resolution/claimed", "resolution/no_mask", "resolution/corrected", "sharpening/bfactor"),
         *("change/rotation_deg", "change/shift_A", "uncertainty/rotation_deg", "progress/limit"),
         *("seconds/total", "seconds/coarse", "seconds/solve", "scale/spread"),
     } <= set(events.Tags()["scalars"])

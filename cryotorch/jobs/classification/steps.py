@@ -12,14 +12,15 @@ from tqdm import tqdm
 from cryotorch.findings import Finding
 from cryotorch.jobs.classification.inputs import ClassInput
 from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.stages.pace import Pace
 from cryotorch.refinement.backproject import noise_sample
 from cryotorch.refinement.class2d.classify import (
     Classified,
     ClassPart,
     classify,
-    images_to_do,
 )
 from cryotorch.refinement.class2d.judge import NEXT_TO_SHARED, Judged, judge
+from cryotorch.refinement.class2d.work import work
 from cryotorch.refinement.em.initialise import initial_noise
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team
@@ -54,10 +55,12 @@ def classified(read: ClassInput, team: Team | None = None, kept: Kept | None = N
     """The classes of all particles, judged; ``team`` and ``kept`` as in ``classify``."""
     how, particles = read.how, read.particles
     team = team or Team()
-    with torch.no_grad(), tqdm(unit=" particles", disable=None) as bar:
-        bar.total = images_to_do(len(particles), how)
+    form = "{desc} {percentage:3.0f}% |{bar:30}| {elapsed}, {remaining} left"
+    whole = work(len(particles), how)
+    with torch.no_grad(), tqdm(total=whole, desc="classes", bar_format=form, disable=None) as bar:
         spectra = _spectra(read, team)
-        found = classify(spectra, particles.half, how, bar.update, team, kept)
+        tell = Pace(bar.update, whole, ends=read.settings.dry_run)
+        found = classify(spectra, particles.half, how, tell, team, kept)
     found = replace(found, shift_px=spectra.in_images(found.shift_px))
     judged = judge(found, how)
     edge = how.grid.box * how.grid.pixel_size

@@ -36,7 +36,8 @@ class Live:
             stage, k = name.replace(" ", "_"), value.classes
             shares = value.shares[-1].tolist()
             names = [f"share_class_{number}" for number in range(1, k + 1)] + ["share_junk"]
-            numbers = dict(zip(names, shares, strict=True))
+            made = value.share.shape[1]  # without junk where no class is for it
+            numbers = dict(list(zip(names, shares, strict=True))[:made])
             numbers |= {"ess": value.ess, "changed": value.changed, "limit": value.limit}
             self._add(value.number, {f"{stage}/{n}": x for n, x in numbers.items()})
         elif isinstance(value, Run):

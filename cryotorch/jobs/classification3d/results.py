@@ -35,7 +35,7 @@ from cryotorch.report.figures import write_pictures
 from cryotorch.report.fsc_files import write_fsc_text
 from cryotorch.report.job_tensorboard import write_tensorboard
 from cryotorch.report.maps import central_slices, image_figure, projections
-from cryotorch.report.sentences import in_summary, line
+from cryotorch.report.sentences import in_summary, line, say
 from cryotorch.report.style import Picture, render
 from cryotorch.report.summary import provenance, write_json
 from cryotorch.results import told
@@ -82,6 +82,12 @@ class Found:
         return self.share.shape[1] > self.halves.shape[1]
 
     @property
+    def names(self) -> list[str]:
+        """Of the columns of ``share``."""
+        maps = [f"class {number}" for number in range(1, 1 + self.halves.shape[1])]
+        return [*maps, *(["junk"] if self.junk else [])]
+
+    @property
     def several(self) -> bool:
         """Whether more than one state is seen, or nobody has asked."""
         return self.verdict is None or self.verdict.seen
@@ -92,7 +98,7 @@ class Judged(NamedTuple):
 
     Attributes:
         map: (d, d, d) of both halves, filtered by their FSC.
-        resolution: Å that may be claimed, NaN where nothing can be; curves: name -> (d // 2 + 1,) FSC.
+        resolution: Å that may be claimed, NaN where nothing can be, with the ``reason``; curves: name -> (d // 2 + 1,) FSC.
         ended_by: what ends it, see ``ops.resolution.claims.ended_by``; "" where nothing can be claimed.
     """
 
@@ -100,6 +106,7 @@ class Judged(NamedTuple):
     resolution: float
     curves: Mapping[str, Tensor]
     ended_by: str = ""
+    reason: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,8 @@ def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
         findings.append(remark("junk_class", share=shares.pop(), particles=len(found.share)))
     for number, (share, size, judged) in enumerate(zip(shares, sizes[:k], classes, strict=True), 1):
         about = dict(number=number, share=share, size=size, resolution=judged.resolution)
-        findings.append(remark("class_3d", **about, ended_by=judged.ended_by))
+        about |= dict(ended_by=judged.ended_by, reason=judged.reason)
+        findings.append(remark("class_3d", **about))
     filled = [number for number, share in enumerate(shares) if share >= EMPTY]
     if len(filled) < len(shares):
         empty = len(shares) - len(filled)
@@ -185,12 +193,13 @@ def _judged(
         mean = halves.mean(0).cpu()
         curves = {"no_mask": shell_correlation(*halves).cpu()}
         warning = Finding("class_unjudged", number=number, reason=str(refused))
-        return Judged(mean, math.nan, curves), warning
+        return Judged(mean, math.nan, curves, reason=warning), warning
     curves = {name: curve.cpu() for name, curve in claimed.judged.curves.items()}
     weight = fsc_weight(curves["corrected"]).to(claimed.mean)
     ended_by = claimed.judged.ended_by if claimed.claims else ""
-    volume = filter_shells(claimed.mean, weight).cpu()
-    return Judged(volume, claimed.resolution, curves, ended_by), None
+    reason = None if claimed.claims or not claimed.warnings else claimed.warnings[-1]
+    filtered = filter_shells(claimed.mean, weight).cpu()
+    return Judged(filtered, claimed.resolution, curves, ended_by, reason), None
 
 
 def _between(classes: list[Judged], pixel_size: float) -> Tensor:
@@ -214,7 +223,8 @@ def write(folder: Path, out: Path, result: Result, formats: list[str], extras: M
     write_lists(folder, out, found, formats)
     pictures = draw(result)
     write_pictures(pictures, folder)
-    scalars = {f"share/class_{k}": x for k, x in enumerate(of_images(found.share).tolist(), 1)}
+    shares = zip(found.names, of_images(found.share).tolist(), strict=True)
+    scalars = {f"share/{name.replace(' ', '_')}": share for name, share in shares}
     write_tensorboard(folder / "tensorboard", scalars, pictures, {})
     write_json(folder / "summary.json", summary(result, extras))
 
@@ -268,7 +278,7 @@ def draw(result: Result) -> dict[str, Picture]:
     subtitle = f"slices through voxel ({x}, {y}, {z}), where they differ most; each row has its own grey scale"
     return {
         "classes": render(image_figure(rows, edge, title, subtitle)),
-        "class_flow": render(flow_figure(found.shares, found.changed)),
+        "class_flow": render(flow_figure(found.shares, found.changed, found.names)),
     }
 
 
@@ -302,6 +312,7 @@ def summary(result: Result, extras: Mapping) -> dict[str, object]:
             "resolution": judged.resolution if math.isfinite(judged.resolution) else None,
             "ended_by": judged.ended_by or None,
             "bounded_by": ENDED.get(judged.ended_by),
+            "no_resolution": judged.reason and say(judged.reason),
         }
         for number, (share, size, judged) in enumerate(
             zip(shares[:k], sizes[:k], result.classes, strict=True), 1

@@ -16,6 +16,7 @@ from cryotorch.jobs.config.parse import require
 from cryotorch.jobs.inputs import damage
 from cryotorch.jobs.inputs.map_grid import Grid
 from cryotorch.jobs.inputs.masks import load_mask
+from cryotorch.jobs.stages.pace import Pace
 from cryotorch.ops.masks.soft import density_mask, soft_sphere
 from cryotorch.ops.resolution.fsc import crossing_shell, masked_correlation
 from cryotorch.refinement.backproject import noise_sample
@@ -83,17 +84,19 @@ def analysed(read: ComponentInput) -> Made:
     how, n = read.how, len(read.particles)
     with torch.no_grad(), tqdm(unit=" particles", disable=None) as bar:
         bar.total = n * (passes(how) + 2)
+        first = 2.2 * n  # means and noise, which are quick, and the first of the components
+        tell = Pace(bar.update, bar.total, first, read.settings.dry_run)
         noise, most, _ = initial_noise(
             read.particles, noise_sample(read.images, read.particles), how.grid, read.device
         )
         spectra = Spectra(read.images, read.particles, how.grid, noise[0], most, how.limit)
-        means = half_means(spectra, read.poses, how, bar.update)
+        means = half_means(spectra, read.poses, how, tell)
         how, warnings = _arranged(read, means)
         warnings = [*read.earlier, *warnings]
-        measure_noise_(spectra, read.poses, means, how, bar.update)
-        found = find_components(spectra, read.poses, means, how, bar.update)
-        gain = gains(spectra, read.poses, read.image, found, how, bar.update)
-        made = _reported(read, spectra, found, gain, how, bar.update)
+        measure_noise_(spectra, read.poses, means, how, tell)
+        found = find_components(spectra, read.poses, means, how, tell)
+        gain = gains(spectra, read.poses, read.image, found, how, tell)
+        made = _reported(read, spectra, found, gain, how, tell)
     loud = spectra.watch.faults(how.grid.box, how.grid.pixel_size)
     damaged = damage.damaged_images(read.images, loud)
     if damaged:

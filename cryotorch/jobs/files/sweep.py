@@ -16,6 +16,7 @@ MAX_NAME = 120  # characters of a folder's name
 SWEEP_RUN = "CRYOTORCH_SWEEP_RUN"  # number of the run of a sweep that further ranks are for
 # What Lightning tells further ranks, and leaves behind in the process that starts them.
 RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+SAME = 0.005  # Å: what is told alike
 COLUMNS = ("resolution", "iterations", "seconds", "warnings")
 
 
@@ -120,6 +121,32 @@ def finish(runs: Sequence[Run], folder: Path, names: Sequence[str] = ()) -> str:
     write_json(folder / "sweep.json", {"runs": [asdict(run) for run in runs]})
     write_sweep_page(folder, [Path(run.out) for run in runs if not run.error])
     return text
+
+
+def verdict(runs: Sequence[Run], folder: Path) -> str:
+    """Which run came out best, in what it differs and what may be doubted, and where to look."""
+    page = folder / "report.html"
+    where = (
+        f"Side by side: {page}"
+        if page.is_file()
+        else f"The table is also in {folder / 'sweep.txt'}"
+    )
+    known = [(run.resolution, run) for run in runs if isinstance(run.resolution, int | float)]
+    if not known:
+        return f"No run claims a resolution. {where}"
+    finest = min(reached for reached, _ in known)
+    best = [run for reached, run in known if reached < finest + SAME]
+    differs = "; ".join(
+        ", ".join(f"{n}={v}" for n, v in run.values.items()) or run.name for run in best
+    )
+    doubts = sum(len(run.warnings or []) for run in best)
+    doubted = f", with {doubts} warning{'s'[: doubts - 1]} to read" if doubts else ""
+    alike = (
+        f", reached by {len(best)} of {len(runs)} runs"
+        if len(best) > 1
+        else f" of {len(runs)} runs"
+    )
+    return f"Finest{alike}: {differs}, {finest:.2f} Å{doubted}: {', '.join(run.out for run in best)}\n{where}"
 
 
 def _read(run: Run) -> None:

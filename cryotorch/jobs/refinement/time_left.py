@@ -1,10 +1,11 @@
-"""How long a refinement will still take: said in its first iteration, and put into the result of every iteration."""
+"""How long a refinement will still take: put into the result of every iteration; a dry run tells it from some batches and one M-step."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import lightning as L
@@ -75,14 +76,32 @@ class ForecastEnd(Callback):
     def _guess(self, trainer: L.Trainer, pl_module: Refinement, cost: Measured) -> None:
         state, settings = pl_module.state, pl_module.settings
         particles = len(state.particles) / trainer.world_size
-        left = time_left(state.convergence, particles, self.at[2], cost, settings)
-        if trainer.is_global_zero:
-            limit = settings.box * settings.pixel_size / self.at[0]
-            images = seconds_of_all(cost, particles * state.share)
-            numbers = {"limit": limit, "images": images, **_numbers(left)}
-            log.info(line(remark("time_guessed", **numbers)))
+        limit = settings.box * settings.pixel_size / self.at[0]
+        images = seconds_of_all(cost, particles * state.share)
+        known = {"limit": limit, "images": images}
         if self.ends:
+            past, solved = deepcopy(state.convergence), self._solved(pl_module)
+            whole = replace(cost, seconds={**cost.seconds, **solved})
+            left = time_left(past, particles, self.at[2], whole, settings)
+            log.info(line(remark("time_foreseen", **known, **_numbers(left), solved=bool(solved))))
             raise DryRun
+        if trainer.is_global_zero:
+            log.info(line(remark("time_guessed", **known)))
+
+    def _solved(self, pl_module: Refinement) -> dict[str, float]:
+        """Seconds of an M-step, of the images so far; {} where these are too few for one."""
+        once = LISTENER.seconds
+        log.disabled = True  # what it has to say is of few images
+        try:
+            pl_module._maximize()
+        except Exception:  # of a trial; the run itself says what is wrong
+            return {}
+        finally:
+            log.disabled = False
+        assert pl_module.result is not None
+        seconds = {n: s for n, s in pl_module.result.seconds.items() if n in ("solve", "fsc")}
+        seconds["solve"] = max(0.0, seconds.get("solve", 0.0) - (LISTENER.seconds - once))
+        return seconds
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Refinement) -> None:
         """All ranks, which have the same particles each."""

@@ -87,6 +87,7 @@ def write_summary(
     summary: dict[str, object] = {
         "resolution": found.resolution,
         "resolutions": found.resolutions,
+        "ended_by": found.ended_by or None,
         "threshold": THRESHOLD,
         "bfactor": next(iter(found.maps)) if alone else list(found.maps),
         "bfactor_fitted": fit.bfactor,

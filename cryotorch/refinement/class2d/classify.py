@@ -22,18 +22,20 @@ from cryotorch.ops.pose.scores import templates
 from cryotorch.refinement.ab_initio.soft_stage import KEPT, LEAST_SIZE, NARROWEST, WIDEST
 from cryotorch.refinement.class2d.averages import Averages, Sums, recentre_, solve
 from cryotorch.refinement.class2d.settings import ClassSettings
+from cryotorch.refinement.class2d.work import (
+    COARSE_LIMIT,
+    GROWTH,
+    limit_of,
+    share_of_last,
+    shifts_of,
+    work,
+)
 from cryotorch.refinement.pose_search.search import shift_grid
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team, on
 from cryotorch.refinement.spectra import Spectra
 
-GROWTH = (
-    0.75  # part of the iterations after which the limit is the last one, and no class is re-seeded
-)
 DEAD = 0.2  # of an equal share: a class below is re-seeded
-SHIFT_STEP = 0.3  # wave lengths of the limit between shifts
-COARSE_LIMIT = 12.0  # Fourier pixels, up to which shifts are tried all over the extent; beyond, about the best of those
-NEAR = 1.5  # steps around it
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,14 @@ def classify(
     spectra: Spectra,
     half: Tensor,
     settings: ClassSettings,
-    tell: Callable[[int], None] = lambda count: None,
+    tell: Callable[[float], None] = lambda count: None,
     team: Team | None = None,
     kept: Kept | None = None,
 ) -> Classified:
     """Classify all images; half (n,): 0 or 1.
 
     Args:
-        tell: hears how many images were done, ``images_to_do`` says of how many.
+        tell: hears what was done, in the units of ``work``, which says of how much.
         team: with others that have a ``ClassPart``; kept: an earlier run's course, and where this one's goes after each iteration and pass.
     """
     team, kept = team or Team(), kept or Kept(device=spectra.device)
@@ -125,7 +127,7 @@ def classify(
     if course is None:
         sums = _random_sums(spectra, half, order.next(settings.batch), settings, generator)
         course = Course(sums, 1.0, order.left, generator.get_state())
-    tell(course.iterations * min(settings.batch, len(spectra)) + course.passes * len(spectra))
+    tell(work(len(spectra), settings, course.iterations, course.passes))
     generator.set_state(course.random.cpu())
     order.left = [rows.cpu() for rows in course.left]
     while course.iterations < settings.iterations:
@@ -151,7 +153,7 @@ def _iterate(part: ClassPart, order: _Order, course: Course) -> tuple[Sums, floa
     settings, spectra, half = part.settings, part.spectra, part.half
     averages, sums = solve(course.sums, settings), course.sums
     done = course.iterations / max(1, settings.iterations - 1)
-    now = part.prepare(averages, _limit(min(1.0, done / GROWTH), settings))
+    now = part.prepare(averages, limit_of(course.iterations, settings))
     rows = order.next(settings.batch)
     inverse = _temperature(spectra, half, rows, now, done)
     latest, found = part.expect_all(averages, now.limit, rows, inverse)
@@ -172,7 +174,7 @@ class ClassPart:
         half: Tensor,
         settings: ClassSettings,
         team: Team,
-        tell: Callable[[int], None] = lambda count: None,
+        tell: Callable[[float], None] = lambda count: None,
     ) -> None:
         self.spectra, self.half, self.settings, self.team = spectra, half, settings, team
         self.tell = lambda count: tell(count * team.world)
@@ -195,9 +197,11 @@ class ClassPart:
         now = self.prepare(averages, limit)
         parts = [rows[self.half[rows] == which] for which in (0, 1)]
         mine = torch.cat([some[self.team.part(len(some), 1)] for some in parts])
+        part = share_of_last(limit, self.settings)
         sums, found = _expect(
-            self.spectra, self.half, mine, now, inverse, self.settings.at_once, self.tell
-        )
+            self.spectra, self.half, mine, now, inverse, self.settings.at_once,
+            lambda count: self.tell(count * part),
+        )  # fmt: skip
         for values in (torch.view_as_real(sums.numerator), sums.weight, sums.mass):
             self.team.sum_(values)
         self.sums = sums
@@ -210,11 +214,6 @@ class ClassPart:
         found = self.team.ask("expect", averages, limit, rows, inverse)
         assert self.sums is not None
         return self.sums, [one for part in on(found, self.spectra.device) for one in part]
-
-
-def images_to_do(n: int, settings: ClassSettings) -> int:
-    """How many images ``classify`` compares with the classes, all in all."""
-    return settings.iterations * min(settings.batch, n) + settings.passes * n
 
 
 class _Order:
@@ -236,10 +235,6 @@ class _Order:
             taken.append(left[:wanted])
             self.left[which] = left[wanted:]
         return torch.cat(taken)
-
-
-def _limit(done: float, settings: ClassSettings) -> float:
-    return settings.first_limit + done * (settings.last_limit - settings.first_limit)
 
 
 def _turns(limit: float, settings: ClassSettings, device: torch.device) -> Turns:
@@ -287,11 +282,9 @@ def _prepare(averages: Averages, limit: float, settings: ClassSettings) -> _Roun
     for half in averages.halves.unbind(0):
         slices = turned(planes(half, at.reach), at).flatten(0, 1)
         banks.append(Bank(templates(slices, rotation), k, alike))
-    step, coarse, extent = SHIFT_STEP * settings.grid.box / limit, None, settings.extent
-    if limit > COARSE_LIMIT and extent > NEAR * step:
-        coarse, extent = _prepare(averages, COARSE_LIMIT, settings), NEAR * step
-    shift_px = shift_grid(extent, min(step, max(extent, 1e-3)), device)
-    return _Round(banks, at, shift_px, limit, coarse)
+    extent, step, twice = shifts_of(limit, settings)
+    coarse = _prepare(averages, COARSE_LIMIT, settings) if twice else None
+    return _Round(banks, at, shift_grid(extent, step, device), limit, coarse)
 
 
 def _temperature(spectra: Spectra, half: Tensor, rows: Tensor, now: _Round, done: float) -> float:

@@ -32,9 +32,13 @@ function ramp(low, high, label) {
   return el("div", { class: "ramp" }, low, el("i", { style: `background:linear-gradient(90deg,${stops})` }), high, el("span", {}, label));
 }
 
+// Pixels of a canvas for one of the page, more on paper, where charts are lower.
+const printing = () => document.documentElement.classList.contains("printing");
+const pixelScale = () => Math.max(window.devicePixelRatio || 1, printing() ? 2 : 0);
+
 // A canvas of the width of its place, and its context in CSS pixels.
 function sized(canvas, height) {
-  const width = Math.max(canvas.clientWidth, 40), scale = window.devicePixelRatio || 1;
+  const width = Math.max(canvas.clientWidth, 40), scale = pixelScale();
   const tall = typeof height === "function" ? height(width) : height;
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(tall * scale);
@@ -130,7 +134,7 @@ class Chart {
   value(pixel) { return Math.min(Math.max(this.inverse(pixel), this.spec.x.low), this.spec.x.high); }
 
   draw() {
-    const { x, y } = this.spec, [c, width, height] = sized(this.canvas, this.spec.height || 240);
+    const { x, y } = this.spec, [c, width, height] = sized(this.canvas, (this.spec.height || 240) * (printing() ? 0.8 : 1));
     const left = 52, right = width - 14, top = 12, bottom = height - 40;
     const [px, inverse] = this.scale(x, left, right), [py] = this.scale(y, bottom, top);
     this.inverse = inverse;

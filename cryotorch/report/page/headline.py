@@ -8,9 +8,15 @@ from typing import Any, NamedTuple
 from cryotorch.ops.resolution.claims import LIMIT_ENDS, NOISE_ENDS, NYQUIST_ENDS
 from cryotorch.report.page.run_files import RunFiles, number
 
+SPREAD = ("percentiles", "threshold")
 MOST_CLASSES = 6  # that are shown
 NO_CLAIM = "Nothing to claim"  # what such a warning begins with
-REASON = "no_resolution"  # entry of a summary that says why a job claims none
+REASON = "no_resolution"  # entry of a summary, or of a class in it, that says why none is claimed
+# Findings that end a claim, the gravest first.
+REFUSE = (
+    *("same_map", "masked_before", "frames_differ", "nothing_shared", "agree_coarsely"),
+    *("aligned_to_one_map", "within_noise", "mask_correlates", "images_twice"),
+)
 
 
 class Tile(NamedTuple):
@@ -46,6 +52,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "local_resolution.median": ("Local resolution, median", _length(2)),
     "bfactor": ("B-factor applied", lambda value: f"{value:.0f} Å²".replace("-", "−")),
     "real": ("Components that are real", _count),
+    "left": ("Left of what was subtracted", "{:.1%}".format),
     "junk_share": ("Match the map badly", lambda value: f"{value:.1%}" if value else "none apart"),
     "particles": ("Particles", _count),
     "templates": ("Templates", _count),
@@ -110,7 +117,8 @@ def _classes(run: RunFiles) -> list[Tile]:
     for one in (run.summary.get("classes") or [])[:MOST_CLASSES]:
         share, claimed = number(one.get("share")), number(one.get("resolution"))
         if share is not None and "resolution" in one:
-            note = "no resolution is claimed" if claimed is None else f"{claimed:.2f} Å"
+            why = f": {short_reason(str(one[REASON]))}" if one.get(REASON) else ""
+            note = f"no resolution is claimed{why}" if claimed is None else f"{claimed:.2f} Å"
             note += ", or better" if one.get("ended_by") == LIMIT_ENDS else ""
             found.append(Tile(f"Class {one.get('class')}", f"{share:.1%}", note, claimed is None))
     junk = number(run.summary.get("junk"))
@@ -137,6 +145,15 @@ def _note(run: RunFiles, name: str) -> str:
             return f"half sets of {sets[0]:,} and {sets[1]:,}"
         before = number(run.summary.get("of"))
         return "" if before is None else f"of {before:,.0f}"
+    if name == "local_resolution.median":
+        spread, level = (look_up(run.summary, f"local_resolution.{n}") for n in SPREAD)
+        ends = [number(spread.get(p)) for p in ("5", "95")] if isinstance(spread, dict) else []
+        known = [f"{end:.2f}" for end in ends if end is not None]
+        return f"5 to 95 %: {' to '.join(known)} Å; local FSC = {level}" if len(known) == 2 else ""
+    if name == "real":
+        return f"of {len(run.summary.get('components') or [])} looked for"
+    if name == "left":
+        return "below zero: too much was taken" if number(run.summary["left"]) < 0 else ""
     if name == "junk_share":
         alike = "so do a second species, a molecule without a part, and a pose that was not found"
         return alike if run.summary.get(name) else ""
@@ -182,6 +199,15 @@ def _resolution(run: RunFiles) -> Tile | None:
 
 def _reason(run: RunFiles) -> str:
     told = [text for text in warnings(run) if text.startswith(NO_CLAIM)]
+    said, found = (run.summary.get(name) or [] for name in ("warnings", "findings"))
+    codes = {finding.get("code"): text for finding, text in zip(found, said, strict=False)}
+    told += [codes[code] for code in REFUSE if code in codes]
     if told:
-        return told[0].removeprefix(NO_CLAIM).lstrip(": ")
+        return short_reason(told[0])
     return str(run.summary.get(REASON) or "the summary does not say why")
+
+
+def short_reason(text: str) -> str:
+    """What a warning says is the matter, without what may be done about it."""
+    matter = text.removeprefix(NO_CLAIM).lstrip(": ")
+    return matter.partition(": ")[0].partition(". ")[0]

@@ -13,6 +13,7 @@ function choice(label, options, onchange) {
 }
 
 const panel = (title, ...inside) => el("div", { class: "panel" }, ...(title ? [el("h3", {}, title)] : []), ...inside);
+const unitOf = (unit) => (!unit || unit === "°" ? unit : "\u00a0" + unit);
 const fixed = (v, digits) => (v === null || v === undefined || !isFinite(v) ? "–" : v.toFixed(digits).replace("-", "−"));
 const short = (v) => String(+(+v).toPrecision(3)).replace("-", "−");
 
@@ -51,9 +52,13 @@ function drawFsc(host, runs) {
     },
   });
   if (SEVERAL) {
-    const [label, select] = choice("Curve", kinds, (kind) => chart.setSeries(compare(kind)));
+    const show = (kind) => {
+      chart.spec.y.label = `FSC, ${new Map(kinds).get(kind).toLowerCase()}`;
+      chart.setSeries(compare(kind));
+    };
+    const [label, select] = choice("Curve", kinds, show);
     select.value = kinds.some(([k]) => k === "corrected") ? "corrected" : kinds[0][0];
-    chart.setSeries(compare(select.value));
+    show(select.value);
     controls.append(label);
     return;
   }
@@ -86,7 +91,7 @@ function drawHistory(host, runs) {
       label: `${title} over the iterations`, height: 190, series,
       x: { label: "Iteration", low: 0.7, high: last + 0.3, ticks: ticks(1, last, 8).filter(([v]) => Number.isInteger(v)) },
       y: { label: unit, low: log ? Math.min(...known) / 1.3 : 0, high: Math.max(...known) * (log ? 1.3 : 1.08), log },
-      read: (x, shown) => `Iteration ${Math.round(x)}: ` + shown.map((s) => { const v = s.y[s.x.indexOf(Math.round(x))]; return `${s.label} ${v === null ? "not claimed" : fixed(v, digits) + " " + unit}`; }).join(" · "),
+      read: (x, shown) => `Iteration ${Math.round(x)}: ` + shown.map((s) => { const v = s.y[s.x.indexOf(Math.round(x))]; return `${s.label} ${v === null ? "not claimed" : fixed(v, digits) + unitOf(unit)}`; }).join(" · "),
     });
   }
 }
@@ -119,10 +124,10 @@ function drawSlices(host, runs) {
       empty.textContent = map ? "" : `no ${names.find(([n]) => n === state.name)[1].toLowerCase()} in this run`;
       if (map) drawSlice(canvas, map, plane || state.plane, place(at, map.m), maskOf(run));
     }
-    const map = runs.map(of).find(Boolean), grey = map.window.map((b) => short(map.low + (b / 255) * (map.high - map.low)));
+    const map = runs.map(of).find(Boolean), grey = map.window.map((b) => map.low + (b / 255) * (map.high - map.low)).map((v) => short(Math.abs(v) < 1e-6 * (map.high - map.low) ? 0 : v));
     const scale = map.kind === "angstrom" ? `colours: bright ${short(map.high * map.ends[0] / 255)} Å to dark ${short(map.high * map.ends[1] / 255)} Å, grey where nothing is said` : `black ${grey[0]}, white ${grey[1]}`;
     const size = `${map.box} voxels along an edge, shown on ${map.m} of ${short(map.edge / map.m)} Å`;
-    note.textContent = `${map.name}: ${size}; ${SEVERAL ? "each run on its own grey scale" : scale}. ${maskOf(runs[0]) ? "Orange: where the mask is one half." : ""}`;
+    note.textContent = `${map.name}: ${size}; ${SEVERAL ? `${state.plane} planes, each run on its own grey scale` : scale}. ${maskOf(runs[0]) ? "Orange: where the mask is one half." : ""}`;
   }
   controls.append(choice("Map", names, (v) => { state.name = v; views.forEach((view) => view.input.show()); draw(); })[0]);
   controls.lastChild.lastChild.value = state.name;
@@ -194,12 +199,14 @@ function densityAt(of, lon, lat) {
 
 function paint(canvas, height, inside) {
   const [c, width, tall] = sized(canvas, height), scale = canvas.width / width, w = canvas.width, h = canvas.height, image = c.createImageData(w, h);
+  const whole = el("canvas", { width: w, height: h }); // what is put into a canvas directly is lost in print
   for (let row = 0; row < h; row++)
     for (let column = 0; column < w; column++) {
       const byte = inside(column / scale, row / scale, width, tall);
       if (byte !== null) image.data.set([...RAMP[Math.round(byte)], 255], 4 * (row * w + column));
     }
-  c.putImageData(image, 0, 0);
+  whole.getContext("2d").putImageData(image, 0, 0);
+  c.drawImage(whole, 0, 0, width, tall);
   return [c, width, tall];
 }
 
@@ -236,7 +243,7 @@ function drawMollweide(canvas, of) {
 }
 
 function drawOrientations(host, runs) {
-  const state = { turn: [1, 0, 0, 0, 0, 1, 0, -1, 0] }, grid = el("div", { class: "grid" }), draws = [];
+  const state = { turn: [1, 0, 0, 0, 0, 1, 0, -1, 0] }, grid = el("div", { class: SEVERAL ? "grid" : "grid pair" }), draws = [];
   host.append(el("h3", {}, "Viewing directions"), grid);
   for (const run of runs) {
     const of = run.orientations, globe = el("canvas", { class: "turned", tabindex: 0, role: "img", "aria-label": `Viewing directions of ${run.name} on a sphere. Drag it, or use the arrow keys, to turn it.` });
@@ -255,22 +262,42 @@ function drawOrientations(host, runs) {
   draws.forEach((d) => d());
 }
 
+// A class is no number on an axis: how many particles are in each, and their share.
+function drawClasses(grid, title, have) {
+  const all = [...new Set(have.flatMap(([, h]) => h.names))], last = (n) => (isNaN(n) ? Infinity : +n), names = all.sort((a, b) => last(a) - last(b));
+  const sets = have.flatMap(([r, h]) => {
+    const counts = (s) => names.map((n) => s.counts[h.names.indexOf(n)] || 0);
+    return SEVERAL ? [{ label: r.name, colour: r.colour, counts: h.series.map(counts).reduce((sum, c) => c.map((v, k) => v + sum[k])) }] : h.series.map((s) => ({ ...s, counts: counts(s) }));
+  });
+  const total = sets.map((s) => Math.max(1, s.counts.reduce((a, b) => a + b, 0))), share = (i, k) => (100 * sets[i].counts[k]) / total[i];
+  const few = (i) => (names.length > 5 ? "" : ` (${names.map((n, k) => `${n}: ${fixed(share(i, k), 0)} %`).join(", ")})`), place = panel(title);
+  grid.append(place);
+  new Chart(place, {
+    label: `Particles in each class`, height: 200,
+    series: sets.map((s, i) => ({ ...s, steps: true, x: [0.5, ...names.map((_, k) => k + 1.5)], y: names.map((_, k) => share(i, k)), legend: s.label + few(i) })),
+    x: { label: "Class", low: 0.5, high: names.length + 0.5, ticks: names.map((n, k) => [k + 1, n]) }, y: { label: "Particles (%)", low: 0, high: 1.08 * Math.max(...sets.flatMap((s, i) => names.map((_, k) => share(i, k)))) },
+    read: (x, shown) => { const k = Math.min(names.length, Math.max(1, Math.round(x))) - 1; return `${isNaN(names[k]) ? names[k] : "Class " + names[k]}: ` + shown.map((s) => { const i = sets.findIndex((t) => t.label === s.label); return `${s.label} ${sets[i].counts[k].toLocaleString("en")}, ${fixed(share(i, k), 1)} %`; }).join(" · "); },
+  });
+  if (sets.length === 1 && few(0)) place.append(el("p", { class: "note" }, sets[0].label + few(0)));
+}
+
 function drawHistograms(host, runs) {
-  const grid = el("div", { class: "grid" });
+  const grid = el("div", { class: "grid pair" });
   host.append(el("h3", {}, "Numbers of the particles"), grid);
   for (const title of new Set(runs.flatMap((r) => r.histograms.map((h) => h.title)))) {
     const have = runs.map((r) => [r, r.histograms.find((h) => h.title === title)]).filter(([, h]) => h), unit = have[0][1].unit;
+    if (have[0][1].names) { drawClasses(grid, title, have); continue; }
     const series = have.flatMap(([r, h]) => {
       const sets = SEVERAL ? [{ label: r.name, colour: r.colour, counts: h.series.reduce((sum, s) => s.counts.map((v, k) => v + (sum[k] || 0)), []), median: null }] : h.series;
       const total = sets.map((s) => s.counts.reduce((a, b) => a + b, 0));
-      return sets.map((s, i) => ({ ...s, steps: true, x: h.edges, y: SEVERAL ? s.counts.map((v) => (100 * v) / total[i]) : s.counts, legend: s.median === null ? s.label : `${s.label}, median ${short(s.median)} ${unit}` }));
+      return sets.map((s, i) => ({ ...s, steps: true, x: h.edges, y: SEVERAL ? s.counts.map((v) => (100 * v) / total[i]) : s.counts, legend: s.median === null ? s.label : `${s.label}, median ${short(s.median)}${unitOf(unit)}` }));
     });
     const edges = series.flatMap((s) => s.x), log = have.every(([, h]) => h.log), place = panel(unit ? `${title} (${unit})` : title);
     grid.append(place);
     new Chart(place, {
       label: `Histogram: ${title}`, height: 200, series,
       x: { label: unit, low: Math.min(...edges), high: Math.max(...edges), log }, y: { label: SEVERAL ? "Particles (%)" : "Particles", low: 0, high: Math.max(1e-9, ...series.flatMap((s) => s.y)) * 1.08 },
-      read: (x, shown) => `${short(x)} ${unit}: ` + shown.map((s) => { const k = s.x.findIndex((e) => e > x) - 1; return `${s.label} ${k < 0 ? 0 : SEVERAL ? fixed(s.y[k], 1) + " %" : s.y[k]}`; }).join(" · "),
+      read: (x, shown) => `${short(x)}${unitOf(unit)}: ` + shown.map((s) => { const k = s.x.findIndex((e) => e > x) - 1; return `${s.label} ${k < 0 ? 0 : SEVERAL ? fixed(s.y[k], 1) + " %" : s.y[k]}`; }).join(" · "),
     });
     if (series.length === 1) place.append(el("p", { class: "note" }, series[0].legend));
   }
@@ -311,10 +338,26 @@ theme.addEventListener("click", () => {
 });
 dark.addEventListener("change", redraw);
 let before = "", width = 0;
-window.addEventListener("beforeprint", () => { before = root.dataset.theme || ""; root.dataset.theme = "light"; redraw(); });
-window.addEventListener("afterprint", () => { before ? (root.dataset.theme = before) : delete root.dataset.theme; redraw(); });
+// The layout of paper is that of the screen while all is drawn again for it: canvases know no other width. What WebGL draws now is not printed, a copy is.
+window.addEventListener("beforeprint", () => {
+  before = root.dataset.theme || "";
+  root.dataset.theme = "light";
+  root.classList.add("printing");
+  redraw();
+  for (const canvas of document.querySelectorAll("[data-draw=surface] canvas:not([hidden])")) {
+    const copy = el("canvas", { class: "copy", width: canvas.width, height: canvas.height });
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    canvas.before(copy);
+  }
+});
+window.addEventListener("afterprint", () => {
+  before ? (root.dataset.theme = before) : delete root.dataset.theme;
+  root.classList.remove("printing");
+  document.querySelectorAll("canvas.copy").forEach((copy) => copy.remove());
+  redraw();
+});
 new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; redraw(); } }).observe(root);
-for (const button of document.querySelectorAll(".copy")) {
+for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => { await navigator.clipboard.writeText(button.previousSibling.textContent); button.textContent = "Copied"; });
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryotorch.data.particle_file import ParticleFile, read_particles
 from cryotorch.errors import InputError
 from cryotorch.ops.geometry.symmetry import point_group
 from cryotorch.report import style
-from cryotorch.report.page.run_files import RunFiles
+from cryotorch.report.page.run_files import RunFiles, number
 from cryotorch.report.sphere import bandwidth, smooth_density, sphere_grid, viewing_directions
 
 FILES = ("particles.star", "particles.cs", "truth.star", "selected.star")
@@ -30,8 +31,9 @@ COLUMNS = {
     "cryotorchNoiseFactor": ("Loudness of the noise (relative to the mean)", ""),
     "rlnMaxValueProbDistribution": ("Probability of the best pose", ""),
     "rlnDefocusU": ("Defocus U", "Å"),
-    "rlnClassNumber": ("Class", ""),
 }
+CLASS, MOST_CLASSES = "rlnClassNumber", 500  # of more, a chart shows nothing
+JUNK = "junk"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def particles(run: RunFiles) -> ParticleNumbers | None:
     found = file.particles
     posed = found.has_pose and len(found) > 0
     seen = orientations(found.rotation.numpy(), _symmetry(run)) if posed else None
-    return ParticleNumbers(name, len(found), seen, tuple(_histograms(file)))
+    return ParticleNumbers(name, len(found), seen, tuple(_histograms(file, run)))
 
 
 def _symmetry(run: RunFiles) -> str:
@@ -88,7 +90,7 @@ def orientations(rotation: np.ndarray, symmetry: str = "C1") -> dict[str, Any]:
     return {**grid, "highest": highest, "data": text, "count": len(rotation), "symmetry": symmetry}
 
 
-def _histograms(file: ParticleFile) -> list[dict[str, Any]]:
+def _histograms(file: ParticleFile, run: RunFiles) -> list[dict[str, Any]]:
     table, half = file.tables["particles"], file.particles.half.numpy()
     named = [(f"Half set {'AB'[h]}", half == h, c) for h, c in enumerate(style.HALF_COLOURS)]
     sets = [row for row in named if row[1].any()]
@@ -105,7 +107,31 @@ def _histograms(file: ParticleFile) -> list[dict[str, Any]]:
         drawn = histogram(values, sets)
         if drawn is not None:
             found.append({"title": title, "unit": unit, **drawn})
+    if CLASS in table:
+        drawn = class_counts(table.integers(CLASS, run.place / "particles"), sets, _known(run))
+        found += [] if drawn is None else [{"title": "Classes", "unit": "", **drawn}]
     return found
+
+
+def _known(run: RunFiles) -> dict[int, str]:
+    """The classes that the job of a run has made, by number: their names, and which of them is junk."""
+    names = {k: str(k) for k in range(1, 1 + len(run.summary.get("classes") or []))}
+    return {**names, len(names) + 1: JUNK} if number(run.summary.get(JUNK)) is not None else names
+
+
+def class_counts(
+    classes: np.ndarray, sets: list[tuple[str, np.ndarray, str]], known: Mapping[int, str]
+) -> dict[str, Any] | None:
+    """How many of each of the ``sets`` (see ``histogram``) are in which class: ``classes`` (n,), with the names that are ``known``; None of one class alone."""
+    there = sorted({*known, *np.unique(classes).tolist()})
+    if not 2 <= len(there) <= MOST_CLASSES:
+        return None
+    at = np.searchsorted(there, classes)
+    series = [
+        {"label": name, "colour": colour, "counts": np.bincount(at[members], minlength=len(there)).tolist()}
+        for name, members, colour in sets
+    ]  # fmt: skip
+    return {"names": [known.get(k, str(k)) for k in there], "series": series}
 
 
 def histogram(values: np.ndarray, sets: list[tuple[str, np.ndarray, str]]) -> dict[str, Any] | None:

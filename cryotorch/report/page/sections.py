@@ -188,7 +188,7 @@ def parameters(rows: Sequence[Parameter]) -> str:
             for p in marked
         )
         head = "<thead><tr><th>Parameter</th><th>Value</th><th>Default</th><th>Meaning</th></thead>"
-        body = f'<div class="scroll"><table class="parameters">{head}<tbody>\n{lines}</tbody></table></div>'
+        body = f'<div class="scroll"><table class="parameters one">{head}<tbody>\n{lines}</tbody></table></div>'
         if marked:
             text += f"<details><summary>{title}</summary>{body}</details>\n" if title else body
     return text
@@ -202,7 +202,7 @@ def parameters_of(runs: Sequence[Gathered]) -> str:
     for name in names:
         found = [column.get(name) for column in columns]
         values = [p.value if p else "–" for p in found]
-        differ = len(set(values)) > 1
+        differ = len({p.value for p in found if p}) > 1
         if name == "out" or not (differ or any(p and p.changed for p in found)):
             continue
         cells = "".join(f"<td><code>{escape(v)}</code></td>" for v in values)

@@ -16,6 +16,7 @@ from cryotorch.report.page.run_files import RunFiles, number
 LISTS = {
     "steps": "Steps",
     "classes": "Classes",
+    "components": "Components",
     "starts": "Starts",
     "symmetric_starts": "Starts with the symmetry imposed",
     "optics_groups": "Optics groups",
@@ -35,6 +36,10 @@ COLUMNS: dict[str, tuple[str, str, int | None]] = {
     "resolution_limit": ("Limit", "Å", 2),
     "score": ("Score per particle", "", 2),
     "lead_standard_errors": ("Lead over shapeless maps", "standard errors", 1),
+    "real": ("Real", "", None),
+    "errors": ("Seen by", "standard errors", 1),
+    "relative_power": ("Power, of that of the map", "%", 1),
+    "mean_sigma": ("Uncertainty of a coordinate", "standard deviations", 2),
     "agreement_with_best": ("Correlation with the best", "", 2),
 }
 PARALLEL = ("share", "effective_particles", "resolution")  # of 2D classes, a list each
@@ -45,9 +50,12 @@ OPENS = (
     ("manifest.json", "a text editor", "which files this run wrote"),
     ("log.txt", "a text editor", "what the run said, with times"),
     ("fsc.txt", "a spreadsheet, CryoSPARC's readers", "FSC curves over the shell"),
+    ("fsc_iterations.txt", "a spreadsheet", "FSC curves of each iteration"),
+    ("fsc_class_*.txt", "a spreadsheet", "FSC curves of a class"),
     ("fsc_*.xml", "the EMDB's deposition site", "an FSC curve"),
     ("mask*.mrc", "ChimeraX, RELION, CryoSPARC", "a mask, 0 to 1"),
     ("map_half_*.mrc", "ChimeraX, RELION, CryoSPARC", "a half map"),
+    ("half_?_class_*.mrc", "ChimeraX, RELION, CryoSPARC", "a half map of a class"),
     ("local_resolution.mrc", "ChimeraX", "resolution at each voxel, Å"),
     ("*.mrcs", "RELION, CryoSPARC, IMOD, Fiji", "a stack of images"),
     ("*.mrc", "ChimeraX, RELION, CryoSPARC, IMOD", "a map"),
@@ -83,7 +91,14 @@ def summary_lists(run: RunFiles) -> list[tuple[str, str]]:
     for name, title in LISTS.items():
         rows = run.summary.get(name)
         if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-            found.append((title, _listed(rows)))
+            shown = (
+                [{"number": k, **row} for k, row in enumerate(rows, 1)]
+                if name == "components"
+                else rows
+            )
+            junk = number(run.summary.get("junk")) if name == "classes" else None
+            aside = [] if junk is None else [{"class": "junk", "share": junk}]
+            found.append((title, _listed([*shown, *aside])))
     lists = {name: run.summary.get(name) for name in PARALLEL}
     lists = {name: values for name, values in lists.items() if isinstance(values, list)}
     if len(lists) > 1 and len({len(values) for values in lists.values()}) == 1:
@@ -110,7 +125,9 @@ def _head(title: str, unit: str) -> str:
 
 def _cell(name: str, value: object) -> str:
     digits, unit = COLUMNS[name][2], COLUMNS[name][1]
-    if digits is None:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if digits is None or isinstance(value, str):
         return "" if value is None else str(value)
     found = number(value)
     if found is None:

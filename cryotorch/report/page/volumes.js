@@ -187,7 +187,7 @@ class Surface {
   }
 
   draw(turn) {
-    const gl = this.gl, canvas = this.canvas, scale = window.devicePixelRatio || 1, width = Math.max(canvas.clientWidth, 40);
+    const gl = this.gl, canvas = this.canvas, scale = pixelScale(), width = Math.max(canvas.clientWidth, 40);
     const tall = Math.min(width, 460);
     canvas.style.height = tall + "px";
     canvas.width = Math.round(width * scale);

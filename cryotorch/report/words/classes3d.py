@@ -7,10 +7,12 @@ import math
 from cryotorch.ops.resolution.claims import LIMIT_ENDS
 
 
-def _class(number: int, share: float, size: float, resolution: float, ended_by: str) -> str:
-    reached = "no resolution can be claimed of it here"
-    if math.isfinite(resolution):
-        reached = f"{resolution:.2f} Å"
+def _class(
+    number: int, share: float, size: float, resolution: float, ended_by: str, reason: object
+) -> str:
+    reached = f"{resolution:.2f} Å"
+    if not math.isfinite(resolution):
+        reached = f"no resolution can be claimed of it here. {reason or ''}".rstrip(". ")
     if ended_by == LIMIT_ENDS:
         reached += " or better: the search went no further than final_resolution"
     return f"class {number}: {share:.1%} of the particles, effective number {size:,.0f}, {reached}"

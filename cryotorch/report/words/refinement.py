@@ -86,6 +86,9 @@ def _not_converged(resolution: str | None, poses: str | None) -> str:
     )
 
 
+COUNTED = (0.7, 1.3)  # by how much what the first images take is off
+
+
 def lasting(seconds: float) -> str:
     """About so long: a number of two digits with its unit."""
     for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
@@ -113,14 +116,35 @@ def _time_left(least: float, most: float, fewest: int, many: int, ctf: bool) -> 
     return f"{_between(least, most)} left, for {_iterations(fewest, many)}{besides}"
 
 
-def _time_guessed(
-    limit: float, images: float, least: float, most: float, fewest: int, many: int, ctf: bool
+def _time_guessed(limit: float, images: float) -> str:
+    return f"About {lasting(images)} for the images of this iteration, at {limit:.3g} Å; when all will be done is foreseen at its end"
+
+
+def _time_foreseen(
+    limit: float,
+    images: float,
+    least: float,
+    most: float,
+    fewest: int,
+    many: int,
+    ctf: bool,
+    solved: bool,
 ) -> str:
-    besides = "M-steps and what refining the CTF takes" if ctf else "M-steps"
+    left_out = [*([] if solved else ["M-steps"]), *(["what refining the CTF takes"] if ctf else [])]
+    besides = f"; {' and '.join(left_out)} not counted" if left_out else ""
     return (
-        f"About {lasting(images)} for the images of this iteration, at {limit:.3g} Å; {_between(least, most)} until the end if, as is usual, "
-        f"{_iterations(fewest, many)} do, finer ones taking longer, {besides} not counted"
+        f"About {lasting(images)} for the images of the first iteration, at {limit:.3g} Å; {_between(least, most)} for all, as "
+        f"{_iterations(fewest, many)} may do and finer ones take longer{besides}. Other work on this machine lengthens it"
     )
+
+
+def _time_counted(seconds: float) -> str:
+    least, most = (lasting(seconds * factor) for factor in COUNTED)
+    return f"The images take {least if least == most else f'{least} to {most}'} from here, by the first of them; other work on this machine lengthens it"
+
+
+def _stage_left(stage: str, seconds: float) -> str:
+    return f"{stage}: {lasting(seconds)} more at this pace, less where it ends before all its passes are made"
 
 
 def _resolution_jumped(before: float, now: float) -> str:
@@ -138,6 +162,9 @@ SAID = {
     "grey_scale": _grey_scale,
     # an iteration
     "time_guessed": _time_guessed,
+    "time_foreseen": _time_foreseen,
+    "time_counted": _time_counted,
+    "stage_left": _stage_left,
     "time_left": _time_left,
     "pruning": (
         "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "

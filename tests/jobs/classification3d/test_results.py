@@ -111,7 +111,12 @@ def test_a_resolution_that_the_search_cut_off_is_told_as_a_bound(
         assert one["resolution"] == pytest.approx(BOX * PIXEL / 7) and one["ended_by"] == "limit"
         assert "images were used no further" in one["bounded_by"]
     assert caplog.text.count(f"{BOX * PIXEL / 7:.2f} Å or better: the search went no further") == 2
-    barred = replace(capped, known=capped.known._replace(earlier=(Finding("earlier_bars"),)))
+    barred = replace(
+        capped,
+        known=capped.known._replace(
+            earlier=(Finding("earlier_bars", job="homo_refine", run="refined"),)
+        ),
+    )
     said = results.summary(judge_classes(barred, torch.device("cpu"), 0), {})
     assert [(one["resolution"], one["ended_by"]) for one in said["classes"]] == [(None, None)] * 2
 

@@ -101,7 +101,7 @@ def test_nothing_is_written(there: Path, job: str, capsys: pytest.CaptureFixture
     if job in NEEDS.keys() - {"simulate"} or job.endswith("_refine"):
         assert "GB of memory" in said
     if job in ("homo_refine", "local_refine"):
-        assert " left, for " in said or "until the end if, as is usual" in said
+        assert " left, for " in said or " for all, as " in said
 
 
 @pytest.mark.parametrize(

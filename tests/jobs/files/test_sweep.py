@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cryotorch.jobs.files.manifest import Manifest, read_manifest
-from cryotorch.jobs.files.sweep import Run, finish, found_runs, run_name
+from cryotorch.jobs.files.sweep import Run, finish, found_runs, run_name, verdict
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,20 @@ def test_tensorboard_runs_get_what_differed(tmp_path: Path) -> None:
     assert manifest is not None and manifest.owns(f"tensorboard/{file.name}")
     kept = json.loads((tmp_path / "sweep.json").read_text())["runs"][0]
     assert kept["values"] == run.values
+
+
+def test_the_end_names_the_finest_run_and_where_to_look(tmp_path: Path) -> None:
+    runs = [
+        Run("seed=0", "s/seed=0", resolution=6.401, warnings=["odd"], values={"seed": "0"}),
+        Run("seed=1", "s/seed=1", resolution=7.2, warnings=[], values={"seed": "1"}),
+        Run("seed=2", "s/seed=2", error="no"),
+    ]
+    said, where = verdict(runs, tmp_path).split("\n")
+    assert said == "Finest of 3 runs: seed=0, 6.40 Å, with 1 warning to read: s/seed=0"
+    assert where == f"The table is also in {tmp_path / 'sweep.txt'}"
+    (tmp_path / "report.html").touch()
+    alike = [*runs, Run("seed=3", "s/seed=3", resolution=6.4, values={"seed": "3"})]
+    said, where = verdict(alike, tmp_path).split("\n")
+    assert said.startswith("Finest, reached by 2 of 4 runs: seed=0; seed=3, 6.40 Å, with 1 warning")
+    assert where.endswith("report.html")
+    assert verdict(runs[2:], tmp_path).startswith("No run claims a resolution.")

@@ -14,9 +14,9 @@ from cryotorch.refinement.class2d.classify import (
     ClassPart,
     Course,
     classify,
-    images_to_do,
 )
 from cryotorch.refinement.class2d.judge import judge
+from cryotorch.refinement.class2d.work import work
 from cryotorch.refinement.image_weight import unlimited
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.spectra import Spectra
@@ -34,9 +34,9 @@ def run(images: torch.Tensor, patterns, how, tell=lambda count: None) -> Classif
 
 @pytest.fixture(scope="module")
 def found(patterns, how) -> Classified:
-    counted: list[int] = []
+    counted: list[float] = []
     made = run(patterns.images, patterns, how, counted.append)
-    assert sum(counted) == images_to_do(patterns.n, how)
+    assert sum(counted) == pytest.approx(work(patterns.n, how))
     return made
 
 
@@ -115,11 +115,11 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_that_is_not(
             classify(spectra_of(patterns, how), patterns.half, how, kept=kept)
         values = kept.values
     assert (values["course"]["iterations"], values["course"]["passes"]) == (10, 1)
-    counted: list[int] = []
+    counted: list[float] = []
     with torch.no_grad():
         spectra, kept = spectra_of(patterns, how), Kept(values)
         made = classify(spectra, patterns.half, how, counted.append, kept=kept)
-    assert alike(made, found) and sum(counted) == images_to_do(patterns.n, how)
+    assert alike(made, found) and sum(counted) == pytest.approx(work(patterns.n, how))
 
 
 def test_two_processes_find_the_classes_of_one(

@@ -165,6 +165,12 @@ class Browser:
         self._resize(width, 900)
         return path
 
+    def pdf(self, path: Path) -> Path:
+        """The page on sheets of A4."""
+        printed = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)
+        path.write_bytes(base64.b64decode(printed["data"]))
+        return path
+
     def move(
         self, selector: str, x: float, y: float, kind: str = "mouseMoved", **more: Any
     ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ from cryotorch.report.page.maps import maps
 from cryotorch.report.page.run_files import RunFiles, read_run
 
 
-def test_maps_masks_and_orientations(run: RunFiles) -> None:
-    lines = view_script(run, maps(run).grids).splitlines()
+def test_maps_masks_and_orientations(
+    run: RunFiles, check_chimerax: Callable[[str, Path], int]
+) -> None:
+    script = view_script(run, maps(run).grids)
+    assert check_chimerax(script, run.path) == 5
+    lines = script.splitlines()
     opened = [line for line in lines if line.startswith("open ")]
     names = ("map.mrc", "map_sharp.mrc", "mask_refine.mrc", "mask_fsc.mrc", "orientations.bild")
     assert opened == [f'open "{name}"' for name in names]

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from cryotorch.report.page.headline import seconds, tiles, warnings
+from cryotorch.report.page.headline import REFUSE, seconds, tiles, warnings
 from cryotorch.report.page.run_files import RunFiles
+from cryotorch.report.sentences import TABLE
 
 
 def shown(run: RunFiles, **summary: object) -> dict[str, tuple[str, str, bool]]:
@@ -39,6 +40,25 @@ def test_no_claim_reads_as_one(run: RunFiles) -> None:
     assert note == "the half maps agree no further than noise may"
     other = shown(run, resolution=None, warnings=[], no_resolution="one map")["Resolution"]
     assert other[1] == "one map"
+    coarse = "The half maps agree to 36 Å only, which is no resolution to claim: check that both are of one refinement"
+    found = {"warnings": ["Odd", coarse], "findings": [{"code": "mask_tiny"}, {"code": "agree_coarsely"}]}  # fmt: skip
+    note = shown(run, resolution=None, **found)["Resolution"][1]
+    assert note == "The half maps agree to 36 Å only, which is no resolution to claim"
+
+
+def test_findings_that_end_a_claim_are_such_as_there_are() -> None:
+    assert set(REFUSE) <= set(TABLE)
+
+
+def test_classes_say_why_none_is_claimed_and_local_numbers_how_they_spread(run: RunFiles) -> None:
+    why = "Nothing to claim: the half maps agree no further than noise may: more particles"
+    classes = [{"class": 1, "share": 0.4, "resolution": None, "no_resolution": why}]
+    note = shown(run, classes=classes)["Class 1"][1]
+    assert note == "no resolution is claimed: the half maps agree no further than noise may"
+    local = {"median": 8.1, "percentiles": {"5": 8.0, "95": 10.314}, "threshold": 0.5}
+    note = shown(run, local_resolution=local)["Local resolution, median"][1]
+    assert note == "5 to 95 %: 8.00 to 10.31 Å; local FSC = 0.5"
+    assert shown(run, real=1, components=[{}, {}])["Components that are real"][1] == "of 2 looked for"  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,43 @@ def test_light_and_dark_on_a_desk_and_a_phone(
         assert (np.median(np.asarray(other.convert("L"))) < 60) != dark
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_on_paper(dark: bool, page: Path, browser, tmp_path: Path) -> None:
+    """White sheets, few of them, with everything on them but what is there to be clicked; curves that were switched off stay off."""
+    pdfium = pytest.importorskip("pypdfium2", reason="needs pypdfium2 to read a PDF file")
+    browser.open(page, dark=dark)
+    toggle = "[...document.querySelectorAll('[data-draw=fsc] .legend button')].find((b) => b.textContent.startsWith('No mask'))"
+    browser.run(f"{toggle}.click()")
+    width = browser.run("document.querySelector('[data-draw=fsc] canvas').clientWidth")
+    path = browser.pdf(tmp_path / f"paper_{'dark' if dark else 'light'}.pdf")
+    keep(path)
+    document, text, pictures = pdfium.PdfDocument(path), "", 0
+    assert 3 <= len(document) <= 8
+    for sheet in document:
+        pixels = np.asarray(sheet.render(scale=1).to_pil().convert("L"))
+        assert np.median(pixels) == 255 and pixels[:20].min() == pixels[:, :20].min() == 255
+        words = sheet.get_textpage()
+        text += words.get_text_bounded()
+        places = [words.get_rect(k) for k in range(words.count_rects())]
+        rights = [p[2] for p in places if len(words.get_text_bounded(*p)) > 2]  # no ligatures
+        assert max(rights, default=0) < sheet.get_width() - 20  # nothing is cut off
+        for found in sheet.get_objects(filter=[pdfium.raw.FPDF_PAGEOBJ_IMAGE]):
+            assert np.ptp(np.asarray(found.get_bitmap().to_pil().convert("L"))) > 40
+            pictures += 1
+    assert pictures >= 6  # three slices, the surface, the sphere and its map at least
+    for shown in (
+        "9.41 Å",
+        "Corrected, 9.41 Å",
+        "z = 0.0 Å",
+        "What opens it",
+        "cryotorch job=sharpen",
+    ):
+        assert shown in text, shown
+    for hidden in ("Light or dark", "Copy", "No mask", "The last lines of log.txt", "Outline of"):
+        assert hidden not in text, hidden
+    assert browser.run("document.querySelector('[data-draw=fsc] canvas').clientWidth") == width
+
+
 def test_runs_side_by_side(
     run: RunFiles,
     result: IterationResult,

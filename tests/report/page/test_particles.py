@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryotorch.data.particle_file import read_particles, write_particles
 from cryotorch.ops.geometry.rotations import euler_to_matrix
-from cryotorch.report.page.particles import histogram, orientations, particles
+from cryotorch.report.page.particles import class_counts, histogram, orientations, particles
 from cryotorch.report.page.run_files import RunFiles
 
 
@@ -80,3 +81,30 @@ def test_histograms() -> None:
     assert histogram(np.ones(1000), every) is None
     outlier = histogram(np.append(values[:-1], 1e9), every)  # in the last bin, not alone on an axis
     assert max(outlier["edges"]) < 1e4 and sum(outlier["series"][0]["counts"]) == 1000
+
+
+def test_a_class_is_no_number() -> None:
+    """Its members are counted, by its name; of one class alone there is nothing to see."""
+    half = np.arange(8) < 3
+    sets = [("Half set A", half, "blue"), ("Half set B", ~half, "red")]
+    classes = np.array([1, 1, 3, 3, 3, 3, 1, 1])
+    found = class_counts(classes, sets, {1: "1", 2: "2", 3: "junk"})
+    assert found["names"] == ["1", "2", "junk"]
+    assert [s["counts"] for s in found["series"]] == [[2, 0, 1], [2, 0, 3]]
+    assert "median" not in found["series"][0] and "edges" not in found
+    assert class_counts(classes, sets, {})["names"] == ["1", "3"]
+    assert class_counts(np.ones(8, int), sets, {}) is None
+    assert class_counts(np.arange(8) * 100, sets, {})["names"][-1] == "700"
+
+
+def test_junk_of_a_run_is_called_so(run: RunFiles) -> None:
+    place = run.path / "particles.star"
+    file = read_particles(place, need_images=False)
+    write_particles(place, file, file.particles, {"rlnClassNumber": 1 + np.arange(400) % 3})
+    classes = {"classes": [{"class": 1}, {"class": 2}], "junk": 0.33}
+    found = particles(replace(run, summary={**run.summary, **classes}))
+    drawn = next(h for h in found.histograms if h["title"] == "Classes")
+    assert drawn["names"] == ["1", "2", "junk"]
+    assert sum(sum(s["counts"]) for s in drawn["series"]) == 400
+    without = particles(replace(run, summary={**run.summary, **classes, "junk": None}))
+    assert without.histograms[-1]["names"] == ["1", "2", "3"]

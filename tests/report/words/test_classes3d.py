@@ -9,7 +9,7 @@ from cryotorch.report.sentences import line, say
 
 
 def test_a_class_without_resolution_has_none() -> None:
-    known = dict(number=2, share=0.405, size=327.4)
+    known = dict(number=2, share=0.405, size=327.4, reason=None)
     assert say(remark("class_3d", **known, resolution=8.204, ended_by="threshold")) == (
         "class 2: 40.5% of the particles, effective number 327, 8.20 Å"
     )
@@ -18,6 +18,9 @@ def test_a_class_without_resolution_has_none() -> None:
     assert say(remark("class_3d", **known, resolution=math.nan, ended_by="")).endswith(
         "no resolution can be claimed of it here"
     )
+    why = Finding("within_noise", level=0.3, resolution=12.0, symmetric=False)
+    said = say(remark("class_3d", **{**known, "reason": why}, resolution=math.nan, ended_by=""))
+    assert "claimed of it here. Nothing to claim: the half maps agree no further than noise" in said
 
 
 def test_no_second_state_is_a_warning_that_says_what_was_compared() -> None:
