@@ -130,6 +130,28 @@ def test_every_link_and_picture_of_a_page_is_there(page: Path) -> None:
         assert not anchor or anchor in anchors(there), link
 
 
+@pytest.mark.parametrize("page", ["from_cryosparc.md", "from_relion.md"])
+def test_defaults_in_the_tables_are_those_of_the_jobs(page: str) -> None:
+    """Cells in the column ``default`` hold, in order, the defaults of the parameters linked in the column before."""
+    from job_pages import shown
+
+    column, held = None, 0
+    for line in (DOCS / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if "default" in cells:
+            column = cells.index("default")
+        elif not cells:
+            column = None
+        elif column is not None:
+            linked = re.findall(r"\]\(jobs/(\w+)\.md#([\w.]+)\)", cells[column - 1])
+            said = re.findall(r"(?:^|, )`([^`]+)`", cells[column])
+            parameters = [{p.name: p for p in catalog.parameters(j)}[name] for j, name in linked]
+            if said:
+                assert said == [shown(p.default) for p in parameters], line
+                held += len(said)
+    assert held > 30
+
+
 def test_pictures_are_small_and_used() -> None:
     pages = "".join(page.read_text() for page in PAGES)
     for picture in sorted((DOCS / "pictures").iterdir()):
