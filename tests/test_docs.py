@@ -79,13 +79,15 @@ def test_every_command_of_a_page_parses(page: Path) -> None:
 
 @pytest.mark.parametrize("job", catalog.job_names())
 def test_every_job_has_a_page_with_commands_and_parameters(job: str) -> None:
-    from job_pages import index, page
+    from job_pages import EXPLAINED, index, page
 
     text = page(job)
     assert f"[{job}]({job}.md)" in index()
     assert len(commands(text)) == len(catalog.examples(job))
     for line in commands(text):
         parsed(line)
+    name, _, anchor = EXPLAINED[job][1].partition("#")
+    assert not anchor or anchor in anchors((DOCS / name).read_text())
     for parameter in catalog.parameters(job):
         assert f" {{ #{parameter.name} }}\n:   " in text
 
@@ -147,6 +149,7 @@ def test_defaults_in_the_tables_are_those_of_the_jobs(page: str) -> None:
             said = re.findall(r"(?:^|, )`([^`]+)`", cells[column])
             parameters = [{p.name: p for p in catalog.parameters(j)}[name] for j, name in linked]
             if said:
+                said *= len(parameters) if len(said) == 1 else 1  # one for all of them
                 assert said == [shown(p.default) for p in parameters], line
                 held += len(said)
     assert held > 30

@@ -24,15 +24,16 @@ TAKEN = {  # picture -> file of the run, and its width in pixels
     "tutorial_slices.png": ("refined/plots/slices.png", 520),
     "tutorial_fsc.png": ("judged/fsc.png", 800),
 }
-# Times, memory, and what all jobs say last.
+# Times, memory, warnings said a second time, and the commands to go on with.
 LEFT_OUT = re.compile(
-    r"compiling loops|needs about|left, for |^About |until the end if|^\d+ particles of .*on cpu$"
-    r"|^Resolution [\d.]+ Å$|^Next: |^ +cryotorch |^\d+ warnings?, in full"
+    r"compiling loops|needs about|left, for |^About |^\d+ particles of .*on cpu( |$)|^Next: |^ +cryotorch "
+    r"|^Resolution [\d.]+ Å$|^\d+ warnings?, in full|^ {4}.* \.\.\.$"
 )
-TIMES = re.compile(r"(?<=\S)(,| {2,}) *[\d.]+ (s|min)(: .*)?(?=$|\. The results)")
+TIMES = re.compile(r" +[\d.]+ s, [\d,]+ particles/s$|, [\d.]+ (s|min)(: .*)?$")
 # A block of the page that shows what the command with this output folder printed; of its lines those that match.
 SHOWN = re.compile(
-    r"(<!-- printed: (\S+)(?: (.+))? -->\n+( *)```text\n).*?(?=^ *```$)", re.MULTILINE | re.DOTALL
+    r"(<!-- printed: (\S+)(?: ([^\n]+?))? -->\n+( *)```text\n).*?(?=^ *```$)",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -53,7 +54,8 @@ def run(text: str, folder: Path) -> None:
 
 def printed(folder: Path, out: str, wanted: str | None) -> list[str]:
     """What a command printed, without times and memory."""
-    lines = (folder / f"{out}.printed").read_text().splitlines()
+    text = (folder / f"{out}.printed").read_text().replace(f"{folder.resolve()}/", "")
+    lines = text.splitlines()
     lines = [TIMES.sub("", line) for line in lines if not LEFT_OUT.search(line)]
     return [line for line in lines if line and (not wanted or re.search(wanted, line))]
 
