@@ -176,6 +176,14 @@ def test_nothing_is_loaded_from_the_network() -> None:
     assert not re.search(r"\]\(http[^)]+\.(png|svg|jpg)\)", "".join(p.read_text() for p in PAGES))
 
 
+def test_python_on_the_pages_uses_what_there_is() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        for block in fenced(text, "python"):
+            compile(block, page.name, "exec")
+        assert set(re.findall(r"\bct\.(\w+)", text)) <= set(api.__all__), page.name
+
+
 def test_the_notebook_uses_what_there_is() -> None:
     """CI runs it; here its cells compile, and the names of ct are there."""
     notebook = json.loads((DOCS / "examples" / "refine.ipynb").read_text())
