@@ -184,6 +184,12 @@ def test_python_on_the_pages_uses_what_there_is() -> None:
         assert set(re.findall(r"\bct\.(\w+)", text)) <= set(api.__all__), page.name
 
 
+def test_every_function_is_on_the_page_of_python() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (DOCS / "python.md").read_text(), re.MULTILINE)
+    functions = {name for name in api.__all__ if name.islower()} - {"parameters"}
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == functions
+
+
 def test_the_notebook_uses_what_there_is() -> None:
     """CI runs it; here its cells compile, and the names of ct are there."""
     notebook = json.loads((DOCS / "examples" / "refine.ipynb").read_text())
