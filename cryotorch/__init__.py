@@ -1,5 +1,8 @@
 """cryotorch: cryo-EM single-particle refinement in PyTorch.
 
+Commands: ``cryotorch`` lists the jobs, ``cryotorch job=homo_refine --help`` explains one. Functions: ``help(cryotorch.api)``, as
+``cryotorch.refine("particles.star", "initial.mrc", symmetry="C4")``.
+
 The conventions, said once. Every module and docstring leans on this page.
 
 Units

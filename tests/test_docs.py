@@ -79,13 +79,15 @@ def test_every_command_of_a_page_parses(page: Path) -> None:
 
 @pytest.mark.parametrize("job", catalog.job_names())
 def test_every_job_has_a_page_with_commands_and_parameters(job: str) -> None:
-    from job_pages import index, page
+    from job_pages import EXPLAINED, index, page
 
     text = page(job)
     assert f"[{job}]({job}.md)" in index()
     assert len(commands(text)) == len(catalog.examples(job))
     for line in commands(text):
         parsed(line)
+    name, _, anchor = EXPLAINED[job][1].partition("#")
+    assert not anchor or anchor in anchors((DOCS / name).read_text())
     for parameter in catalog.parameters(job):
         assert f" {{ #{parameter.name} }}\n:   " in text
 
@@ -130,6 +132,29 @@ def test_every_link_and_picture_of_a_page_is_there(page: Path) -> None:
         assert not anchor or anchor in anchors(there), link
 
 
+@pytest.mark.parametrize("page", ["from_cryosparc.md", "from_relion.md"])
+def test_defaults_in_the_tables_are_those_of_the_jobs(page: str) -> None:
+    """Cells in the column ``default`` hold, in order, the defaults of the parameters linked in the column before."""
+    from job_pages import shown
+
+    column, held = None, 0
+    for line in (DOCS / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if "default" in cells:
+            column = cells.index("default")
+        elif not cells:
+            column = None
+        elif column is not None:
+            linked = re.findall(r"\]\(jobs/(\w+)\.md#([\w.]+)\)", cells[column - 1])
+            said = re.findall(r"(?:^|, )`([^`]+)`", cells[column])
+            parameters = [{p.name: p for p in catalog.parameters(j)}[name] for j, name in linked]
+            if said:
+                said *= len(parameters) if len(said) == 1 else 1  # one for all of them
+                assert said == [shown(p.default) for p in parameters], line
+                held += len(said)
+    assert held > 30
+
+
 def test_pictures_are_small_and_used() -> None:
     pages = "".join(page.read_text() for page in PAGES)
     for picture in sorted((DOCS / "pictures").iterdir()):
@@ -149,6 +174,20 @@ def test_nothing_is_loaded_from_the_network() -> None:
     assert settings["theme"]["font"] is False
     assert "extra_javascript" not in settings
     assert not re.search(r"\]\(http[^)]+\.(png|svg|jpg)\)", "".join(p.read_text() for p in PAGES))
+
+
+def test_python_on_the_pages_uses_what_there_is() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        for block in fenced(text, "python"):
+            compile(block, page.name, "exec")
+        assert set(re.findall(r"\bct\.(\w+)", text)) <= set(api.__all__), page.name
+
+
+def test_every_function_is_on_the_page_of_python() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (DOCS / "python.md").read_text(), re.MULTILINE)
+    functions = {name for name in api.__all__ if name.islower()} - {"parameters"}
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == functions
 
 
 def test_the_notebook_uses_what_there_is() -> None:

@@ -7,6 +7,30 @@ import re
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.parse import shown
 
+# Where the pages say what the job is for, what its numbers mean and what it cannot do.
+EXPLAINED = {
+    "ab_initio": ("First maps", "first_maps.md#a-first-map"),
+    "class2d": ("2D classes", "first_maps.md#2d-classes-what-is-in-a-set"),
+    "classify": ("What the verdict on classes means", "heterogeneity.md#what-the-verdict-means"),
+    "convert": ("Files of RELION and CryoSPARC", "particles.md#of-relion-and-of-cryosparc"),
+    "create_templates": ("Particles", "particles.md#templates-for-picking"),
+    "ctf_refine": ("Aberrations and defocus", "refine.md#the-image-model"),
+    "hetero_refine": ("What the verdict and junk mean", "heterogeneity.md#what-the-verdict-means"),
+    "homo_refine": ("Refine", "refine.md"),
+    "local_refine": ("One region", "refine.md#one-region"),
+    "local_resolution": ("Judge, sharpen and edit maps", "maps.md"),
+    "orientation_diagnostics": ("Judge, sharpen and edit maps", "maps.md"),
+    "particles": ("Lists between refinements", "particles.md#lists-between-refinements"),
+    "reconstruct": ("At poses that exist", "refine.md#at-poses-that-exist"),
+    "report": ("Several runs side by side", "heterogeneity.md#several-runs-side-by-side"),
+    "sharpen": ("Judge, sharpen and edit maps", "maps.md"),
+    "simulate": ("Tutorial", "tutorial.md#1-particles"),
+    "subtract": ("One part alone", "heterogeneity.md#one-part-alone"),
+    "validation_fsc": ("Reading an FSC curve", "fsc.md"),
+    "variability": ("What a component is, and what real means", "heterogeneity.md#motion"),
+    "volume_tools": ("Masks", "masks.md#how-wide"),
+}
+
 
 def index() -> str:
     """The page that lists the jobs."""
@@ -36,6 +60,8 @@ def page(job: str) -> str:
         "Lengths are in Å unless they carry a unit (`14A`, `1.4nm`, `6px`), angles in degrees unless they do "
         "(`0.35rad`). Relative paths start at the current folder.",
     ]
+    title, place = EXPLAINED[job]
+    lines += ["", f"What it is for, and what its numbers mean: [{title}](../{place}).", ""]
     section = None
     for parameter in catalog.parameters(job):
         if parameter.section != section:

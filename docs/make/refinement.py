@@ -48,5 +48,5 @@ def make() -> None:
     look.resolution_axis(axes, PIXEL)
     axes.set_ylim(-0.05, 1.04)
     axes.set_title("FSC of the half maps")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.2))
     look.save(figure, "refinement.png", dpi=120)

@@ -110,7 +110,7 @@ def test_a_gpu_gives_the_same(volumes: Path, tmp_path: Path) -> None:
         (dict(like="{files}/flat.mrc"), "not a cube: pad it to one with job=volume_tools volume={files}/flat.mrc first"),
         (dict(like="{files}/text.mrc"), "text.mrc has 5 bytes"),
         (dict(like="{files}/bare.mrc"), "like={files}/bare.mrc does not state its pixel size"),
-        (dict(erase=[1, 2, 3]), "erase=[1.0, 2.0, 3.0] cannot be used: write it as [[x,y,z,radius],...]"),
+        (dict(erase=[1, 2, 3]), "erase=[1,2,3] cannot be used: write it as [[x,y,z,radius],...]"),
         (dict(erase=[[99, 2, 3, 4]]), "(99, 2, 3) lies outside the box, whose voxels are 0 to 31"),
         (dict(keep=[[1, 2, 3, 0]]), "needs a radius above zero"),
         (dict(erase=[[16, 16, 16, 60]]), "leaves nothing of the volume"),

@@ -147,6 +147,8 @@ def shown(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.10g}"  # 12, as it was typed, not 12.0
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
     return "null" if value is None else str(value)
 
 
@@ -165,21 +167,14 @@ def _convert(value: Any, hint: Any, name: str, job: str) -> Any:
     for option in _options(hint):
         accepted, converted = _match(value, option, name)
         if accepted:
-            limits.check(name, converted, _listed(value))
+            limits.check(name, converted, shown(value))
             return converted
     choices = [c for o in _options(hint) if get_origin(o) is Literal for c in get_args(o)]
     requirement = " or ".join(dict.fromkeys(_describe(option) for option in _options(hint)))
     hint_text = closest(value, [c for c in choices if isinstance(c, str)])
-    got = _listed(value)
+    got = shown(value)
     got = got if len(got) <= LONGEST_SHOWN else got[:LONGEST_SHOWN] + "..."
     raise InputError(f"{name} must be {requirement}, got {got!r}{hint_text}")
-
-
-def _listed(value: object) -> str:
-    """``shown``, of lists too."""
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_listed, value))}]"
-    return shown(value)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

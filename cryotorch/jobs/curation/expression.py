@@ -33,7 +33,7 @@ COMPUTED: dict[type, Callable] = {
     ast.Div: operator.truediv,
 }
 FUNCTIONS: dict[str, tuple[int, Callable]] = {"abs": (1, np.abs), "hypot": (2, np.hypot)}
-EXAMPLE = "where='cryotorchScale > 0.7 and rlnDefocusU < 25000'"
+EXAMPLE = "where='rlnDefocusU < 25000 and rlnClassNumber in [1,3]'"
 # Fields of CryoSPARC have slashes in their names, and Python has not.
 _FIELD = re.compile(r"\bcs/\w+(?:/\w+)*")
 

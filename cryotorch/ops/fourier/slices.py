@@ -1,7 +1,7 @@
 """Central slices of a volume's transform: extraction, its derivative, and the adjoint, insertion.
 
 Both use trilinear interpolation. Its effect in real space is a multiplication by the *separable*
-sinc^2(x/P) sinc^2(y/P) sinc^2(z/P), P the padded box (Matej & Bajla 1990, doi:10.1109/42.57765): extraction divides the map
+sinc^2(x/P) sinc^2(y/P) sinc^2(z/P), P the padded box (Matej & Bajla 1990, IEEE Trans. Med. Imaging 9, 421): extraction divides the map
 by it beforehand, insertion divides the reconstruction by it afterwards.
 """
 

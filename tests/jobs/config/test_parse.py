@@ -13,11 +13,16 @@ import yaml
 from cryotorch.errors import InputError
 from cryotorch.jobs.config import catalog
 from cryotorch.jobs.config.catalog import make_settings
-from cryotorch.jobs.config.parse import in_angstrom, to_yaml
+from cryotorch.jobs.config.parse import in_angstrom, shown, to_yaml
 
 
 def homo_refine(**changes: object):
     return catalog.make_settings("homo_refine", **changes)
+
+
+def test_a_value_is_shown_as_it_is_typed() -> None:
+    values = ["star"], [1.0, None, (True, 2.5)], 12.0, "C4"
+    assert [shown(v) for v in values] == ["[star]", "[1,null,[true,2.5]]", "12", "C4"]
 
 
 @pytest.mark.parametrize(
