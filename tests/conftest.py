@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib.util
 import os
 import shutil
@@ -17,10 +18,16 @@ from typing import Any
 
 import pytest
 
+from cryotorch.jobs.config.process import collect_rarely, keep_freed_memory
+
 # Before torch and numba are imported, here, in further test processes and in what tests start: many small operations gain
 # nothing from more threads, and where several processes share the cores threads wait for each other most of the time.
 for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# As the command line does. The test items are many objects too, which stay to the end.
+keep_freed_memory()
+collect_rarely()
 
 # What a script starts with & ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,6 +35,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
