@@ -39,8 +39,10 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 # Where jobs run for other things than their pictures, these stay blank: drawing them is a fourth of the time. Tests marked
-# ``drawn`` look at some; those of tests/system draw all that jobs draw, and those of tests/report what figures show.
-BLANK = tuple(f"{Path(__file__).parent / folder}{os.sep}" for folder in ("api", "jobs", "truth"))
+# ``drawn`` look at some, or draw all that jobs draw (tests/system/test_insane_numbers.py); those of tests/report see what figures show.
+BLANK = tuple(
+    f"{Path(__file__).parent / name}{os.sep}" for name in ("api", "jobs", "system", "truth")
+)
 pictures = {"blank": False}
 
 
