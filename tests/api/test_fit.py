@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 import cryotorch as ct
@@ -12,6 +13,7 @@ from cryotorch.ops.geometry.symmetry import move_volume, point_group, rotate_vol
 from cryotorch.ops.models.phantom import phantom
 
 
+@pytest.mark.drawn
 def test_tensors_are_fitted_and_saved(tmp_path: Path) -> None:
     reference = phantom(32, 5.0, point_group("C1"))
     turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()

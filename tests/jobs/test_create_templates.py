@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, molecule: Path) -> Path:
-    return make(tmp_path_factory.mktemp("made") / "templates", molecule, n_templates=12)
+def made(tmp_path_factory: pytest.TempPathFactory, molecule: Path, drawn: Callable) -> Path:
+    with drawn():
+        return make(tmp_path_factory.mktemp("made") / "templates", molecule, n_templates=12)
 
 
 def test_files(made: Path, molecule: Path) -> None:

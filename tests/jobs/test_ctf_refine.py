@@ -88,6 +88,7 @@ def defocus_error(out: Path, data: Path, name: str = "particles.star") -> torch.
     return forms[0] - forms[1]
 
 
+@pytest.mark.drawn
 def test_values_errors_and_files(data: Path, tmp_path: Path, inked: Callable) -> None:
     out = job(data, tmp_path / "out", write=["star", "cs"])
     pictures = {"defocus.png", "positions.png", "optics_1.png"}

@@ -26,6 +26,8 @@ import numpy as np
 import pytest
 
 import cryotorch
+from cryotorch.jobs import simulate
+from cryotorch.jobs.config.catalog import make_settings
 
 LONGEST = 240  # s that anything may take before it counts as hanging
 FIRST = 60  # s until a signal must have ended a process
@@ -121,9 +123,9 @@ def command(job: str, processes: int = 1) -> list[str]:
 
 def make_inputs(folder: Path) -> Path:
     """Particles of two bodies, and the result of a refinement that nothing disturbed for each job: ``<job>-<processes>``."""
-    few = "box_size=32 pixel_size=4 n_particles=120 snr=1 seed=2 second_body=phantom second_body_size=0.8"
-    code, said = run(folder, "job=simulate", "out=set", *few.split())
-    assert code == 0, said
+    few = dict(box_size=32, pixel_size=4, n_particles=120, snr=1, seed=2, second_body_size=0.8)
+    given = dict(out=str(folder / "set"), second_body="phantom", **few)
+    simulate.run(make_settings("simulate", **given))
     return folder
 
 

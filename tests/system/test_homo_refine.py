@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cryotorch
+from cryotorch import __main__ as cli
 from cryotorch.data.mrc import read_volume, write_stack
 from cryotorch.data.star import read_star, write_star
 from cryotorch.jobs import simulate
@@ -64,6 +66,20 @@ def refine(*arguments: str, cwd: Path, timeout: float = 120) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def refine_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """refine_here(*arguments, cwd): the same command in this process, which has imported all that it needs."""
+
+    def refine_here(*arguments: str, cwd: Path) -> None:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setenv("CRYOTORCH_STARTED", "")  # so that what main() sets is undone
+        monkeypatch.delenv("CRYOTORCH_STARTED")
+        monkeypatch.setattr(sys, "argv", ["cryotorch", "job=homo_refine", *arguments])
+        cli.main()
+
+    return refine_here
 
 
 @dataclass
@@ -302,13 +318,13 @@ def test_two_processes_find_what_one_finds(whole: Run, tiny: Path) -> None:
     assert (found.floats("cryotorchRotationSigma") > 0).all()
 
 
-def test_noise_is_not_taken_for_a_map(tmp_path: Path) -> None:
+def test_noise_is_not_taken_for_a_map(refine_here: Callable, tmp_path: Path) -> None:
     """White noise instead of images: the half maps agree where they are shared, nowhere beyond."""
     box, n = 24, 500
     simulated(tmp_path, box_size=box, pixel_size=7.0, n_particles=n, bfactor=0)
     noise = np.random.default_rng(1).normal(size=(n, box, box)).astype(np.float32)
     write_stack(tmp_path / "particles.mrcs", [noise], n, box, 7.0)
-    refine(*inputs(tmp_path)[:2], "out=out", "max_iterations=4", *QUICK, cwd=tmp_path)
+    refine_here(*inputs(tmp_path)[:2], "out=out", "max_iterations=4", *QUICK, cwd=tmp_path)
     summary = Run(tmp_path / "out").summary
     assert summary["resolution"] is None and summary["warnings"]
     assert set(summary["resolutions"].values()) == {None}
@@ -316,9 +332,11 @@ def test_noise_is_not_taken_for_a_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("symmetry", ["C4", "D2"])
-def test_a_symmetric_set_gives_a_symmetric_map(symmetry: str, tmp_path: Path) -> None:
+def test_a_symmetric_set_gives_a_symmetric_map(
+    symmetry: str, refine_here: Callable, tmp_path: Path
+) -> None:
     simulated(tmp_path, n_particles=80, symmetry=symmetry)
-    refine(
+    refine_here(
         *inputs(tmp_path)[:2],
         f"symmetry={symmetry}",
         "out=out",
@@ -335,9 +353,9 @@ def test_a_symmetric_set_gives_a_symmetric_map(symmetry: str, tmp_path: Path) ->
     assert run.summary["symmetry"] == symmetry
 
 
-def test_pixels_cropped_in_fourier_space(tiny: Path, tmp_path: Path) -> None:
+def test_pixels_cropped_in_fourier_space(tiny: Path, refine_here: Callable, tmp_path: Path) -> None:
     """box_size=24: larger pixels, a map of that box, poses in Å as before."""
-    refine(
+    refine_here(
         *inputs(tiny)[:2],
         "box_size=24",
         f"out={tmp_path}/out",

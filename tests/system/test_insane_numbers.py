@@ -21,6 +21,8 @@ from cryotorch.jobs import simulate
 from cryotorch.jobs.config.catalog import make_settings, parameters
 from cryotorch.jobs.config.limits import LIMITS
 
+pytestmark = pytest.mark.drawn  # figures of such numbers are drawn too
+
 N, BOX, PIXEL = 24, 16, 6.0
 QUICK = dict(
     max_iterations=1,

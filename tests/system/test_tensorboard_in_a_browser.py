@@ -28,6 +28,7 @@ FAST = dict(max_iterations=2, split_resolution=25, trainer__accelerator="cpu")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.drawn,
     pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome"),
 ]
 

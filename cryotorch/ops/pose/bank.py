@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import shift_phase
@@ -27,10 +28,8 @@ from cryotorch.ops.pose.scores import Observation, Templates
 
 CPU_SCORES, GPU_SCORES = 1 << 20, 1 << 27  # scores held at once: they stay in a CPU's cache
 SAMPLE_IMAGES = 48  # that a temperature is found from
-LEAST_INVERSE, BISECTIONS = (
-    1e-6,
-    20,
-)  # least inverse temperature; steps between it and 1, in its logarithm
+LEAST_INVERSE = 1e-6  # least inverse temperature
+PRECISION = 1e-4  # to which it is found, of itself
 
 
 @dataclass(frozen=True)
@@ -128,18 +127,18 @@ def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: fl
     scores = torch.cat([part.scores.clone() for part in parts])
     prior = _prior(bank)
 
-    def median(inverse: float) -> float:
-        log = (inverse * scores + prior).flatten(1)
-        likelihood = (log - log.amax(1, keepdim=True)).exp_()
-        return float(((likelihood.sum(1) / likelihood.norm(dim=1)) ** 2).median())
+    def excess(log_inverse: float) -> float:
+        log = torch.add(prior, scores, alpha=math.exp(log_inverse)).flatten(1)
+        inverse_size = log.softmax(1).square_().sum(1).median()
+        return -math.log(float(inverse_size)) - math.log(size)
 
-    if median(1.0) >= size:
+    # the warmest has the most hypotheses
+    ends = math.log(LEAST_INVERSE), 0.0
+    if excess(ends[1]) >= 0:
         return 1.0
-    low, high = LEAST_INVERSE, 1.0
-    for _ in range(BISECTIONS):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if median(middle) > size else (low, middle)
-    return high
+    if excess(ends[0]) <= 0:
+        return LEAST_INVERSE
+    return math.exp(brentq(excess, *ends, xtol=PRECISION))
 
 
 def _scores(

@@ -40,7 +40,8 @@ def settings(simulated: Path):
 
 
 @pytest.fixture(scope="session")
-def done(simulated: Path, settings) -> Path:
+def done(simulated: Path, settings, drawn) -> Path:
     """The folder of a run with the suggested classes selected, in both formats."""
     out = simulated.parent / "classes"
-    return class2d.run(settings(out=str(out), select=[1, 3], write=["star", "cs"]))
+    with drawn():
+        return class2d.run(settings(out=str(out), select=[1, 3], write=["star", "cs"]))

@@ -70,6 +70,7 @@ def test_maps_are_alike_where_they_differ_no_more_than_their_halves(molecules: T
     assert not alike(other[:, 0], other[:, 1])
 
 
+@pytest.mark.drawn
 def test_what_is_seen_is_written(file: ParticleFile, molecules: Tensor, tmp_path: Path) -> None:
     result = judge_classes(found_of(file, molecules, 9.0), torch.device("cpu"), 0)
     write(tmp_path, tmp_path, result, ["star", "cs"], {"seed": 0})

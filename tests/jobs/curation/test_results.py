@@ -33,6 +33,7 @@ def test_half_sets_are_counted(make_list) -> None:
     assert halves(none) == [0, 0] and halves_in_words(none) == "half sets: none"
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(("kept", "empty"), [("== 1", 2), ("== 2", 1), ("> 0", None)])
 def test_a_half_set_that_is_gone_is_told(make_list, tmp_path, kept: str, empty: int) -> None:
     make_list(9)

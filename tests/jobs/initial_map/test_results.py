@@ -60,6 +60,7 @@ def test_shifts_are_written_in_angstrom(begun: Any) -> None:
     assert float((shifts[0] - shifts[1]).square().mean().sqrt()) < 2.5
 
 
+@pytest.mark.drawn
 def test_figures_of_several_classes(begun: Any) -> None:
     one, three = draw(begun.inputs, begun.made), draw(begun.inputs, shared(begun, [0, 1] * 100))
     assert one.keys() == three.keys() == {"maps", "starts", "orientations"}

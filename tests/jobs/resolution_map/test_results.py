@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from cryotorch.data.mrc import read_corner, read_volume
@@ -13,6 +14,7 @@ from cryotorch.jobs.resolution_map.results import FILTERED, MAP, SCRIPT, Shown, 
 from cryotorch.jobs.sharpen import FILES as SHARPEN_FILES
 
 
+@pytest.mark.drawn
 def test_values_script_and_picture(tmp_path: Path) -> None:
     values = torch.linspace(4, 6, 16).expand(16, 16, 16).contiguous()
     inside = torch.zeros(16, 16, 16, dtype=torch.bool)

@@ -17,6 +17,7 @@ from cryotorch.report import style
 PX = 2.0
 
 
+@pytest.mark.drawn
 def test_the_folder_tells_what_was_done(
     inked: Callable, volumes: Path, tmp_path: Path, edit: Callable
 ) -> None:

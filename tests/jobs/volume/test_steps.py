@@ -145,6 +145,7 @@ def test_a_map_turned_by_a_symmetry_is_averaged(
     assert float(symmetry_correlation(result, point_group("D2")).min()) > 0.999
 
 
+@pytest.mark.drawn
 def test_a_watershed_cuts_out_the_part_that_holds_the_point(
     inked: Callable, volumes: Path, tmp_path: Path, edit: Callable, radius: Callable
 ) -> None:

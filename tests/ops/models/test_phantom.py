@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,7 +89,7 @@ def test_the_molecule_is_the_same_at_any_pixel_size(volume: torch.Tensor) -> Non
 
 def test_helices_are_right_handed() -> None:
     """Dihedral of four C-alphas: +50 degrees in an alpha helix, which a mirror turns to -50."""
-    points, _ = _elements(torch.zeros(3, dtype=torch.float64), HELIX, 8, _Draw(0))
+    points = torch.from_numpy(_elements(np.zeros(3), HELIX, 8, _Draw(0))[0])
     b = points[:, 1:4] - points[:, :3]
     n1, n2 = torch.linalg.cross(b[:, 0], b[:, 1]), torch.linalg.cross(b[:, 1], b[:, 2])
     sine = (b[:, 0] * n2).sum(1) * b[:, 1].norm(dim=1)

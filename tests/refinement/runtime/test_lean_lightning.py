@@ -17,10 +17,15 @@ def run(code: str) -> str:
 
 
 def test_what_is_slow_is_not_imported_and_can_be() -> None:
+    """Neither the jobs' modules nor the M-step as an optimizer bring it back; who asks for it gets it."""
     code = """
 import sys
 lean.import_lightning()
 import lightning.pytorch as pl
+import cryotorch.jobs.refinement.run
+from cryotorch.refinement.em.map_solve import MapSolve
+solve = MapSolve(lambda: None)
+solve.step()
 print(*(name in sys.modules for name in lean.STAND_INS))
 import scipy, torch, torch._dynamo
 print(scipy.signal.fftconvolve([1.0, 2.0], [3.0])[0], torch._dynamo.OptimizedModule is not lean._Compiled)
@@ -49,17 +54,3 @@ lean.import_lightning()
 print(sys.modules["scipy.signal"] is real, "torch._dynamo" in sys.modules)
 """
     assert run(code) == "True False"
-
-
-def test_a_refinement_starts_without_them() -> None:
-    """Neither the jobs' modules nor the M-step as an optimizer bring them back."""
-    code = """
-import sys
-lean.import_lightning()
-import cryotorch.jobs.refinement.run
-from cryotorch.refinement.em.map_solve import MapSolve
-solve = MapSolve(lambda: None)
-solve.step()
-print(*(name in sys.modules for name in lean.STAND_INS))
-"""
-    assert run(code) == "False False"
