@@ -45,7 +45,7 @@ def run(settings: Class2d) -> Path:
         of = stage_fingerprint(read.settings, read.file, read.particles, read.images)
         if settings.dry_run:  # as far as its pace needs
             classified(read, run.team)
-        if run.begin(of, SAVED_EVERY):
+        if run.begin(of, SAVED_EVERY, timed=True):
             made = classified(read, run.team, run.kept)
             run.save()
             posed = with_classes(read, made)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cryotorch.errors import InputError, out_of_memory
+from cryotorch.findings import remark
 from cryotorch.jobs.files.fingerprint import unusable
 from cryotorch.jobs.files.output_folder import told_if_full
 from cryotorch.jobs.files.ranks import processes, rank
@@ -22,6 +23,7 @@ from cryotorch.jobs.stages.processes import team_of
 from cryotorch.refinement.runtime.kept import Kept
 from cryotorch.refinement.runtime.team import Team
 from cryotorch.report.run_log import RunLog
+from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
 DONE = "done"  # kept once all files are written
@@ -44,11 +46,12 @@ class StagedRun:
         self._log, self._number, self._pause, self._saved = log, 0, 0.0, 0.0
         self.gone_on_from: Path | None = None  # until a stage has ended well
 
-    def begin(self, belongs: StageFingerprint, pause: float = 0.0) -> bool:
+    def begin(self, belongs: StageFingerprint, pause: float = 0.0, timed: bool = False) -> bool:
         """Open the folder, on rank 0; False where the run has finished already. A dry run ends here.
 
         Args:
             belongs: what tells the run from others; pause: seconds that lie between two checkpoints at least.
+            timed: a dry run has said how long a run takes.
 
         Raises:
             InputError: the run that is to go on is another one, or its checkpoints are damaged.
@@ -66,6 +69,8 @@ class StagedRun:
             for change in changes:
                 log.info("resumed with %s", change)
             self._number, self.gone_on_from = int(path.stem.rpartition("_")[2]), path
+        if self.settings.dry_run and not timed:
+            log.info(line(remark("time_unknown")))
         self._log.open(self.folder.open(self.settings) / "log.txt")
         self.kept = Kept(stages, self.device, self._changed)
         return True

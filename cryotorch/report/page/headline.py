@@ -150,6 +150,9 @@ def _note(run: RunFiles, name: str) -> str:
         ends = [number(spread.get(p)) for p in ("5", "95")] if isinstance(spread, dict) else []
         known = [f"{end:.2f}" for end in ends if end is not None]
         return f"5 to 95 %: {' to '.join(known)} Å; local FSC = {level}" if len(known) == 2 else ""
+    if name == "defocus.rms_change":
+        error = number(look_up(run.summary, "defocus.median_sigma"))
+        return "" if error is None else f"standard error of one: {error:.0f} Å"
     if name == "real":
         return f"of {len(run.summary.get('components') or [])} looked for"
     if name == "left":

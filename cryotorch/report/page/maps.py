@@ -209,7 +209,7 @@ def _of_resolution(grid: Grid) -> dict[str, Any]:
     said = grid.values[grid.values > 0]
     ends = [float(v) for v in np.percentile(said, (1, 99))] if said.size else [0.0, 255.0]
     ends[1] = max(ends[1], ends[0] + 1)
-    return {**grid.plain(), "label": "Å, local resolution", "ends": ends}
+    return {**grid.plain(), "label": "local resolution", "ends": ends}
 
 
 def _of_agreement(a: np.ndarray, b: np.ndarray, edge: float, finest: float) -> dict[str, Any]:

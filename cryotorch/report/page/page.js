@@ -125,7 +125,7 @@ function drawSlices(host, runs) {
       if (map) drawSlice(canvas, map, plane || state.plane, place(at, map.m), maskOf(run));
     }
     const map = runs.map(of).find(Boolean), grey = map.window.map((b) => map.low + (b / 255) * (map.high - map.low)).map((v) => short(Math.abs(v) < 1e-6 * (map.high - map.low) ? 0 : v));
-    const scale = map.kind === "angstrom" ? `colours: bright ${short(map.high * map.ends[0] / 255)} Å to dark ${short(map.high * map.ends[1] / 255)} Å, grey where nothing is said` : `black ${grey[0]}, white ${grey[1]}`;
+    const scale = map.kind === "angstrom" ? `colours: bright ${fixed(map.high * map.ends[0] / 255, 1)} Å to dark ${fixed(map.high * map.ends[1] / 255, 1)} Å, grey where nothing is said` : `black ${grey[0]}, white ${grey[1]}`;
     const size = `${map.box} voxels along an edge, shown on ${map.m} of ${short(map.edge / map.m)} Å`;
     note.textContent = `${map.name}: ${size}; ${SEVERAL ? `${state.plane} planes, each run on its own grey scale` : scale}. ${maskOf(runs[0]) ? "Orange: where the mask is one half." : ""}`;
   }
@@ -150,7 +150,7 @@ function drawSurface(host, runs) {
   const views = runs.map((run) => {
     const canvas = el("canvas", { class: "turned", tabindex: 0, role: "img", "aria-label": `Surface of ${run.name}. Drag it, or use the arrow keys, to turn it.` });
     const view = { run, canvas, surface: new Surface(canvas), text: el("p", { class: "note" }) };
-    const tint = run.tint, end = (b) => tint && short(tint.low + (b / 255) * (tint.high - tint.low));
+    const tint = run.tint, end = (b) => tint && (tint.kind === "angstrom" ? fixed : short)(tint.low + (b / 255) * (tint.high - tint.low), 1); // a byte tells no more
     const key = tint ? [tint.kind === "angstrom" ? ramp(`${end(tint.ends[1])} Å`, `${end(tint.ends[0])} Å`, tint.label) : ramp(end(tint.ends[0]), end(tint.ends[1]), tint.label)] : [];
     grid.append(panel(SEVERAL ? run.name : "", canvas, view.text, ...key));
     return view;

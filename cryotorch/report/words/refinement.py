@@ -165,6 +165,7 @@ SAID = {
     "time_foreseen": _time_foreseen,
     "time_counted": _time_counted,
     "stage_left": _stage_left,
+    "time_unknown": "How long it takes nobody knows before its first passes are made: the log says it then, stage by stage",
     "time_left": _time_left,
     "pruning": (
         "Branch and bound: {by_bound:.1%} of the hypotheses discarded by the bound, {by_cap:.1%} by the cap "

@@ -102,6 +102,8 @@ def test_nothing_is_written(there: Path, job: str, capsys: pytest.CaptureFixture
         assert "GB of memory" in said
     if job in ("homo_refine", "local_refine"):
         assert " left, for " in said or " for all, as " in said
+    if job in ("ab_initio", "classify", "hetero_refine"):
+        assert "How long it takes nobody knows" in said
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ def test_classes_say_why_none_is_claimed_and_local_numbers_how_they_spread(run: 
     local = {"median": 8.1, "percentiles": {"5": 8.0, "95": 10.314}, "threshold": 0.5}
     note = shown(run, local_resolution=local)["Local resolution, median"][1]
     assert note == "5 to 95 %: 8.00 to 10.31 Å; local FSC = 0.5"
+    defocus = {"rms_change": 18.7, "median_sigma": 75.6}
+    assert shown(run, defocus=defocus)["Defocus change, root mean square"][:2] == ("19 Å", "standard error of one: 76 Å")  # fmt: skip
     assert shown(run, real=1, components=[{}, {}])["Components that are real"][1] == "of 2 looked for"  # fmt: skip
 
 
