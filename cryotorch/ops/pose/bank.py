@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from torch import Tensor
 
 from cryotorch.ops.fourier.transforms import shift_phase
@@ -138,7 +138,7 @@ def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: fl
         return 1.0
     if excess(ends[0]) <= 0:
         return LEAST_INVERSE
-    return math.exp(brentq(excess, *ends, xtol=PRECISION))
+    return math.exp(root_scalar(excess, bracket=ends, xtol=PRECISION).root)
 
 
 def _scores(
