@@ -137,5 +137,5 @@ def test_a_long_value_is_cut_in_the_sentence() -> None:
 def test_resolutions_with_units_are_compared_where_they_can_be(job: str) -> None:
     make_settings(job, initial_resolution="3nm", final_resolution="10px")
     make_settings(job, initial_resolution="8px", final_resolution="4px")
-    with pytest.raises(InputError, match="must be finer than initial_resolution=3nm"):
+    with pytest.raises(InputError, match="must be finer than initial_resolution=30"):
         make_settings(job, initial_resolution="3nm", final_resolution=40)
