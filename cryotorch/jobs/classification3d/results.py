@@ -188,9 +188,8 @@ def _judged(
         return Judged(mean, math.nan, curves), warning
     curves = {name: curve.cpu() for name, curve in claimed.judged.curves.items()}
     weight = fsc_weight(curves["corrected"]).to(claimed.mean)
-    ended_by = claimed.judged.ended_by if claimed.claims else ""
     volume = filter_shells(claimed.mean, weight).cpu()
-    return Judged(volume, claimed.resolution, curves, ended_by), None
+    return Judged(volume, claimed.resolution, curves, claimed.ended_by), None
 
 
 def _between(classes: list[Judged], pixel_size: float) -> Tensor:

@@ -88,6 +88,7 @@ def write_summary(
         "resolution": found.resolution,
         "resolutions": found.resolutions,
         "threshold": THRESHOLD,
+        "ended_by": found.ended_by or None,
         "bfactor": next(iter(found.maps)) if alone else list(found.maps),
         "bfactor_fitted": fit.bfactor,
         "bfactor_error": fit.error,
