@@ -106,7 +106,11 @@ def test_what_half_maps_have_in_common_is_known(
     """Of a result, of its folder, of its two files; of bare tensors where it is said."""
     known = reconstruction.fsc.known._replace(shared=6.0, inserted=9.0)
     aware = replace(reconstruction, fsc=replace(reconstruction.fsc, known=known))
-    assert ct.fsc(aware).found.known == known
+    found = ct.fsc(aware)
+    assert found.found.known._replace(earlier=()) == known
+    doubted = [finding["of"] for finding in found.found.known.earlier]
+    assert doubted == ["half_sets_mixed"]
+    assert found.warnings[0].startswith("reconstruct, where this comes from, warned: half_sets=")
     with pytest.raises(ct.InputError, match="half_map_a is a result that has both"):
         ct.fsc(aware, reconstruction.map)
     folder = reconstruction.save(tmp_path / "made")
@@ -116,6 +120,7 @@ def test_what_half_maps_have_in_common_is_known(
     halves = [folder / f"map_half_{half}.mrc" for half in "AB"]
     for given in ((folder,), halves):
         known = ct.fsc(*given).found.known
+        assert [finding["of"] for finding in known.earlier] == doubted
         assert (known.shared, known.inserted) == (6.0, 9.0)
     bare = ct.fsc(*reconstruction.half_maps, pixel_size=4.0, shared_resolution=32.0, symmetry="C2")
     assert bare.found.known.shared == 4.0 and len(bare.found.known.group) == 2

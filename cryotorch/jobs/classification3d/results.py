@@ -196,10 +196,9 @@ def _judged(
         return Judged(mean, math.nan, curves, reason=warning), warning
     curves = {name: curve.cpu() for name, curve in claimed.judged.curves.items()}
     weight = fsc_weight(curves["corrected"]).to(claimed.mean)
-    ended_by = claimed.judged.ended_by if claimed.claims else ""
     reason = None if claimed.claims or not claimed.warnings else claimed.warnings[-1]
     filtered = filter_shells(claimed.mean, weight).cpu()
-    return Judged(filtered, claimed.resolution, curves, ended_by, reason), None
+    return Judged(filtered, claimed.resolution, curves, claimed.ended_by, reason), None
 
 
 def _between(classes: list[Judged], pixel_size: float) -> Tensor:

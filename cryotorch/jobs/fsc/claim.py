@@ -44,6 +44,11 @@ class Claim(NamedTuple):
         """Å that may be claimed, NaN where nothing can be."""
         return self.resolutions["corrected"]
 
+    @property
+    def ended_by(self) -> str:
+        """What ends it, see ``ops.resolution.claims.ended_by``; "" where nothing can be claimed."""
+        return self.judged.ended_by if self.claims else ""
+
 
 def claim(
     halves: HalfMaps,

@@ -126,8 +126,7 @@ def draw(inputs: Inputs, made: Made) -> dict[str, Picture]:
             starts[name] = projections(start.soft.maps.volumes[0].cpu())
         if series:
             agreements.append(", ".join(f"{start.agreement:.2f}" for start in series))
-    below = "projections of the first class; agreement with the best: "
-    below += "; with the symmetry imposed ".join(agreements)
+    below = f"first class; agreement with the best: {'; with symmetry '.join(agreements)}"
     particles = posed(inputs, made)
     direction = viewing_directions(particles.rotation.numpy())
     error = np.degrees(particles.pose_sigma[:, 0].numpy())

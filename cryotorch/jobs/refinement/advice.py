@@ -25,6 +25,7 @@ from cryotorch.results import IterationResult
 MAX_JUMP = 4 / 3  # ratio of the last two resolutions of a run that has not settled
 MAX_TURN_ERRORS = 3.0  # median turns in units of their standard error
 MAX_TURN = 2.0  # degrees
+HANDS_MIXED = ("hands_differ", "no_hand")  # what no resolution describes
 
 
 @dataclass
@@ -73,10 +74,12 @@ def judged(result: IterationResult, mask: str, start: Beginning = NOTHING) -> Ad
     made = FscMask(result.mask_fsc, mask)
     found = advice(result.half_maps, numbers, made, result.pixel_size, known, adjustable=False)
     own = [message for message in result.messages if message.serious]
+    hands = [message for message in own if message.code in HANDS_MIXED]
     found_now = [*found.warnings, *sharpening_advice(result), *convergence_advice(result)]
     if found.claims and shell is not None:
         found_now += views_advice(result, shell) + initial_map_advice(result, start, shell)
-    return heard(Advice(found.claims, [*own, *found_now]), start.warnings)
+    others = [message for message in own if message not in hands]
+    return heard(Advice(found.claims and not hands, [*others, *found_now, *hands]), start.warnings)
 
 
 def with_twins(found: Advice, twice: Twins) -> Advice:

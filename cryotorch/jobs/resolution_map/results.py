@@ -94,7 +94,7 @@ def write_summary(
     summary: dict[str, object] = {
         "resolution": made.resolution,
         "resolutions": made.resolutions,
-        "ended_by": made.judged.ended_by if made.claims else None,
+        "ended_by": made.ended_by or None,
         "local_resolution": found.local.numbers,
         "map": None if found.file is None else str(found.file.resolve()),
         "color_range": settings.color_range,

@@ -41,7 +41,7 @@ class Sharpened:
         filter_resolution: Å, of the Butterworth filter.
         maps: B-factor -> (d, d, d).
         local: the local resolution, or None.
-        warnings: what is wrong with half maps, mask, curves and fit; ended_by: what ends the curve, "" where nothing is claimed.
+        warnings: what is wrong with half maps, mask, curves and fit; ended_by: what ends the resolution, "" where there is none.
     """
 
     mean: Tensor
@@ -109,7 +109,7 @@ def sharpen_half_maps(settings: Sharpen, halves: HalfMaps, device: torch.device)
         other.bfactor,
         cut,
         warnings=[*known.warnings, *said, *also],
-        ended_by=judged.ended_by if known.claims else "",
+        ended_by=known.ended_by,
     )
     local = None
     if settings.local and not known.claims:

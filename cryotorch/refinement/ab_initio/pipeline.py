@@ -38,6 +38,7 @@ from cryotorch.refinement.runtime.team import Team, on
 
 AGREE = 0.88  # correlation of two starts after a fit from which on they are one answer
 MIN_STARTS = 2
+LEAST_LEFT = 2.0  # standard errors that a map with structure leads by once its symmetry is imposed
 SYMMETRIC_STARTS = 3  # where the symmetry is imposed from the beginning
 POLYHEDRAL = 12  # order of a group from which on maps without it may show no more than a ball
 # Least correlation of a map with any of its turned copies at which it shows its symmetry: simulated maps without it reach 0.6 (C2).
@@ -259,12 +260,14 @@ def agreement(start: Start, best: Start, settings: AbInitioSettings) -> float:
 
 def judge_starts(tried: list[Start], best: Start, symmetric: Symmetric) -> list[Finding]:
     """What the starts say together, and unseen images of the map that came of the best, or of those with the symmetry imposed."""
-    judgement, imposed = symmetric.judgement, bool(symmetric.starts)
+    before, after, imposed = best.judgement, symmetric.judgement, bool(symmetric.starts)
     alike = sum(start.agreement >= AGREE for start in tried)
     about = dict(starts=len(tried), best=best.number + 1, alike=alike, imposed=imposed)
     findings = [remark("starts", **about, **_scores(tried))]
-    if not judgement.shows_structure:
-        findings.append(Finding("no_structure", lead=judgement.lead))
+    if not before.shows_structure and not after.shows_structure:
+        findings.append(Finding("no_structure", lead=after.lead))
+    elif after.lead < LEAST_LEFT:
+        findings.append(Finding("structure_lost", lead=after.lead, before=before.lead))
     elif alike < MIN_STARTS <= len(tried) and not imposed:
         findings.append(Finding("starts_disagree", starts=len(tried)))
     return findings

@@ -16,6 +16,7 @@ REASON = "no_resolution"  # entry of a summary, or of a class in it, that says w
 REFUSE = (
     *("same_map", "masked_before", "frames_differ", "nothing_shared", "agree_coarsely"),
     *("aligned_to_one_map", "within_noise", "mask_correlates", "images_twice"),
+    *("hands_differ", "no_hand"),
 )
 
 

@@ -57,6 +57,10 @@ SAID = {
         "gives too. Do not use it; try more or cleaner particles, invert=true where the protein is dark, particle_diameter, "
         "or a coarser initial_resolution"
     ),
+    "structure_lost": (
+        "With the symmetry imposed particles that were left out prefer the map to a shapeless one by {lead:.1f} standard errors only, without it "
+        "by {before:.1f}: the symmetry may not be theirs, try symmetry=C1"
+    ),
     "contrast_inverted": (
         "The strong densities of the map are negative, the protein is dark in it: try invert={invert}"
     ),

@@ -194,8 +194,8 @@ SAID = {
     "half_set_moved": _half_set_moved,
     "both_half_sets_moved": _both_moved,
     "hands_differ": (
-        "half map B agrees better with half map A as its mirror image ({errors:.0f} standard errors): the resolution "
-        "says nothing; start from a finer initial map, with a smaller initial_resolution"
+        "half map B agrees better with half map A as its mirror image ({errors:.0f} standard errors): no resolution "
+        "describes them; start from a finer initial map, with a smaller initial_resolution"
     ),
     "no_hand": _no_hand,
     "too_coarse_for_hand": "The half maps are too coarse to show a hand",

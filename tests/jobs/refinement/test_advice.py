@@ -94,6 +94,18 @@ def test_a_mirrored_half_map_is_no_resolution_whatever_the_curve_says() -> None:
     assert with_advice(wrong, found, set(found.warnings)).messages == wrong.messages
 
 
+@pytest.mark.parametrize(
+    "doubt",
+    [Finding("no_hand", resolution=12.3, symmetry="I"), Finding("hands_differ", errors=5.0)],
+    ids=lambda doubt: doubt.code,
+)
+def test_poses_in_both_hands_have_no_resolution_whatever_the_curve_says(doubt: Finding) -> None:
+    found = result(halves(0.05), messages=[doubt])
+    said = judged(found, "generated")
+    assert not said.claims and said.warnings[-1] == doubt and said.warnings.count(doubt) == 1
+    assert math.isnan(with_advice(found, said, set()).resolution)
+
+
 def test_agreement_up_to_a_common_reference_is_none() -> None:
     maps = halves(4.0)
     reach = BOX * PIXEL / result(maps).resolution

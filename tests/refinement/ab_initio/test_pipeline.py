@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from cryotorch.findings import codes
@@ -12,7 +13,11 @@ from cryotorch.ops.geometry.map_fit import fit_map
 from cryotorch.ops.geometry.rotations import rotation_angle
 from cryotorch.ops.geometry.symmetry import point_group, rotate_volume, symmetry_correlation
 from cryotorch.refinement.ab_initio.class_maps import ClassMaps
+from cryotorch.refinement.ab_initio.judge import Judgement
 from cryotorch.refinement.ab_initio.pipeline import (
+    Start,
+    Symmetric,
+    judge_starts,
     onto_axes,
     reconstruct,
     search_others,
@@ -57,6 +62,31 @@ def test_noise_with_a_polyhedral_symmetry_is_told_with_both_series_of_starts(
     assert best.agreement == 1 and sum(s.agreement == 1 for s in made.symmetric) == 1
     (about,) = [f for f in made.findings if f.code == "symmetric_starts"]
     assert about["lead"] == best.judgement.lead < 5 and about["best"] == best.number + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (9.1, 4.4, ["starts"]),  # few images judge: what C1 shows is there
+        (-1.4, 6.2, ["starts"]),  # a ball without symmetry
+        (0.9, 0.6, ["starts", "no_structure"]),
+        (9.1, 0.3, ["starts", "structure_lost"]),
+    ],
+)
+def test_structure_is_what_either_series_of_starts_shows(
+    before: float, after: float, said: list[str]
+) -> None:
+    leads = [Judgement(*_evidence(lead), torch.zeros(1)) for lead in (before, after)]
+    assert [one.lead for one in leads] == pytest.approx([before, after], abs=1e-3)
+    start = Start(0, soft(torch.zeros(4, 4, 4)), leads[0], 1.0)
+    found = judge_starts([start], start, Symmetric(start.soft, leads[1], starts=[start]))
+    assert codes(found) == said
+
+
+def _evidence(lead: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of 100 images and one class (100, 1), so that maps lead by so many standard errors."""
+    spread = torch.linspace(-1, 1, 100)
+    return (spread / spread.std() + lead / 10)[:, None], torch.zeros(100, 1)
 
 
 def test_maps_are_turned_onto_the_axes(begin: Callable) -> None:

@@ -47,6 +47,8 @@ def test_what_is_no_map_says_what_to_try() -> None:
     assert "0.3 standard errors only" in say(Finding("no_structure", lead=0.31))
     assert say(Finding("contrast_inverted", invert="true")).endswith("try invert=true")
     assert "another seed" in say(Finding("starts_disagree", starts=4))
+    lost = say(Finding("structure_lost", lead=0.31, before=9.12))
+    assert "0.3 standard errors only, without it by 9.1" in lost and "symmetry=C1" in lost
     shown = dict(correlation=0.59, lowest=0.57)
     assert "symmetry=C1" in say(Finding("axes_not_shown", **shown))
 
