@@ -138,7 +138,8 @@ def find_temperature(images: Observation, shift_px: Tensor, bank: Bank, size: fl
         return 1.0
     if excess(ends[0]) <= 0:
         return LEAST_INVERSE
-    return math.exp(brentq(excess, *ends, xtol=PRECISION))
+    root, _ = brentq(excess, *ends, xtol=PRECISION, full_output=True)
+    return math.exp(root)
 
 
 def _scores(
