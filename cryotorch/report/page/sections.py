@@ -93,7 +93,8 @@ def _host(kind: str, label: str, of: Sequence[Gathered], names: Sequence[str]) -
 def _picture(of: Gathered, name: str) -> str:
     if name not in of.pictures:
         return ""
-    text = escape(f"{name.replace('_', ' ')}, {of.page.run.name}")
+    title = name.replace("_", " ").replace("fsc", "FSC")
+    text = escape(f"{title}, {of.page.run.name}")
     return f'<figure><img alt="{text}" src="{of.pictures[name]}"><figcaption>{text}</figcaption></figure>\n'
 
 
