@@ -200,7 +200,7 @@ def test_a_mask_beside_the_molecule_is_refused(folder: Path, tmp_path: Path) -> 
         (dict(map="blank.mrc"), "blank.mrc is blank"),
         (dict(mask="blank.mrc"), "blank.mrc"),
         (dict(local_threshold=1.5), "local_threshold=1.5 .* from 0"),
-        (dict(color_range=[8, 3]), r"color_range=\[8.0, 3.0\] .* finer one first"),
+        (dict(color_range=[8, 3]), r"color_range=\[8,3\] .* finer one first"),
         (dict(color_range=[3]), "color_range=.* two resolutions"),
         (dict(mask_near=12), "mask_far=12 .* above mask_near=12"),
     ],

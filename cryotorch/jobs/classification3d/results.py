@@ -45,6 +45,7 @@ POSTERIOR = "cryotorchClassPosterior"
 MASK_SHAPE = (0.5, 6.0, 12.0)  # threshold, near and far (Å) of FSC masks
 SHOWN = 5  # classes in a figure, at most
 SAME = 0.02  # FSC that two maps may lack of what their halves promise, and be one
+UNSETTLED = 0.03  # part of the particles that changed class in the last pass, by which it was not the last they need
 REPEATED = 0.5  # agreement of two runs beyond chance from which on they found the same classes
 
 
@@ -139,6 +140,9 @@ def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
     if len(filled) < len(shares):
         empty = len(shares) - len(filled)
         findings.append(Finding("classes_empty", empty=empty, classes=len(shares)))
+    changed = float(found.changed[-1]) if len(shares) > 1 and len(found.changed) else 0.0
+    if changed > UNSETTLED:
+        findings.append(Finding("classes_unsettled", changed=changed, passes=len(found.changed)))
     findings += said_of_all(found, classes, filled, seed)
     for finding in findings:
         log.info(line(finding))

@@ -16,7 +16,7 @@ def piece_numbers(binary: Tensor) -> Tensor:
     if binary.is_cuda:
         return joined(binary)
     labels, _ = scipy.ndimage.label(binary.numpy())  # pyright: ignore[reportGeneralTypeIssues]
-    return torch.from_numpy(labels)[binary].long()
+    return torch.from_numpy(labels)[binary].long() - 1
 
 
 def joined(binary: Tensor) -> Tensor:

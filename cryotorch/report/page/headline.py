@@ -18,6 +18,13 @@ REFUSE = (
     *("aligned_to_one_map", "within_noise", "mask_correlates", "images_twice"),
     *("hands_differ", "no_hand"),
 )
+# Findings by which a number that is claimed may be that of another map than it seems, or of noise.
+DOUBTS = (
+    *("map_of_other_symmetry", "map_not_symmetric", "symmetry_not_shown", "other_map"),
+    *("other_size", "poses_at_extent", "not_converged", "half_sets_mixed", "mask_light"),
+    *("earlier_warning", "earlier_claims_none", "earlier_unfinished"),
+)
+BIASED = 0.5  # FSC of random phases at a resolution, from which on the mask shows more than the map
 
 
 class Tile(NamedTuple):
@@ -198,7 +205,17 @@ def _resolution(run: RunFiles) -> Tile | None:
     if nyquist is not None and value < 1.001 * nyquist:
         end = NYQUIST_ENDS
     fallen = f"FSC = {threshold or 0.143:g}, corrected for the mask"
-    return Tile("Resolution", f"{value:.2f} Å", ends.get(end, fallen))
+    doubtful = any(map(_is_doubt, summary.get("findings") or []))
+    note = ends.get(end, fallen) + ("; to be doubted, see the warnings" if doubtful else "")
+    return Tile("Resolution", f"{value:.2f} Å", note, doubtful)
+
+
+def _is_doubt(finding: dict[str, Any]) -> bool:
+    """Whether a finding of a summary casts doubt on a resolution that is claimed."""
+    code, agreement = finding.get("code"), number(finding.get("fsc"))
+    return code in DOUBTS or (
+        code == "random_phases_agree" and agreement is not None and agreement > BIASED
+    )
 
 
 def _reason(run: RunFiles) -> str:

@@ -56,5 +56,9 @@ SAID = {
         "The classes go with the {what} of the particles, {lead:.0f} standard deviations beyond chance. Unless the specimen is not the same there, "
         "they may show what else is not: magnification, defocus, B-factor, ice, neighbours"
     ),
+    "classes_unsettled": (
+        "The passes ended before the classes had settled: {changed:.1%} of the particles changed class in the last of {passes}, so that shares and "
+        "maps may still move. Add a larger max_passes"
+    ),
     "class_unjudged": "Class {number} could not be judged: {reason}",
 }

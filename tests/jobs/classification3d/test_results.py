@@ -122,6 +122,14 @@ def test_a_resolution_that_the_search_cut_off_is_told_as_a_bound(
     assert [(one["resolution"], one["ended_by"]) for one in said["classes"]] == [(None, None)] * 2
 
 
+def test_classes_that_still_change_are_told(file: ParticleFile, molecules: Tensor) -> None:
+    calm = found_of(file, molecules, 9.0)
+    for changed, told in ((0.02, 0), (0.052, 1)):
+        found = replace(calm, changed=torch.tensor([0.5, changed]))
+        said = [f.code for f in judge_classes(found, torch.device("cpu"), 0).findings]
+        assert said.count("classes_unsettled") == told
+
+
 def test_one_state_is_not_shown_as_two(
     file: ParticleFile, molecules: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -34,6 +34,6 @@ def test_a_refinement_that_reaches_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_refinement_reaches_what_is_known(capsys: pytest.CaptureFixture) -> None:
     check = self_test.refinement()
-    assert check.mend == "" and check.found.startswith("8.00 Å after 4 iterations")
+    assert check.mend == "" and check.found.startswith("8.00 Å after 3 iterations")
     assert capsys.readouterr().out == ""  # silent
     assert logging.getLogger("cryotorch").handlers == []

@@ -46,6 +46,13 @@ def test_touching_at_an_edge_is_not_hanging_together() -> None:
     assert_scipys(torch.tensor([[[True, False], [False, True]]]), 2)
 
 
+def test_numbers_count_from_zero() -> None:
+    """As many pieces as voxels: sizes are summed in an array of one place for each voxel."""
+    apart = torch.zeros(4, 4, 4, dtype=torch.bool)
+    apart[0, 0, 0] = apart[2, 2, 2] = apart[0, 2, 0] = True
+    assert piece_numbers(apart).tolist() == joined(apart).tolist() == [0, 1, 2]
+
+
 def test_nothing() -> None:
     assert len(joined(torch.zeros(3, 3, 3, dtype=torch.bool))) == 0
 

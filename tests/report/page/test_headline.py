@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cryotorch.report.page.headline import REFUSE, seconds, tiles, warnings
+from cryotorch.report.page.headline import DOUBTS, REFUSE, seconds, tiles, warnings
 from cryotorch.report.page.run_files import RunFiles
 from cryotorch.report.sentences import TABLE
 
@@ -47,7 +47,16 @@ def test_no_claim_reads_as_one(run: RunFiles) -> None:
 
 
 def test_findings_that_end_a_claim_are_such_as_there_are() -> None:
-    assert set(REFUSE) <= set(TABLE)
+    assert set(REFUSE) | set(DOUBTS) <= set(TABLE)
+
+
+def test_a_claim_that_its_warnings_put_in_doubt_says_so(run: RunFiles) -> None:
+    doubts = {"code": "other_map"}, {"code": "random_phases_agree", "fsc": 0.87}
+    for finding in doubts:
+        _, note, doubtful = shown(run, findings=[finding])["Resolution"]
+        assert doubtful and note.endswith("to be doubted, see the warnings")
+    for finding in {"code": "run_bfactor_uncertain"}, {"code": "random_phases_agree", "fsc": 0.3}:
+        assert not shown(run, findings=[finding])["Resolution"][2]
 
 
 def test_classes_say_why_none_is_claimed_and_local_numbers_how_they_spread(run: RunFiles) -> None:

@@ -23,6 +23,11 @@ def test_a_class_without_resolution_has_none() -> None:
     assert "claimed of it here. Nothing to claim: the half maps agree no further than noise" in said
 
 
+def test_classes_that_had_not_settled() -> None:
+    said = say(Finding("classes_unsettled", changed=0.052, passes=20))
+    assert "5.2% of the particles changed class in the last of 20" in said and "max_passes" in said
+
+
 def test_no_second_state_is_a_warning_that_says_what_was_compared() -> None:
     said = line(Finding("no_second_state", classes=2, lead=-1.23, images=1400))
     assert said.startswith("WARNING: No second state is seen: 1,400 particles")
