@@ -81,8 +81,7 @@ def initial_map_advice(result: IterationResult, start: Beginning, shell: int) ->
         and abs(sizes.factor - 1) > MIN_SIZE_CHANGE
         and shell_reached >= fine
     ):
-        pixels = dict(right=result.pixel_size / sizes.factor, given=result.pixel_size)
-        return [Finding("other_size", factor=sizes.factor, **pixels)]
+        return [Finding("other_size", factor=sizes.factor)]
     alike = shell_correlation(_filtered_like(small, start.volume) * sphere, start.volume * sphere)
     shell_reached = max(1, int(crossing_shell(_running_mean(alike), MIN_KEPT)))
     if shell_reached >= seen:

@@ -39,6 +39,14 @@ def _both_moved(mirrored: bool, errors: float) -> str:
     )
 
 
+def _other_size(factor: float) -> str:
+    return (
+        f"The map is {factor:.3f} times as large as the initial map: the pixel size of one of them is wrong. Where it is that of the initial map, "
+        f"correct its header; where it is that of the particles, it is {1 / factor:.3f} times what they say, and their CTF is wrong too: "
+        "correct them, and refine again"
+    )
+
+
 def _no_hand(resolution: float, symmetry: str) -> str:
     return (
         f"the half maps agree up to {resolution:.3g} Å and show no hand there, which every protein has: the "
@@ -243,11 +251,7 @@ SAID = {
     "resolution_jumped": _resolution_jumped,
     "poses_restless": "half of the particles turned by more than {turn:.1f}°, {sigma:.1f}° is their standard error",
     "images_twice": _twins,
-    "other_size": (
-        "The map is {factor:.2f} times as large as the initial map: the pixel size of one of them is wrong. Where the initial map "
-        "is right the particles have {right:.4g} Å instead of {given:.4g}; their CTF is wrong too then, so correct the particles and "
-        "refine again"
-    ),
+    "other_size": _other_size,
     "other_map": (
         "The map agrees with the initial map to {resolution:.3g} Å only, though the search began with {first:.3g} Å of it: the "
         "initial map is of another molecule or state, or has the wrong symmetry or a poor start, or the map is wrong. It may be the mirror "
