@@ -26,7 +26,7 @@ TAKEN = {  # picture -> file of the run, and its width in pixels
 }
 # Times, memory, warnings said a second time, and the commands to go on with.
 LEFT_OUT = re.compile(
-    r"compiling loops|needs about|left, for |^About |^\d+ particles of .*on cpu( |$)|^Next: |^ +cryotorch "
+    r"compiling loops|needs about|left, for |more at this pace|^The images take |^About |^\d+ particles of .*on cpu( |$)|^Next: |^ +cryotorch "
     r"|^Resolution [\d.]+ Å$|^\d+ warnings?, in full|^ {4}.* \.\.\.$"
 )
 TIMES = re.compile(r" +[\d.]+ s, [\d,]+ particles/s$|, [\d.]+ (s|min)(: .*)?$")
