@@ -229,7 +229,7 @@ def test_runs_side_by_side(
 def test_figures_stand_in_where_no_script_runs(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     plain = re.search(r'data-draw="fsc".*?<noscript>(.*?)</noscript>', text, re.DOTALL)[1]
-    assert '<img alt="fsc, made" src="data:image/png;base64,' in plain
+    assert '<img alt="FSC, made" src="data:image/png;base64,' in plain
 
 
 def test_the_assets_are_part_of_the_package() -> None:
