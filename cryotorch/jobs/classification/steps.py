@@ -12,6 +12,7 @@ from tqdm import tqdm
 from cryotorch.findings import Finding
 from cryotorch.jobs.classification.inputs import ClassInput
 from cryotorch.jobs.inputs import damage
+from cryotorch.jobs.stages.bar import BAR
 from cryotorch.jobs.stages.pace import Pace
 from cryotorch.refinement.backproject import noise_sample
 from cryotorch.refinement.class2d.classify import (
@@ -55,9 +56,8 @@ def classified(read: ClassInput, team: Team | None = None, kept: Kept | None = N
     """The classes of all particles, judged; ``team`` and ``kept`` as in ``classify``."""
     how, particles = read.how, read.particles
     team = team or Team()
-    form = "{desc} {percentage:3.0f}% |{bar:30}| {elapsed}, {remaining} left"
     whole = work(len(particles), how)
-    with torch.no_grad(), tqdm(total=whole, desc="classes", bar_format=form, disable=None) as bar:
+    with torch.no_grad(), tqdm(total=whole, desc="classes", bar_format=BAR, disable=None) as bar:
         spectra = _spectra(read, team)
         tell = Pace(bar.update, whole, ends=read.settings.dry_run)
         found = classify(spectra, particles.half, how, tell, team, kept)

@@ -71,6 +71,7 @@ def classified(inputs: Inputs, team: Team, kept: Kept) -> tuple[Found, dict[str,
         agreements=made.agreement,
         shares=torch.stack([step.shares for step in made.steps]).cpu(),
         changed=torch.tensor([step.changed for step in made.steps]),
+        most_passes=inputs.algorithm.most_passes,
         findings=findings,
     )
     return found, damaged

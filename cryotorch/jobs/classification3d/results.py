@@ -59,7 +59,7 @@ class Found:
         file: the rows as they came; particles: as they are written, with poses and half sets.
         known: what half maps have in common; shared: Å up to which the half sets had the same maps, by classes or poses.
         verdict: of images that are in no map; agreements: with other runs; None and [] where there is none.
-        shares: (p, k) of the classes after each pass; changed: (p,) part of the rows that changed class in it.
+        shares: (p, k) of the classes after each pass; changed: (p,) part of the rows that changed class in it; most_passes: that end it.
         columns: (n,) more of the particles, by label; findings: what else is to be said.
     """
 
@@ -74,6 +74,7 @@ class Found:
     agreements: list[Agreement]
     shares: Tensor
     changed: Tensor
+    most_passes: int
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -141,7 +142,7 @@ def judge_classes(found: Found, device: torch.device, seed: int) -> Result:
         empty = len(shares) - len(filled)
         findings.append(Finding("classes_empty", empty=empty, classes=len(shares)))
     changed = float(found.changed[-1]) if len(shares) > 1 and len(found.changed) else 0.0
-    if changed > UNSETTLED:
+    if changed > UNSETTLED and len(found.changed) >= found.most_passes:
         findings.append(Finding("classes_unsettled", changed=changed, passes=len(found.changed)))
     findings += said_of_all(found, classes, filled, seed)
     for finding in findings:

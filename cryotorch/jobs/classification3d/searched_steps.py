@@ -90,6 +90,7 @@ def found(inputs: SearchedInput, made: Refined, damaged: Mapping[str, str]) -> F
         agreements=made.agreement,
         shares=state.shares[:, : made.share.shape[1]].cpu(),
         changed=state.changes.cpu(),
+        most_passes=how.most_passes,
         columns={"cryotorchCorrelation": made.found.correlation.double().cpu().numpy()},
         findings=findings,
     )

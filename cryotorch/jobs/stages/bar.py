@@ -12,6 +12,7 @@ from cryotorch.findings import remark
 from cryotorch.report.sentences import line
 
 log = logging.getLogger("cryotorch")
+BAR = "{desc} {percentage:3.0f}% |{bar:30}| {elapsed}, {remaining} left"  # of tqdm
 LOOKED_AT = 10.0  # seconds of a stage from which its pace is taken
 WORTH_SAYING = 20.0  # seconds that are left, at least
 
@@ -34,8 +35,7 @@ class StageBar:
             if self._stage:  # the first began with the bar
                 self._since = self._now()
             self.close()
-            form = "{desc} {percentage:3.0f}% |{bar:30}| {elapsed}, {remaining} left"
-            self._bar = tqdm(total=1000, desc=stage, bar_format=form, disable=None)
+            self._bar = tqdm(total=1000, desc=stage, bar_format=BAR, disable=None)
             self._stage, self._said = stage, False
         self._tell(done)
         self._bar.update(round(1000 * done) - self._bar.n)

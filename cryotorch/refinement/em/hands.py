@@ -269,7 +269,7 @@ def unseen(settings: EMSettings) -> int:
 
 def errors_to_move(n_frames: int) -> float:
     """Standard errors that the best of several frames exceeds in noise as rarely as one exceeds ``MOVE_ERRORS``."""
-    return math.sqrt(MOVE_ERRORS**2 + 2 * math.log(max(n_frames, 1)))
+    return math.sqrt(MOVE_ERRORS**2 + 2 * math.log(n_frames))
 
 
 def _initial_map(state: State, box: int) -> Tensor:

@@ -59,6 +59,7 @@ def found_of(file: ParticleFile, maps: Tensor, lead: float) -> Found:
         agreements=[agreement(state.long(), state.long(), 2)],
         shares=torch.tensor([[0.5, 0.5], [0.65, 0.35]]),
         changed=torch.tensor([0.3, 0.0]),
+        most_passes=2,
     )
 
 
@@ -128,6 +129,10 @@ def test_classes_that_still_change_are_told(file: ParticleFile, molecules: Tenso
         found = replace(calm, changed=torch.tensor([0.5, changed]))
         said = [f.code for f in judge_classes(found, torch.device("cpu"), 0).findings]
         assert said.count("classes_unsettled") == told
+    # passes that ended by themselves
+    ended = replace(calm, changed=torch.tensor([0.5, 0.052]), most_passes=3)
+    said = [f.code for f in judge_classes(ended, torch.device("cpu"), 0).findings]
+    assert "classes_unsettled" not in said
 
 
 def test_one_state_is_not_shown_as_two(
